@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test quick check lint types stress benchmark demo clean
+
+run: $(VENV)/.app ## install and open the dashboard
+	$(BIN)/streamlit run app.py
+
+test: $(VENV)/.dev ## install and run all quick tests, the browser's included
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/.dev ## the tests that need no browser
+	$(BIN)/python -m pytest -m "not browser and not stress and not benchmark"
+
+check: lint types quick ## linter, types and quick tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+stress: $(VENV)/.dev
+	$(BIN)/python -m pytest -m stress
+
+benchmark: $(VENV)/.dev
+	$(BIN)/python -m pytest -m benchmark -s
+
+demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
+	$(BIN)/python -m kis_core.demo.train
+	$(BIN)/python -m kis_core.demo.recall --choose
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.app: $(VENV)/bin/python requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.app tests/requirements.txt
+	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,97 @@
+"""The Overview, and the entry of the app: `streamlit run app.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from kis_core import charts
+from kis_core.ordering import order_facts
+from kis_core.pipeline import Result
+from kis_core.superposition import strongest_pairs
+from pages.parts.frame import View, frame, pick, picked
+from pages.parts.provenance import provenance
+from pages.parts.results import result as result_of
+from pages.parts.text import plain
+
+NEXT = (("pages/superposition.py", "Go through the whole matrix, pair by pair", ":material/arrow_forward:"),)
+SHOWN_PAIRS = 5
+
+
+def main() -> None:
+    """The page."""
+    view = frame("Overview")
+    st.title("Knowledge in superposition", anchor=False)
+    st.markdown(
+        "A language model stores more facts than it has room for, so their keys overlap. "
+        "Edit one fact, and every fact whose key overlaps moves with it. "
+        "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* the one "
+        "that suffers."
+    )
+    panel(view, result_of(view.request))
+
+
+@st.fragment
+def panel(view: View, result: Result) -> None:
+    """The matrix small, what its numbers say, and where to go next."""
+    left, right = st.columns([1.25, 1], gap="large")
+    with left:
+        _matrix(view, result)
+    with right:
+        _numbers(view, result)
+
+
+def _matrix(view: View, result: Result) -> None:
+    p = result.p[result.at(view.layer)]
+    order, labels = order_facts(result.facts.facts, p, "relation")
+    event = st.altair_chart(
+        charts.heatmap(
+            p, order, limit=charts.colour_limit(p), labels=labels,
+            names=[fact.subject for fact in result.facts.facts], picked=picked(len(p)), size=400,
+        ),  # fmt: skip
+        key="overview",
+        on_select="rerun",
+        selection_mode=charts.PICK,
+    )
+    cells = event["selection"].get(charts.PICK)
+    if cells:
+        pick((int(order[int(cells[0]["r"])]), int(order[int(cells[0]["c"])])))
+        st.switch_page("pages/superposition.py")
+    provenance(
+        result,
+        view.layer,
+        f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at "
+        f"±{charts.colour_limit(p):g}. Click a cell to open its pair.",
+    )
+
+
+def _numbers(view: View, result: Result) -> None:
+    moments = result.reports[result.at(view.layer)].moments
+    figures = (
+        ("mean of P", f"{moments.mean:+.3f}", "of the off-diagonal entries; near 0: most pairs hardly touch"),
+        ("std of P", f"{moments.std:.3f}", "of the off-diagonal entries"),
+        ("excess kurtosis", f"{moments.kurtosis:.1f}", "0 for a normal distribution; large: few pairs carry most overlap"),
+        ("largest P", f"{moments.max:.2f}", "off the diagonal; 1 means an edit of i moves j just as much"),
+    )
+    for row in (figures[:2], figures[2:]):
+        for column, (label, value, text) in zip(st.columns(2), row, strict=True):
+            column.metric(label, value, help=text, border=True)
+    _strongest(view, result)
+    for path, text, icon in NEXT:
+        st.page_link(path, label=text, icon=icon)
+
+
+def _strongest(view: View, result: Result) -> None:
+    facts = result.facts.facts
+    pairs = strongest_pairs(np.where(result.same_subject, np.nan, result.p[result.at(view.layer)]))
+    st.markdown(f"**Strongest leaks at layer {view.layer}** between different subjects")
+    with st.container(gap="xxsmall"):
+        for rank, (i, j) in enumerate(pairs[:SHOWN_PAIRS].tolist()):
+            value = result.p[result.at(view.layer), i, j]
+            text = f"**{value:+.2f}**  {plain(facts[i].subject)} → {plain(facts[j].subject)}"
+            if st.button(text, key=f"leak-{rank}", type="tertiary"):
+                pick((i, j))
+                st.switch_page("pages/superposition.py")
+
+
+main()

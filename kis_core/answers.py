@@ -1,0 +1,119 @@
+"""What the model itself answers to a prompt: its most probable next words, and whether it knows a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from kis_core import progress
+from kis_core.facts import Fact
+from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, pad
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+TOP = 5
+MAX_CONTINUATION = 4  # tokens added greedily to finish a word the first token only begins
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A candidate answer.
+
+    Attributes:
+        text: the first token, finished greedily to a whole word.
+        probability: of the first token alone.
+    """
+
+    text: str
+    probability: float
+
+
+@torch.inference_mode()
+def next_token_logits(
+    loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> torch.Tensor:
+    """Logits after the last token of each sequence, (n, vocabulary), float32 on the CPU."""
+    head = loaded.model.get_output_embeddings()
+    parts, order = [], []
+    for batch in batches([len(s) for s in sequences], tokens_per_batch=tokens_per_batch):
+        ids, mask = pad([sequences[k] for k in batch], loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        last = mask.sum(dim=1) - 1
+        parts.append(head(hidden[torch.arange(len(batch), device=loaded.device), last]).float().cpu())
+        order += batch
+    result = torch.cat(parts)
+    return result[torch.argsort(torch.tensor(order))]
+
+
+def top_answers(
+    loaded: LoadedModel, prompts: Sequence[Prompt], *, report: progress.Report = progress.silent
+) -> list[list[Answer]]:
+    """The `TOP` most probable next tokens of each prompt, best first, each finished to a whole word."""
+    report("The model's own answers", 0, len(prompts))
+    probabilities, tokens = torch.softmax(next_token_logits(loaded, [p.tokens for p in prompts]), dim=-1).topk(TOP)
+    report("The model's own answers", len(prompts) // 2, len(prompts))
+    begun = [
+        (row, [int(token)]) for row in range(len(prompts)) for token in tokens[row]
+    ]  # (prompt, tokens of the answer so far)
+    unfinished = list(range(len(begun)))
+    for _ in range(MAX_CONTINUATION):
+        unfinished = [
+            k for k in unfinished if len(prompts[begun[k][0]].tokens) + len(begun[k][1]) < loaded.context
+        ]  # fmt: skip
+        if not unfinished:
+            break
+        sequences = [prompts[begun[k][0]].tokens + begun[k][1] for k in unfinished]
+        following = next_token_logits(loaded, sequences).argmax(dim=-1).tolist()
+        going_on = []
+        for k, token in zip(unfinished, following, strict=True):
+            if continues_word(loaded.tokenizer, token):
+                begun[k][1].append(token)
+                going_on.append(k)
+        unfinished = going_on
+    report("The model's own answers", len(prompts), len(prompts))
+    texts = [loaded.tokenizer.decode(answer).strip() for _, answer in begun]
+    flat = probabilities.flatten().tolist()
+    answers = [Answer(text, probability) for text, probability in zip(texts, flat, strict=True)]
+    return [answers[row * TOP : (row + 1) * TOP] for row in range(len(prompts))]
+
+
+def continues_word(tokenizer: object, token: int) -> bool:
+    """Does this token go on with the word before it, rather than begin a word or set a mark?"""
+    piece = tokenizer.convert_ids_to_tokens(token)  # type: ignore[attr-defined]
+    if piece is None or token in tokenizer.all_special_ids:  # type: ignore[attr-defined]
+        return False
+    begins_word = piece[:1] in ("Ġ", "▁", "Ċ", " ")  # byte-level BPE and SentencePiece marks
+    return not begins_word and any(character.isalnum() for character in piece)
+
+
+def target_tokens(tokenizer: object, fact: Fact) -> list[int]:
+    """Tokens of the right answer as it follows the prompt: those that the full sentence adds."""
+    text = fact.text
+    encoded = tokenizer(f"{text} {fact.target}", return_offsets_mapping=True)  # type: ignore[operator]
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [token for token, (_, end) in pairs if end > len(text)]
+
+
+@torch.inference_mode()
+def knows(
+    loaded: LoadedModel, facts: Sequence[Fact], *, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> list[bool]:  # fmt: skip
+    """For each fact: is every token of the right answer the model's first choice, given those before it?"""
+    sentences = [f"{fact.text} {fact.target}" for fact in facts]
+    encoded = loaded.tokenizer(sentences, return_offsets_mapping=True)
+    known = [False] * len(facts)
+    head = loaded.model.get_output_embeddings()
+    for batch in batches([len(ids) for ids in encoded["input_ids"]], tokens_per_batch=tokens_per_batch):
+        ids, mask = pad([encoded["input_ids"][k] for k in batch], loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        chosen = head(hidden).argmax(dim=-1)
+        for row, k in enumerate(batch):
+            prompt_end = len(facts[k].text)
+            spans = enumerate(encoded["offset_mapping"][k])
+            answer = [at for at, (first, last) in spans if last > prompt_end and last > first]
+            known[k] = all(int(chosen[row, at - 1]) == int(ids[row, at]) for at in answer)
+    return known

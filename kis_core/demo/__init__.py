@@ -1,0 +1,1 @@
+"""The embedded demo family: its facts, its text, its models, and the scripts that trained and measured them."""

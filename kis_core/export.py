@@ -1,0 +1,90 @@
+"""Write a result to files that other programs read: NPZ, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kis_core.pipeline import Result
+
+FACT_COLUMNS = ("index", "subject", "prompt", "target", "key_token_index", "key_token")
+STATISTICS_COLUMNS = (
+    "layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge",
+)  # fmt: skip
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(result: Result, folder: Path) -> list[Path]:
+    """Write `superposition.npz`, `facts.csv`, `statistics.csv` and `request.json` into a folder.
+
+    Returns:
+        the files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "superposition.npz": npz(result),
+        "facts.csv": facts_csv(result).encode(),
+        "statistics.csv": statistics_csv(result).encode(),
+        "request.json": (json.dumps(result.provenance, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def npz(result: Result) -> bytes:
+    """The matrices: `layers` (L,), `p`, `whitening_cosine`, `activation_cosine` (L, m, m)."""
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        layers=np.array(result.layers),
+        p=result.p,
+        whitening_cosine=result.whitening_cosine,
+        activation_cosine=result.activation_cosine,
+    )
+    return stream.getvalue()
+
+
+def facts_csv(result: Result) -> str:
+    """The facts and where their keys were taken."""
+    rows = zip(result.facts.facts, result.key_token_index, result.key_tokens, strict=True)
+    return table(
+        FACT_COLUMNS,
+        ([k, f.subject, f.prompt, f.target, index, token] for k, (f, index, token) in enumerate(rows)),
+    )
+
+
+def statistics_csv(result: Result) -> str:
+    """One row a layer: moments of the off-diagonal entries of P, and the condition of C."""
+    rows = []
+    for report in result.reports:
+        m = report.moments
+        moments = [m.mean, m.std, m.skewness, m.kurtosis, m.max]
+        rows.append([report.layer, *moments, report.rank, report.condition_number, report.ridge])
+    return table(STATISTICS_COLUMNS, rows)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV text in which no cell is a formula to a spreadsheet; numbers keep all their digits."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([harmless(cell) for cell in row] for row in rows)
+    return stream.getvalue()
+
+
+def harmless(cell: Any) -> Any:
+    """Text that a spreadsheet would run gets an apostrophe in front; numbers stay as they are."""
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

@@ -1,0 +1,154 @@
+"""Long work in the background: one worker a device, one run for many askers, progress, time left, cancel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from kis_core import progress
+
+log = logging.getLogger(__name__)
+
+TELLING_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is to show of a job at one moment.
+
+    Attributes:
+        state: of the job.
+        stage: what it is doing.
+        share: of the whole that is done, 0 to 1; never falls.
+        seconds: since it began to run.
+        seconds_left: an estimate, or None while it is too early to tell.
+        error: why it failed.
+    """
+
+    state: State
+    stage: str
+    share: float
+    seconds: float
+    seconds_left: float | None
+    error: BaseException | None
+
+
+class Job:
+    """One piece of work and what is known of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._stage, self._share = "Waiting for its turn", 0.0
+        self._began: float | None = None
+        self._future: Future[Any] | None = None
+
+    def cancel(self) -> None:
+        """Ask the work to stop; it does so at its next report."""
+        self._stop.set()
+        if self._future:
+            self._future.cancel()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, however it comes. True when it has come."""
+        if self._future is None:
+            return False
+        try:
+            self._future.exception(timeout)
+        except TimeoutError:
+            return False
+        except BaseException as error:  # noqa: BLE001 - a cancelled future raises; ended is ended
+            log.debug("job ended with %s", type(error).__name__)
+        return True
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """The work's side: tell where it is.
+
+        Raises:
+            Cancelled: the job was called off.
+        """
+        if self._stop.is_set():
+            raise progress.Cancelled(stage)
+        with self._lock:
+            self._stage = stage
+            self._share = max(self._share, progress.overall(stage, done, total))
+
+    def snapshot(self) -> Snapshot:
+        """The job as it stands."""
+        state, error = self._state()
+        with self._lock:
+            seconds = time.monotonic() - self._began if self._began else 0.0
+            left = None
+            if state is State.RUNNING and self._share >= TELLING_SHARE:
+                left = seconds * (1 - self._share) / self._share
+            return Snapshot(state, self._stage, self._share, seconds, left, error)
+
+    def _state(self) -> tuple[State, BaseException | None]:
+        future = self._future
+        if future is None or not (future.running() or future.done()):
+            return State.QUEUED, None
+        if not future.done():
+            return State.RUNNING, None
+        if future.cancelled():
+            return State.CANCELLED, None
+        error = future.exception()
+        if isinstance(error, progress.Cancelled):
+            return State.CANCELLED, None
+        return (State.FAILED, error) if error else (State.DONE, None)
+
+    def _run(self, work: Callable[[progress.Report], Any]) -> Any:
+        self._began = time.monotonic()
+        return work(self.report)
+
+
+class Runner:
+    """One worker; jobs run in the order asked for."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kis-worker")
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, key: str, work: Callable[[progress.Report], Any]) -> Job:
+        """Start the work of that key, or join it if it is already waiting or running.
+
+        Args:
+            key: what makes two askers want the same.
+            work: called with a report function in the worker thread; stores its own result.
+        """
+        with self._lock:
+            job = self._jobs.get(key)
+            if job and job.snapshot().state in (State.QUEUED, State.RUNNING):
+                return job
+            job = Job()
+            job._future = self._executor.submit(job._run, work)
+            self._jobs[key] = job
+            return job
+
+    def find(self, key: str) -> Job | None:
+        """The last job of that key, whatever became of it."""
+        with self._lock:
+            return self._jobs.get(key)
+
+    def forget(self, key: str) -> None:
+        """Drop an ended job, so that it can be asked for afresh."""
+        with self._lock:
+            job = self._jobs.get(key)
+            if job and job.snapshot().state not in (State.QUEUED, State.RUNNING):
+                del self._jobs[key]

@@ -1,0 +1,1 @@
+"""Language models: which there are, how they load, and where the key of a fact lives in them."""

@@ -1,0 +1,117 @@
+"""Load a causal language model and its tokenizer: safetensors only, no code from the model's folder, float32."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kis_core.models.files import ModelError, float32_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from kis_core.models.architecture import Architecture
+
+log = logging.getLogger(__name__)
+
+OVERHEAD = 1.2  # activations and the loader's own copies, beside the weights; seen 1.05-1.15 on GPT-2 shapes
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be read.
+
+    Attributes:
+        model: in float32 and evaluation mode; its weights are never written to.
+        tokenizer: a fast tokenizer, for character offsets.
+        architecture: where its down-projections are.
+        device: where it lives.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    architecture: Architecture
+    device: torch.device
+
+    @property
+    def context(self) -> int:
+        """Longest sequence, in tokens, that the model was built for."""
+        return int(self.model.config.max_position_embeddings)
+
+
+def available_bytes() -> int:
+    """Memory this process may still take: free memory of the machine, or the process's own limit if lower."""
+    import resource
+
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return free if limit == resource.RLIM_INFINITY else min(free, limit)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelError: the device is not one of `DEVICES`, or this machine has none.
+    """
+    import torch
+
+    if wanted not in DEVICES:
+        raise ModelError(f"No device {wanted!r}; there are {', '.join(DEVICES)}.")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        wanted = next(name for name, there in present.items() if there)
+    if not present[wanted]:
+        raise ModelError(f"This machine has no {wanted} device; use --device auto or cpu.")
+    return torch.device(wanted)
+
+
+def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = available_bytes) -> LoadedModel:
+    """Load the model in a folder (as `locate` gives it), in float32, without network.
+
+    Args:
+        folder: a transformers model folder.
+        device: one of `DEVICES`.
+        memory: tells the bytes there are for a model on the CPU.
+
+    Raises:
+        ModelError: too large for the memory, a slow tokenizer only, or a folder transformers cannot read.
+        UnsupportedArchitecture: no known down-projection.
+    """
+    chosen = choose_device(device)
+    needed = int(float32_bytes(folder) * OVERHEAD)
+    if chosen.type == "cpu" and needed > memory():
+        raise ModelError(
+            f"{folder.name} needs about {needed:,} bytes of memory in float32; {memory():,} are free. "
+            f"Choose a smaller model, or a machine with more memory."
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    from kis_core.models import architecture
+
+    transformers_logging.disable_progress_bar()  # the caller shows progress
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"transformers cannot load {folder}: {error}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder.name} has no fast tokenizer (tokenizer.json); character offsets need one.")
+    recognised = architecture.recognise(model)
+    model.to(chosen).eval().requires_grad_(False)
+    log.info("loaded a %s of %d layers on %s", recognised.name, recognised.layers, chosen)
+    return LoadedModel(model, tokenizer, recognised, chosen)

@@ -1,0 +1,36 @@
+"""How long work tells its stage and hears that it is no longer wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage, done, total) after each batch. To stop the work, it raises `Cancelled`."""
+
+
+class Cancelled(Exception):
+    """The work was called off; nothing of it is kept but what was already stored."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A report for those who do not watch."""
+
+
+STAGES = {
+    "Reading facts and text": 0.02,
+    "Loading the model": 0.20,
+    "Second moment of the keys": 0.55,
+    "Whitening": 0.10,
+    "Keys of the facts": 0.05,
+    "The model's own answers": 0.08,
+}
+"""Stages of an analysis in order, with their rough share of the time: for the progress bar only."""
+
+
+def overall(stage: str, done: int, total: int) -> float:
+    """Share of the whole analysis that is done, between 0 and 1; 0 for a stage outside `STAGES`."""
+    if stage not in STAGES:
+        return 0.0
+    names = list(STAGES)
+    before = sum(STAGES[name] for name in names[: names.index(stage)])
+    return min(1.0, before + STAGES[stage] * (done / total if total else 1.0))

@@ -1,0 +1,92 @@
+"""The pair inspector: two facts, how strongly they are superposed, and what the model answers to both."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+import streamlit as st
+
+from kis_core import charts
+from kis_core.pairs import Pair, inspect
+from kis_core.pipeline import Result
+from pages.parts.text import sentence, share
+
+CARD = (
+    "<div style='border-left:4px solid {colour};padding:.1rem 0 .1rem .8rem;margin:.2rem 0'>"
+    "<div style='opacity:.75;font-size:.8rem'>{role}</div><div style='font-size:1.05rem'>{sentence}</div>"
+    "<div style='opacity:.75;font-size:.8rem'>{relation}</div></div>"
+)
+EDITED, SUFFERS = "#0072b2", "#d55e00"
+
+
+def inspector(result: Result, layer: int, pair: tuple[int, int]) -> None:
+    """Draw the inspector of a picked pair."""
+    facts = result.facts.facts
+    i, j = pair
+    looked_at = inspect(result, layer, i, j)
+    st.html(
+        CARD.format(colour=EDITED, role=f"edit fact i = {i}", sentence=sentence(facts[i]), relation=_at(result, i))
+        + CARD.format(colour=SUFFERS, role=f"and fact j = {j} suffers", sentence=sentence(facts[j]), relation=_at(result, j))
+    )
+    _numbers(looked_at)
+    _tags(looked_at)
+    st.altair_chart(
+        charts.by_layer(
+            result.layers, {"P[i, j]": looked_at.p_by_layer, "P[j, i]": looked_at.p_back_by_layer}, layer
+        ),
+        key="pair_by_layer",
+    )
+    _answers(result, i, j)
+
+
+def _at(result: Result, fact: int) -> str:
+    relation = result.facts.facts[fact].relation
+    return escape(f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}”")
+
+
+def _numbers(pair: Pair) -> None:
+    figures = (
+        ("P[i, j]", f"{pair.p:+.3f}", "share of the edit of i that lands on j (eq. 16)"),
+        ("P[j, i]", f"{pair.p_back:+.3f}", "the other way round"),
+        ("whitened angle", f"{pair.whitened_angle:.1f}°", "between the keys after whitening with C (Fig. 6)"),
+        ("plain angle", f"{pair.activation_angle:.1f}°", "between the keys as they are (Fig. 6)"),
+    )
+    cells = "".join(
+        f"<div title='{text}'><div style='font-size:1.5rem;font-weight:600;white-space:nowrap'>"
+        f"{'–' if 'nan' in value else value}</div><div style='font-size:.8rem;opacity:.75'>{label}</div></div>"
+        for label, value, text in figures
+    )
+    st.html(f"<div style='display:flex;justify-content:space-between;gap:.8rem;flex-wrap:wrap'>{cells}</div>")
+    if math.isnan(pair.p):
+        st.caption("One of the keys is zero: P has no value here.")
+
+
+def _tags(pair: Pair) -> None:
+    if pair.i == pair.j:
+        st.badge("diagonal: a fact and itself, always 1", color="gray")
+    if pair.same_subject:
+        st.badge("same subject", icon=":material/warning:", color="orange", help="Prompts about one subject can share their keys.")
+    if pair.same_last_token:
+        st.badge(
+            "same last token",
+            icon=":material/warning:",
+            color="orange",
+            help="Both keys are taken at the same token, which alone makes them alike in early layers.",
+        )
+
+
+def _answers(result: Result, i: int, j: int) -> None:
+    cells = []
+    for fact, colour, role in ((i, EDITED, "i"), (j, SUFFERS, "j")):
+        rows = "".join(
+            f"<div style='display:flex;justify-content:space-between;gap:.6rem'><span style='overflow:hidden;"
+            f"text-overflow:ellipsis;white-space:nowrap'>{escape(text) or '·'}</span><span style='opacity:.8'>"
+            f"{share(probability)}</span></div>"
+            for text, probability in result.answers[fact]
+        )
+        cells.append(
+            f"<div style='flex:1;min-width:0'><div style='border-bottom:3px solid {colour};margin-bottom:.2rem'>"
+            f"model answers to {role}</div>{rows}</div>"
+        )
+    st.html(f"<div style='display:flex;gap:1.4rem;font-size:.9rem'>{''.join(cells)}</div>")

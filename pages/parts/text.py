@@ -1,0 +1,40 @@
+"""Text of users and models on its way to the screen: always as text, never as markup."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from kis_core.facts import SLOT, Fact
+
+
+def sentence(fact: Fact) -> str:
+    """The fact as HTML, escaped, with the subject in bold and the right answer at the end."""
+    before, after = fact.prompt.split(SLOT, 1)
+    return f"{escape(before)}<b>{escape(fact.subject)}</b>{escape(after)} <i>{escape(fact.target)}</i>"
+
+
+def plain(text: str) -> str:
+    """Text for a place that reads Markdown, with every mark that Markdown could act on disarmed."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&^=/])", r"\\\1", text)
+
+
+def count(number: float) -> str:
+    """A number as people say it: 0.40 M, 1.19 M, 6.7 B."""
+    if number >= 1e9:
+        return f"{number / 1e9:.3g} B"
+    return f"{number / 1e6:.2f} M" if number >= 1e4 else f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def share(probability: float) -> str:
+    """A probability in per cent, never rounded to a false 0 or 100."""
+    if probability < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")

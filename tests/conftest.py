@@ -1,0 +1,28 @@
+"""What many tests share: tiny random models of every architecture, the demo tokenizer, the shared data where present."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real facts and tokenizers beside the project; the test is skipped where they are not."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no shared data beside the project")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test computes into its own cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KIS_CACHE", str(folder))
+    return folder
