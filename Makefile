@@ -30,7 +30,7 @@ benchmark: $(VENV)/.dev
 
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train
-	$(BIN)/python -m kis_core.demo.recall --choose
+	$(BIN)/python -m kis_core.demo.measure --choose
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from kis_core import charts
 from kis_core.ordering import order_facts
+from kis_core.pairs import strongest_between_subjects
 from kis_core.pipeline import Result
-from kis_core.superposition import strongest_pairs
-from pages.parts.frame import View, frame, pick, picked
+from pages.parts import state
+from pages.parts.frame import View, frame, split
 from pages.parts.provenance import provenance
 from pages.parts.results import result as result_of
 from pages.parts.text import plain
@@ -23,10 +23,10 @@ def main() -> None:
     view = frame("Overview")
     st.title("Knowledge in superposition", anchor=False)
     st.markdown(
-        "A language model stores more facts than it has room for, so their keys overlap. "
+        "A language model holds more facts than it has room for, so the keys it finds them by overlap. "
         "Edit one fact, and every fact whose key overlaps moves with it. "
-        "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* the one "
-        "that suffers."
+        "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* "
+        "the one that suffers."
     )
     panel(view, result_of(view.request))
 
@@ -34,7 +34,7 @@ def main() -> None:
 @st.fragment
 def panel(view: View, result: Result) -> None:
     """The matrix small, what its numbers say, and where to go next."""
-    left, right = st.columns([1.25, 1], gap="large")
+    left, right = split(1.25, 1)
     with left:
         _matrix(view, result)
     with right:
@@ -46,16 +46,21 @@ def _matrix(view: View, result: Result) -> None:
     order, labels = order_facts(result.facts.facts, p, "relation")
     event = st.altair_chart(
         charts.heatmap(
-            p, order, limit=charts.colour_limit(p), labels=labels,
-            names=[fact.subject for fact in result.facts.facts], picked=picked(len(p)), size=400,
-        ),  # fmt: skip
+            p,
+            order,
+            limit=charts.colour_limit(p),
+            labels=labels,
+            names=[fact.subject for fact in result.facts.facts],
+            picked=state.picked(len(p)),
+            size=400,
+        ),
         key="overview",
         on_select="rerun",
         selection_mode=charts.PICK,
     )
     cells = event["selection"].get(charts.PICK)
     if cells:
-        pick((int(order[int(cells[0]["r"])]), int(order[int(cells[0]["c"])])))
+        state.choose("pair", (int(order[int(cells[0]["r"])]), int(order[int(cells[0]["c"])])))
         st.switch_page("pages/superposition.py")
     provenance(
         result,
@@ -70,7 +75,11 @@ def _numbers(view: View, result: Result) -> None:
     figures = (
         ("mean of P", f"{moments.mean:+.3f}", "of the off-diagonal entries; near 0: most pairs hardly touch"),
         ("std of P", f"{moments.std:.3f}", "of the off-diagonal entries"),
-        ("excess kurtosis", f"{moments.kurtosis:.1f}", "0 for a normal distribution; large: few pairs carry most overlap"),
+        (
+            "excess kurtosis",
+            f"{moments.kurtosis:.1f}",
+            "0 for a normal distribution; large: a few pairs carry the overlap",
+        ),
         ("largest P", f"{moments.max:.2f}", "off the diagonal; 1 means an edit of i moves j just as much"),
     )
     for row in (figures[:2], figures[2:]):
@@ -83,14 +92,14 @@ def _numbers(view: View, result: Result) -> None:
 
 def _strongest(view: View, result: Result) -> None:
     facts = result.facts.facts
-    pairs = strongest_pairs(np.where(result.same_subject, np.nan, result.p[result.at(view.layer)]))
+    pairs = strongest_between_subjects(result, view.layer)
     st.markdown(f"**Strongest leaks at layer {view.layer}** between different subjects")
     with st.container(gap="xxsmall"):
         for rank, (i, j) in enumerate(pairs[:SHOWN_PAIRS].tolist()):
             value = result.p[result.at(view.layer), i, j]
             text = f"**{value:+.2f}**  {plain(facts[i].subject)} → {plain(facts[j].subject)}"
             if st.button(text, key=f"leak-{rank}", type="tertiary"):
-                pick((i, j))
+                state.choose("pair", (i, j))
                 st.switch_page("pages/superposition.py")
 
 

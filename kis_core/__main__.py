@@ -30,6 +30,7 @@ class ProgressLine:
         self._began = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show a stage and how far it is; a `kis_core.progress.Report`."""
         share = f"{done / total:4.0%}" if total else "    "
         if self._moving:
             sys.stderr.write(f"\r\x1b[K{time.monotonic() - self._began:6.1f} s  {share}  {stage}")
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(message: str) -> int:
-    sys.stderr.write(f"kis_core: {message}\n")
+    sys.stderr.write(f"kis_core: {' '.join(message.splitlines())}\n")  # one line, even if transformers said more
     return WRONG_INPUT
 
 
@@ -87,6 +88,7 @@ def _analyse(args: argparse.Namespace) -> None:
     request = Request(args.model, args.facts, args.corpus, args.tokens, _layers(args.layers))
     if args.out.exists() and not args.out.is_dir():
         raise RequestError(f"{args.out} is a file; --out names a folder")
+    args.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is better known before the work
     line = ProgressLine()
     try:
         result = run(request, Store(), device=args.device, report=line)

@@ -62,7 +62,7 @@ def top_answers(
     unfinished = list(range(len(begun)))
     for _ in range(MAX_CONTINUATION):
         unfinished = [
-            k for k in unfinished if len(prompts[begun[k][0]].tokens) + len(begun[k][1]) < loaded.context
+            k for k in unfinished if len(prompts[begun[k][0]].tokens) + len(begun[k][1]) <= loaded.context
         ]  # fmt: skip
         if not unfinished:
             break

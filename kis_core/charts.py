@@ -62,9 +62,10 @@ def heatmap(
     rows, columns = np.divmod(np.arange(m * m, dtype=np.int32), m)
     cells = pd.DataFrame({"r": rows.astype(np.int16), "c": columns.astype(np.int16)})
     cells["p"] = shown.ravel().astype(np.float32).round(4)
-    cells = cells[np.isfinite(cells["p"])]
+    shows = np.isfinite(cells["p"])
     if hide_diagonal:
-        cells = cells[cells["r"] != cells["c"]]
+        shows &= cells["r"] != cells["c"]
+    cells = cells[shows].reset_index(drop=True)  # an index with gaps would be sent along
 
     subjects = alt.InlineData([{"at": at, "name": names[fact]} for at, fact in enumerate(order)])
     x, y = _position_axes([labels[fact] for fact in order], size)
@@ -82,9 +83,14 @@ def heatmap(
             color=alt.Color("p:Q", title="P[i, j]")
             .scale(domain=(-limit, limit), domainMid=0, clamp=True)
             .legend(
-                orient="top", gradientLength=240, labelFontSize=LABEL_SIZE, titleFontSize=LABEL_SIZE + 1,
-                values=[-limit, -limit / 2, 0, limit / 2, limit], titleOrient="left",
-            ),  # fmt: skip
+                orient="top",
+                gradientLength=240,
+                labelFontSize=LABEL_SIZE,
+                titleFontSize=LABEL_SIZE + 1,
+                values=[-limit, 0, limit],
+                format="~g",
+                titleOrient="left",
+            ),
             tooltip=[
                 alt.Tooltip("edited:N", title="edit"),
                 alt.Tooltip("suffers:N", title="suffers"),
@@ -173,7 +179,10 @@ def _mark(
 def _plain(chart: alt.LayerChart, height: int) -> alt.LayerChart:
     """As wide as its column, with the plot itself (not plot and labels together) `height` pixels high."""
     return chart.properties(
-        height=height, width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+        height=height,
+        width="container",
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        usermeta={"embedOptions": {"renderer": "canvas"}},
     )
 
 
@@ -192,7 +201,9 @@ def by_layer(layers: Sequence[int], series: dict[str, Sequence[float]], current:
             orient="top", labelFontSize=LABEL_SIZE + 1, symbolType="stroke"
         ),
     )
-    marker = alt.Chart(pd.DataFrame({"layer": [current]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="layer:Q")
+    marker = (
+        alt.Chart(pd.DataFrame({"layer": [current]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="layer:Q")
+    )
     zero = alt.Chart(pd.DataFrame({"value": [0.0]})).mark_rule(color="gray", opacity=0.5).encode(y="value:Q")
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2.5).encode(
         tooltip=["layer:Q", "series:N", alt.Tooltip("value:Q", format=".3f")]

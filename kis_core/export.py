@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ STATISTICS_COLUMNS = (
     "layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge",
 )  # fmt: skip
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+SIGNED_NUMBER = re.compile(r"[+-]([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def write(result: Result, folder: Path) -> list[Path]:
@@ -73,7 +75,7 @@ def statistics_csv(result: Result) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV text in which no cell is a formula to a spreadsheet; numbers keep all their digits."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream)  # with its own line ends, CR LF: only then are cells that hold a lone CR quoted
     writer.writerow(columns)
     writer.writerows([harmless(cell) for cell in row] for row in rows)
     return stream.getvalue()
@@ -81,10 +83,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def harmless(cell: Any) -> Any:
     """Text that a spreadsheet would run gets an apostrophe in front; numbers stay as they are."""
-    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or SIGNED_NUMBER.fullmatch(cell):
         return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
+    return f"'{cell}"

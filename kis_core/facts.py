@@ -27,7 +27,7 @@ MAX_LINE_CHARACTERS = 10_000
 MAX_FILE_BYTES = 200_000_000
 BUILTIN_NAME = "builtin"
 BUILTIN_SETS = {
-    BUILTIN_NAME: "128 facts over all relations of the demo fact base, each answered by every demo model (the paper's m)",
+    BUILTIN_NAME: "128 facts over all relations of the demo fact base, answered by every demo model (the paper's m)",
     "builtin-lookalikes": "128 facts about subjects that share a first or last word, answered by every demo model",
 }
 PAPER_FACTS = 128  # the paper's m: 128 facts that every studied model answers
@@ -139,7 +139,7 @@ def parse_csv(data: bytes, *, name: str) -> FactSet:
     header_at = next((k for k, line in enumerate(lines) if line.strip()), None)
     if header_at is None:
         raise FactFileError(f"{name} is empty. Its first line should be: {','.join(REQUIRED_COLUMNS)}")
-    header = _header(lines[header_at], name)
+    header = _header(lines[header_at], header_at + 1, name)
     facts, issues = [], []
     for number, line in enumerate(lines[header_at + 1 :], start=header_at + 2):
         if not line.strip():
@@ -165,7 +165,7 @@ def parse_counterfact(data: bytes, *, name: str) -> FactSet:
     """
     try:
         records = json.loads(_decode(data))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: bad syntax, or an integer of thousands of digits
         raise FactFileError(f"{name} is not valid JSON: {error}") from error
     if not isinstance(records, list):
         raise FactFileError(f"{name} holds a {type(records).__name__}; CounterFact is a list of records.")
@@ -187,12 +187,12 @@ def _decode(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _header(line: str, name: str) -> list[str]:
+def _header(line: str, number: int, name: str) -> list[str]:
     expected = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
     try:
         header = [cell.strip().lower() for cell in _cells(line)]
     except ValueError as error:
-        raise FactFileError(f"{name}, line 1: {error}. {expected}") from error
+        raise FactFileError(f"{name}, line {number}: {error}. {expected}") from error
     missing = [column for column in REQUIRED_COLUMNS if column not in header]
     if missing:
         raise FactFileError(f"{name} has no column {', '.join(missing)}; found: {', '.join(header)[:200]}. {expected}")

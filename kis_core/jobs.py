@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from kis_core import progress
@@ -112,21 +115,33 @@ class Job:
             return State.CANCELLED, None
         return (State.FAILED, error) if error else (State.DONE, None)
 
-    def _run(self, work: Callable[[progress.Report], Any]) -> Any:
+    def _run(self, work: Callable[[progress.Report], Any]) -> None:
+        """Do the work and keep nothing of it: neither its result nor, when it fails, the model its frames hold."""
         self._began = time.monotonic()
-        return work(self.report)
+        try:
+            work(self.report)
+        except BaseException as error:
+            link: BaseException | None = error
+            while link:
+                traceback.clear_frames(link.__traceback__)
+                link = link.__context__
+            raise
 
 
 class Runner:
-    """One worker; jobs run in the order asked for."""
+    """One worker; jobs run in the order asked for.
+
+    The worker is a daemon: a server that is told to end does not wait for it, and the store survives that.
+    """
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kis-worker")
+        self._waiting: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
+        threading.Thread(target=self._work, name="kis-worker", daemon=True).start()
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
     def submit(self, key: str, work: Callable[[progress.Report], Any]) -> Job:
-        """Start the work of that key, or join it if it is already waiting or running.
+        """Start the work of that key, or join it if it is already waiting or running and not called off.
 
         Args:
             key: what makes two askers want the same.
@@ -134,12 +149,25 @@ class Runner:
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job and job.snapshot().state in (State.QUEUED, State.RUNNING):
+            if job and not job._stop.is_set() and job.snapshot().state in (State.QUEUED, State.RUNNING):
                 return job
             job = Job()
-            job._future = self._executor.submit(job._run, work)
+            job._future = Future()
+            self._waiting.put((job._future, partial(job._run, work)))
             self._jobs[key] = job
             return job
+
+    def _work(self) -> None:
+        while True:
+            future, work = self._waiting.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - whoever asked is told, and the worker goes on
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
     def find(self, key: str) -> Job | None:
         """The last job of that key, whatever became of it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kis_core.pipeline import RequestError, Result
+from kis_core.superposition import strongest_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,11 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
 
 def _degrees(cosine: float) -> float:
     return float(np.degrees(np.arccos(cosine)))
+
+
+def strongest_between_subjects(result: Result, layer: int) -> np.ndarray:
+    """Pairs (i, j) of facts about different subjects, by falling |P[i, j]|, shape (n, 2).
+
+    Facts about one subject are left out: their overlap is a matter of the prompts more than of the model.
+    """
+    return strongest_pairs(np.where(result.same_subject, np.nan, result.p[result.at(layer)]))

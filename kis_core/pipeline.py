@@ -60,8 +60,10 @@ class Request:
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise RequestError(f"C needs at least one token; {self.tokens} were asked for")
-        if self.layers is not None and (not self.layers or min(self.layers) < 0):
-            raise RequestError(f"layers count from 0; {self.layers} were asked for")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))  # one form, from JSON's list as well
+            if not self.layers or self.layers[0] < 0:
+                raise RequestError(f"layers count from 0; {self.layers} were asked for")
         if self.dtype != "float32":
             raise RequestError(f"keys are computed in float32; {self.dtype!r} is not available")
 
@@ -90,12 +92,11 @@ class Ingredients:
     @property
     def key(self) -> str:
         """Name of the result in the store: the content of every ingredient, not its name."""
-        layers = self.request.layers
         ingredients = self.second_moment_key | {
             "model": self.request.model,
             "revision": self.request.revision,
             "facts": self.facts.fingerprint,
-            "layers": None if layers is None else sorted(set(layers)),
+            "layers": self.request.layers,
             "seed": self.request.seed,
         }
         return key_of("superposition", ingredients)
@@ -268,10 +269,9 @@ def _compute(ingredients: Ingredients, store: Store, device: str, report: progre
 def _chosen_layers(request: Request, count: int) -> list[int]:
     if request.layers is None:
         return list(range(count))
-    chosen = sorted(set(request.layers))
-    if chosen[-1] >= count:
-        raise RequestError(f"the model has layers 0 to {count - 1}; layer {chosen[-1]} was asked for")
-    return chosen
+    if request.layers[-1] >= count:
+        raise RequestError(f"the model has layers 0 to {count - 1}; layer {request.layers[-1]} was asked for")
+    return list(request.layers)
 
 
 def _second_moments(
@@ -293,9 +293,13 @@ def _second_moments(
         )
         for layer, moment in zip(missing, computed, strict=True):
             entry = Entry({"tokens": moment.tokens}, {"matrix": moment.matrix})
-            found[layer] = store.get_or_compute(keys[layer], lambda entry=entry: entry)
+            found[layer] = _kept(entry, keys[layer], store)
     report("Second moment of the keys", 1, 1)
     return [(found[layer].arrays["matrix"], int(found[layer].meta["tokens"])) for layer in layers]
+
+
+def _kept(entry: Entry, key: str, store: Store) -> Entry:
+    return store.get_or_compute(key, lambda: entry)
 
 
 def _provenance(ingredients: Ingredients, loaded: loading.LoadedModel, tokens: int) -> dict[str, Any]:
@@ -318,6 +322,15 @@ def _provenance(ingredients: Ingredients, loaded: loading.LoadedModel, tokens: i
         "device": str(loaded.device),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
         | {"python": platform.python_version(), "kis_core": _own_version(), "store_format": str(FORMAT)},
+    }
+
+
+def _asked(ingredients: Ingredients) -> dict[str, Any]:
+    """The names in the provenance: no part of the key, so a stored result may carry those of an earlier asker."""
+    return {
+        "request": asdict(ingredients.request),
+        "facts": ingredients.facts.name,
+        "corpus": ingredients.corpus.name,
     }
 
 
@@ -355,5 +368,5 @@ def _result(ingredients: Ingredients, entry: Entry) -> Result:
         key_tokens=tuple(meta["key_tokens"]),
         key_token_ids=tuple(meta["key_token_ids"]),
         answers=tuple(tuple((text, share) for text, share in row) for row in meta["answers"]),
-        provenance=meta["provenance"],
+        provenance=meta["provenance"] | _asked(ingredients),
     )

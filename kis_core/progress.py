@@ -20,9 +20,9 @@ STAGES = {
     "Reading facts and text": 0.02,
     "Loading the model": 0.20,
     "Second moment of the keys": 0.55,
-    "Whitening": 0.10,
     "Keys of the facts": 0.05,
     "The model's own answers": 0.08,
+    "Whitening": 0.10,
 }
 """Stages of an analysis in order, with their rough share of the time: for the progress bar only."""
 

@@ -1,8 +1,9 @@
 """Results on disk: content-addressed, checksummed, written atomically, computed once; nothing is ever unpickled.
 
 Small metadata lies as checksummed JSON text in a diskcache index; arrays lie beside it as safetensors files whose
-SHA-256 the metadata holds. An entry that fails a check is set aside in `damaged/` and counts as missing. Deleting the
-whole folder loses nothing but time.
+SHA-256 the metadata holds. Every value is written to a file of its own, and is there once the index names it. An entry
+that fails a check is set aside in `damaged/` and counts as missing, and so is a damaged index. Deleting the whole
+folder loses nothing but time.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import sqlite3
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import diskcache
 import numpy as np
+import safetensors
 import safetensors.numpy
 from filelock import FileLock, Timeout
 
@@ -34,10 +37,26 @@ DEFAULT_ROOT = Path(__file__).resolve().parent.parent / "cache"
 ROOT_VARIABLE = "KIS_CACHE"  # environment variable that moves the cache elsewhere
 POLL_SECONDS = 0.2  # how soon a waiter notices that the computing process is done, dead or cancelled
 INDEX_LIMIT = 1 << 40  # diskcache's size limit; eviction is off, so it only has to be out of reach
+SURROUNDINGS = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
+})  # fmt: skip
+"""SQLite's primary result codes that blame a lock, the disk or a permission; any other blames the index itself.
+
+Read-only is not among them: a damaged header says so too, and an index that truly is cannot be set aside either.
+"""
+INDEX_ERRORS = (sqlite3.Error, diskcache.Timeout, ValueError, TypeError, AttributeError)
+"""What diskcache raises over an index it cannot use; over a damaged one it also trips on values of another type."""
+
+T = TypeVar("T")
 
 
 class StoreError(KisError):
-    """A value could not be written: disk full, no permission. What was stored before is untouched."""
+    """The cache folder cannot be used: disk full, locked, no permission. What was stored before is untouched."""
+
+
+class _Damaged(Exception):
+    """An entry fails a check; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +73,49 @@ def key_of(kind: str, ingredients: Mapping[str, Any]) -> str:
     return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
-class _TextDisk(diskcache.Disk):
-    """Stores text in the index itself and refuses everything else, so no row can make anything run."""
+@dataclass(frozen=True)
+class _Row:
+    """What the index holds of a value: `meta`, and name and SHA-256 of the file with the arrays."""
+
+    meta: dict[str, Any]
+    file: str
+    sha256: str
+
+    def dump(self) -> str:
+        text = json.dumps(asdict(self), allow_nan=False)
+        return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text})
+
+    @classmethod
+    def load(cls, key: str, row: str) -> _Row:
+        try:
+            outer = json.loads(row)
+            if hashlib.sha256(str(outer["text"]).encode()).hexdigest() != outer["sha256"]:
+                raise _Damaged("its metadata does not fit its checksum")
+            result = cls(**json.loads(outer["text"]))
+            if not result.file.startswith(f"{key}-") or Path(result.file).name != result.file:
+                raise _Damaged("its metadata names a file that is not its own")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _Damaged("its metadata cannot be read") from error
+        return result
+
+
+class _TextDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache carries no types
+    """Stores text in the index itself and nothing else, so no row can make anything run, be opened or be removed."""
 
     def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
         if read or not isinstance(value, str):
             raise TypeError("the index stores text only")
         return 0, diskcache.core.MODE_RAW, None, value
 
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode != diskcache.core.MODE_RAW or not isinstance(value, str):
-            raise ValueError("a row of the index is not text")
-        return value
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> str:
+        # a row of another kind was planted; it reads as text that fails the check of a row
+        return value if mode == diskcache.core.MODE_RAW and isinstance(value, str) else ""
+
+    def remove(self, file_path: str) -> None:
+        log.warning("a row of the index names a file of its own; the file is left alone")
 
     def put(self, key: Any) -> tuple[str, bool]:
-        if not isinstance(key, str):
-            raise TypeError("keys are text")
-        return key, True
+        return str(key), True
 
     def get(self, key: Any, raw: bool) -> str:
         if not raw or not isinstance(key, str):
@@ -83,59 +128,59 @@ class Store:
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
-        for folder in ("matrices", "locks", "damaged"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
-        self._index = self._open_index()
+        self._retiring = threading.Lock()
+        try:
+            for folder in ("matrices", "locks", "damaged"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            self._index = self._open_index()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self.root} cannot be used as the cache folder: {error}") from error
 
     def get(self, key: str) -> Entry | None:
-        """The stored value, or None if there is none or it is damaged (it is then set aside)."""
-        row = self._read_row(key)
-        if row is None:
-            return None
-        path = self.root / "matrices" / row["file"]
-        try:
-            content = path.read_bytes()
-        except OSError:
-            # replaced between the two reads, or gone: look once more before giving up
-            row = self._read_row(key)
-            if row is None or not (self.root / "matrices" / row["file"]).is_file():
-                self._set_aside(key, None, "its file is missing")
-                return None
-            path = self.root / "matrices" / row["file"]
-            content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != row["sha256"]:
-            self._set_aside(key, path, "its checksum does not fit")
-            return None
-        return Entry(row["meta"], safetensors.numpy.load(content))
+        """The stored value, or None if there is none or it is damaged (it is then set aside).
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        doubtful = None
+        while (row := self._with_index(lambda index: index.get(key))) is not None:
+            try:
+                return self._load(key, row)
+            except _Damaged as damage:
+                if row == doubtful:
+                    self._set_aside(key, row, str(damage))
+                    return None
+                doubtful = row  # look once more: the value may have been replaced between the two reads
+        return None
 
     def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Store a value; readers see the old one or the new one, never a mixture.
 
         Raises:
             StoreError: it could not be written.
-            TypeError: `meta` is not JSON, or an array holds objects.
+            TypeError, ValueError: `meta` is not JSON, or an array holds no plain numbers.
         """
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        content = safetensors.numpy.save(contiguous)
-        digest = hashlib.sha256(content).hexdigest()
-        file = f"{key}-{digest[:16]}.safetensors"
-        text = json.dumps({"meta": dict(meta), "file": file, "sha256": digest}, allow_nan=False)
-        row = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text})
         try:
-            before = self._read_row(key)
-            _write_atomically(self.root / "matrices" / file, content)
-            self._index.set(key, row)
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+            content = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+        except safetensors.SafetensorError as error:
+            raise TypeError(f"an array cannot be stored: {error}") from error
+        file = f"{key}-{secrets.token_hex(8)}.safetensors"
+        row = _Row(dict(meta), file, hashlib.sha256(content).hexdigest()).dump()
+        try:
+            _write(self.root / "matrices" / file, content)
+            before = self._exchange(key, row)
+        except (OSError, StoreError) as error:
+            self._remove(file)
             raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
-        if before and before["file"] != file:
-            (self.root / "matrices" / before["file"]).unlink(missing_ok=True)
+        self._remove_file_of(key, before)
 
     def delete(self, key: str) -> None:
-        """Forget a value, if it is there."""
-        row = self._read_row(key)
-        self._index.delete(key)
-        if row:
-            (self.root / "matrices" / row["file"]).unlink(missing_ok=True)
+        """Forget a value, if it is there.
+
+        Raises:
+            StoreError: the index could not be written.
+        """
+        self._remove_file_of(key, self._exchange(key, None))
 
     def get_or_compute(
         self,
@@ -177,59 +222,93 @@ class Store:
         options = {"disk": _TextDisk, "eviction_policy": "none", "cull_limit": 0, "size_limit": INDEX_LIMIT}
         try:
             return diskcache.Cache(str(self.root / "index"), **options)
-        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise StoreError(f"the index in {self.root} is locked by another program") from error
-            self._retire_index(error)
+        except INDEX_ERRORS as error:
+            if not _blames_index(error):
+                raise
+            self._set_index_aside(error)
             return diskcache.Cache(str(self.root / "index"), **options)
 
-    def _retire_index(self, error: Exception) -> None:
+    def _set_index_aside(self, error: Exception) -> None:
         log.warning("the index is damaged (%s); it is set aside and results are computed anew", type(error).__name__)
-        os.replace(self.root / "index", self.root / "damaged" / f"index-{time.time_ns()}")
+        with suppress(FileNotFoundError):  # another process was faster
+            os.replace(self.root / "index", self.root / "damaged" / f"index-{time.time_ns()}")
 
-    def _read_row(self, key: str) -> dict[str, Any] | None:
+    def _with_index(self, action: Callable[[diskcache.Cache], T]) -> T:
+        """Do something with the index, on a new one if it turns out to be damaged."""
+        index = self._index
         try:
-            row = self._index.get(key)
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"the index in {self.root} cannot be read: {error}") from error
-        except sqlite3.DatabaseError as error:
-            self._index.close()
-            self._retire_index(error)
-            self._index = self._open_index()
-            return None
-        except (ValueError, TypeError) as error:
-            self._set_aside(key, None, str(error))
-            return None
-        if row is None:
-            return None
-        try:
-            outer = json.loads(row)
-            if hashlib.sha256(outer["text"].encode()).hexdigest() != outer["sha256"]:
-                raise ValueError("checksum")
-            inner: dict[str, Any] = json.loads(outer["text"])
-        except (ValueError, KeyError, TypeError):
-            self._set_aside(key, None, "its metadata does not fit its checksum")
-            return None
-        return inner
+            try:
+                return action(index)
+            except INDEX_ERRORS as error:
+                if not _blames_index(error):
+                    raise
+                index.close()
+                with self._retiring:
+                    if self._index is index:
+                        self._set_index_aside(error)
+                        self._index = self._open_index()
+            return action(self._index)
+        except diskcache.Timeout as error:
+            raise StoreError(f"the index in {self.root} cannot be used: {error.__context__}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the index in {self.root} cannot be used: {error}") from error
 
-    def _set_aside(self, key: str, path: Path | None, reason: str) -> None:
+    def _exchange(self, key: str, row: str | None, *, expected: str | None = None) -> str | None:
+        """Put a row, or none, in the place of a key's present one, or only of the expected one; return that."""
+
+        def exchange(index: diskcache.Cache) -> str | None:
+            with index.transact():
+                before: str | None = index.get(key)
+                if expected is None or before == expected:
+                    index.delete(key) if row is None else index.set(key, row)
+                return before
+
+        return self._with_index(exchange)
+
+    def _load(self, key: str, row: str) -> Entry:
+        described = _Row.load(key, row)
+        try:
+            content = (self.root / "matrices" / described.file).read_bytes()
+        except OSError as error:
+            raise _Damaged("its file cannot be read") from error
+        if hashlib.sha256(content).hexdigest() != described.sha256:
+            raise _Damaged("its checksum does not fit")
+        try:
+            return Entry(described.meta, safetensors.numpy.load(content))
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise _Damaged("its file holds no arrays") from error
+
+    def _set_aside(self, key: str, row: str, reason: str) -> None:
         log.warning("entry %s is damaged: %s; it will be computed anew", key, reason)
-        self._index.delete(key)
-        if path is not None and path.exists():
-            os.replace(path, self.root / "damaged" / f"{path.name}-{time.time_ns()}")
+        self._exchange(key, None, expected=row)
+        with suppress(_Damaged, OSError):
+            file = _Row.load(key, row).file
+            os.replace(self.root / "matrices" / file, self.root / "damaged" / f"{file}-{time.time_ns()}")
+
+    def _remove_file_of(self, key: str, row: str | None) -> None:
+        with suppress(_Damaged):
+            if row is not None:
+                self._remove(_Row.load(key, row).file)
+
+    def _remove(self, file: str) -> None:
+        with suppress(OSError):
+            (self.root / "matrices" / file).unlink()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _blames_index(error: BaseException) -> bool:
+    """Whether a failure of the index is its own, not that of a lock, the disk or a permission."""
+    chain = [error]
+    while context := chain[-1].__context__:
+        chain.append(context)  # a failed rollback hides what it should have rolled back
+    codes = [getattr(link, "sqlite_errorcode", sqlite3.SQLITE_OK) for link in chain]
+    return not isinstance(error, diskcache.Timeout) and not any(code & 0xFF in SURROUNDINGS for code in codes)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -23,7 +23,7 @@ def superposition(whitened: np.ndarray) -> np.ndarray:
     gram = whitened @ whitened.T
     squares = np.diag(gram).copy()
     squares[squares <= 0] = np.nan
-    p = gram / squares[:, None]
+    p: np.ndarray = gram / squares[:, None]
     p[:, np.isnan(squares)] = np.nan
     return p
 
@@ -38,14 +38,15 @@ def cosines(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1)
     norms[norms == 0] = np.nan
     unit = vectors / norms[:, None]
-    return np.clip(unit @ unit.T, -1.0, 1.0)
+    result: np.ndarray = np.clip(unit @ unit.T, -1.0, 1.0)
+    return result
 
 
 def same(labels: Sequence[Hashable]) -> np.ndarray:
     """(m, m) booleans: do facts i and j carry the same label? Never true on the diagonal."""
     numbers: dict[Hashable, int] = {}
     codes = np.array([numbers.setdefault(label, len(numbers)) for label in labels])
-    equal = codes[:, None] == codes[None, :]
+    equal: np.ndarray = codes[:, None] == codes[None, :]
     np.fill_diagonal(equal, False)
     return equal
 
@@ -74,7 +75,8 @@ def cluster_order(p: np.ndarray) -> np.ndarray:
     size = np.nan_to_num(np.abs(p))
     distance = np.clip(1.0 - np.maximum(size, size.T), 0.0, None)
     np.fill_diagonal(distance, 0.0)
-    return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
+    tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    return np.asarray(leaves_list(tree))
 
 
 def strongest_partner(p: np.ndarray, i: int) -> int:

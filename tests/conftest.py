@@ -1,4 +1,4 @@
-"""What many tests share: tiny random models of every architecture, the demo tokenizer, the shared data where present."""
+"""What many tests share: a cache folder each, no network, one thread, and the shared data where present."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -30,17 +30,32 @@ def configs(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
     return {
         "GPT-2": GPT2Config(n_positions=CONTEXT, n_embd=24, n_layer=3, n_head=2, n_inner=40, **common),
         "GPT-J": GPTJConfig(
-            n_positions=CONTEXT, n_embd=24, n_layer=3, n_head=2, n_inner=40, rotary_dim=4, tie_word_embeddings=False,
+            n_positions=CONTEXT,
+            n_embd=24,
+            n_layer=3,
+            n_head=2,
+            n_inner=40,
+            rotary_dim=4,
+            tie_word_embeddings=False,
             **common,
-        ),  # fmt: skip
+        ),
         "GPT-NeoX": GPTNeoXConfig(
-            max_position_embeddings=CONTEXT, hidden_size=24, num_hidden_layers=3, num_attention_heads=2,
-            intermediate_size=40, **common,
-        ),  # fmt: skip
+            max_position_embeddings=CONTEXT,
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=40,
+            **common,
+        ),
         "Llama": LlamaConfig(
-            max_position_embeddings=CONTEXT, hidden_size=24, num_hidden_layers=3, num_attention_heads=2,
-            num_key_value_heads=1, intermediate_size=40, **common,
-        ),  # fmt: skip
+            max_position_embeddings=CONTEXT,
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=40,
+            **common,
+        ),
     }
 
 
@@ -61,5 +76,3 @@ def save(architecture: str, folder: Path, *, seed: int = 0) -> Path:
     made.model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
     return folder
-
-

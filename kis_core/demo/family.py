@@ -41,7 +41,7 @@ class Member:
     @property
     def learning_rate(self) -> float:
         """Peak learning rate: one rule for all sizes, 2.8e-3 at width 128, falling with width to the power 0.8."""
-        return 2.8e-3 * (128 / self.width) ** 0.8
+        return float(2.8e-3 * (128 / self.width) ** 0.8)
 
 
 FAMILY = (

@@ -131,7 +131,8 @@ def _stack(rows: list[Sentence], end: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _optimizers(model: PreTrainedModel, learning_rate: float) -> list[torch.optim.Optimizer]:
-    hidden, rest = [], []
+    hidden: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim == 2 and not any(word in name for word in ("wte", "wpe", "embed"))
         (hidden if matrix else rest).append(parameter)
@@ -164,7 +165,7 @@ def train(chosen: Member, tokenizer: PreTrainedTokenizerFast, *, steps: int, see
         )
         counted = weights[:, 1:].flatten()
         loss = (losses * counted).sum() / counted.sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()

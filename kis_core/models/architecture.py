@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kis_core.errors import KisError
@@ -57,7 +58,7 @@ class Architecture:
     def widths(self) -> tuple[int, int]:
         """(d, d_m): residual width and MLP width, as of layer 0."""
         module = self.down_projections[0]
-        rows, columns = module.weight.shape
+        rows, columns = cast(Tensor, module.weight).shape
         # transformers' Conv1D stores (in, out), nn.Linear (out, in)
         return (rows, columns) if isinstance(module, nn.Linear) else (columns, rows)
 
@@ -72,7 +73,7 @@ def recognise(model: PreTrainedModel) -> Architecture:
         blocks = _descend(model, layout.blocks)
         if not isinstance(blocks, nn.ModuleList) or not len(blocks):
             continue
-        found = [_descend(block, layout.down_projection) for block in blocks]
+        found = [_descend(block, layout.down_projection) for block in blocks.children()]
         modules = tuple(module for module in found if isinstance(module, nn.Module))
         if len(modules) == len(blocks):
             return Architecture(layout.name, modules)
@@ -84,5 +85,5 @@ def recognise(model: PreTrainedModel) -> Architecture:
     )
 
 
-def _descend(root: nn.Module, path: str) -> object:
-    return reduce(lambda module, name: getattr(module, name, None), path.split("."), root)
+def _descend(root: nn.Module, path: str) -> Any:
+    return reduce(lambda module, name: getattr(module, name, None), path.split("."), cast(Any, root))

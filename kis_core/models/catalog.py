@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +46,7 @@ PAPER = (
     Entry("gpt2", "GPT-2", "openai-community/gpt2", 124_439_808, 12, 768, 3072),
     Entry("gpt2-medium", "GPT-2", "openai-community/gpt2-medium", 354_823_168, 24, 1024, 4096),
     Entry("gpt2-large", "GPT-2", "openai-community/gpt2-large", 774_030_080, 36, 1280, 5120),
-    Entry("gpt-j-6b", "GPT-J", "EleutherAI/gpt-j-6b", 6_053_381_344, 28, 4096, 16384),
+    Entry("gpt-j-6b", "GPT-J", "EleutherAI/gpt-j-6b", 6_050_882_784, 28, 4096, 16384),
     Entry("pythia-1b", "Pythia", "EleutherAI/pythia-1b", 1_011_781_632, 16, 2048, 8192),
     Entry("pythia-2.8b", "Pythia", "EleutherAI/pythia-2.8b", 2_775_208_960, 32, 2560, 10240),
     Entry("pythia-6.9b", "Pythia", "EleutherAI/pythia-6.9b", 6_857_302_016, 32, 4096, 16384),
@@ -108,14 +109,18 @@ def locate(name: str, *, revision: str | None = None) -> Path:
         if entry.folder:
             return entry.folder
         name = entry.source
-    if "\0" not in name and Path(name).is_dir():
+    if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
         return checked_folder(Path(name).resolve())
-    if not HUB_ID.fullmatch(name) or ".." in name:
-        raise ModelError(
-            f"{name[:120]!r} is neither a folder on this machine nor a model name. `python -m kis_core models` lists "
-            f"the names; a local transformers folder works too."
-        )
+    if not HUB_ID.fullmatch(name):
+        raise _no_name(name)
     return checked_folder(_from_hub(name, revision))
+
+
+def _no_name(name: str) -> ModelError:
+    return ModelError(
+        f"{name[:120]!r} is neither a folder on this machine nor a model name. `python -m kis_core models` lists "
+        f"the names; a local transformers folder works too."
+    )
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -123,6 +128,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -132,6 +138,8 @@ def _from_hub(name: str, revision: str | None) -> Path:
         folder = snapshot_download(
             name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]
         )
+    except HFValidationError as error:
+        raise _no_name(name) from error
     except GatedRepoError as error:  # a subclass of RepositoryNotFoundError: it has to come first
         raise ModelError(
             f"{name} is gated: accept its licence at https://huggingface.co/{name}, run `hf auth login`, try again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from kis_core.errors import KisError
@@ -16,6 +17,11 @@ class ModelError(KisError):
 
 
 def checked_folder(folder: Path) -> Path:
+    """The folder itself, once it is seen to hold a configuration and safetensors weights.
+
+    Raises:
+        ModelError: it does not; other formats are not read, as they can run code.
+    """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no config.json; a transformers model folder has one.")
     if not weight_files(folder):
@@ -31,7 +37,8 @@ def weight_files(folder: Path) -> list[Path]:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the configuration, tokenizer and weight files of a folder, by name and content."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *weight_files(folder)]):
+    parts = [*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *weight_files(folder)]
+    for path in sorted(parts):  # *.txt: older tokenizers keep their merges there
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.name}\0{content}\n".encode())
@@ -40,22 +47,15 @@ def fingerprint(folder: Path) -> str:
 
 def float32_bytes(folder: Path) -> int:
     """Memory that the weights take in float32, counted from the safetensors headers before anything is loaded."""
-    total = 0
-    for path in weight_files(folder):
-        for tensor in _header(path).values():
-            count = 1
-            for side in tensor["shape"]:
-                count *= side
-            total += count * FLOAT32_BYTES
-    return total
+    return parameters(folder) * FLOAT32_BYTES
 
 
 def parameters(folder: Path) -> int:
     """Number of stored parameters (tied weights once), from the safetensors headers."""
-    return float32_bytes(folder) // FLOAT32_BYTES
+    return sum(_stored_numbers(path) for path in weight_files(folder))
 
 
-def _header(path: Path) -> dict[str, dict]:
+def _stored_numbers(path: Path) -> int:
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -63,6 +63,6 @@ def _header(path: Path) -> dict[str, dict]:
             raise ModelError(f"{path} is damaged: its header claims {length:,} bytes in a file of {size:,}.")
         try:
             header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise ModelError(f"{path} is damaged: its header is not JSON.") from error
-    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{path} is damaged: its header is not that of a safetensors file.") from error

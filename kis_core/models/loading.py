@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kis_core.models.files import ModelError, float32_bytes
+from kis_core.models.files import FLOAT32_BYTES, ModelError, float32_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def available_bytes() -> int:
     """Memory this process may still take: free memory of the machine, or the process's own limit if lower."""
     import resource
 
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # all there is, where free memory is not told
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
@@ -85,33 +86,71 @@ def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = avai
         memory: tells the bytes there are for a model on the CPU.
 
     Raises:
-        ModelError: too large for the memory, a slow tokenizer only, or a folder transformers cannot read.
+        ModelError: too large for the memory, damaged or incomplete weights, a slow tokenizer or one of another model,
+            or a folder transformers cannot read.
         UnsupportedArchitecture: no known down-projection.
     """
     chosen = choose_device(device)
-    needed = int(float32_bytes(folder) * OVERHEAD)
+    stored = float32_bytes(folder)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    from kis_core.models import architecture
+
+    transformers_logging.disable_progress_bar()  # the caller shows progress, and what is wrong comes as an error
+    transformers_logging.set_verbosity_error()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    with _errors_of_transformers(folder), torch.device("meta"):  # shapes alone, without memory
+        promised = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local)).num_parameters()
+    needed = int(max(stored, promised * FLOAT32_BYTES) * OVERHEAD)  # what its files lack, transformers makes up
     if chosen.type == "cpu" and needed > memory():
         raise ModelError(
             f"{folder.name} needs about {needed:,} bytes of memory in float32; {memory():,} are free. "
             f"Choose a smaller model, or a machine with more memory."
         )
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    from kis_core.models import architecture
-
-    transformers_logging.disable_progress_bar()  # the caller shows progress
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+    with _errors_of_transformers(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
+            **local,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"transformers cannot load {folder}: {error}") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{folder.name} has no fast tokenizer (tokenizer.json); character offsets need one.")
     recognised = architecture.recognise(model)
+    _check_whole(folder, model, tokenizer, found)
     model.to(chosen).eval().requires_grad_(False)
     log.info("loaded a %s of %d layers on %s", recognised.name, recognised.layers, chosen)
     return LoadedModel(model, tokenizer, recognised, chosen)
+
+
+@contextmanager
+def _errors_of_transformers(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # tokenizers and safetensors raise ones that have no ancestor but Exception
+        raise ModelError(f"transformers cannot load {folder} ({type(error).__name__}): {error}") from error
+
+
+def _check_whole(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, found: dict[str, Any]
+) -> None:
+    """Refuse what transformers lets pass: random numbers for tensors not found, an empty or a foreign tokenizer."""
+    if missing := found["missing_keys"]:
+        raise ModelError(f"{folder} lacks {len(missing)} of the model's tensors, such as {min(missing)}; get it anew.")
+    if misshapen := found["mismatched_keys"]:
+        name, stored, wanted = min(misshapen)
+        raise ModelError(
+            f"{folder} holds {name} with shape {tuple(stored)} where its config.json wants {tuple(wanted)}; "
+            f"get it anew."
+        )
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder.name} has no fast tokenizer (tokenizer.json); character offsets need one.")
+    known = model.get_input_embeddings().num_embeddings
+    if not 0 < tokenizer.vocab_size <= known:
+        raise ModelError(
+            f"{folder} has a tokenizer of {tokenizer.vocab_size:,} tokens where the model knows {known:,}; "
+            f"is its tokenizer.json missing, or of another model?"
+        )

@@ -26,18 +26,18 @@ def inspector(result: Result, layer: int, pair: tuple[int, int]) -> None:
     i, j = pair
     looked_at = inspect(result, layer, i, j)
     st.html(
-        CARD.format(colour=EDITED, role=f"edit fact i = {i}", sentence=sentence(facts[i]), relation=_at(result, i))
-        + CARD.format(colour=SUFFERS, role=f"and fact j = {j} suffers", sentence=sentence(facts[j]), relation=_at(result, j))
+        "".join(
+            CARD.format(colour=colour, role=role, sentence=sentence(facts[fact]), relation=_at(result, fact))
+            for fact, colour, role in ((i, EDITED, f"edit fact i = {i}"), (j, SUFFERS, f"and fact j = {j} suffers"))
+        )
     )
     _numbers(looked_at)
     _tags(looked_at)
+    _answers(result, i, j)
     st.altair_chart(
-        charts.by_layer(
-            result.layers, {"P[i, j]": looked_at.p_by_layer, "P[j, i]": looked_at.p_back_by_layer}, layer
-        ),
+        charts.by_layer(result.layers, {"P[i, j]": looked_at.p_by_layer, "P[j, i]": looked_at.p_back_by_layer}, layer),
         key="pair_by_layer",
     )
-    _answers(result, i, j)
 
 
 def _at(result: Result, fact: int) -> str:
@@ -66,7 +66,12 @@ def _tags(pair: Pair) -> None:
     if pair.i == pair.j:
         st.badge("diagonal: a fact and itself, always 1", color="gray")
     if pair.same_subject:
-        st.badge("same subject", icon=":material/warning:", color="orange", help="Prompts about one subject can share their keys.")
+        st.badge(
+            "same subject",
+            icon=":material/warning:",
+            color="orange",
+            help="Prompts that begin with the same subject have the same key, by causality.",
+        )
     if pair.same_last_token:
         st.badge(
             "same last token",
@@ -81,12 +86,13 @@ def _answers(result: Result, i: int, j: int) -> None:
     for fact, colour, role in ((i, EDITED, "i"), (j, SUFFERS, "j")):
         rows = "".join(
             f"<div style='display:flex;justify-content:space-between;gap:.6rem'><span style='overflow:hidden;"
-            f"text-overflow:ellipsis;white-space:nowrap'>{escape(text) or '·'}</span><span style='opacity:.8'>"
+            f"text-overflow:ellipsis;white-space:nowrap'>{escape(text) or '·'}</span>"
+            f"<span style='opacity:.8;white-space:nowrap'>"
             f"{share(probability)}</span></div>"
             for text, probability in result.answers[fact]
         )
         cells.append(
             f"<div style='flex:1;min-width:0'><div style='border-bottom:3px solid {colour};margin-bottom:.2rem'>"
-            f"model answers to {role}</div>{rows}</div>"
+            f"the model’s next word after {role}</div>{rows}</div>"
         )
     st.html(f"<div style='display:flex;gap:1.4rem;font-size:.9rem'>{''.join(cells)}</div>")

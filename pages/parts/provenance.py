@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from kis_core.pipeline import LayerReport, Result
+from pages.parts.text import plain
 
 
 def provenance(result: Result, layer: int, figure: str) -> None:
@@ -19,8 +20,8 @@ def provenance(result: Result, layer: int, figure: str) -> None:
     report = result.reports[result.at(layer)]
     st.caption(
         f"{figure}  \n"
-        f"{result.request.model} · layer {layer} · {len(result.facts)} facts ({result.facts.name}) · "
-        f"C over {origin['tokens_counted']:,} tokens of the {origin['corpus']} corpus · {ridge(report)}",
+        f"{plain(result.request.model)} · layer {layer} · {len(result.facts)} facts ({plain(result.facts.name)}) · "
+        f"C over {origin['tokens_counted']:,} tokens of the {plain(origin['corpus'])} corpus · {ridge(report)}",
     )
 
 

@@ -11,7 +11,7 @@ from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.pipeline import Ingredients, Request, Result
 from kis_core.store import Store
-from pages.parts.text import count, duration
+from pages.parts.text import count, duration, plain
 
 START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes unasked: seconds to a minute of CPU
 KEPT_RESULTS = 8  # in memory, for all sessions; the others are read again from disk in a moment
@@ -103,7 +103,7 @@ def _progress(key: str) -> None:
 
 
 def _failed(message: str, key: str | None = None) -> NoReturn:
-    st.error(message, icon=":material/error:")
+    st.error(plain(message), icon=":material/error:")
     st.caption("Choose another model or fact set on the left, or mend what the message names and try again.")
     if st.button("Try again"):
         if key:

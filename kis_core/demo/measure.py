@@ -1,4 +1,4 @@
-"""Measure what the demo family knows: `python -m kis_core.demo.recall [--choose]`.
+"""Measure what the demo family knows, and its superposition: `python -m kis_core.demo.measure [--choose]`.
 
 A fact counts as recalled when every token of its object is the model's first choice. `--choose` also writes the
 built-in sets: 128 facts over all relations, and 128 about look-alike subjects, all answered by every member.
@@ -14,12 +14,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from kis_core import pipeline
 from kis_core.answers import knows
 from kis_core.demo import factbase
-from kis_core.demo.family import FAMILY, Member
+from kis_core.demo.family import FAMILY, LAYERS, Member
 from kis_core.facts import PAPER_FACTS, Fact
 from kis_core.models import loading
 from kis_core.models.files import parameters
+from kis_core.statistics import off_diagonal
+from kis_core.store import Store
 
 SETS = Path(__file__).with_name("sets")
 CHOICE_SEED = 128
@@ -109,26 +114,55 @@ def write_set(name: str, facts: Sequence[Fact]) -> None:
 
 
 def main() -> None:
-    """Print recall as a Markdown table; with `--choose`, write the built-in fact sets."""
-    parser = argparse.ArgumentParser(description="Measure the recall of the demo family.")
-    parser.add_argument(
-        "--choose", action="store_true", help="write the built-in sets from what all answer"
-    )
+    """Print recall and superposition as Markdown tables; with `--choose`, write the built-in fact sets in between."""
+    parser = argparse.ArgumentParser(description="Measure what the demo family knows, and its superposition.")
+    parser.add_argument("--choose", action="store_true", help="write the built-in sets from what all models answer")
     args = parser.parse_args()
-    write = sys.stdout.write
-    write("| model | parameters | recall, trained templates | recall, held-out templates |\n|---|---|---|---|\n")
-    known = []
-    for member in FAMILY:
-        trained, held_out = recall(member)
-        known.append(trained)
-        size = parameters(member.folder)
-        shares = f"{sum(trained) / len(trained):.2%} | {sum(held_out) / len(held_out):.2%}"
-        write(f"| {member.name} | {size:,} | {shares} |\n")
-        sys.stdout.flush()
+    known = _print_recall()
     if args.choose:
         answered = answered_by_all(known)
         write_set("builtin", over_all_relations(answered))
         write_set("builtin-lookalikes", look_alikes(answered))
+    _print_superposition()
+
+
+def _print_recall() -> list[list[bool]]:
+    _print_row("model", "parameters", "recall, trained templates", "recall, held-out templates")
+    _print_row(*["---"] * 4)
+    known = []
+    for member in FAMILY:
+        trained, held_out = recall(member)
+        known.append(trained)
+        shares = [f"{sum(hits) / len(hits):.2%}" for hits in (trained, held_out)]
+        _print_row(member.name, f"{parameters(member.folder):,}", *shares)
+    return known
+
+
+def _print_superposition() -> None:
+    names = ("mean of P", "excess kurtosis of P", "whitened angle", "plain angle")
+    _print_row()
+    _print_row("model", *(f"{name}, layer 0 to {LAYERS - 1}" for name in names))
+    _print_row(*["---"] * 5)
+    store = Store()
+    for member in FAMILY:
+        result = pipeline.run(pipeline.Request(model=member.name), store)
+        moments = [report.moments for report in result.reports]
+        _print_row(
+            member.name,
+            ", ".join(f"{m.mean:.3f}" for m in moments),
+            ", ".join(f"{m.kurtosis:.1f}" for m in moments),
+            *(", ".join(map(_angle, cosines)) for cosines in (result.whitening_cosine, result.activation_cosine)),
+        )
+
+
+def _angle(cosine: np.ndarray) -> str:
+    angles = np.degrees(np.arccos(off_diagonal(cosine)))
+    return f"{angles.mean():.0f}° ± {angles.std():.0f}°"
+
+
+def _print_row(*cells: str) -> None:
+    sys.stdout.write(f"| {' | '.join(cells)} |\n" if cells else "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""What a person does: open, see P, click a cell, read the pair, share the link. Prints how long it took."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import serving
+
+pytestmark = pytest.mark.browser
+
+CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
+Open = Callable[[str], Page]
+
+
+def shown(page: Page) -> Page:
+    page.wait_for_selector(CHART, timeout=PATIENCE)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=PATIENCE)
+    return page
+
+
+def click_cell(page: Page, across: float, down: float) -> None:
+    box = page.locator(CHART).first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+
+
+def pair_in(page: Page) -> str:
+    found = re.search(r"pair=(\d+-\d+)", page.url)
+    assert found, f"no pair in {page.url}"
+    return found[1]
+
+
+def inspected(page: Page) -> str:
+    i = re.search(r"edit fact i = (\d+)", page.get_by_text("edit fact i = ").inner_text())
+    j = re.search(r"and fact j = (\d+)", page.get_by_text("and fact j = ").inner_text())
+    assert i
+    assert j
+    return f"{i[1]}-{j[1]}"
+
+
+def test_first_heatmap_with_an_empty_cache_then_with_a_warm_one(
+    warm_cache: Path, open_page: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = {}
+    for state in ("empty", "warm"):
+        began = time.monotonic()
+        with serving(warm_cache) as url:
+            shown(open_page(url))
+            seconds[state] = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\nserver start to first heatmap: {seconds['empty']:.1f} s empty cache, {seconds['warm']:.1f} s warm")
+    assert list((warm_cache / "matrices").glob("superposition-*")), "nothing was cached"
+
+
+def test_click_opens_the_pair_and_the_link_reopens_it_on_a_fresh_server(
+    server: str, warm_cache: Path, open_page: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = shown(open_page(f"{server}/superposition"))
+    seconds = []
+    for across, down in ((0.7, 0.5), (0.5, 0.65), (0.85, 0.8)):
+        before = inspected(page)
+        began = time.monotonic()
+        click_cell(page, across, down)
+        while inspected(page) == before:
+            assert time.monotonic() - began < 20, "the click opened no pair"
+            page.wait_for_timeout(10)
+        seconds.append(time.monotonic() - began)
+        page.wait_for_timeout(800)
+    with capsys.disabled():
+        print(f"\nclick to inspector: {', '.join(f'{s:.2f}' for s in seconds)} s")
+    pair = pair_in(page)
+    assert inspected(page) == pair
+    expect(page.get_by_text("whitened angle")).to_be_visible()
+    expect(page.get_by_text("next word after")).to_have_count(2)
+
+    with serving(warm_cache) as fresh:
+        again = shown(open_page(fresh + page.url.removeprefix(server)))
+        assert inspected(again) == pair
+        assert pair_in(again) == pair
+
+
+def test_clicked_cell_is_the_pair_at_that_place_in_another_order(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition?pair=0-1"))
+    page.get_by_role("radio", name="similarity").click()
+    page.wait_for_timeout(1500)
+    assert "order=similarity" in page.url
+    assert inspected(page) == "0-1", "another order shows the same pair"
+    click_cell(page, 0.6, 0.6)
+    page.wait_for_timeout(1500)
+    first = inspected(page)
+    assert first != "0-1"
+    click_cell(page, 0.6, 0.6)
+    page.wait_for_timeout(1000)
+    assert inspected(page) == first
+
+
+def test_arrow_keys_walk_the_strongest_pairs(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition"))
+    start = inspected(page)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text(re.compile(r"pair [\d,]+ of 16,256"))).to_be_visible()
+    page.wait_for_timeout(1000)
+    second = inspected(page)
+    assert second != start
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(1000)
+    assert inspected(page) != second
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(1000)
+    assert inspected(page) == second
+
+
+def test_a_subject_is_found_by_search(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition"))
+    for label, subject in (("Edit fact i", "Vladimir Mayakovsky"), ("Look at fact j", "Vladimir Bukovsky")):
+        box = page.get_by_role("combobox", name=re.compile(label))
+        box.click()
+        box.fill(subject)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1200)
+    assert inspected(page) == "0-1"
+    assert pair_in(page) == "0-1"
+
+
+def test_choices_stay_across_pages_and_in_the_link(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition?layer=2&pair=3-4&order=relation"))
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("heading", name="Knowledge in superposition")).to_be_visible()
+    shown(page)
+    page.wait_for_timeout(1000)
+    assert "layer=2" in page.url
+    assert "pair=3-4" in page.url
+    expect(page.get_by_text("Strongest leaks at layer 2")).to_be_visible()
+    page.get_by_role("link", name="Superposition").click()
+    expect(page.get_by_text("edit fact i = 3")).to_be_visible()
+    assert "order=relation" in page.url
+
+
+def test_a_click_on_the_overview_opens_the_pair(server: str, open_page: Open) -> None:
+    page = shown(open_page(server))
+    click_cell(page, 0.7, 0.5)
+    page.wait_for_url("**/superposition**", timeout=20_000)
+    expect(page.get_by_text("edit fact i = ")).to_be_visible()
+    page.wait_for_timeout(1000)
+    assert inspected(page) == pair_in(page)
+
+
+def test_a_link_that_asks_for_what_is_not_there_says_so(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition?model=<b>x</b>&layer=99&pair=one&facts=none"))
+    notice = page.get_by_text("This link asks for something that is not here")
+    expect(notice).to_be_visible()
+    expect(page.get_by_text("model “<b>x</b>”")).to_be_visible()
+    expect(page.get_by_text("layer “99”")).to_be_visible()
+
+
+def test_cancel_cancels_and_compute_goes_on(tmp_path: Path, open_page: Open) -> None:
+    with serving(tmp_path) as url:
+        page = open_page(f"{url}/superposition?model=demo-gpt2-256")
+        page.get_by_role("button", name="Cancel").click(timeout=PATIENCE)
+        expect(page.get_by_text("The computation was cancelled")).to_be_visible(timeout=PATIENCE)
+        assert not list((tmp_path / "matrices").glob("superposition-*"))
+        page.get_by_role("button", name="Compute").click()
+        shown(page)
+        expect(page.get_by_text("edit fact i = ")).to_be_visible()

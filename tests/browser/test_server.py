@@ -1,0 +1,53 @@
+"""The server as the README starts it: reachable from this machine only, and refusing strangers."""
+
+from __future__ import annotations
+
+import socket
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def test_listens_on_loopback_only(server: str) -> None:
+    port = urlsplit(server).port
+    own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: asks the system which of our addresses it would use
+        own.add(probe.getsockname()[0])
+    for address in own - {"127.0.0.1"}:
+        if not address.startswith("127."):
+            with pytest.raises(OSError, match=r"refused|timed out"):
+                socket.create_connection((address, port), timeout=2)
+
+
+def _handshake(server: str, origin: str) -> str:
+    """Status line of the answer to a WebSocket handshake that claims to come from a page of that origin."""
+    address = urlsplit(server)
+    lines = (
+        "GET /_stcore/stream HTTP/1.1",
+        f"Host: {address.netloc}",
+        f"Origin: {origin}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==",
+    )
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection.recv(1024).split(b"\r\n")[0].decode()
+
+
+def test_a_foreign_origin_gets_no_session(server: str) -> None:
+    assert " 101 " in _handshake(server, server), "its own page is let in"
+    assert " 403 " in _handshake(server, "http://elsewhere.example")
+
+
+def test_an_upload_without_a_session_is_refused(server: str) -> None:
+    request = Request(f"{server}/_stcore/upload_file/nobody/1", data=b"x" * 10, method="PUT")  # noqa: S310
+    with pytest.raises(HTTPError) as refused:
+        urlopen(request, timeout=5)  # noqa: S310 - our own server
+    assert 400 <= refused.value.code < 500

@@ -1,0 +1,280 @@
+"""Background jobs: one run for many askers, progress, cancel, failure, forgetting."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kis_core import jobs, progress
+from kis_core.jobs import Job, Runner, State
+from kis_core.progress import Cancelled, Report
+
+PATIENCE = 30  # seconds until a test gives up on a job; reached only when something hangs
+ROUNDING = 1e-9
+HALF = ("Second moment of the keys", 1, 2)  # a report at 0.22 + 0.55 / 2 of the whole
+
+
+class Steered:
+    """Work that goes one report at a time, when the test says so."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.reported = 0
+        self._begun, self._go, self._paused = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, report: Report) -> None:
+        self.runs += 1
+        self._begun.set()
+        while True:
+            assert self._go.acquire(timeout=PATIENCE)
+            stage, done, total = self._next
+            if stage == "end":
+                return
+            report(stage, done, total)
+            self.reported += 1
+            self._paused.release()
+
+    def wait_until_begun(self) -> None:
+        assert self._begun.wait(PATIENCE)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        self.ask_to_report(stage, done, total)
+        assert self._paused.acquire(timeout=PATIENCE)
+
+    def ask_to_report(self, stage: str, done: int, total: int) -> None:
+        self._next = (stage, done, total)
+        self._go.release()
+
+    def end(self) -> None:
+        self.ask_to_report("end", 1, 1)
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner()
+
+
+def ended(job: Job) -> jobs.Snapshot:
+    assert job.wait(PATIENCE)
+    return job.snapshot()
+
+
+def nothing(report: Report) -> None:
+    """Work that is done at once."""
+
+
+def test_a_job_runs_to_its_end(runner: Runner) -> None:
+    work = Steered()
+    job = runner.submit("key", work)
+    work.wait_until_begun()
+    assert job.snapshot().state is State.RUNNING
+    assert not job.wait(0)
+    work.report("Loading the model", 1, 1)
+    assert job.snapshot().stage == "Loading the model"
+    assert job.snapshot().share == pytest.approx(0.22)
+    work.end()
+    snapshot = ended(job)
+    assert (snapshot.state, snapshot.error, snapshot.seconds_left) == (State.DONE, None, None)
+    assert runner.find("key") is job
+
+
+def test_many_askers_of_one_key_get_one_run(runner: Runner) -> None:
+    work, start = Steered(), threading.Barrier(20)
+    joined: list[Job] = []
+
+    def ask() -> None:
+        start.wait(PATIENCE)
+        joined.append(runner.submit("key", work))
+
+    askers = [threading.Thread(target=ask) for _ in range(20)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(PATIENCE)
+    work.end()
+    assert len(joined) == 20
+    assert len(set(joined)) == 1
+    assert ended(joined[0]).state is State.DONE
+    assert work.runs == 1
+
+
+def test_a_key_whose_job_has_ended_runs_anew(runner: Runner) -> None:
+    first = runner.submit("key", nothing)
+    ended(first)
+    second = runner.submit("key", nothing)
+    assert second is not first
+    assert ended(second).state is State.DONE
+
+
+def test_jobs_of_different_keys_run_one_after_the_other_in_the_order_asked_for(runner: Runner) -> None:
+    order: list[str] = []
+    running = threading.Semaphore(1)
+
+    def work(name: str) -> Callable[[Report], None]:
+        def run(report: Report) -> None:
+            assert running.acquire(blocking=False)
+            order.append(name)
+            running.release()
+
+        return run
+
+    submitted = [runner.submit(name, work(name)) for name in "abcdef"]
+    assert [ended(job).state for job in submitted] == [State.DONE] * 6
+    assert order == list("abcdef")
+
+
+reports = st.tuples(st.sampled_from([*progress.STAGES, "Waiting for another run of the same"]), st.integers(0, 3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(reports, max_size=10))
+def test_progress_never_falls_whatever_the_work_reports(sequence: list[tuple[str, int]]) -> None:
+    job = Job()
+    share = 0.0
+    for stage, done in sequence:
+        job.report(stage, done, 3)
+        snapshot = job.snapshot()
+        assert snapshot.stage == stage
+        assert snapshot.share == max(share, progress.overall(stage, done, 3))
+        share = snapshot.share
+    assert 0 <= share <= 1
+
+
+def test_cancel_takes_effect_within_one_report(runner: Runner) -> None:
+    work = Steered()
+    job = runner.submit("key", work)
+    work.report(*HALF)
+    job.cancel()
+    assert job.snapshot().state is State.RUNNING
+    work.ask_to_report(*HALF)
+    snapshot = ended(job)
+    assert (snapshot.state, snapshot.error) == (State.CANCELLED, None)
+    assert work.reported == 1
+    assert snapshot.share == pytest.approx(0.495)
+
+
+def test_a_queued_job_can_be_cancelled_and_never_runs(runner: Runner) -> None:
+    first, second = Steered(), Steered()
+    running, queued = runner.submit("first", first), runner.submit("second", second)
+    first.wait_until_begun()
+    snapshot = queued.snapshot()
+    assert (snapshot.state, snapshot.stage) == (State.QUEUED, "Waiting for its turn")
+    assert (snapshot.share, snapshot.seconds, snapshot.seconds_left) == (0, 0, None)
+    queued.cancel()
+    assert ended(queued).state is State.CANCELLED
+    first.end()
+    assert ended(running).state is State.DONE
+    assert ended(runner.submit("third", nothing)).state is State.DONE
+    assert second.runs == 0
+
+
+def test_who_asks_for_a_job_that_was_just_called_off_gets_a_new_one(runner: Runner) -> None:
+    called_off = Steered()
+    first = runner.submit("key", called_off)
+    called_off.wait_until_begun()
+    first.cancel()
+    second = runner.submit("key", nothing)
+    called_off.ask_to_report(*HALF)
+    assert ended(first).state is State.CANCELLED
+    assert ended(second).state is State.DONE
+    assert runner.find("key") is second
+
+
+def test_cancelling_an_ended_job_changes_nothing(runner: Runner) -> None:
+    job = runner.submit("key", nothing)
+    ended(job)
+    job.cancel()
+    assert job.snapshot().state is State.DONE
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), MemoryError("why"), SystemExit("why"), KeyboardInterrupt("why")])
+def test_a_failed_job_carries_its_error_and_the_next_one_runs(runner: Runner, error: BaseException) -> None:
+    def fail(report: Report) -> None:
+        report(*HALF)
+        raise error
+
+    job = runner.submit("key", fail)
+    snapshot = ended(job)
+    assert (snapshot.state, snapshot.stage) == (State.FAILED, HALF[0])
+    assert snapshot.error is error
+    assert ended(runner.submit("key", nothing)).state is State.DONE
+
+
+class Large:
+    """Stands for a model."""
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "failed in an except", "cancelled"])
+def test_an_ended_job_keeps_nothing_of_its_work_alive(runner: Runner, end: str) -> None:
+    seen: list[weakref.ref[Large]] = []
+
+    def work(report: Report) -> Large:
+        model = Large()
+        seen.append(weakref.ref(model))
+        if end == "failed":
+            raise ValueError("why")
+        if end == "failed in an except":
+            try:
+                deeper(model)
+            except ValueError as error:
+                raise RuntimeError("why") from error
+        if end == "cancelled":
+            raise Cancelled
+        return model
+
+    def deeper(model: Large) -> None:
+        raise ValueError("why")
+
+    ended(runner.submit("key", work))
+    ended(runner.submit("next", nothing))
+    gc.collect()
+    assert [reference() for reference in seen] == [None]
+
+
+def test_an_ended_job_is_forgotten_and_a_running_one_is_not(runner: Runner) -> None:
+    work = Steered()
+    job = runner.submit("key", work)
+    work.wait_until_begun()
+    runner.forget("key")
+    assert runner.find("key") is job
+    work.end()
+    ended(job)
+    runner.forget("key")
+    assert runner.find("key") is None
+    runner.forget("key")
+    runner.forget("never asked for")
+
+
+def test_the_time_left_by_hand(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    work = Steered()
+    job = runner.submit("key", work)
+    work.report("Reading facts and text", 1, 1)
+    now[0] = 110.0
+    assert job.snapshot().seconds == 10
+    assert job.snapshot().seconds_left is None
+    work.report(*HALF)
+    assert job.snapshot().seconds_left == pytest.approx(10 * 0.505 / 0.495, rel=ROUNDING)
+    now[0] = 120.0
+    assert job.snapshot().seconds_left == pytest.approx(20 * 0.505 / 0.495, rel=ROUNDING)
+    work.end()
+    assert ended(job).seconds_left is None
+
+
+def test_a_process_that_ends_does_not_wait_for_its_job() -> None:
+    program = (
+        "import time; from kis_core.jobs import Runner, State\n"
+        "job = Runner().submit('key', lambda report: time.sleep(600))\n"
+        "while job.snapshot().state is not State.RUNNING: time.sleep(0.01)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
