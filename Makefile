@@ -26,7 +26,7 @@ stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
 
 benchmark: $(VENV)/.dev
-	$(BIN)/python -m pytest -m benchmark -s
+	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m benchmark -s
 
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train

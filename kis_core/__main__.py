@@ -14,7 +14,8 @@ from kis_core import export
 from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.models.loading import DEVICES
-from kis_core.pipeline import DEFAULT_TOKENS, Request, RequestError, run
+from kis_core.pipeline import run
+from kis_core.request import DEFAULT_TOKENS, Request, RequestError
 from kis_core.store import Store
 
 WRONG_INPUT = 2
@@ -86,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _analyse(args: argparse.Namespace) -> None:
     request = Request(args.model, args.facts, args.corpus, args.tokens, _layers(args.layers))
-    if args.out.exists() and not args.out.is_dir():
-        raise RequestError(f"{args.out} is a file; --out names a folder")
-    args.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is better known before the work
+    standing = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
+    if not standing.is_dir():
+        raise RequestError(f"{standing} is a file; --out names a folder")
     line = ProgressLine()
     try:
         result = run(request, Store(), device=args.device, report=line)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kis_core.errors import KisError
+from kis_core.paths import is_file
 
 BUILTIN_NAME = "builtin"
 
@@ -58,7 +59,7 @@ def load(source: str | Path) -> Corpus:
     if source == BUILTIN_NAME:
         return builtin()
     path = Path(source)
-    if not path.is_file():
+    if not is_file(path):
         raise CorpusError(f"No corpus file at {path}. Give `builtin` or a text file with one document a line.")
     try:
         text = path.read_bytes().decode("utf-8-sig")

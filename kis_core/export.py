@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kis_core.pipeline import Result
+from kis_core.result import Result
 
 FACT_COLUMNS = ("index", "subject", "prompt", "target", "key_token_index", "key_token")
 STATISTICS_COLUMNS = (

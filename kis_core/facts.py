@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kis_core.errors import KisError
+from kis_core.paths import is_file
 
 SLOT = "{}"
 REQUIRED_COLUMNS = ("subject", "prompt", "target")
@@ -112,7 +113,7 @@ def load(source: str | Path) -> FactSet:
     if source in BUILTIN_SETS:
         return builtin(str(source))
     path = Path(source)
-    if not path.is_file():
+    if not is_file(path):
         raise FactFileError(
             f"No fact file at {path}. Give {' or '.join(BUILTIN_SETS)}, a CSV or a CounterFact JSON file."
         )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kis_core.pipeline import RequestError, Result
+from kis_core.request import RequestError
+from kis_core.result import Result
 from kis_core.superposition import strongest_pairs
 
 

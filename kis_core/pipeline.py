@@ -18,54 +18,17 @@ from kis_core import corpus as corpora
 from kis_core import facts as fact_sets
 from kis_core import progress, statistics, superposition
 from kis_core.corpus import Corpus
-from kis_core.errors import KisError
 from kis_core.facts import FactSet
 from kis_core.models import catalog, loading
 from kis_core.models.files import fingerprint
+from kis_core.request import DEFAULT_TOKENS, Request, RequestError
+from kis_core.result import LayerReport, Result
 from kis_core.store import Entry, Store, key_of
 
+__all__ = ["DEFAULT_TOKENS", "Ingredients", "Request", "RequestError", "Result", "cached", "resolve", "run"]
+
 FORMAT = 1  # raise it when the meaning of stored numbers changes: older entries are then computed anew
-DEFAULT_TOKENS = 100_000  # more than 30 tokens a dimension of the largest demo model: P has settled by then
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
-
-
-class RequestError(KisError):
-    """A request that makes no sense; the message says what does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """All that determines an analysis: cache key, provenance line, permalink and command line in one.
-
-    Attributes:
-        model: catalogue name, Hugging Face id or local folder.
-        facts: `"builtin"`, or the path of a CSV or CounterFact JSON file.
-        corpus: `"builtin"`, or the path of a text file with one document a line.
-        tokens: how many tokens of the corpus C is taken over, at most.
-        layers: which layers, or None for all.
-        revision: commit or tag of a model on the Hub, or None for the newest.
-        dtype: arithmetic of the model's forward pass.
-        seed: of anything drawn at random.
-    """
-
-    model: str = catalog.DEFAULT
-    facts: str = fact_sets.BUILTIN_NAME
-    corpus: str = corpora.BUILTIN_NAME
-    tokens: int = DEFAULT_TOKENS
-    layers: tuple[int, ...] | None = None
-    revision: str | None = None
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise RequestError(f"C needs at least one token; {self.tokens} were asked for")
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))  # one form, from JSON's list as well
-            if not self.layers or self.layers[0] < 0:
-                raise RequestError(f"layers count from 0; {self.layers} were asked for")
-        if self.dtype != "float32":
-            raise RequestError(f"keys are computed in float32; {self.dtype!r} is not available")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,66 +63,6 @@ class Ingredients:
             "seed": self.request.seed,
         }
         return key_of("superposition", ingredients)
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """Condition of one layer's C, and the moments of its P."""
-
-    layer: int
-    rank: int
-    condition_number: float
-    ridge: float
-    moments: statistics.Moments
-
-
-@dataclass(frozen=True)
-class Result:
-    """An analysis.
-
-    Attributes:
-        request: what was asked.
-        facts: the m facts; row and column i of every matrix belong to fact i.
-        layers: the L layer numbers the first axes stand for.
-        p, whitening_cosine, activation_cosine: (L, m, m) float64.
-        reports: one a layer.
-        key_token_index, key_tokens, key_token_ids: (m,) where each key was taken.
-        answers: for each fact the model's top answers, (text, probability), best first.
-        provenance: everything needed to get the same numbers again.
-    """
-
-    request: Request
-    facts: FactSet
-    layers: tuple[int, ...]
-    p: np.ndarray
-    whitening_cosine: np.ndarray
-    activation_cosine: np.ndarray
-    reports: tuple[LayerReport, ...]
-    key_token_index: tuple[int, ...]
-    key_tokens: tuple[str, ...]
-    key_token_ids: tuple[int, ...]
-    answers: tuple[tuple[tuple[str, float], ...], ...]
-    provenance: dict[str, Any]
-
-    def at(self, layer: int) -> int:
-        """Position of a layer number on the first axis.
-
-        Raises:
-            RequestError: that layer was not computed.
-        """
-        if layer not in self.layers:
-            raise RequestError(f"layer {layer} was not computed; there are {', '.join(map(str, self.layers))}")
-        return self.layers.index(layer)
-
-    @property
-    def same_subject(self) -> np.ndarray:
-        """(m, m): both facts are about the same subject, so their keys may be equal by causality alone."""
-        return superposition.same([fact.subject for fact in self.facts.facts])
-
-    @property
-    def same_last_token(self) -> np.ndarray:
-        """(m, m): both keys were taken at the same token, which alone makes them alike in early layers."""
-        return superposition.same(self.key_token_ids)
 
 
 def resolve(request: Request, store: Store) -> Ingredients:

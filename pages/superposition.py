@@ -10,7 +10,7 @@ import streamlit as st
 from kis_core import charts
 from kis_core.ordering import ORDERS, order_facts
 from kis_core.pairs import strongest_between_subjects
-from kis_core.pipeline import Result
+from kis_core.result import Result
 from kis_core.superposition import strongest_pairs, strongest_partner
 from pages.parts import state
 from pages.parts.frame import View, frame, split

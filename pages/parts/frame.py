@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kis_core.facts import BUILTIN_SETS
 from kis_core.models import catalog
-from kis_core.pipeline import Request
+from kis_core.request import Request
 from pages.parts import state
 from pages.parts.text import count
 

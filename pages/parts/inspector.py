@@ -9,7 +9,7 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.pairs import Pair, inspect
-from kis_core.pipeline import Result
+from kis_core.result import Result
 from pages.parts.text import sentence, share
 
 CARD = (

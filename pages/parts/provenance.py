@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kis_core.pipeline import LayerReport, Result
+from kis_core.result import LayerReport, Result
 from pages.parts.text import plain
 
 

@@ -9,7 +9,9 @@ import streamlit as st
 from kis_core import jobs, pipeline
 from kis_core.errors import KisError
 from kis_core.models import catalog
-from kis_core.pipeline import Ingredients, Request, Result
+from kis_core.pipeline import Ingredients
+from kis_core.request import DEFAULT_TOKENS, Request
+from kis_core.result import Result
 from kis_core.store import Store
 from pages.parts.text import count, duration, plain
 
@@ -82,7 +84,7 @@ def _start(request: Request, key: str) -> None:
 def _asked_to_start(entry: catalog.Entry) -> bool:
     st.info(
         f"P of **{entry.name}** ({count(entry.parameters)} parameters) is not computed yet. It takes one pass over "
-        f"{pipeline.DEFAULT_TOKENS:,} tokens of text; without a GPU that can take long. You can cancel at any time.",
+        f"{DEFAULT_TOKENS:,} tokens of text; without a GPU that can take long. You can cancel at any time.",
         icon=":material/hourglass_empty:",
     )
     return st.button("Compute", type="primary")

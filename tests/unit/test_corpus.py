@@ -59,3 +59,9 @@ def test_fingerprints_are_equal_only_for_equal_documents(one: tuple[str, ...], o
 def test_the_fingerprint_knows_where_documents_end_and_in_which_order_they_come() -> None:
     variants = [("ab", "c"), ("a", "bc"), ("abc",), ("c", "ab")]
     assert len({Corpus("text", variant).fingerprint for variant in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/"])
+def test_a_name_no_file_can_have_is_refused_politely(name: str) -> None:
+    with pytest.raises(CorpusError, match="No "):
+        corpus.load(name)

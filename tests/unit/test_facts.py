@@ -328,3 +328,9 @@ def test_a_template_is_never_formatted() -> None:
     assert FactSet("{0.__class__}", (fact,)).fingerprint
     loaded = facts.parse_csv(csv_bytes(f"{{x}},{hostile},{{y}}"), name="{0.__class__}")
     assert loaded.facts[0].text == "{0.__class__} %s {x} {0.__init__.__globals__}"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/"])
+def test_a_name_no_file_can_have_is_refused_politely(name: str) -> None:
+    with pytest.raises(FactFileError, match="No "):
+        facts.load(name)

@@ -6,9 +6,11 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from kis_core import jobs, progress
 from kis_core.jobs import Job, Runner, State
 from kis_core.progress import Cancelled, Report
 
-PATIENCE = 30  # seconds until a test gives up on a job; reached only when something hangs
+PATIENCE = 10  # seconds until a test gives up on a job; reached only when something hangs
 ROUNDING = 1e-9
 HALF = ("Second moment of the keys", 1, 2)  # a report at 0.22 + 0.55 / 2 of the whole
 
@@ -55,7 +57,8 @@ class Steered:
         self._go.release()
 
     def end(self) -> None:
-        self.ask_to_report("end", 1, 1)
+        self._next = ("end", 1, 1)
+        self._go.release(100)  # more than once, should it wrongly run again
 
 
 @pytest.fixture
@@ -87,9 +90,16 @@ def test_a_job_runs_to_its_end(runner: Runner) -> None:
     assert runner.find("key") is job
 
 
-def test_many_askers_of_one_key_get_one_run(runner: Runner) -> None:
+def test_many_askers_of_one_key_get_one_run(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     work, start = Steered(), threading.Barrier(20)
     joined: list[Job] = []
+    submit = runner._executor.submit
+
+    def slow_submit(*arguments: Any) -> Any:
+        time.sleep(0.05)  # time enough for the other askers to come in between
+        return submit(*arguments)
+
+    monkeypatch.setattr(runner._executor, "submit", slow_submit)
 
     def ask() -> None:
         start.wait(PATIENCE)

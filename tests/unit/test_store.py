@@ -290,6 +290,36 @@ def test_a_shortened_matrix_is_noticed_and_set_aside(store: Store, cut: str, cap
     check_computed_once(store, times=1)
 
 
+def test_a_value_replaced_while_it_is_read_is_read_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    other, load = Store(store.root), store._load
+    numbers = iter([2, 3])
+
+    def slow_load(key: str, row: str) -> Entry:
+        if number := next(numbers, None):
+            other.put(KEY, entry(number).meta, entry(number).arrays)
+        return load(key, row)
+
+    monkeypatch.setattr(store, "_load", slow_load)
+    assert number_of(store.get(KEY)) == 3
+
+
+def test_a_value_that_replaces_a_damaged_one_just_in_time_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    matrices(store.root)[0].write_bytes(b"damaged")
+    other, set_aside = Store(store.root), store._set_aside
+
+    def slow_set_aside(*details: str) -> None:
+        other.put(KEY, entry(2).meta, entry(2).arrays)
+        set_aside(*details)
+
+    monkeypatch.setattr(store, "_set_aside", slow_set_aside)
+    assert store.get(KEY) is None
+    assert number_of(store.get(KEY)) == 2
+
+
 def test_a_missing_matrix_is_recomputed_once(store: Store) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     matrices(store.root)[0].unlink()
