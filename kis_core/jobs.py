@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from kis_core import progress
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 5  # a batch takes a second or two on a slow machine; a stuck job must not hold up the end
 TELLING_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
 
 
@@ -131,12 +133,14 @@ class Job:
 class Runner:
     """One worker; jobs run in the order asked for.
 
-    The worker is a daemon: a server that is told to end does not wait for it, and the store survives that.
+    The worker is a daemon: a process that ends calls its jobs off and gives them `GRACE_SECONDS` to stop, no more.
     """
 
     def __init__(self) -> None:
-        self._waiting: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
-        threading.Thread(target=self._work, name="kis-worker", daemon=True).start()
+        self._waiting: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="kis-worker", daemon=True)
+        self._worker.start()
+        atexit.register(self._end)
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -157,9 +161,17 @@ class Runner:
             self._jobs[key] = job
             return job
 
+    def _end(self) -> None:
+        """Torch aborts a process that ends in the middle of its work, so let the work stop where it can."""
+        with self._lock:
+            for job in self._jobs.values():
+                job.cancel()
+        self._waiting.put(None)
+        self._worker.join(GRACE_SECONDS)
+
     def _work(self) -> None:
-        while True:
-            future, work = self._waiting.get()
+        while (waiting := self._waiting.get()) is not None:
+            future, work = waiting
             if not future.set_running_or_notify_cancel():
                 continue
             try:

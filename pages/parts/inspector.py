@@ -41,7 +41,7 @@ def inspector(result: Result, layer: int, pair: tuple[int, int]) -> None:
 
 
 def _at(result: Result, fact: int) -> str:
-    relation = result.facts.facts[fact].relation
+    relation = result.facts.facts[fact].relation.replace("_", " ")
     return escape(f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}”")
 
 

@@ -72,6 +72,10 @@ def _wait_for(request: Request, key: str) -> NoReturn:
         if st.button("Compute", type="primary"):
             _start(request, key)
         st.stop()
+    if state.state is jobs.State.DONE:
+        if pipeline.cached(pipeline.resolve(request, store()), store()) is None:
+            _failed(f"There is no result in {store().root}: it could not be kept (disk full?) or was deleted.", key)
+        st.rerun()  # it was stored while this page was being drawn
     _progress(key)
     st.stop()
 

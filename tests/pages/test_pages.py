@@ -170,6 +170,21 @@ def test_a_failed_computation_says_what_to_do(open_page: Open, tmp_path: Path, m
     assert [button.label for button in page.button] == ["Try again"]
 
 
+def test_a_result_that_could_not_be_kept_is_told_and_not_computed_for_ever(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    monkeypatch.setenv("KIS_CACHE", str(tmp_path))
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: runs.append(1))
+    st.cache_resource.clear()
+    page = open_page("pages/superposition.py")
+    for job in list(results.runner()._jobs.values()):
+        assert job.wait(30)
+    page.run()
+    assert "could not be kept" in page.error[0].value.replace("\\", "")
+    assert runs == [1]
+
+
 def test_a_second_asker_joins_the_running_job() -> None:
     runner = jobs.Runner()
     first = runner.submit("key", lambda report: None)

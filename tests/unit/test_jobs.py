@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -93,13 +92,12 @@ def test_a_job_runs_to_its_end(runner: Runner) -> None:
 def test_many_askers_of_one_key_get_one_run(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     work, start = Steered(), threading.Barrier(20)
     joined: list[Job] = []
-    submit = runner._executor.submit
 
-    def slow_submit(*arguments: Any) -> Any:
+    def slow_job() -> Job:
         time.sleep(0.05)  # time enough for the other askers to come in between
-        return submit(*arguments)
+        return Job()
 
-    monkeypatch.setattr(runner._executor, "submit", slow_submit)
+    monkeypatch.setattr(jobs, "Job", slow_job)
 
     def ask() -> None:
         start.wait(PATIENCE)
@@ -288,3 +286,17 @@ def test_a_process_that_ends_does_not_wait_for_its_job() -> None:
         "while job.snapshot().state is not State.RUNNING: time.sleep(0.01)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_a_process_that_ends_lets_its_job_stop_at_its_next_report() -> None:
+    program = (
+        "import time; from kis_core.jobs import Runner, State\n"
+        "def work(report):\n"
+        "    try:\n"
+        "        while True: report('stage', 0, 1); time.sleep(0.01)\n"
+        "    finally: print('stopped', flush=True)\n"
+        "job = Runner().submit('key', work)\n"
+        "while job.snapshot().state is not State.RUNNING: time.sleep(0.01)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
