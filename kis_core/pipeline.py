@@ -137,7 +137,7 @@ def _compute(ingredients: Ingredients, store: Store, device: str, report: progre
     keys = fact_keys(loaded, prompts, report=report)
     top = answers.top_answers(loaded, prompts, report=report)
 
-    p, whitening, activation, conditions = [], [], [], []
+    p, whitening, activation, reports = [], [], [], []
     for done, (layer, (matrix, _)) in enumerate(zip(layers, moments, strict=True)):
         report("Whitening", done, len(layers))
         whitener = Whitener.fit(matrix)
@@ -145,20 +145,14 @@ def _compute(ingredients: Ingredients, store: Store, device: str, report: progre
         p.append(superposition.superposition(whitened))
         whitening.append(superposition.cosines(whitened))
         activation.append(superposition.cosines(keys[layer]))
-        condition = whitener.condition_number
-        conditions.append(
-            {
-                "layer": layer,
-                "rank": whitener.rank,
-                "condition_number": condition if np.isfinite(condition) else None,  # JSON knows no infinity
-                "ridge": whitener.ridge,
-            }
+        reports.append(
+            LayerReport(layer, whitener.rank, whitener.condition_number, whitener.ridge, statistics.moments(p[-1]))
         )
     report("Whitening", len(layers), len(layers))
     return Entry(
         {
             "layers": layers,
-            "conditions": conditions,
+            "reports": [report.to_json() for report in reports],
             "key_token_index": [prompt.key_index for prompt in prompts],
             "key_tokens": [prompt.key_token for prompt in prompts],
             "key_token_ids": [prompt.tokens[prompt.key_index] for prompt in prompts],
@@ -249,16 +243,6 @@ def _hub_commit(folder: Path) -> str | None:
 
 def _result(ingredients: Ingredients, entry: Entry) -> Result:
     meta, arrays = entry.meta, entry.arrays
-    reports = tuple(
-        LayerReport(
-            condition["layer"],
-            condition["rank"],
-            float("inf") if condition["condition_number"] is None else condition["condition_number"],
-            condition["ridge"],
-            statistics.moments(arrays["p"][at]),
-        )
-        for at, condition in enumerate(meta["conditions"])
-    )
     return Result(
         request=ingredients.request,
         facts=ingredients.facts,
@@ -266,7 +250,7 @@ def _result(ingredients: Ingredients, entry: Entry) -> Result:
         p=arrays["p"],
         whitening_cosine=arrays["whitening_cosine"],
         activation_cosine=arrays["activation_cosine"],
-        reports=reports,
+        reports=tuple(map(LayerReport.from_json, meta["reports"])),
         key_token_index=tuple(meta["key_token_index"]),
         key_tokens=tuple(meta["key_tokens"]),
         key_token_ids=tuple(meta["key_token_ids"]),

@@ -9,7 +9,7 @@ from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.models import catalog
 
-DEFAULT_TOKENS = 100_000  # more than 30 tokens a dimension of the largest demo model: P has settled by then
+DEFAULT_TOKENS = 100_000  # P of the demo family over them correlates 0.995 to 0.999 with P over all 230,000 tokens
 
 
 class RequestError(KisError):

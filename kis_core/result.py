@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from kis_core import statistics, superposition
+from kis_core import superposition
 from kis_core.facts import FactSet
 from kis_core.request import Request, RequestError
+from kis_core.statistics import Moments
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,22 @@ class LayerReport:
     rank: int
     condition_number: float
     ridge: float
-    moments: statistics.Moments
+    moments: Moments
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, which knows no infinity and no NaN: such numbers become text."""
+        values = asdict(self)
+        for table in (values, values["moments"]):
+            table |= {k: str(v) for k, v in table.items() if isinstance(v, float) and not math.isfinite(v)}
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LayerReport:
+        """The report that `to_json` wrote."""
+        tables = [dict(values), dict(values["moments"])]
+        for table in tables:
+            table |= {k: float(v) for k, v in table.items() if isinstance(v, str)}
+        return cls(**tables[0] | {"moments": Moments(**tables[1])})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 
 CONSTANT_SPREAD = 1e-12  # relative spread below which entries count as one constant: rounding of equal keys
 
@@ -43,13 +42,15 @@ def moments(p: np.ndarray) -> Moments:
     masked = len(entries) - len(finite)
     if not len(finite):
         return Moments(np.nan, np.nan, np.nan, np.nan, np.nan, 0, masked)
+    from scipy import stats  # slow to import, and not needed to show a stored result
+
     mean, std = float(finite.mean()), float(finite.std())
     constant = std <= CONSTANT_SPREAD * max(1.0, float(np.abs(finite).max()))
     return Moments(
         mean,
         std,
-        float("nan") if constant else float(scipy.stats.skew(finite)),
-        float("nan") if constant else float(scipy.stats.kurtosis(finite)),
+        float("nan") if constant else float(stats.skew(finite)),
+        float("nan") if constant else float(stats.kurtosis(finite)),
         float(finite.max()),
         len(finite),
         masked,

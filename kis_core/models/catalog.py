@@ -92,6 +92,10 @@ def find(name: str) -> Entry | None:
 
 def available() -> tuple[Entry, ...]:
     """The entries whose weights are on this machine: the demo family, and what the Hub's local cache holds."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if not Path(HF_HUB_CACHE).is_dir():
+        return demo()
     from huggingface_hub import try_to_load_from_cache
 
     return demo() + tuple(

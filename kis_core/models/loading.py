@@ -77,6 +77,14 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def import_all() -> None:
+    """Import now what loading and running a model will need, at a moment of the caller’s choosing."""
+    import transformers.models.auto.modeling_auto
+    import transformers.models.auto.tokenization_auto  # noqa: F401
+
+    from kis_core import answers, covariance, keys  # noqa: F401
+
+
 def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = available_bytes) -> LoadedModel:
     """Load the model in a folder (as `locate` gives it), in float32, without network.
 

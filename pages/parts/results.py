@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from typing import NoReturn
 
 import streamlit as st
 
 from kis_core import jobs, pipeline
 from kis_core.errors import KisError
-from kis_core.models import catalog
+from kis_core.models import catalog, loading
 from kis_core.pipeline import Ingredients
+from kis_core.progress import Report
 from kis_core.request import DEFAULT_TOKENS, Request
 from kis_core.result import Result
 from kis_core.store import Store
@@ -81,8 +83,24 @@ def _wait_for(request: Request, key: str) -> NoReturn:
 
 
 def _start(request: Request, key: str) -> None:
-    runner().submit(key, lambda report: pipeline.run(request, store(), report=report))
+    def work(report: Report) -> None:
+        _settle()
+        pipeline.run(request, store(), report=report)
+
+    runner().submit(key, work)
     st.rerun()
+
+
+@st.cache_resource(show_spinner=False)
+def _settle() -> None:
+    """Import what is heavy and take it out of the garbage collector's sight, once a server.
+
+    Streamlit collects after every rerun. With a million objects of torch and transformers to look through, that holds
+    the interpreter for a third of a second each time, and halves the speed of a computation in the background.
+    """
+    loading.import_all()
+    gc.collect()
+    gc.freeze()
 
 
 def _asked_to_start(entry: catalog.Entry) -> bool:
