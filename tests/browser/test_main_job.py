@@ -15,6 +15,7 @@ from tests.browser.conftest import serving
 pytestmark = pytest.mark.browser
 
 CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+STEP_SECONDS = 20
 PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
 Open = Callable[[str], Page]
 
@@ -25,10 +26,14 @@ def shown(page: Page) -> Page:
     return page
 
 
-def click_cell(page: Page, across: float, down: float) -> None:
+def place_of_cell(page: Page, across: float, down: float) -> tuple[float, float]:
     box = page.locator(CHART).first.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+    return box["x"] + box["width"] * across, box["y"] + box["height"] * down
+
+
+def click_cell(page: Page, across: float, down: float) -> None:
+    page.mouse.click(*place_of_cell(page, across, down))
 
 
 def pair_in(page: Page) -> str:
@@ -43,6 +48,23 @@ def inspected(page: Page) -> str:
     assert i
     assert j
     return f"{i[1]}-{j[1]}"
+
+
+def until(page: Page, holds: Callable[[], bool], what: str) -> float:
+    """Wait until something holds; how long that took, in seconds."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < STEP_SECONDS, what
+        page.wait_for_timeout(10)
+    return time.monotonic() - began
+
+
+def inspects_another(page: Page, before: str) -> float:
+    return until(page, lambda: inspected(page) != before, f"the inspector still shows {before}")
+
+
+def inspects(page: Page, pair: str) -> float:
+    return until(page, lambda: inspected(page) == pair, f"the inspector never shows {pair}")
 
 
 def test_first_heatmap_with_an_empty_cache_then_with_a_warm_one(
@@ -66,13 +88,9 @@ def test_click_opens_the_pair_and_the_link_reopens_it_on_a_fresh_server(
     seconds = []
     for across, down in ((0.7, 0.5), (0.5, 0.65), (0.85, 0.8)):
         before = inspected(page)
-        began = time.monotonic()
         click_cell(page, across, down)
-        while inspected(page) == before:
-            assert time.monotonic() - began < 20, "the click opened no pair"
-            page.wait_for_timeout(10)
-        seconds.append(time.monotonic() - began)
-        page.wait_for_timeout(800)
+        seconds.append(inspects_another(page, before))
+        page.wait_for_timeout(800)  # the next click is a new one, not the second half of a double click
     with capsys.disabled():
         print(f"\nclick to inspector: {', '.join(f'{s:.2f}' for s in seconds)} s")
     pair = pair_in(page)
@@ -89,32 +107,33 @@ def test_click_opens_the_pair_and_the_link_reopens_it_on_a_fresh_server(
 def test_clicked_cell_is_the_pair_at_that_place_in_another_order(server: str, open_page: Open) -> None:
     page = shown(open_page(f"{server}/superposition?pair=0-1"))
     page.get_by_role("radio", name="similarity").click()
-    page.wait_for_timeout(1500)
-    assert "order=similarity" in page.url
+    until(page, lambda: "order=similarity" in page.url, "the link does not say the order")
+    page.wait_for_timeout(1500)  # the chart is drawn anew
     assert inspected(page) == "0-1", "another order shows the same pair"
-    click_cell(page, 0.6, 0.6)
-    page.wait_for_timeout(1500)
-    first = inspected(page)
-    assert first != "0-1"
-    click_cell(page, 0.6, 0.6)
-    page.wait_for_timeout(1000)
-    assert inspected(page) == first
+    x, y = place_of_cell(page, 0.6, 0.6)
+    page.mouse.move(x, y)
+    tooltip = page.locator("#vg-tooltip-element tr")
+    expect(tooltip).to_have_count(3)
+    edited, suffers = (tooltip.nth(row).locator("td.value").inner_text() for row in (0, 1))
+    page.mouse.click(x, y)
+    inspects_another(page, "0-1")
+    cards = page.locator("[data-testid=stHtml] b")
+    assert cards.all_inner_texts()[:2] == [edited, suffers], "the pair is the one under the mouse"
 
 
 def test_arrow_keys_walk_the_strongest_pairs(server: str, open_page: Open) -> None:
     page = shown(open_page(f"{server}/superposition"))
     start = inspected(page)
     page.keyboard.press("ArrowRight")
+    inspects_another(page, start)
     expect(page.get_by_text(re.compile(r"pair [\d,]+ of 16,256"))).to_be_visible()
-    page.wait_for_timeout(1000)
     second = inspected(page)
-    assert second != start
+    page.wait_for_timeout(500)  # a reader's pace
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(1000)
-    assert inspected(page) != second
+    inspects_another(page, second)
+    page.wait_for_timeout(500)
     page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(1000)
-    assert inspected(page) == second
+    inspects(page, second)
 
 
 def test_a_subject_is_found_by_search(server: str, open_page: Open) -> None:
@@ -125,8 +144,8 @@ def test_a_subject_is_found_by_search(server: str, open_page: Open) -> None:
         box.fill(subject)
         page.keyboard.press("Enter")
         page.wait_for_timeout(1200)
-    assert inspected(page) == "0-1"
-    assert pair_in(page) == "0-1"
+    inspects(page, "0-1")
+    until(page, lambda: "pair=0-1" in page.url, "the link does not say the pair")
 
 
 def test_choices_stay_across_pages_and_in_the_link(server: str, open_page: Open) -> None:
@@ -134,9 +153,7 @@ def test_choices_stay_across_pages_and_in_the_link(server: str, open_page: Open)
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_role("heading", name="Knowledge in superposition")).to_be_visible()
     shown(page)
-    page.wait_for_timeout(1000)
-    assert "layer=2" in page.url
-    assert "pair=3-4" in page.url
+    until(page, lambda: "layer=2" in page.url and "pair=3-4" in page.url, "the link lost the choices")
     expect(page.get_by_text("Strongest leaks at layer 2")).to_be_visible()
     page.get_by_role("link", name="Superposition").click()
     expect(page.get_by_text("edit fact i = 3")).to_be_visible()
@@ -148,8 +165,7 @@ def test_a_click_on_the_overview_opens_the_pair(server: str, open_page: Open) ->
     click_cell(page, 0.7, 0.5)
     page.wait_for_url("**/superposition**", timeout=20_000)
     expect(page.get_by_text("edit fact i = ")).to_be_visible()
-    page.wait_for_timeout(1000)
-    assert inspected(page) == pair_in(page)
+    until(page, lambda: f"pair={inspected(page)}" in page.url, "the link says another pair than the inspector")
 
 
 def test_a_link_that_asks_for_what_is_not_there_says_so(server: str, open_page: Open) -> None:
