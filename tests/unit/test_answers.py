@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +25,8 @@ from kis_core.facts import Fact
 from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models.architecture import Architecture
 from kis_core.models.loading import LoadedModel
-from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 BATCHED = 1e-5  # float32 logits of size 1; padding changes the order of sums
 
@@ -91,17 +92,6 @@ def scripted(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LoadedModel]:
         return LoadedModel(Scripted(script, context), tokenizer, Architecture("scripted", ()), torch.device("cpu"))
 
     return make
-
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    return tiny.model(request.param)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
 
 
 def prompts_of(loaded: LoadedModel, *facts: Fact) -> list[Prompt]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -25,6 +23,8 @@ from kis_core.progress import Cancelled
 from kis_core.superposition import superposition
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("without_gradients")
+
 EXACT = 1e-12  # float64 sums of a few hundred terms in another order
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes of another batch shape
 REFERENCE = 1e-8  # RELIABILITY case 13: the ridge keeps the condition at 1e7, which leaves nine digits
@@ -38,23 +38,6 @@ DOCUMENTS = (
     "Who wrote this novel, and when did they write it?",
 )
 D = 12
-
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    return tiny.model(request.param)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def gpt2() -> LoadedModel:
-    """A model of its own for tests that damage it."""
-    return tiny.model("GPT-2")
 
 
 def keys_one_by_one(loaded: LoadedModel, documents: tuple[str, ...]) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ from kis_core.facts import Fact
 from kis_core.keys import NotFinite, SubjectNotFound, batches, fact_keys, pad, tokenize_prompts, watch_down_projections
 from kis_core.models.loading import LoadedModel
 from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
 
 CONTEXT = 1000  # out of the way where the length of prompts is not the point
 BATCHED = 1e-6  # RELIABILITY case 18; float32 sums in another order differ by about 1e-8 at these magnitudes
@@ -57,23 +58,6 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="module")
 def demo() -> PreTrainedTokenizerFast:
     return demo_tokenizer()
-
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    return tiny.model(request.param)
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def gpt2() -> LoadedModel:
-    """A model of its own for tests that damage it."""
-    return tiny.model("GPT-2")
 
 
 def demo_tokenizer() -> PreTrainedTokenizerFast:
