@@ -54,7 +54,7 @@ class Ingredients:
 
     @property
     def key(self) -> str:
-        """Name of the result in the store: the content of every ingredient, not its name."""
+        """Name of the result in the store: the model as it was asked for, and the content of every ingredient."""
         ingredients = self.second_moment_key | {
             "model": self.request.model,
             "revision": self.request.revision,

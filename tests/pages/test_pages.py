@@ -189,3 +189,10 @@ def test_a_second_asker_joins_the_running_job() -> None:
     runner = jobs.Runner()
     first = runner.submit("key", lambda report: None)
     assert runner.find("key") is first
+
+
+@pytest.mark.parametrize("layer", ["4", "99", "-1", "two", "1e1"])
+def test_a_link_to_a_layer_the_model_lacks_says_which_there_are(open_page: Open, layer: str) -> None:
+    page = open_page("pages/superposition.py", layer=layer)
+    assert "has layers 0 to 3" in page.info[0].value
+    assert page.slider[0].value == 0
