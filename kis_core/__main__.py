@@ -1,4 +1,4 @@
-"""The command line: `python -m kis_core analyse …` and `python -m kis_core models`."""
+"""The command line: `python -m kis_core analyse|edit|study|models …`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kis_core import export
+from kis_core.corpus import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.errors import KisError
+from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.models import catalog
 from kis_core.models.loading import DEVICES
 from kis_core.pipeline import run
@@ -19,6 +22,18 @@ from kis_core.request import DEFAULT_TOKENS, Request, RequestError
 from kis_core.store import Store
 
 WRONG_INPUT = 2
+SEARCH_OPTIONS: dict[str, tuple[type, str]] = {
+    "steps": (int, "of Adam, at most"),
+    "learning_rate": (float, "of Adam"),
+    "weight_decay": (float, "factor of the size of δ"),
+    "kl": (float, "factor of the drift of what is said of the subject"),
+    "clamp": (float, "δ is at most this many times the old value"),
+    "seed": (int, "of the random beginnings of the prompt"),
+}
+SEARCH_SWITCHES = {
+    "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
+    "everywhere": "while searching, δ acts on every token by its share, as the edit will",
+}
 INTERRUPTED = 130
 
 
@@ -80,16 +95,52 @@ def _parser() -> argparse.ArgumentParser:
     analyse.add_argument("--out", required=True, type=Path, metavar="DIR")
     analyse.set_defaults(command=_analyse)
 
+    edit = commands.add_parser("edit", help="edit one fact in memory; write what was foretold and measured for all")
+    edit.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="catalogue name, Hub id or local folder")
+    edit.add_argument("--layer", required=True, type=int)
+    edit.add_argument("--fact", required=True, type=int, metavar="INDEX", help="of the fact set, from 0")
+    edit.add_argument("--target", required=True, metavar="TEXT", help="the new object")
+    edit.add_argument("--method", default="rome", choices=("rome", "r-rome", "identity"), help="default %(default)s")
+    edit.add_argument("--strength", type=float, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
+    edit.add_argument("--facts", default=BUILTIN_FACTS, metavar="builtin|FILE", help="CSV or CounterFact JSON")
+    edit.add_argument("--corpus", default=BUILTIN_CORPUS, metavar="builtin|FILE", help="text file, one document a line")
+    edit.add_argument("--tokens", type=int, default=DEFAULT_TOKENS, help="corpus tokens behind C (%(default)s)")
+    search = edit.add_argument_group("search for the value", "defaults suit the model")
+    for name, (kind, text) in SEARCH_OPTIONS.items():
+        search.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    for name, text in SEARCH_SWITCHES.items():
+        search.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
+    edit.add_argument("--device", choices=DEVICES, default="auto")
+    edit.add_argument("--out", required=True, type=Path, metavar="DIR")
+    edit.set_defaults(command=_edit)
+
+    study = commands.add_parser("study", help="many edits in every layer: how often they take, which forecast is best")
+    study.add_argument("--models", default=",".join(entry.name for entry in catalog.demo()), metavar="A,B,…")
+    study.add_argument("--facts", default=BUILTIN_FACTS, metavar="builtin|FILE", help="CSV or CounterFact JSON")
+    study.add_argument("--edits", type=int, default=50, help="a layer (%(default)s)")
+    study.add_argument("--method", default="rome", choices=("rome", "r-rome", "identity"), help="default %(default)s")
+    study.add_argument("--seed", type=int, default=0)
+    for name, text in SEARCH_SWITCHES.items():
+        study.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
+    study.add_argument("--device", choices=DEVICES, default="auto")
+    study.add_argument("--out", required=True, type=Path, metavar="DIR")
+    study.set_defaults(command=_study)
+
     models = commands.add_parser("models", help="list the models known by name")
     models.set_defaults(command=_models)
     return parser
 
 
-def _analyse(args: argparse.Namespace) -> None:
-    request = Request(args.model, args.facts, args.corpus, args.tokens, _layers(args.layers))
-    standing = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
+def _folder(path: Path) -> Path:
+    standing = next(path for path in (path, *path.absolute().parents) if path.exists())
     if not standing.is_dir():
         raise RequestError(f"{standing} is a file; --out names a folder")
+    return path
+
+
+def _analyse(args: argparse.Namespace) -> None:
+    request = Request(args.model, args.facts, args.corpus, args.tokens, _layers(args.layers))
+    _folder(args.out)
     line = ProgressLine()
     try:
         result = run(request, Store(), device=args.device, report=line)
@@ -99,6 +150,49 @@ def _analyse(args: argparse.Namespace) -> None:
         sys.stderr.write(f"left out row {issue.row}: {issue.reason}\n")
     for path in export.write(result, args.out):
         sys.stdout.write(f"{path}\n")
+
+
+def _edit(args: argparse.Namespace) -> None:
+    from kis_core import simulator
+
+    if not 0 <= args.strength <= simulator.MOST_STRENGTH:
+        raise RequestError(f"the strength has to lie between 0 and {simulator.MOST_STRENGTH}; found {args.strength}")
+    request = Request(args.model, args.facts, args.corpus, args.tokens)
+    _folder(args.out)
+    store, line = Store(), ProgressLine()
+    how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
+    try:
+        result = run(request, store, device=args.device, report=line)
+        bench = simulator.of(result, store, device=args.device)
+        asked = bench.request(args.fact, args.target, args.layer, args.method, **_given(how))
+        bench.prepare(asked, report=line)
+        line("Measuring every fact", 0, 1)
+        written = simulator.write(bench, asked, args.strength, args.out)
+    finally:
+        line.close()
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+
+
+def _study(args: argparse.Namespace) -> None:
+    from kis_core import study
+
+    _folder(args.out)
+    how = _given({name: getattr(args, name) for name in SEARCH_SWITCHES})
+    line = ProgressLine()
+    try:
+        written = study.run(
+            args.models.split(","), args.out, facts=args.facts, edits=args.edits, method=args.method, seed=args.seed,
+            how=how, device=args.device, store=Store(), report=line,
+        )  # fmt: skip
+    finally:
+        line.close()
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _layers(text: str) -> tuple[int, ...] | None:

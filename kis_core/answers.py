@@ -56,29 +56,34 @@ def top_answers(
     report("The model's own answers", 0, len(prompts))
     probabilities, tokens = torch.softmax(next_token_logits(loaded, [p.tokens for p in prompts]), dim=-1).topk(TOP)
     report("The model's own answers", len(prompts) // 2, len(prompts))
-    begun = [
-        (row, [int(token)]) for row in range(len(prompts)) for token in tokens[row]
-    ]  # (prompt, tokens of the answer so far)
+    begun = [(prompt.tokens, int(token)) for prompt, row in zip(prompts, tokens, strict=True) for token in row]
+    texts = finish_words(loaded, begun)
+    report("The model's own answers", len(prompts), len(prompts))
+    answers = [Answer(text, share) for text, share in zip(texts, probabilities.flatten().tolist(), strict=True)]
+    return [answers[row * TOP : (row + 1) * TOP] for row in range(len(prompts))]
+
+
+def finish_words(loaded: LoadedModel, begun: Sequence[tuple[Sequence[int], int]]) -> list[str]:
+    """Answers of which the first token is known, finished greedily to whole words.
+
+    Args:
+        loaded: the model.
+        begun: a prompt's tokens and the first token of an answer, each.
+    """
+    words = [[first] for _, first in begun]
     unfinished = list(range(len(begun)))
     for _ in range(MAX_CONTINUATION):
-        unfinished = [
-            k for k in unfinished if len(prompts[begun[k][0]].tokens) + len(begun[k][1]) <= loaded.context
-        ]  # fmt: skip
+        unfinished = [k for k in unfinished if len(begun[k][0]) + len(words[k]) <= loaded.context]
         if not unfinished:
             break
-        sequences = [prompts[begun[k][0]].tokens + begun[k][1] for k in unfinished]
-        following = next_token_logits(loaded, sequences).argmax(dim=-1).tolist()
+        following = next_token_logits(loaded, [[*begun[k][0], *words[k]] for k in unfinished]).argmax(dim=-1)
         going_on = []
-        for k, token in zip(unfinished, following, strict=True):
+        for k, token in zip(unfinished, following.tolist(), strict=True):
             if continues_word(loaded.tokenizer, token):
-                begun[k][1].append(token)
+                words[k].append(token)
                 going_on.append(k)
         unfinished = going_on
-    report("The model's own answers", len(prompts), len(prompts))
-    texts = [loaded.tokenizer.decode(answer).strip() for _, answer in begun]
-    flat = probabilities.flatten().tolist()
-    answers = [Answer(text, probability) for text, probability in zip(texts, flat, strict=True)]
-    return [answers[row * TOP : (row + 1) * TOP] for row in range(len(prompts))]
+    return [loaded.tokenizer.decode(word).strip() for word in words]
 
 
 def continues_word(tokenizer: object, token: int) -> bool:
@@ -90,14 +95,6 @@ def continues_word(tokenizer: object, token: int) -> bool:
     return not begins_word and any(character.isalnum() for character in piece)
 
 
-def target_tokens(tokenizer: object, fact: Fact) -> list[int]:
-    """Tokens of the right answer as it follows the prompt: those that the full sentence adds."""
-    text = fact.text
-    encoded = tokenizer(f"{text} {fact.target}", return_offsets_mapping=True)  # type: ignore[operator]
-    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [token for token, (_, end) in pairs if end > len(text)]
-
-
 @torch.inference_mode()
 def knows(
     loaded: LoadedModel, facts: Sequence[Fact], *, tokens_per_batch: int = TOKENS_PER_BATCH
@@ -106,6 +103,8 @@ def knows(
 
     A sentence longer than the model's context counts as not known.
     """
+    if not facts:
+        return []
     sentences = [f"{fact.text} {fact.target}" for fact in facts]
     encoded = loaded.tokenizer(sentences, return_offsets_mapping=True, verbose=False)
     known = [False] * len(facts)

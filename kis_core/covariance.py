@@ -216,3 +216,7 @@ class Whitener:
     def whiten(self, keys: np.ndarray) -> np.ndarray:
         """Rows F⁻¹k, so that plain inner products of the result are kᵀC⁻¹k'. Shape (m, d_m), float64."""
         return np.asarray(scipy.linalg.solve_triangular(self.factor, keys.astype(np.float64).T, lower=True).T)
+
+    def solve(self, key: np.ndarray) -> np.ndarray:
+        """C⁻¹k (with the ridge, if there is one). Shape (d_m,), float64."""
+        return np.asarray(scipy.linalg.cho_solve((self.factor, True), key.astype(np.float64)))

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +57,8 @@ class Snapshot:
 class Job:
     """One piece of work and what is known of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Mapping[str, float] = progress.STAGES) -> None:
+        self._stages = stages
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stage, self._share = "Waiting for its turn", 0.0
@@ -92,7 +93,7 @@ class Job:
             raise progress.Cancelled(stage)
         with self._lock:
             self._stage = stage
-            self._share = max(self._share, progress.overall(stage, done, total))
+            self._share = max(self._share, progress.overall(stage, done, total, self._stages))
 
     def snapshot(self) -> Snapshot:
         """The job as it stands."""
@@ -144,18 +145,21 @@ class Runner:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def submit(self, key: str, work: Callable[[progress.Report], Any]) -> Job:
+    def submit(
+        self, key: str, work: Callable[[progress.Report], Any], stages: Mapping[str, float] = progress.STAGES
+    ) -> Job:
         """Start the work of that key, or join it if it is already waiting or running and not called off.
 
         Args:
             key: what makes two askers want the same.
             work: called with a report function in the worker thread; stores its own result.
+            stages: of that work, with their shares of the time.
         """
         with self._lock:
             job = self._jobs.get(key)
             if job and not job._stop.is_set() and job.snapshot().state in (State.QUEUED, State.RUNNING):
                 return job
-            job = Job()
+            job = Job(stages)
             job._future = Future()
             self._waiting.put((job._future, partial(job._run, work)))
             self._jobs[key] = job

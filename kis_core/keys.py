@@ -5,7 +5,7 @@ Hu et al. (arXiv 2408.07413), section 3. All layers come from one forward pass o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch
 from kis_core import progress
 from kis_core.errors import KisError
 from kis_core.facts import Fact
+from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -99,20 +100,10 @@ def batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_BATCH)
 
 
 @contextmanager
-def watch_down_projections(loaded: LoadedModel, seen: Any) -> Iterator[None]:
+def watch_down_projections(loaded: LoadedModel, seen: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
     """Within the block, call `seen(layer, input)` with each down-projection's input, (B, T, d_m), as it happens."""
-
-    def hook(layer: int) -> Any:
-        return lambda module, inputs: seen(layer, inputs[0])
-
-    handles = []
-    try:
-        for layer, module in enumerate(loaded.architecture.down_projections):
-            handles.append(module.register_forward_pre_hook(hook(layer)))
+    with hooked(loaded.architecture.down_projections, lambda layer, key, _: seen(layer, key)):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.inference_mode()

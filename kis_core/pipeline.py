@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from kis_core.store import Entry, Store, key_of
 __all__ = ["DEFAULT_TOKENS", "Ingredients", "Request", "RequestError", "Result", "cached", "resolve", "run"]
 
 FORMAT = 1  # raise it when the meaning of a stored C changes: it and the results of it are then computed anew
+SECOND_MOMENT = "second-moment"  # kind of the keys that C is stored under
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
@@ -44,13 +46,7 @@ class Ingredients:
     @property
     def second_moment_key(self) -> dict[str, Any]:
         """What determines C of a layer, but for the layer."""
-        return {
-            "format": FORMAT,
-            "weights": self.weights,
-            "corpus": self.corpus.fingerprint,
-            "tokens": self.request.tokens,
-            "dtype": self.request.dtype,
-        }
+        return _second_moment_key(self.weights, self.corpus.fingerprint, self.request.tokens, self.request.dtype)
 
     @property
     def key(self) -> str:
@@ -179,6 +175,31 @@ def _compute(ingredients: Ingredients, store: Store, device: str, report: progre
     return archive.to_entry(result)
 
 
+def second_moment(
+    result: Result,
+    layer: int,
+    store: Store,
+    load: Callable[[], loading.LoadedModel],
+    report: progress.Report = progress.silent,
+) -> np.ndarray:
+    """C of a result's layer, (d_m, d_m): the stored one, which needs no model; computed anew if it was deleted.
+
+    Raises:
+        ModelError, CorpusError: it is gone, and so is what it came from.
+    """
+    source = result.provenance
+    ingredients = _second_moment_key(
+        source["weights_sha256"], source["corpus_sha256"], source["tokens_requested"], source["dtype"]
+    )
+    if entry := store.get(key_of(SECOND_MOMENT, ingredients | {"layer": layer})):
+        return entry.arrays["matrix"]
+    return _second_moments(resolve(result.request, store), load(), [layer], store, report)[0][0]
+
+
+def _second_moment_key(weights: str, corpus: str, tokens: int, dtype: str) -> dict[str, Any]:
+    return {"format": FORMAT, "weights": weights, "corpus": corpus, "tokens": tokens, "dtype": dtype}
+
+
 def _chosen_layers(request: Request, count: int) -> list[int]:
     if request.layers is None:
         return list(range(count))
@@ -193,7 +214,7 @@ def _second_moments(
     """C and the token count of each layer, from the store where it is there; the rest in one pass over the text."""
     from kis_core.covariance import second_moments
 
-    keys = {layer: key_of("second-moment", ingredients.second_moment_key | {"layer": layer}) for layer in layers}
+    keys = {layer: key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": layer}) for layer in layers}
     found = {layer: entry for layer, key in keys.items() if (entry := store.get(key))}
     missing = [layer for layer in layers if layer not in found]
     if missing:

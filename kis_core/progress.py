@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total) after each batch. To stop the work, it raises `Cancelled`."""
@@ -27,10 +27,22 @@ STAGES = {
 """Stages of an analysis in order, with their rough share of the time: for the progress bar only."""
 
 
-def overall(stage: str, done: int, total: int) -> float:
-    """Share of the whole analysis that is done, between 0 and 1; 0 for a stage outside `STAGES`."""
-    if stage not in STAGES:
+EDIT_STAGES = {
+    "Loading the model": 0.45,
+    "Second moment of the keys": 0.05,
+    "Gradients of the facts' answers": 0.15,
+    "Searching for the value": 0.35,
+}
+"""The same for getting an edit ready."""
+
+ADVICE_STAGES = {"Trying the layers": 1.0}
+"""The same for trying one edit in every layer."""
+
+
+def overall(stage: str, done: int, total: int, stages: Mapping[str, float] = STAGES) -> float:
+    """Share of the whole work that is done, between 0 and 1; 0 for a stage outside `stages`."""
+    if stage not in stages:
         return 0.0
-    names = list(STAGES)
-    before = sum(STAGES[name] for name in names[: names.index(stage)])
-    return min(1.0, before + STAGES[stage] * (done / total if total else 1.0))
+    names = list(stages)
+    before = sum(stages[name] for name in names[: names.index(stage)])
+    return min(1.0, before + stages[stage] * (done / total if total else 1.0))

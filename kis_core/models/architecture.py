@@ -44,10 +44,12 @@ class Architecture:
     Attributes:
         name: of the layout that fits.
         down_projections: one module a layer; its input at a token is that token's key, of length d_m.
+        blocks: the layers they are in; what one puts out is the residual stream after it, of length d.
     """
 
     name: str
     down_projections: tuple[nn.Module, ...]
+    blocks: tuple[nn.Module, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -76,7 +78,7 @@ def recognise(model: PreTrainedModel) -> Architecture:
         found = [_descend(block, layout.down_projection) for block in blocks.children()]
         modules = tuple(module for module in found if isinstance(module, nn.Module))
         if len(modules) == len(blocks):
-            return Architecture(layout.name, modules)
+            return Architecture(layout.name, modules, tuple(blocks.children()))
     supported = "; ".join(f"{known.name} ({known.blocks}.N.{known.down_projection})" for known in LAYOUTS)
     children = ", ".join(name for name, _ in model.named_children())
     raise UnsupportedArchitecture(

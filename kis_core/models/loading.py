@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -44,6 +45,14 @@ class LoadedModel:
     def context(self) -> int:
         """Longest sequence, in tokens, that the model was built for."""
         return int(self.model.config.max_position_embeddings)
+
+    def digest(self) -> str:
+        """SHA-256 over the bits of all weights, by name: the same before and after anything this program does."""
+        found = hashlib.sha256()
+        for name, weight in sorted(self.model.state_dict().items()):
+            found.update(name.encode())
+            found.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
 
 def available_bytes() -> int:

@@ -1,0 +1,101 @@
+"""Whether an edit took, as the field measures it (Meng et al., arXiv 2202.05262, section 3.2 and CounterFact)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from kis_core.answers import knows, next_token_logits
+from kis_core.editing.edit import Edit, applied
+from kis_core.editing.probes import Probes
+from kis_core.facts import Fact
+from kis_core.log_odds import batched, read, tokenize_sentences
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+WORDS = 12  # tokens generated for a look
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What became of an edited fact.
+
+    Attributes:
+        efficacy: every token of the new object is now the model's first choice.
+        likelier: the new object is now likelier than the old one (CounterFact's efficacy score).
+        probability_new, probability_old: of both objects on the prompt, after the edit.
+        paraphrase: share of the paraphrases answered with the new object; None where there are none.
+        neighbourhood, neighbourhood_before: share of the neighbours that keep their object, and that had it before.
+        generated, generated_before: what the model goes on to say after the prompt.
+    """
+
+    efficacy: bool
+    likelier: bool
+    probability_new: float
+    probability_old: float
+    paraphrase: float | None
+    neighbourhood: float | None
+    neighbourhood_before: float | None
+    generated: str
+    generated_before: str
+
+
+def succeeded(loaded: LoadedModel, edit: Edit, fact: Fact, target: str, probes: Probes) -> Success:
+    """Ask the edited model, and for what was before, the model as it is.
+
+    Args:
+        loaded: the model.
+        edit: of the fact.
+        fact: as it was.
+        target: its new object.
+        probes: what else to ask.
+    """
+    new = replace(fact, target=target)
+    paraphrases = [replace(paraphrase, target=target) for paraphrase in probes.paraphrases]
+    before = knows(loaded, probes.neighbours)
+    said_before = generate(loaded, fact)
+    with applied(loaded, edit):
+        took, *follow = knows(loaded, [new, *paraphrases, *probes.neighbours])
+        log_new, log_old = _log_probs(loaded, [new, fact])
+        said = generate(loaded, fact)
+    paraphrased, kept = follow[: len(paraphrases)], follow[len(paraphrases) :]
+    return Success(
+        efficacy=took,
+        likelier=log_new > log_old,
+        probability_new=float(torch.tensor(log_new).exp()),
+        probability_old=float(torch.tensor(log_old).exp()),
+        paraphrase=_share(paraphrased),
+        neighbourhood=_share(kept),
+        neighbourhood_before=_share(before),
+        generated=said,
+        generated_before=said_before,
+    )
+
+
+@torch.inference_mode()
+def _log_probs(loaded: LoadedModel, facts: Sequence[Fact]) -> list[float]:
+    found = [0.0] * len(facts)
+    for batch, sentences in batched(tokenize_sentences(loaded.tokenizer, facts, context=loaded.context)):
+        for k, value in zip(batch, read(loaded, sentences).log_prob.tolist(), strict=True):
+            found[k] = value
+    return found
+
+
+def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:
+    """What the model says after the prompt, always its first choice."""
+    begun = list(loaded.tokenizer(fact.text, verbose=False)["input_ids"])
+    start = len(begun)
+    while len(begun) < min(start + tokens, loaded.context):
+        token = int(next_token_logits(loaded, [begun]).argmax())
+        if token == loaded.tokenizer.eos_token_id:
+            break
+        begun.append(token)
+    return str(loaded.tokenizer.decode(begun[start:])).strip()
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None

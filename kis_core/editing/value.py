@@ -1,0 +1,230 @@
+"""The value an edit is to write, v* = v₀ + δ, by gradient descent (Meng et al., arXiv 2202.05262, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kis_core import progress
+from kis_core.editing.contexts import about, contexts, random_prefixes
+from kis_core.editing.edit import EditError, overlaid
+from kis_core.editing.hyperparameters import Hyperparameters
+from kis_core.facts import Fact
+from kis_core.keys import Prompt, pad, tokenize_prompts
+from kis_core.log_odds import Sentence, read, tokenize_sentences
+from kis_core.models.hooks import hooked
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+STAGE = "Searching for the value"
+
+Added = Callable[[Sequence[int], Tensor], Any]
+"""How δ is added while it is searched for, given the subject's position in each row."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """What was found, and where it was looked for; everything a method needs to make an edit of it.
+
+    Attributes:
+        delta: δ, (d,) float64.
+        key, output: the prompt's key k_e, (d_m,), and v₀ = W k_e (+ b), (d,); float64.
+        mean_key, mean_output: the same, as means over all contexts.
+        losses: after 0, 1, 2, … steps.
+        probability: of the new object in the contexts (geometric mean a token), with δ added.
+        everywhere: δ acted on every token while it was searched for.
+    """
+
+    delta: np.ndarray
+    key: np.ndarray
+    output: np.ndarray
+    mean_key: np.ndarray
+    mean_output: np.ndarray
+    losses: tuple[float, ...]
+    probability: float
+    everywhere: bool
+
+
+def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:
+    """Whether what a layer writes at the subject's last token can be read where the answer is given.
+
+    After the last layer nothing moves between positions, so there it can only if the prompt ends with the subject.
+    """
+    return layer < layers - 1 or ends_with_subject
+
+
+def search(
+    loaded: LoadedModel,
+    fact: Fact,
+    target: str,
+    layer: int,
+    hyperparameters: Hyperparameters,
+    *,
+    prefixes: Sequence[str] | None = None,
+    reach: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    seen: Callable[[float], None] | None = None,
+    report: progress.Report = progress.silent,
+) -> Value:
+    """Find the δ that, added to a layer's down-projection at the subject's last token, makes the model say `target`.
+
+    Args:
+        loaded: the model.
+        fact: the fact to change.
+        target: its new object.
+        layer: where.
+        hyperparameters: how.
+        prefixes: the random beginnings, if they are known already.
+        reach: u from the prompt's key and the mean key, both (d_m,); needed where `hyperparameters.everywhere`.
+        seen: told the loss of every step.
+        report: called after every step.
+
+    Raises:
+        EditError: no such layer, one that cannot reach the answer, an empty target, or numbers that are not finite.
+        SubjectNotFound: the prompt is too long for the model, or holds no subject.
+        Cancelled: `report` called it off.
+    """
+    if not target.strip():
+        raise EditError("the new object is empty; type one, or choose one of the same relation")
+    if not 0 <= layer < loaded.architecture.layers:
+        raise EditError(f"layer {layer} was to be edited; the model has layers 0 to {loaded.architecture.layers - 1}")
+    if prefixes is None:
+        prefixes = random_prefixes(loaded, hyperparameters)
+    told = contexts(replace(fact, target=target.strip()), list(prefixes))
+    sentences = [tokenize_sentences(loaded.tokenizer, [told[0]], context=loaded.context)[0]]
+    sentences += _that_fit(loaded, told[1:])
+    own = sentences[0]
+    if not reaches_answer(
+        layer=layer, layers=loaded.architecture.layers, ends_with_subject=own.key_index == own.prompt_end
+    ):
+        raise EditError(
+            f"layer {layer} is the last one: what it writes at the subject is never read where the answer is given, "
+            f"so no edit there changes it. Choose a layer from 0 to {layer - 1}."
+        )
+    keys, outputs = _site(loaded, sentences, layer)
+    added: Added = partial(_at_positions, loaded, layer)
+    if hyperparameters.everywhere:
+        if reach is None:
+            raise ValueError("to let δ act everywhere, the search has to know how the edit reaches")
+        spread = reach(keys[0].numpy(), keys.mean(dim=0).numpy())
+        added = partial(_everywhere, loaded, layer, torch.tensor(spread[None], dtype=torch.float32).to(loaded.device))
+    drift = _drift(loaded, fact) if hyperparameters.kl else None
+    delta, losses, probability = _descend(
+        loaded, sentences, drift, added, layer, float(outputs[0].norm()), hyperparameters, seen, report
+    )
+    return Value(
+        delta=delta.double().cpu().numpy(),
+        key=keys[0].numpy(),
+        output=outputs[0].numpy(),
+        mean_key=keys.mean(dim=0).numpy(),
+        mean_output=outputs.mean(dim=0).numpy(),
+        losses=tuple(losses),
+        probability=probability,
+        everywhere=hyperparameters.everywhere,
+    )
+
+
+def _that_fit(loaded: LoadedModel, told: Sequence[Fact]) -> list[Sentence]:
+    """Contexts as sentences, but for those a prefix has made too long for the model."""
+    lengths = [len(loaded.tokenizer(f"{fact.text} {fact.target}", verbose=False)["input_ids"]) for fact in told]
+    short = [fact for fact, length in zip(told, lengths, strict=True) if length <= loaded.context]
+    return tokenize_sentences(loaded.tokenizer, short, context=loaded.context) if short else []
+
+
+@torch.no_grad()
+def _site(loaded: LoadedModel, sentences: Sequence[Sentence], layer: int) -> tuple[Tensor, Tensor]:
+    """Input (n, d_m) and output (n, d) of the down-projection at the subject's last token of each sentence."""
+    found: list[Tensor] = []
+    at = [sentence.key_index for sentence in sentences]
+
+    def keep(_: int, keys: Tensor, output: Tensor) -> None:
+        rows = list(range(len(at)))
+        found.extend((keys[rows, at].double().cpu(), output[rows, at].double().cpu()))
+
+    ids, mask = pad([s.tokens for s in sentences], loaded.device)
+    with hooked([loaded.architecture.down_projections[layer]], keep):
+        loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return found[0], found[1]
+
+
+def _drift(loaded: LoadedModel, fact: Fact) -> Prompt:
+    return tokenize_prompts(loaded.tokenizer, [about(fact)], context=loaded.context)[0]
+
+
+def _descend(
+    loaded: LoadedModel,
+    sentences: Sequence[Sentence],
+    drift: Prompt | None,
+    added: Added,
+    layer: int,
+    size: float,
+    how: Hyperparameters,
+    seen: Callable[[float], None] | None,
+    report: progress.Report,
+) -> tuple[Tensor, list[float], float]:
+    """Adam on δ; `size` is ‖v₀‖. Returns δ, the losses, and the probability of the new object."""
+    width, _ = loaded.architecture.widths
+    tokens = len(sentences[0].answer)
+    with torch.inference_mode(False), torch.enable_grad():
+        delta = torch.zeros(width, device=loaded.device, requires_grad=True)
+        optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
+        before = _next_at_subject(loaded, drift, added, delta).detach() if drift else None
+        losses: list[float] = []
+        probability = 0.0
+        for step in range(how.steps + 1):
+            report(STAGE, step, how.steps)
+            with added([s.key_index for s in sentences], delta):
+                log_prob = read(loaded, sentences).log_prob.mean() / tokens
+            loss = -log_prob + how.weight_decay * delta.norm().cpu() / size**2
+            if drift and before is not None:
+                now = _next_at_subject(loaded, drift, added, delta)
+                loss = loss + how.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
+            if not torch.isfinite(loss):
+                raise EditError(f"layer {layer}: the loss is not finite at step {step}; take a smaller learning rate")
+            losses.append(float(loss.detach()))
+            probability = float(log_prob.detach().exp())
+            if seen:
+                seen(losses[-1])
+            if losses[-1] < how.stop_loss or step == how.steps:
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                delta *= min(1.0, how.clamp * size / max(float(delta.norm()), 1e-30))
+    report(STAGE, how.steps, how.steps)
+    return delta.detach(), losses, probability
+
+
+def _at_positions(loaded: LoadedModel, layer: int, at: Sequence[int], delta: Tensor) -> Any:
+    """Within the block, δ is added at one position of each row."""
+
+    def add(_: int, keys: Tensor, output: Tensor) -> Tensor:
+        rows = torch.zeros(output.shape[:2], dtype=output.dtype, device=output.device)
+        rows[list(range(len(at))), list(at)] = 1
+        return output + rows[..., None] * delta
+
+    return hooked([loaded.architecture.down_projections[layer]], add)
+
+
+def _everywhere(loaded: LoadedModel, layer: int, reach: Tensor, at: Sequence[int], delta: Tensor) -> Any:
+    """Within the block, δ is added at every token by its share, as the edit will do."""
+    return hooked(
+        [loaded.architecture.down_projections[layer]],
+        lambda _, keys, output: overlaid(keys, output, reach, delta[None]),
+    )
+
+
+def _next_at_subject(loaded: LoadedModel, drift: Prompt, added: Added, delta: Tensor) -> Tensor:
+    """Log-probabilities of what follows the subject in "{subject} is a", with δ added there."""
+    ids, mask = pad([drift.tokens], loaded.device)
+    with added([drift.key_index], delta):
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    logits = loaded.model.get_output_embeddings()(hidden[0, drift.key_index]).float()
+    return torch.log_softmax(logits, dim=-1)

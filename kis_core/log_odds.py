@@ -1,0 +1,123 @@
+"""How sure a model is of the right answer: log-probability and log-odds of all its tokens together.
+
+A model that knows a fact gives its answer a probability near 1, where damage hardly shows: a loss of 5 in log-odds can
+take log p from -0.0001 to -0.015. Log-odds log(p / (1 - p)) show it, so that is what spillover is told in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kis_core.facts import Fact
+from kis_core.keys import TOKENS_PER_BATCH, SubjectNotFound, batches, pad
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A fact as the model reads it to be asked for the answer.
+
+    Attributes:
+        tokens: prompt and answer, special tokens included, without the answer's last token.
+        key_index: position of the subject's last token.
+        answer: the answer's tokens; the last `len(answer)` positions of `tokens` predict them.
+    """
+
+    tokens: list[int]
+    key_index: int
+    answer: list[int]
+
+    @property
+    def prompt_end(self) -> int:
+        """Position of the prompt's last token, which predicts the answer's first."""
+        return len(self.tokens) - len(self.answer)
+
+
+def tokenize_sentences(tokenizer: object, facts: Sequence[Fact], *, context: int) -> list[Sentence]:
+    """Tokenise each fact once, answer included.
+
+    Raises:
+        SubjectNotFound: a fact without a token for its subject or its answer, or too long for the model; names it.
+    """
+    texts = [f"{fact.text} {fact.target}" for fact in facts]
+    encoded = tokenizer(texts, return_offsets_mapping=True, padding=False, verbose=False)  # type: ignore[operator]
+    sentences = []
+    for index, (fact, ids, offsets) in enumerate(
+        zip(facts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ):
+        begin, end = fact.subject_span
+        told = len(fact.text)
+        spans = [(at, first, last) for at, (first, last) in enumerate(offsets) if last > first]
+        answer = [at for at, _, last in spans if last > told]
+        subject = [at for at, first, last in spans if first < end and last > begin and last <= told]
+        if not subject or not answer:
+            lacks = "answer" if subject else "subject"
+            raise SubjectNotFound(f"fact {index}: no token of {texts[index][:80]!r} covers the {lacks}")
+        last_one = answer[-1]
+        if last_one > context:
+            raise SubjectNotFound(f"fact {index}: {last_one} tokens, but this model reads at most {context}")
+        if answer[0] == 0:
+            raise SubjectNotFound(f"fact {index}: nothing stands before the answer {fact.target!r}")
+        sentences.append(Sentence(ids[:last_one], subject[-1], ids[answer[0] : last_one + 1]))
+    return sentences
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model says of a batch of facts; all tensors have one row a fact.
+
+    Attributes:
+        log_prob: (n,) float64, of all tokens of the right answer.
+        log_odds: (n,) float64.
+        first_token: (n, vocabulary), logits of the token after the prompt.
+    """
+
+    log_prob: Tensor
+    log_odds: Tensor
+    first_token: Tensor
+
+
+def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> Reading:
+    """One forward pass over a batch; differentiable."""
+    ids, mask = pad([s.tokens for s in sentences], loaded.device)
+    hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    rows = [row for row, s in enumerate(sentences) for _ in s.answer]
+    positions = [s.prompt_end + k for s in sentences for k in range(len(s.answer))]
+    first = [k for k, at in enumerate(positions) if at == sentences[rows[k]].prompt_end]
+    logits = loaded.model.get_output_embeddings()(hidden[rows, positions]).float()
+    wanted = torch.tensor([token for s in sentences for token in s.answer], device=loaded.device)
+    per_token = token_log_odds(logits, wanted).cpu().double()  # a single number each; some devices know no float64
+    log_prob = torch.zeros(len(sentences), dtype=torch.float64)
+    log_prob = log_prob.index_add(0, torch.tensor(rows), torch.nn.functional.logsigmoid(per_token))
+    return Reading(log_prob, of_log_prob(log_prob), logits[first])
+
+
+def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log(p / (1 - p)) of one token a row, without ever forming 1 - p.
+
+    Args:
+        logits: (n, vocabulary).
+        tokens: (n,).
+    """
+    others = logits.scatter(1, tokens[:, None], -torch.inf)
+    return logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(others, dim=1)
+
+
+def of_log_prob(log_prob: Tensor) -> Tensor:
+    """Log-odds from log-probabilities below 0."""
+    return log_prob - torch.log(-torch.expm1(log_prob))
+
+
+def batched(
+    sentences: Sequence[Sentence], *, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> Iterator[tuple[list[int], list[Sentence]]]:
+    """Sentences in batches of similar length, with their numbers."""
+    for batch in batches([len(s.tokens) for s in sentences], tokens_per_batch=tokens_per_batch):
+        yield batch, [sentences[k] for k in batch]

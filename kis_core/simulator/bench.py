@@ -1,0 +1,362 @@
+"""The simulator itself: a model, its facts and C; edits go in, forecasts and measurements come out.
+
+What needs the model loads it at the first need; values and gradients are kept in the store, so that a known edit opens
+without a model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+
+from kis_core import pipeline, progress
+from kis_core.facts import Fact
+from kis_core.request import RequestError
+from kis_core.result import Result
+from kis_core.simulator.records import Advice, EditRequest, FlipForecast, Forecast, Outcome
+from kis_core.store import Entry, Store, key_of
+
+if TYPE_CHECKING:
+    from kis_core.covariance import Whitener
+    from kis_core.editing import Edit, Hyperparameters, Probes, Recipe, Value
+    from kis_core.log_odds import Sentence
+    from kis_core.models.loading import LoadedModel
+    from kis_core.spillover import Sensitivity
+
+FORMAT = 1  # raise it when the meaning of a stored value or gradient changes
+MOST_STRENGTH = 1.5
+ADVICE = "Trying the layers"
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Simulator:
+    """Edits of one model on one fact set. Safe to share between threads: nothing of an edit stays in it or the model.
+
+    Attributes:
+        result: the analysis; its facts are those looked at.
+        store: where values and gradients are kept.
+        load: gets the model, when it is needed for the first time.
+    """
+
+    result: Result
+    store: Store
+    load: Callable[[], LoadedModel]
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _known: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts looked at."""
+        return self.result.facts.facts
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The model.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        with self._lock:
+            return self.load()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What to start from for this model."""
+        from kis_core import editing
+
+        source = self.result.provenance
+        return editing.recipe(self.result.request.model, width=source["width"], layers=source["layers_in_model"])
+
+    @cached_property
+    def sentences(self) -> list[Sentence]:
+        """The facts as the model reads them, answers included."""
+        from kis_core.log_odds import tokenize_sentences
+
+        return tokenize_sentences(self.model.tokenizer, self.facts, context=self.model.context)
+
+    def request(self, fact: int, target: str, layer: int, method: str = "rome", **how: Any) -> EditRequest:
+        """An edit, with the hyper-parameters that suit the model, but for those given.
+
+        Raises:
+            RequestError: no such fact.
+            EditError: no such method, or a hyper-parameter out of range.
+        """
+        from kis_core import editing
+
+        if not 0 <= fact < len(self.facts):
+            raise RequestError(f"facts count from 0 to {len(self.facts) - 1}; fact {fact} was to be edited")
+        self.result.at(layer)
+        editing.method(method)
+        return EditRequest(fact, target.strip(), layer, method, replace(self.recipe.hyperparameters, **how))
+
+    def reaches(self, fact: int, layer: int) -> bool:
+        """Whether an edit of a fact in a layer can reach the answer; needs no model."""
+        from kis_core.editing import reaches_answer
+
+        ends = self.facts[fact].prompt.rstrip().endswith("{}")
+        return reaches_answer(layer=layer, layers=self.result.provenance["layers_in_model"], ends_with_subject=ends)
+
+    def whitener(self, layer: int, report: progress.Report = progress.silent) -> Whitener:
+        """C of a layer, factorised."""
+        from kis_core.covariance import Whitener
+
+        return self._once(
+            ("whitener", layer),
+            lambda: Whitener.fit(
+                pipeline.second_moment(self.result, layer, self.store, lambda: self.model, report)
+            ),
+        )  # fmt: skip
+
+    def sensitivity(self, layer: int, report: progress.Report = progress.silent) -> Sensitivity:
+        """How the facts' answers depend on a layer; from the store, or one backward pass."""
+        from kis_core import spillover
+
+        def compute() -> Entry:
+            found = spillover.sensitivity(self.model, self.sentences, layer, report=report)
+            return Entry({"layer": layer}, found.arrays())
+
+        def read() -> Sensitivity:
+            entry = self.store.get_or_compute(self._key("sensitivity", layer=layer), compute, report)
+            return spillover.Sensitivity(layer, **entry.arrays)
+
+        return self._once(("sensitivity", layer), read)
+
+    def value(
+        self,
+        request: EditRequest,
+        *,
+        seen: Callable[[float], None] | None = None,
+        report: progress.Report = progress.silent,
+    ) -> Value:
+        """The value of an edit; from the store, or searched for now.
+
+        Args:
+            request: the edit.
+            seen: told the loss of every step of a search.
+            report: called after every step.
+        """
+        from kis_core import editing
+
+        whitener = self.whitener(request.layer, report)
+        method = editing.method(request.method)
+
+        def compute() -> Entry:
+            value = editing.search(
+                self.model,
+                self.facts[request.fact],
+                request.target,
+                request.layer,
+                request.how,
+                reach=lambda key, mean: method.reach(key, mean, whitener, request.how),
+                prefixes=self._prefixes(request.how),
+                seen=seen,
+                report=report,
+            )
+            return _value_entry(value)
+
+        return self._once(
+            ("value", request),
+            lambda: _entry_value(self.store.get_or_compute(self.value_key(request), compute, report)),
+        )
+
+    def known(self, request: EditRequest) -> bool:
+        """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""
+        return self.store.holds(self.value_key(request)) and (
+            ("sensitivity", request.layer) in self._known
+            or self.store.holds(self._key("sensitivity", layer=request.layer))
+        )
+
+    def prepare(
+        self,
+        request: EditRequest,
+        *,
+        seen: Callable[[float], None] | None = None,
+        report: progress.Report = progress.silent,
+    ) -> None:
+        """Do all that takes long before an edit can be forecast: load, differentiate, search."""
+        report("Loading the model", 0, 1)
+        if not self.known(request):
+            _ = self.model
+        report("Loading the model", 1, 1)
+        self.sensitivity(request.layer, report)
+        self.value(request, seen=seen, report=report)
+
+    def value_key(self, request: EditRequest) -> str:
+        """Name of a value in the store."""
+        fact = self.facts[request.fact]
+        source = self.result.provenance
+        ingredients = request.to_json() | {
+            "format": FORMAT,
+            "weights": source["weights_sha256"],
+            "corpus": source["corpus_sha256"],
+            "tokens": source["tokens_counted"],
+            "fact": [fact.subject, fact.prompt],
+        }
+        return key_of("value", ingredients)
+
+    def edit(self, request: EditRequest) -> Edit:
+        """The edit of full strength."""
+        from kis_core import editing
+
+        method = editing.method(request.method)
+        return method.edit(self.value(request), self.whitener(request.layer), request.layer, request.how)
+
+    def forecast(self, request: EditRequest, *, flips: bool = True) -> Forecast:
+        """What the edit would do, before it is made.
+
+        Args:
+            request: the edit.
+            flips: also foretell which answers change, which runs the model once.
+        """
+        from kis_core.spillover import forecast
+
+        edit, facts = self.edit(request), self.sensitivity(request.layer)
+        return Forecast(
+            edit,
+            self.result.p[self.result.at(request.layer), request.fact],
+            edit.coefficients(facts.subject_keys),
+            forecast.shift(edit, facts),
+            forecast.subject_token(edit, facts),
+            forecast.all_tokens(edit, facts),
+            self._flips(edit) if flips else None,
+        )
+
+    def _flips(self, edit: Edit) -> FlipForecast:
+        from kis_core.answers import finish_words
+        from kis_core.spillover import forecast
+
+        at, since, tokens = forecast.crossings(
+            *forecast.first_order_logits(self.model, self.sentences, edit), up_to=MOST_STRENGTH
+        )
+        prompts = [self.sentences[j].tokens[: self.sentences[j].prompt_end + 1] for j in at]
+        words = finish_words(self.model, list(zip(prompts, tokens, strict=True)))
+        return FlipForecast(tuple(at), tuple(since), tuple(words))
+
+    def perform(self, request: EditRequest, strength: float = 1.0) -> Outcome:
+        """Make the edit on the model in memory, measure every fact, take it back."""
+        from kis_core import editing, spillover
+
+        facts, edit = self.sensitivity(request.layer), self.edit(request).scaled(strength)
+        measured = spillover.measure(self.model, self.sentences, edit, facts)
+        fact = self.facts[request.fact]
+        return Outcome(
+            request,
+            strength,
+            measured,
+            spillover.forecast.propagated(self.model, self.sentences, edit, facts),
+            editing.succeeded(self.model, edit, fact, request.target, self.probes(request.fact)),
+            np.array([a != b for a, b in zip(measured.answers, self.answers_before, strict=True)]),
+        )
+
+    @cached_property
+    def answers_before(self) -> tuple[str, ...]:
+        """The model's first choice for every fact, as a word."""
+        return tuple(answers[0][0] if answers else "" for answers in self.result.answers)
+
+    def probes(self, fact: int) -> Probes:
+        """What to ask about an edit of a fact."""
+        from kis_core import editing
+
+        return editing.probes(self.facts[fact], self.facts)
+
+    def scores(self, forecast: Forecast, outcome: Outcome) -> dict[str, np.ndarray]:
+        """Damage foretold for every fact, by all forecasts and rivals; larger means more."""
+        from kis_core import spillover
+
+        request, facts = outcome.request, self.sensitivity(outcome.request.layer)
+        return {
+            "all tokens": -forecast.all_tokens,
+            "subject token": -forecast.subject_token,
+            "propagated": -outcome.propagated,
+        } | spillover.rivals.rivals(self.result, facts, forecast.edit, request.fact)
+
+    def quality(self, forecast: Forecast, outcome: Outcome) -> pd.DataFrame:
+        """How good each forecast was; see `spillover.quality`."""
+        from kis_core import spillover
+
+        return spillover.quality(
+            self.scores(forecast, outcome), -outcome.measured.log_odds, outcome.flipped, without=outcome.request.fact
+        )
+
+    def table(self, forecast: Forecast, outcome: Outcome) -> pd.DataFrame:
+        """Everything foretold and measured, one row a fact; see `spillover.table`."""
+        from kis_core.spillover.table import table
+
+        strength, measured = outcome.strength, outcome.measured
+        numbers = {
+            "p": forecast.p,
+            "shift_predicted": forecast.shift * strength,
+            "shift_measured": measured.shift,
+            "dlogodds_first_order": forecast.subject_token * strength,
+            "dlogodds_all_tokens": forecast.all_tokens * strength,
+            "dlogodds_propagated": outcome.propagated,
+            "dlogodds_measured": measured.log_odds,
+            "dlogp_measured": measured.log_prob,
+        }
+        return table([fact.subject for fact in self.facts], self.answers_before, numbers, measured.answers)
+
+    def advise(
+        self, request: EditRequest, layers: Sequence[int] | None = None, report: progress.Report = progress.silent
+    ) -> Iterator[Advice]:
+        """The same edit in each layer, one after the other: forecast damage against success."""
+        from kis_core import editing
+
+        chosen = tuple(layers or self.result.layers)
+        for done, layer in enumerate(chosen):
+            report(ADVICE, done, len(chosen))
+            if not self.reaches(request.fact, layer):
+                yield Advice(layer, reaches=False)
+                continue
+            there = replace(request, layer=layer)
+            forecast = self.forecast(there)
+            found = editing.succeeded(
+                self.model, forecast.edit, self.facts[request.fact], request.target, self.probes(request.fact)
+            )
+            others = np.delete(forecast.all_tokens, request.fact)
+            flips = forecast.flips.by(1.0) if forecast.flips else {}
+            yield Advice(
+                layer,
+                True,
+                found.efficacy,
+                found.probability_new,
+                found.paraphrase,
+                float(np.abs(others).mean()) if len(others) else float("nan"),
+                sum(fact != request.fact for fact in flips),
+            )
+        report(ADVICE, len(chosen), len(chosen))
+
+    def _prefixes(self, how: Hyperparameters) -> list[str]:
+        from kis_core.editing.contexts import random_prefixes
+
+        return self._once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
+
+    def _key(self, kind: str, **ingredients: Any) -> str:
+        source = self.result.provenance
+        known = {"format": FORMAT, "weights": source["weights_sha256"], "facts": self.result.facts.fingerprint}
+        return key_of(kind, known | ingredients)
+
+    def _once(self, what: Any, make: Callable[[], T]) -> T:
+        if what not in self._known:
+            self._known[what] = make()
+        return cast(T, self._known[what])
+
+
+def _value_entry(value: Value) -> Entry:
+    parts = asdict(value)
+    arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
+    return Entry({name: part for name, part in parts.items() if name not in arrays}, arrays)
+
+
+def _entry_value(entry: Entry) -> Value:
+    from kis_core.editing import Value
+
+    parts: dict[str, Any] = entry.arrays | entry.meta
+    return Value(**parts | {"losses": tuple(parts["losses"])})

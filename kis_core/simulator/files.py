@@ -1,0 +1,72 @@
+"""From a stored result to a simulator, and from an edit to files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kis_core import export
+from kis_core.models import catalog, loading
+from kis_core.result import Result
+from kis_core.simulator.bench import Simulator
+from kis_core.simulator.records import EditRequest
+from kis_core.store import Store
+
+
+def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:
+    """The simulator for a result, on the model it came from."""
+    request = result.request
+    return Simulator(
+        result, store, lambda: loading.load(catalog.locate(request.model, revision=request.revision), device=device)
+    )
+
+
+def write(simulator: Simulator, request: EditRequest, strength: float, folder: Path) -> list[Path]:
+    """Make the edit, measure, take it back, and write `spillover.csv` and `edit.json` into a folder.
+
+    Returns:
+        the files written.
+    """
+    before = simulator.model.digest()
+    forecast = simulator.forecast(request)
+    outcome = simulator.perform(request, strength)
+    value = simulator.value(request)
+    about = {
+        "request": request.to_json() | {"strength": strength},
+        "edited": asdict(simulator.facts[request.fact]) | {"new_target": request.target},
+        "hyperparameters_from": simulator.recipe.source,
+        "delta_norm": forecast.edit.size * strength,
+        "old_value_norm": float((value.output**2).sum() ** 0.5),
+        "losses": list(value.losses),
+        "probability_in_search": value.probability,
+        "success": asdict(outcome.success),
+        "protocol": simulator.probes(request.fact).protocol,
+        "quality": simulator.quality(forecast, outcome).to_dict("records"),
+        "flips_forecast": {str(j): word for j, word in sorted(forecast.flips.by(strength).items())}
+        if forecast.flips
+        else None,
+        "flips_measured": [int(j) for j in outcome.flipped.nonzero()[0]],
+        "weights_sha256_before": before,
+        "weights_sha256_after": simulator.model.digest(),
+        "provenance": simulator.result.provenance,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "spillover.csv": export.frame_csv(simulator.table(forecast, outcome)),
+        "edit.json": json.dumps(_plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content.encode())
+    return [folder / name for name in contents]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it: no NaN, no infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,79 @@
+"""What an edit really does to every other fact: one batched pass with the overlay on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kis_core.answers import finish_words
+from kis_core.editing.edit import Edit, applied
+from kis_core.log_odds import Sentence, batched, read
+from kis_core.models.hooks import hooked
+from kis_core.spillover.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """Of m facts, with the edit on.
+
+    Attributes:
+        shift: (m,) how far the down-projection's output moved along δ at the subject's last token.
+        log_odds, log_prob: (m,) change of those of the right answer.
+        answers: (m,) the model's first choice, finished to a word.
+    """
+
+    shift: np.ndarray
+    log_odds: np.ndarray
+    log_prob: np.ndarray
+    answers: tuple[str, ...]
+
+
+def answers(loaded: LoadedModel, sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """The model's first choice after each prompt, finished to a word."""
+    return _finished(loaded, sentences, _first_tokens(loaded, sentences))
+
+
+def measure(loaded: LoadedModel, sentences: Sequence[Sentence], edit: Edit, facts: Sensitivity) -> Measurement:
+    """Run the edited model over all facts and compare with what it did before (`facts`)."""
+    module = loaded.architecture.down_projections[edit.layer]
+    outputs = np.empty_like(facts.outputs)
+    log_odds, log_prob = np.empty(len(sentences)), np.empty(len(sentences))
+    first = [0] * len(sentences)
+    with torch.inference_mode(), applied(loaded, edit):
+        for numbers, batch in batched(sentences):
+            at = [sentence.key_index for sentence in batch]
+
+            def keep(_: int, keys: Tensor, output: Tensor, numbers: list[int] = numbers, at: list[int] = at) -> None:
+                outputs[numbers] = output[list(range(len(at))), at].float().cpu().numpy()
+
+            with hooked([module], keep):  # set after the overlay's, so that it sees what the overlay put out
+                reading = read(loaded, batch)
+            log_odds[numbers], log_prob[numbers] = reading.log_odds.numpy(), reading.log_prob.numpy()
+            for number, token in zip(numbers, reading.first_token.argmax(dim=1).tolist(), strict=True):
+                first[number] = token
+        told = _finished(loaded, sentences, first)
+    moved = outputs.astype(np.float64) - facts.outputs
+    along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))
+    return Measurement(along, log_odds - facts.log_odds, log_prob - facts.log_prob, told)
+
+
+@torch.inference_mode()
+def _first_tokens(loaded: LoadedModel, sentences: Sequence[Sentence]) -> list[int]:
+    first = [0] * len(sentences)
+    for numbers, batch in batched(sentences):
+        for number, token in zip(numbers, read(loaded, batch).first_token.argmax(dim=1).tolist(), strict=True):
+            first[number] = token
+    return first
+
+
+def _finished(loaded: LoadedModel, sentences: Sequence[Sentence], first: Sequence[int]) -> tuple[str, ...]:
+    prompts = [sentence.tokens[: sentence.prompt_end + 1] for sentence in sentences]
+    return tuple(finish_words(loaded, list(zip(prompts, first, strict=True))))
