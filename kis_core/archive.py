@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactSet, RowIssue
 from kis_core.request import Request, RequestError
 from kis_core.result import LayerReport, Result
@@ -94,6 +95,23 @@ def fullest_of_each_model(results: Iterable[Computed]) -> list[Computed]:
         if known is None or len(one.reports) > len(known.reports):
             best[one.request.model] = one
     return list(best.values())
+
+
+def without_model(request: Request, store: Store) -> Result | None:
+    """The fullest stored result of a request, found by what it names: for a model whose weights are not here.
+
+    Raises:
+        FactFileError: the request names facts that are not there.
+    """
+    facts = fact_sets.load(request.facts).fingerprint
+    like = (request.model, request.revision, request.corpus, request.tokens)
+    found = [
+        one
+        for one in computed(store)
+        if one.facts_sha256 == facts
+        and (one.request.model, one.request.revision, one.request.corpus, one.request.tokens) == like
+    ]
+    return read(fullest_of_each_model(found)[0].key, store) if found else None
 
 
 def narrowed(one: Computed, store: Store, kept: Sequence[int]) -> Computed:

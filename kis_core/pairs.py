@@ -13,6 +13,7 @@ from kis_core.request import RequestError
 from kis_core.result import Result
 from kis_core.superposition import strongest_pairs
 
+NOTABLE = 0.1  # a share of an edit that is worth a word
 TAGS = ("same subject", "same last token", "no tag")  # why the prompts alone may explain a pair
 
 
@@ -173,6 +174,34 @@ def _either(facts: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 def told(fact: Fact) -> str:
     """A fact in short: its subject and the answer."""
     return f"{fact.subject} → {fact.target}"
+
+
+def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
+    """Facts by how far an edit of them reaches, the farthest first.
+
+    Returns:
+        columns `i`, `j` (whom it hits most), `edited`, `suffers` (both as `told`), `reach` (the norm of row i of P, the
+        diagonal left out), `p` (P[i, j]), `leaks` (how many others get a tenth of the edit or more); facts whose key is
+        zero are left out.
+    """
+    p = result.p[result.at(layer)].copy()
+    np.fill_diagonal(p, 0.0)
+    size = np.abs(np.nan_to_num(p))
+    norms = np.linalg.norm(np.nan_to_num(p), axis=1)
+    facts, hit = result.facts.facts, size.argmax(axis=1)
+    order = np.argsort(-norms, kind="stable")
+    order = order[~np.isnan(result.p[result.at(layer)][order, order])]
+    return pd.DataFrame(
+        {
+            "i": order,
+            "j": hit[order],
+            "edited": [told(facts[k]) for k in order],
+            "suffers": [told(facts[k]) for k in hit[order]],
+            "reach": norms[order],
+            "p": p[order, hit[order]],
+            "leaks": (size[order] >= NOTABLE).sum(axis=1),
+        }
+    )
 
 
 def that_stay(p: np.ndarray | Sequence[np.ndarray], names: Sequence[str], count: int) -> pd.DataFrame:

@@ -24,15 +24,20 @@ from kis_core.charts.heatmap import (
 )
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
 from kis_core.charts.scatter import PAIR, counted, differing, scatter
+from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
 
 __all__ = [
     "BRUSH",
     "DETAIL",
+    "FACT",
+    "LAYER",
     "MODEL",
     "PAIR",
     "PICK",
     "TAIL",
     "Window",
+    "advice",
+    "against",
     "angle_histogram",
     "beyond",
     "block_side",
@@ -47,11 +52,13 @@ __all__ = [
     "heatmap",
     "kurtosis_by_layer",
     "kurtosis_by_size",
+    "losses",
     "overlaid",
     "overview",
     "scatter",
     "shorten",
     "similarity",
+    "spillover",
     "strips",
     "strongest_in_block",
     "to_png",

@@ -7,9 +7,10 @@ without a model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # raise it when the meaning of a stored value or gradient changes
 MOST_STRENGTH = 1.5
 ADVICE = "Trying the layers"
+KEPT = 400  # things worked out, of which the largest are a layer's C and gradients
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Simulator:
     store: Store
     load: Callable[[], LoadedModel]
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _known: dict[Any, Any] = field(default_factory=dict)
+    _known: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -181,13 +183,19 @@ class Simulator:
         seen: Callable[[float], None] | None = None,
         report: progress.Report = progress.silent,
     ) -> None:
-        """Do all that takes long before an edit can be forecast: load, differentiate, search."""
+        """Do all that takes long before an edit can be forecast: load, differentiate, search.
+
+        Args:
+            request: the edit.
+            seen: told the loss of every step of a search.
+            report: called as the work goes on.
+        """
         report("Loading the model", 0, 1)
-        if not self.known(request):
-            _ = self.model
+        _ = self.model
         report("Loading the model", 1, 1)
         self.sensitivity(request.layer, report)
         self.value(request, seen=seen, report=report)
+        self.forecast(request)
 
     def value_key(self, request: EditRequest) -> str:
         """Name of a value in the store."""
@@ -216,6 +224,9 @@ class Simulator:
             request: the edit.
             flips: also foretell which answers change, which runs the model once.
         """
+        return self._once(("forecast", request, flips), lambda: self._forecast(request, flips))
+
+    def _forecast(self, request: EditRequest, flips: bool) -> Forecast:
         from kis_core.spillover import forecast
 
         edit, facts = self.edit(request), self.sensitivity(request.layer)
@@ -241,7 +252,23 @@ class Simulator:
         return FlipForecast(tuple(at), tuple(since), tuple(words))
 
     def perform(self, request: EditRequest, strength: float = 1.0) -> Outcome:
-        """Make the edit on the model in memory, measure every fact, take it back."""
+        """Make the edit on the model in memory, measure every fact, take it back.
+
+        Args:
+            request: the edit.
+            strength: a factor of δ.
+        """
+        return self._once(("outcome", request, strength), lambda: self._perform(request, strength))
+
+    def performed(self, request: EditRequest, strength: float) -> bool:
+        """Whether `perform` knows the outcome already."""
+        return ("outcome", request, strength) in self._known
+
+    def foretold(self, request: EditRequest) -> bool:
+        """Whether `forecast` knows all it tells already."""
+        return ("forecast", request, True) in self._known
+
+    def _perform(self, request: EditRequest, strength: float) -> Outcome:
         from kis_core import editing, spillover
 
         facts, edit = self.sensitivity(request.layer), self.edit(request).scaled(strength)
@@ -303,35 +330,37 @@ class Simulator:
         }
         return table([fact.subject for fact in self.facts], self.answers_before, numbers, measured.answers)
 
-    def advise(
-        self, request: EditRequest, layers: Sequence[int] | None = None, report: progress.Report = progress.silent
-    ) -> Iterator[Advice]:
+    def advised(self, request: EditRequest) -> bool:
+        """Whether `advise` knows all it tells already."""
+        return all(("advice", replace(request, layer=layer)) in self._known for layer in self.result.layers)
+
+    def advise(self, request: EditRequest, report: progress.Report = progress.silent) -> Iterator[Advice]:
         """The same edit in each layer, one after the other: forecast damage against success."""
+        for done, layer in enumerate(self.result.layers):
+            report(ADVICE, done, len(self.result.layers))
+            yield self._once(("advice", replace(request, layer=layer)), partial(self._advice, request, layer))
+        report(ADVICE, len(self.result.layers), len(self.result.layers))
+
+    def _advice(self, request: EditRequest, layer: int) -> Advice:
         from kis_core import editing
 
-        chosen = tuple(layers or self.result.layers)
-        for done, layer in enumerate(chosen):
-            report(ADVICE, done, len(chosen))
-            if not self.reaches(request.fact, layer):
-                yield Advice(layer, reaches=False)
-                continue
-            there = replace(request, layer=layer)
-            forecast = self.forecast(there)
-            found = editing.succeeded(
-                self.model, forecast.edit, self.facts[request.fact], request.target, self.probes(request.fact)
-            )
-            others = np.delete(forecast.all_tokens, request.fact)
-            flips = forecast.flips.by(1.0) if forecast.flips else {}
-            yield Advice(
-                layer,
-                True,
-                found.efficacy,
-                found.probability_new,
-                found.paraphrase,
-                float(np.abs(others).mean()) if len(others) else float("nan"),
-                sum(fact != request.fact for fact in flips),
-            )
-        report(ADVICE, len(chosen), len(chosen))
+        if not self.reaches(request.fact, layer):
+            return Advice(layer, reaches=False)
+        forecast = self.forecast(replace(request, layer=layer))
+        found = editing.succeeded(
+            self.model, forecast.edit, self.facts[request.fact], request.target, self.probes(request.fact)
+        )
+        others = np.delete(forecast.all_tokens, request.fact)
+        flips = forecast.flips.by(1.0) if forecast.flips else {}
+        return Advice(
+            layer,
+            True,
+            found.efficacy,
+            found.probability_new,
+            found.paraphrase,
+            float(np.abs(others).mean()) if len(others) else float("nan"),
+            sum(fact != request.fact for fact in flips),
+        )
 
     def _prefixes(self, how: Hyperparameters) -> list[str]:
         from kis_core.editing.contexts import random_prefixes
@@ -344,9 +373,16 @@ class Simulator:
         return key_of(kind, known | ingredients)
 
     def _once(self, what: Any, make: Callable[[], T]) -> T:
-        if what not in self._known:
-            self._known[what] = make()
-        return cast(T, self._known[what])
+        with self._lock:
+            if what in self._known:
+                self._known.move_to_end(what)
+                return cast(T, self._known[what])
+        made = make()  # outside the lock: others go on meanwhile, and what both make is the same
+        with self._lock:
+            self._known[what] = made
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return made
 
 
 def _value_entry(value: Value) -> Entry:

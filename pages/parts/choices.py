@@ -138,3 +138,46 @@ class Words:
     def write(self, value: str) -> str:
         """The text."""
         return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `least` to `most`, with at most two decimals."""
+
+    default: float
+    least: float
+    most: float
+
+    def read(self, text: str) -> float:
+        """The number, if it lies in the range."""
+        if not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", text) or not self.least <= float(text) <= self.most:
+            raise ValueError(f"a number from {self.least:g} to {self.most:g}")
+        return float(text)
+
+    def write(self, value: float) -> str:
+        """The number."""
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Named numbers and switches, such as hyper-parameters that are not the default."""
+
+    names: tuple[str, ...]
+    default: tuple[tuple[str, float], ...] = ()
+
+    def read(self, text: str) -> tuple[tuple[str, float], ...]:
+        """The names and numbers, if there are such."""
+        found = []
+        for part in text[:MOST_CHARACTERS].split("~"):
+            match = re.fullmatch(r"([a-z_]+):(\d{1,6}(?:\.\d{1,6})?)", part)
+            if not match or match[1] not in self.names:
+                raise ValueError(
+                    f"settings are written like {self.names[0]}:20, with the names {', '.join(self.names)}"
+                )
+            found.append((match[1], float(match[2])))
+        return tuple(sorted(dict(found).items()))
+
+    def write(self, value: Sequence[tuple[str, float]]) -> str:
+        """The names and numbers in a row."""
+        return "~".join(f"{name}:{round(float(number), 6):f}".rstrip("0").rstrip(".") for name, number in value)

@@ -9,9 +9,10 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 import streamlit as st
 
-from kis_core import jobs, pipeline
+from kis_core import archive, jobs, pipeline
 from kis_core.errors import KisError
 from kis_core.models import catalog, loading
+from kis_core.models.files import ModelError
 from kis_core.ordering import order_facts
 from kis_core.pipeline import Ingredients
 from kis_core.progress import Report
@@ -88,8 +89,28 @@ def result(request: Request) -> Result:
         return _kept(ingredients.key, ingredients)
     except NotThere:
         _wait_for(request, ingredients.key)
+    except ModelError as error:
+        return _without_model(request, error)
     except KisError as error:
         _failed(str(error))
+
+
+def _without_model(request: Request, error: ModelError) -> Result:
+    """What is stored of a model whose weights cannot be had here."""
+    try:
+        found = _of_archive(request)
+    except NotThere:
+        _failed(str(error))
+    st.caption(f":material/cloud_off: {plain(request.model)} is not on this machine: its stored result is shown.")
+    return found
+
+
+@st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
+def _of_archive(request: Request) -> Result:
+    found = archive.without_model(request, store())
+    if found is None:
+        raise NotThere(request.model)
+    return found
 
 
 def subset_like(shown_one: Result, other: Result) -> Result:
@@ -223,14 +244,14 @@ def _start(request: Request, key: str) -> None:
 
 def _submit(request: Request, key: str) -> None:
     def work(report: Report) -> None:
-        _settle()
+        settle_imports()
         pipeline.run(request, store(), report=report)
 
     runner().submit(key, work)
 
 
 @st.cache_resource(show_spinner=False)
-def _settle() -> None:
+def settle_imports() -> None:
     """Import what is heavy and take it out of the garbage collector's sight, once a server.
 
     Streamlit collects after every rerun. With a million objects of torch and transformers to look through, that holds

@@ -11,23 +11,35 @@ from typing import Any
 
 import streamlit as st
 
-from kis_core import own_facts
+from kis_core import archive, own_facts
 from kis_core.facts import BUILTIN_NAME, BUILTIN_SETS
 from kis_core.models import catalog
 from kis_core.ordering import ORDERS
 from kis_core.pairs import TAGS
-from kis_core.store import default_root
-from pages.parts.choices import Choice, OneOf, Range, Several, Tuple, Whole, Words
+from kis_core.simulator import FORECASTS, MOST_STRENGTH
+from kis_core.store import Store, default_root
+from pages.parts.choices import Choice, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
 from pages.parts.text import plain
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
+HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
+LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # what stands under an edit
+STORED_SECONDS = 20  # between two looks at what is stored
 MOST_PAIRS = 500
 MOST_WORDS = 80
 
 
 def models() -> dict[str, catalog.Entry]:
-    """The models that can be looked at, by name."""
-    return {entry.name: entry for entry in catalog.available()}
+    """The models that can be looked at, by name: those on this machine, and those with stored results."""
+    here = {entry.name: entry for entry in catalog.available()}
+    stored = _stored_models(str(default_root()))
+    return here | {entry.name: entry for entry in catalog.PAPER if entry.name in stored and entry.name not in here}
+
+
+@st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
+def _stored_models(root: str) -> set[str]:
+    """Names of models with results in the store, which may have come from another machine."""
+    return {one.request.model for one in archive.computed(Store(root))}
 
 
 def fact_sets() -> tuple[str, ...]:
@@ -63,6 +75,13 @@ CHOICES: dict[str, Choice] = {
     "artefacts": _among("with", "without"),
     "other": OneOf(None, models),
     "otherlayer": Whole(None),
+    "target": Words(most=MOST_WORDS),  # new object of an edit
+    "method": _among("rome", "r-rome", "identity"),
+    "strength": Number(1.0, 0.0, MOST_STRENGTH),
+    "how": Settings(HOW),
+    "by": _among(*FORECASTS),
+    "performed": _among("no", "yes"),
+    "look": _among(*LOOKS),
 }
 
 

@@ -38,7 +38,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[pipeline.Request]:
     """Computations that were begun, in order; none of them computes anything."""
     requests: list[pipeline.Request] = []
     monkeypatch.setattr(pipeline, "run", lambda request, *_, **__: requests.append(request))
-    monkeypatch.setattr(results, "_settle", lambda: None)  # heavy imports that nothing here needs
+    monkeypatch.setattr(results, "settle_imports", lambda: None)  # heavy imports that nothing here needs
     return requests
 
 

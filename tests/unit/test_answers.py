@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from kis_core.answers import (
     MAX_CONTINUATION,
     TOP,
     continues_word,
+    finish_words,
     knows,
     next_token_logits,
-    target_tokens,
     top_answers,
 )
 from kis_core.facts import Fact
@@ -145,6 +144,52 @@ class TestTopAnswers:
         ]
 
 
+class TestFinishWords:
+    def test_each_goes_on_after_its_own_prompt_in_the_order_given(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        capital, short = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT))
+        begun = [(short, "ĠRome"), (capital, "ĠVa"), (short, "Ġso"), (capital, "Ġthe"), (short, "ĠVa"), (capital, ".")]
+        found = finish_words(loaded, [(tokens, PIECES.index(piece)) for tokens, piece in begun])
+        assert found == ["Rome", "Valletta", "so" + "na" * MAX_CONTINUATION, "the", "Valletta", "."]
+
+    def test_a_word_is_finished_with_the_first_choice_after_all_that_was_said(self, loaded: LoadedModel) -> None:
+        """Against a loop of one sequence at a time, over whole models, prompts of several lengths mixed."""
+        prompts = [prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, one", "x"))]
+        begun = [(prompts[k % 3], 300 + 97 * k) for k in range(24)]
+        expected, lengths = [], set()
+        for prompt, first in begun:
+            word = [first]
+            while len(word) <= MAX_CONTINUATION:
+                following = int(loaded.model(torch.tensor([[*prompt, *word]])).logits[0, -1].argmax())
+                if not continues_word(loaded.tokenizer, following):
+                    break
+                word.append(following)
+            expected.append(loaded.tokenizer.decode(word).strip())
+            lengths.add(len(word))
+        assert finish_words(loaded, begun) == expected
+        assert len(lengths) > 1, "words of one length would tell little"
+
+    @pytest.mark.parametrize(("room", "text"), [(0, "Va"), (1, "Valle"), (2, "Valletta")])
+    def test_only_as_far_as_the_context_reaches_for_each_prompt_by_itself(
+        self, scripted: Callable[..., LoadedModel], room: int, text: str
+    ) -> None:
+        long, short = (prompt.tokens for prompt in prompts_of(scripted(), CAPITAL, SHORT))
+        loaded = scripted(context=len(long) + room)
+        first = PIECES.index("ĠVa")
+        assert finish_words(loaded, [(long, first), (short, first)]) == [text, "Valletta"]
+        assert loaded.model.longest <= len(long) + room
+
+    def test_what_was_begun_is_left_as_it_was(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        tokens = prompts_of(loaded, CAPITAL)[0].tokens
+        before = list(tokens)
+        finish_words(loaded, [(tokens, PIECES.index("ĠVa"))])
+        assert tokens == before
+
+    def test_nothing_begun_nothing_finished(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert finish_words(scripted(), []) == []
+
+
 class TestNextTokenLogits:
     @pytest.mark.parametrize("tokens_per_batch", [1, 12, 1000])
     def test_equal_those_of_each_sequence_alone(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
@@ -168,6 +213,9 @@ class TestContinuesWord:
 
 
 class TestKnows:
+    def test_of_no_facts_none(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert knows(scripted(), []) == []
+
     def test_every_token_of_the_answer_is_the_first_choice(self, scripted: Callable[..., LoadedModel]) -> None:
         assert knows(scripted(), [CAPITAL, SHORT]) == [True, False]
         assert knows(scripted(), [SHORT, CAPITAL], tokens_per_batch=1) == [False, True]
@@ -188,16 +236,3 @@ class TestKnows:
         facts = [Fact("Malta", "{} is", "Valletta"), CAPITAL, SHORT]
         assert knows(loaded, facts, tokens_per_batch=tokens_per_batch) == known
         assert loaded.model.longest <= context
-
-
-class TestTargetTokens:
-    def test_by_hand(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        assert [PIECES[token] for token in target_tokens(tokenizer, CAPITAL)] == ["ĠVa", "lle", "tta"]
-
-    @pytest.mark.parametrize("name", ["gpt2", "pythia", "llama2"])
-    def test_they_are_what_the_full_sentence_adds(self, shared_data: Path, name: str) -> None:
-        real = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name, local_files_only=True)
-        fact = Fact("Zoë", "The mother tongue of {} is", "Māori, says she")
-        prompt, answer = real(fact.text)["input_ids"], target_tokens(real, fact)
-        assert prompt + answer == real(f"{fact.text} {fact.target}")["input_ids"]
-        assert real.decode(answer).strip() == fact.target

@@ -1,0 +1,151 @@
+"""What is drawn of an edit, as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kis_core.pairs import told
+from kis_core.result import Result
+from kis_core.simulator.bench import MOST_STRENGTH, Simulator
+from kis_core.simulator.records import Advice, Forecast, Outcome
+
+FORECASTS: Mapping[str, str] = {
+    "all": "all tokens",
+    "subject": "subject token",
+    "propagated": "propagated",
+    "shift": "shift at the layer",
+}
+"""What can be foretold, by its name in links, and how it is called for short."""
+
+
+def foretold(forecast: Forecast, by: str, strength: float, outcome: Outcome | None) -> np.ndarray:
+    """The forecast of that name, (m,): a shift along δ for "shift", else a change of log-odds.
+
+    Raises:
+        KeyError: no such forecast, or a propagated one without an outcome that holds it.
+    """
+    if by == "propagated":
+        if outcome is None:
+            raise KeyError("propagated")
+        return outcome.propagated
+    linear: dict[str, np.ndarray] = {
+        "all": forecast.all_tokens, "subject": forecast.subject_token, "shift": forecast.shift,
+    }  # fmt: skip
+    return linear[by] * strength
+
+
+def spill_frame(
+    bench: Simulator, e: int, forecast: Forecast, by: str, strength: float, outcome: Outcome | None
+) -> pd.DataFrame:
+    """Every other fact, by rising forecast: the most damaged first.
+
+    Args:
+        bench: the simulator.
+        e: the edited fact, which is left out.
+        forecast: of full strength.
+        by: one of `FORECASTS`.
+        strength: of the edit.
+        outcome: what was measured at that strength, if it was.
+
+    Returns:
+        columns `rank`, `fact`, `subject`, `told`, `p`, `forecast`, `measured` (NaN before), `kind` ("loses", "gains";
+        for a shift "against", "along"),
+        `flips` (the new answer: measured, or else foretold; "" if it stays), `flips_foretold`, `answers`, `outcome`
+        ("flips" or "stays"), `end` (where the cross of a flip goes).
+    """
+    values = foretold(forecast, by, strength, outcome)
+    order = np.argsort(values, kind="stable")
+    order = order[order != e]
+    coming = forecast.flips.by(strength) if forecast.flips else {}
+    before, after = bench.answers_before, outcome.measured.answers if outcome else None
+    measured = np.full(len(values), np.nan)
+    if outcome is not None:
+        measured = outcome.measured.shift if by == "shift" else outcome.measured.log_odds
+    flips = [
+        (after[j] if outcome is not None and outcome.flipped[j] else "") if after else coming.get(int(j), "")
+        for j in order
+    ]
+    found = pd.DataFrame(
+        {
+            "rank": np.arange(len(order)),
+            "fact": order,
+            "subject": [bench.facts[j].subject for j in order],
+            "told": [told(bench.facts[j]) for j in order],
+            "p": forecast.p[order],
+            "forecast": values[order],
+            "measured": measured[order],
+            "kind": np.where(values[order] < 0, *(("against", "along") if by == "shift" else ("loses", "gains"))),
+            "flips": flips,
+            "flips_foretold": [coming.get(int(j), "") for j in order],
+            "answers": [_told(before[j], flip) for j, flip in zip(order, flips, strict=True)],
+            "outcome": np.where([bool(flip) for flip in flips], "flips", "stays"),
+        }
+    )  # fmt: skip
+    return found.assign(end=found["measured"].fillna(found["forecast"]))
+
+
+def _told(before: str, after: str) -> str:
+    return f"{before} → {after}" if after else f"{before}, stays"
+
+
+def span(forecast: Forecast, e: int, by: str, outcome: Outcome | None) -> tuple[float, float]:
+    """An axis that holds the forecast at every strength, and the measurement."""
+    kept = np.arange(len(forecast.p)) != e
+    if by == "propagated":
+        values = [foretold(forecast, by, 1.0, outcome)]
+    else:
+        values = [foretold(forecast, by, MOST_STRENGTH, outcome), foretold(forecast, by, 0.0, outcome)]
+    if outcome is not None:
+        values.append(outcome.measured.shift if by == "shift" else outcome.measured.log_odds)
+    every = np.concatenate([one[kept] for one in values] + [np.zeros(1)])
+    low, high = float(every.min()), float(every.max())
+    room = 0.06 * ((high - low) or 1.0)
+    return low - room, high + room
+
+
+def advice_frame(found: Sequence[Advice]) -> pd.DataFrame:
+    """The layers an edit can reach the answer from, as `charts.advice` draws them; also `paraphrase` and `flips`."""
+    rows = [
+        {
+            "layer": one.layer,
+            "damage": one.damage,
+            "probability": one.probability,
+            "took": "takes" if one.efficacy else "does not take",
+            "paraphrase": float("nan") if one.paraphrase is None else one.paraphrase,
+            "flips": one.flips,
+            "note": f"{one.flips} other answers forecast to change",
+        }
+        for one in found
+        if one.reaches
+    ]
+    return pd.DataFrame(
+        rows, columns=["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
+    )  # fmt: skip
+
+
+def share_frame(result: Result, layer: int, e: int) -> pd.DataFrame:
+    """P[e, j] of every other fact, the largest first, with the columns of `spill_frame`; needs no model."""
+    p = result.p[result.at(layer), e]
+    facts = result.facts.facts
+    order = np.argsort(-p, kind="stable")
+    order = order[(order != e) & np.isfinite(p[order])]
+    return pd.DataFrame(
+        {
+            "rank": np.arange(len(order)),
+            "fact": order,
+            "subject": [facts[j].subject for j in order],
+            "told": [told(facts[j]) for j in order],
+            "p": p[order],
+            "forecast": p[order],
+            "measured": np.nan,
+            "kind": np.where(p[order] < 0, "against", "along"),
+            "flips": "",
+            "flips_foretold": "",
+            "answers": "",
+            "outcome": "stays",
+            "end": p[order],
+        }
+    )

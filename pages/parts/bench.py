@@ -1,0 +1,145 @@
+"""Edits on the server: one simulator a result, one model for all sessions, long work in the background.
+
+Nothing of an edit stays in the model or in the simulator but numbers that are the same for whoever asks: what a session
+has performed is known to that session alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from kis_core import charts, jobs, progress
+from kis_core.errors import KisError
+from kis_core.models import catalog, loading
+from kis_core.models.loading import LoadedModel
+from kis_core.result import Result
+from kis_core.simulator import EditRequest, Simulator
+from pages.parts import results
+from pages.parts.results import LOOK_AGAIN, identity, runner, store
+from pages.parts.text import count, duration, plain
+
+QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
+KEPT_MODELS = 2  # in memory, for all sessions
+KEPT_SIMULATORS = 6
+ADVICE = progress.ADVICE_STAGES
+MEASURE_STAGES = {"Measuring every fact": 1.0}
+
+
+def simulator(result: Result) -> Simulator:
+    """The simulator for a result, shared by all sessions."""
+    return _simulator(identity(result), result)
+
+
+@st.cache_resource(show_spinner=False, max_entries=KEPT_SIMULATORS)
+def _simulator(key: tuple[Any, ...], _result: Result) -> Simulator:
+    request, weights = _result.request, _result.provenance["weights_sha256"]
+    return Simulator(_result, store(), lambda: _model(request.model, request.revision, weights))
+
+
+@st.cache_resource(show_spinner=False, max_entries=KEPT_MODELS)
+def _model(name: str, revision: str | None, weights: str) -> LoadedModel:
+    return loading.load(catalog.locate(name, revision=revision))
+
+
+@st.cache_resource(show_spinner=False)
+def _losses() -> dict[str, list[float]]:
+    """Of searches that run now, by their job."""
+    return {}
+
+
+def foretold(bench: Simulator, request: EditRequest) -> bool:
+    """Whether the forecast of an edit is there. If not, gets it in the background and shows how far that is."""
+    if bench.foretold(request):
+        return True
+    key = f"forecast-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
+
+    def work(report: progress.Report) -> None:
+        results.settle_imports()
+        seen = _losses()[key] = []
+        try:
+            bench.prepare(request, seen=seen.append, report=report)
+        finally:
+            _losses().pop(key, None)
+
+    entry = catalog.find(bench.result.request.model)
+    large = entry is not None and entry.parameters > results.START_BY_ITSELF
+    question = (
+        f"To foretell log-odds, **{plain(bench.result.request.model)}** has to be loaded "
+        f"({count(entry.parameters)} parameters) and run over the facts; without a GPU that can take long."
+        if large and entry
+        else None
+    )
+    return _done(key, work, progress.EDIT_STAGES, "Get the forecast", question) and bench.foretold(request)
+
+
+def performed(bench: Simulator, request: EditRequest, strength: float) -> bool:
+    """Whether the outcome of an edit is there. If not, makes the edit in the background, measures and takes it back."""
+    if bench.performed(request, strength):
+        return True
+    key = f"outcome-{bench.value_key(request)}-{bench.result.facts.fingerprint}-{strength}"
+
+    def work(report: progress.Report) -> None:
+        report("Measuring every fact", 0, 1)
+        bench.perform(request, strength)
+        report("Measuring every fact", 1, 1)
+
+    return _done(key, work, MEASURE_STAGES, "Perform the edit") and bench.performed(request, strength)
+
+
+def in_background(
+    key: str, work: Callable[[progress.Report], None], stages: Mapping[str, float], button: str
+) -> bool:  # fmt: skip
+    """Do some other work of an edit in the background; True once it is done."""
+    return _done(key, work, stages, button)
+
+
+def _done(
+    key: str,
+    work: Callable[[progress.Report], None],
+    stages: Mapping[str, float],
+    button: str,
+    question: str | None = None,
+) -> bool:
+    job = runner().find(key)
+    if job is None:
+        if question:
+            st.info(question, icon=":material/hourglass_empty:")
+            if not st.button(button, type="primary", key=f"start-{button}"):
+                return False
+        job = runner().submit(key, work, stages)
+    job.wait(QUICK)
+    at = job.snapshot()
+    if at.state is jobs.State.DONE:
+        runner().forget(key)
+        return True
+    if at.state in (jobs.State.QUEUED, jobs.State.RUNNING):
+        _progress(key)
+        return False
+    if at.state is jobs.State.FAILED:
+        known = isinstance(at.error, KisError)
+        message = str(at.error) if known else f"An unexpected {type(at.error).__name__} ended the work."
+        st.error(plain(message), icon=":material/error:")
+    else:
+        st.info("Cancelled. What was already finished is kept.", icon=":material/cancel:")
+    if st.button("Try again" if at.state is jobs.State.FAILED else button, key=f"again-{button}"):
+        runner().forget(key)
+        st.rerun()
+    return False
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def _progress(key: str) -> None:
+    job = runner().find(key)
+    at = job.snapshot() if job else None
+    if job is None or at is None or at.state not in (jobs.State.QUEUED, jobs.State.RUNNING):
+        st.rerun()
+        return
+    left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
+    st.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}")
+    if found := list(_losses().get(key, ())):
+        st.altair_chart(charts.losses(found, stop=0.0), key="losses-live")
+    if st.button("Cancel", icon=":material/cancel:", key="cancel-edit"):
+        job.cancel()

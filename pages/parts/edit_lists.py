@@ -1,0 +1,162 @@
+"""Under an edit: which layer it should be made in, which edits reach far, and what this session has performed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from kis_core import charts, pairs
+from kis_core.result import Result
+from kis_core.simulator import Advice, EditRequest, Simulator, advice_frame
+from pages.parts import bench as benches
+from pages.parts import state
+from pages.parts.edit_choice import Chosen, python_lines
+from pages.parts.figure import About, figure, say
+from pages.parts.frame import View, split
+from pages.parts.pair_list import pair_list
+from pages.parts.results import remembered
+from pages.parts.text import plain
+
+SHOWN_EDITS = 10  # dangerous and safe ones, each
+
+
+def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None:
+    """The layer advisor."""
+    if chosen.request is None:
+        st.info("Choose a new object first.", icon=":material/edit:")
+        return
+    request = chosen.request
+    found = _advice(bench, request)
+    if found is None:
+        return
+    told = advice_frame(found)
+    unreachable = [str(one.layer) for one in found if not one.reaches]
+    left, right = split(1.1, 1, key="split-layers")
+    with right:
+        st.dataframe(
+            told[["layer", "probability", "paraphrase", "damage", "flips"]],
+            key="advice-table",
+            hide_index=True,
+            column_config={
+                "layer": st.column_config.NumberColumn("layer", width=60),
+                "probability": st.column_config.ProgressColumn("new object", format="percent", help="its probability"),
+                "paraphrase": st.column_config.ProgressColumn("paraphrases", format="percent", help="answered anew"),
+                "damage": st.column_config.NumberColumn("damage", format="%.3f", width=80, help="forecast, mean size"),
+                "flips": st.column_config.NumberColumn("flips", width=60, help="other answers forecast to change"),
+            },
+        )
+    with left:
+        key = state.fresh("advice")
+        figure(
+            view,
+            result,
+            charts.advice(told, layer=view.layer),
+            About(
+                title="Layer advisor",
+                caption="The same edit in every layer: up is a surer edit, right is more damage forecast to the "
+                "others. "
+                "Click a layer to go there."
+                + (f" Layer {', '.join(unreachable)} cannot reach the answer." if unreachable else ""),
+                help="Probability of the new object on the edited sentence, measured; mean size of the others’ "
+                "change of "
+                "log-odds, forecast to first order over all tokens. Each layer gets a value δ of its own.",
+                data=lambda: told,
+                code=f"{python_lines(chosen, perform=False)}frame = "
+                f"simulator.advice_frame(list(bench.advise(request)))",
+            ),
+            key=key,
+            on_select=partial(_to_layer, key),
+            selection_mode=charts.LAYER,
+        )
+
+
+def _advice(bench: Simulator, request: EditRequest) -> list[Advice] | None:
+    """What the advisor says, from the session's server; shows progress while it is asked."""
+    if bench.advised(request):
+        return list(bench.advise(request))
+    if not bench.foretold(request):
+        st.info("The advisor needs the forecast first.", icon=":material/hourglass_empty:")
+        return None
+    key = f"advice-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
+    if benches.in_background(
+        key, lambda report: list(bench.advise(request, report=report)), benches.ADVICE, "Ask again"
+    ):
+        return list(bench.advise(request))
+    return None
+
+
+def _to_layer(key: str) -> None:
+    found = state.clicked(key, charts.LAYER)
+    if found:
+        state.forget("advice")
+        state.choose("layer", int(found[0]["layer"]))
+
+
+def reach(view: View, result: Result, pair: tuple[int, int]) -> None:
+    """Facts whose edits reach far, and not far."""
+    told = remembered(result, ("reach", view.layer), lambda: pairs.reach_of_edits(result, view.layer))
+    columns = {
+        "reach": st.column_config.NumberColumn("reach", format="%.2f", width=70, help="norm of row i of P"),
+        "leaks": st.column_config.NumberColumn(
+            "leaks", width=60, help=f"others that get {pairs.NOTABLE:.0%} of the edit or more"
+        ),
+    }  # fmt: skip
+    left, right = split(1, 1, key="split-reach")
+    for place, title, part in (
+        (left, "Most dangerous", told.head(SHOWN_EDITS)),
+        (right, "Safest", told.tail(SHOWN_EDITS).iloc[::-1]),
+    ):
+        with place:
+            st.markdown(f"**{title} edits at layer {view.layer}**")
+            pair_list(
+                part.reset_index(drop=True)[["i", "j", "edited", "reach", "leaks", "suffers", "p"]], pair,
+                key=f"reach-{title}", **columns,
+            )  # fmt: skip
+    say(
+        view,
+        result,
+        About(
+            title="Dangerous and safe edits",
+            caption="How far an edit of each fact reaches at this layer: the norm of its row of P, itself left out. "
+            "Click a row to edit that fact.",
+            help="Reach tells what lands at the layer, not what it does to answers: that depends on δ and on the "
+            "layers "
+            "above, which is what the forecast is for.",
+            data=lambda: told,
+            code=f"reach = pairs.reach_of_edits(result, {view.layer})",
+            layer=view.layer,
+        ),
+        chart=None,
+        key="reach",
+    )
+
+
+def history() -> None:
+    """What this session has performed, to go back to."""
+    done = st.session_state.get("edits", [])
+    if not done:
+        st.info("Edits you perform are listed here, to go back to. Nobody else sees them.", icon=":material/history:")
+        return
+    st.caption("Performed in this session; nobody else sees them. None of them is in the model now.")
+    for number, entry in reversed(list(enumerate(done))):
+        took = "took" if entry["took"] else "did not take"
+        others = f"{entry['flips']} other answer{'' if entry['flips'] == 1 else 's'} changed"
+        st.button(
+            f"**{plain(entry['edit'])}** · {plain(entry['model'])}, layer {entry['layer']}, {entry['method']}, "
+            f"strength "
+            f"{entry['strength']:g} · {took} · {others}",
+            key=f"edit-{number}",
+            type="tertiary",
+            icon=":material/history:",
+            on_click=_back_to,
+            args=(entry["choices"],),
+        )
+
+
+def _back_to(choices: dict[str, object]) -> None:
+    state.forget("spillover", "against")
+    for name, value in choices.items():
+        state.choose(name, value)
+    st.session_state.pop("performed-edit", None)
+    state.choose("performed", "yes")
