@@ -89,10 +89,11 @@ def spillover(
         ring.mark_point(size=190, filled=False, stroke="white", strokeWidth=4, opacity=1),
         ring.mark_point(size=190, filled=False, stroke="black", strokeWidth=1.8, opacity=1),
         *(
-            alt.Chart(names[names["side"] == side])
-            .mark_text(align=side, dx=dx, fontSize=LABEL_SIZE + 1, baseline="middle", fontWeight="bold")
+            alt.Chart(names[(names["side"] == side) & (names["changes"] == changes)])
+            .mark_text(align=side, dx=dx, fontSize=LABEL_SIZE + 1, baseline="middle", fontWeight="bold", color=colour)
             .encode(x=middle, y=alt.Y("at:Q").scale(domain=(low, high), nice=False), text="label:N")
             for side, dx in (("left", 12), ("right", -12))
+            for changes, colour in ((True, ORANGE), (False, NEUTRAL))
         ),
         hits,
     ]  # fmt: skip
@@ -101,7 +102,7 @@ def spillover(
 
 def _names(frame: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
     """Facts named beside their marks: those whose answer changes first, then both ends, as many as find room."""
-    rows: list[tuple[int, float, str, str]] = []
+    rows: list[tuple[int, float, str, str, bool]] = []
     room = APART * (span[1] - span[0])
     half = len(frame) / 2
     ordered = frame.sort_values("end", kind="stable")
@@ -110,11 +111,15 @@ def _names(frame: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
         side = "left" if one["rank"] < half else "right"
         at = float(one["end"])
         wrong_way = not one["flips"] and (at >= 0) == (side == "left")
-        if wrong_way or len(rows) >= MOST_NAMED or any(other == side and abs(at - y) < room for _, y, other, _ in rows):
+        if (
+            wrong_way
+            or len(rows) >= MOST_NAMED
+            or any(other == side and abs(at - y) < room for _, y, other, *_ in rows)
+        ):
             continue
         flips = f" → {one['flips']}" if one["flips"] else ""
-        rows.append((int(one["rank"]), at, side, f"{shorten(str(one['subject']))}{flips}"))
-    return pd.DataFrame(rows, columns=["rank", "at", "side", "label"])
+        rows.append((int(one["rank"]), at, side, f"{shorten(str(one['subject']))}{flips}", bool(flips)))
+    return pd.DataFrame(rows, columns=["rank", "at", "side", "label", "changes"])
 
 
 def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None, size: int = 340) -> alt.LayerChart:

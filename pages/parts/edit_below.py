@@ -156,7 +156,7 @@ def _quality(view: View, result: Result, quality: pd.DataFrame, lines: str) -> N
         quality.drop(columns=["flips", "facts"]),
         key="quality",
         hide_index=True,
-        height=40 + 36 * len(quality),
+        height="content",
         column_config={
             "forecast": st.column_config.TextColumn("forecast", width=190),
             "spearman": number("Spearman", help="rank correlation with the measured loss of log-odds"),

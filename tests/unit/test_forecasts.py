@@ -266,7 +266,7 @@ class TestMeasurement:
     @every_method
     def test_equals_the_model_with_really_edited_weights(self, bench: Bench, method: Method) -> None:
         for layer, e in SOME_EDITS:
-            edit, facts = bench.edit(e, layer, method), bench.case.layers[layer]
+            edit, facts = bench.edit(e, layer, method).scaled(4.0), bench.case.layers[layer]
             found = measure(bench.case.loaded, bench.case.sentences, edit, facts)
             edited, slow, scale = bench.edited(edit), bench.case.slow, np.abs(facts.log_odds).max()
             log_odds = [edited.log_odds(fact).item() - slow.log_odds(fact).item() for fact in FACTS]
