@@ -212,7 +212,7 @@ def _spillover(
         ),
         About(
             title=f"Spillover of an edit of {bench.facts[chosen.e].subject}",
-            caption=_caption(told, by, chosen, outcome, forecast.flips is not None),
+            caption=_caption(told, bench.facts[chosen.e].subject, by, chosen, outcome, forecast.flips is not None),
             help=HELP,
             data=lambda: told,
             code=f"from kis_core import simulator\n\nbench = simulator.of(result, Store())\n{request_line(chosen)}\n"
@@ -227,11 +227,12 @@ def _spillover(
     )
 
 
-def _caption(told: pd.DataFrame, by: str, chosen: Chosen, outcome: Outcome | None, run: bool) -> str:
+def _caption(told: pd.DataFrame, subject: str, by: str, chosen: Chosen, outcome: Outcome | None, run: bool) -> str:
     coming = told[told["flips_foretold"] != ""]
     parts = [
-        f"Every other fact, the one it hurts most first: {IN_FULL[by]}, at strength {chosen.strength:g}"
-        + (f" (exact, eq. 11{_own_share(chosen)})." if by == "shift" else " (approximate).")
+        f"What an edit of {plain(subject)} does to every other fact, the one it hurts most first: {IN_FULL[by]}, at "
+        f"strength "
+        f"{chosen.strength:g}" + (f" (exact, eq. 11{_own_share(chosen)})." if by == "shift" else " (approximate).")
     ]
     if outcome is None:
         parts.append(

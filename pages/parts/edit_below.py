@@ -72,7 +72,7 @@ def _pair(
         return
     left, right = split(1, 0.8, key="split-pair")
     with left:
-        inspector(view, result, pair)
+        inspector(view, result, pair, editing=True)
     with right:
         _of_pair(bench, chosen, pair[1], forecast, outcome)
 

@@ -13,6 +13,7 @@ from kis_core.facts import SLOT, Fact
 from kis_core.pairs import told
 from kis_core.result import Result
 from kis_core.simulator import MOST_STRENGTH, EditRequest, Outcome, Simulator
+from kis_core.superposition import strongest_partner
 from pages.parts import state
 from pages.parts.inspector import EDITED
 from pages.parts.text import plain, share
@@ -43,18 +44,17 @@ class Chosen:
     by: str
 
 
-def edit_fact(fact: int) -> None:
-    """Choose the fact to edit; its new object is another one then."""
-    pair = state.get("pair")
+def edit_fact(result: Result, layer: int, fact: int) -> None:
+    """Choose the fact to edit, and with it the one it hits hardest; its new object is another one then."""
     state.forget("spillover", "against")
-    state.choose("pair", (fact, pair[1] if pair and pair[1] != fact else fact))
+    state.choose("pair", (fact, strongest_partner(result.p[result.at(layer)], fact)))
     state.choose("target", "")
 
 
 def choices(bench: Simulator, layer: int, e: int) -> Chosen:
     """Draw the choices and return them."""
     facts = bench.facts
-    _fact(facts, e)
+    _fact(bench.result, layer, e)
     objects = objects_of_relation(facts[e], facts)[:MOST_OBJECTS]
     target = state.get("target") or (objects[0] if objects else "")
     _target(objects, target, facts[e])
@@ -69,12 +69,13 @@ def choices(bench: Simulator, layer: int, e: int) -> Chosen:
     return Chosen(_request(bench, layer, e, target), e, strength, state.get("by"))
 
 
-def _fact(facts: tuple[Fact, ...], e: int) -> None:
+def _fact(result: Result, layer: int, e: int) -> None:
+    facts = result.facts.facts
     st.session_state["edit-fact"] = e
 
     def searched() -> None:
         if st.session_state["edit-fact"] is not None:
-            edit_fact(st.session_state["edit-fact"])
+            edit_fact(result, layer, st.session_state["edit-fact"])
 
     names = [told(fact) for fact in facts]
     st.selectbox(

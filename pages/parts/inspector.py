@@ -48,8 +48,8 @@ def picked_or_strongest(result: Result, layer: int) -> tuple[int, int] | None:
     return None
 
 
-def inspector(view: View, result: Result, pair: tuple[int, int] | None) -> None:
-    """Draw the inspector of a picked pair."""
+def inspector(view: View, result: Result, pair: tuple[int, int] | None, *, editing: bool = False) -> None:
+    """Draw the inspector of a picked pair; where it is not being edited already, with a way to do so."""
     if pair is None:
         has_pairs(result, view.layer)
         return
@@ -64,6 +64,8 @@ def inspector(view: View, result: Result, pair: tuple[int, int] | None) -> None:
     )
     _numbers(looked_at)
     _tags(looked_at)
+    if not editing:
+        st.page_link("pages/edit.py", label="Edit fact i and see who follows", icon=":material/edit:")
     _answers(result, i, j)
     _every_layer(view, result, looked_at)
 
