@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
 
 TOP = 5
+AT_ONCE = 512  # rows of logits over the whole vocabulary
 MAX_CONTINUATION = 4  # tokens added greedily to finish a word the first token only begins
 
 
@@ -49,6 +50,14 @@ def next_token_logits(
     return result[torch.argsort(torch.tensor(order))]
 
 
+def first_choices(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> list[int]:
+    """The most probable token after each sequence; the logits of `AT_ONCE` of them are held at a time."""
+    found: list[int] = []
+    for begin in range(0, len(sequences), AT_ONCE):
+        found += next_token_logits(loaded, sequences[begin : begin + AT_ONCE]).argmax(dim=-1).tolist()
+    return found
+
+
 def top_answers(
     loaded: LoadedModel, prompts: Sequence[Prompt], *, report: progress.Report = progress.silent
 ) -> list[list[Answer]]:
@@ -76,9 +85,9 @@ def finish_words(loaded: LoadedModel, begun: Sequence[tuple[Sequence[int], int]]
         unfinished = [k for k in unfinished if len(begun[k][0]) + len(words[k]) <= loaded.context]
         if not unfinished:
             break
-        following = next_token_logits(loaded, [[*begun[k][0], *words[k]] for k in unfinished]).argmax(dim=-1)
+        following = first_choices(loaded, [[*begun[k][0], *words[k]] for k in unfinished])
         going_on = []
-        for k, token in zip(unfinished, following.tolist(), strict=True):
+        for k, token in zip(unfinished, following, strict=True):
             if continues_word(loaded.tokenizer, token):
                 words[k].append(token)
                 going_on.append(k)

@@ -7,11 +7,10 @@ without a model.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from kis_core import pipeline, progress
 from kis_core.facts import Fact
 from kis_core.request import RequestError
 from kis_core.result import Result
+from kis_core.simulator.kept import Kept, value_from_entry, value_to_entry
 from kis_core.simulator.records import Advice, EditRequest, FlipForecast, Forecast, Outcome
 from kis_core.store import Entry, Store, key_of
 
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # raise it when the meaning of a stored value or gradient changes
 MOST_STRENGTH = 1.5
 ADVICE = "Trying the layers"
-KEPT = 400  # things worked out, of which the largest are a layer's C and gradients
-
-T = TypeVar("T")
+FLIPS_AT_ONCE = 256  # facts whose logits over the whole vocabulary are held at a time
 
 
 @dataclass(eq=False)
@@ -52,7 +50,7 @@ class Simulator:
     store: Store
     load: Callable[[], LoadedModel]
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _known: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    _kept: Kept = field(default_factory=Kept)
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -110,7 +108,7 @@ class Simulator:
         """C of a layer, factorised."""
         from kis_core.covariance import Whitener
 
-        return self._once(
+        return self._kept.once(
             ("whitener", layer),
             lambda: Whitener.fit(
                 pipeline.second_moment(self.result, layer, self.store, lambda: self.model, report)
@@ -129,7 +127,7 @@ class Simulator:
             entry = self.store.get_or_compute(self._key("sensitivity", layer=layer), compute, report)
             return spillover.Sensitivity(layer, **entry.arrays)
 
-        return self._once(("sensitivity", layer), read)
+        return self._kept.once(("sensitivity", layer), read)
 
     def value(
         self,
@@ -162,17 +160,17 @@ class Simulator:
                 seen=seen,
                 report=report,
             )
-            return _value_entry(value)
+            return value_to_entry(value)
 
-        return self._once(
+        return self._kept.once(
             ("value", request),
-            lambda: _entry_value(self.store.get_or_compute(self.value_key(request), compute, report)),
+            lambda: value_from_entry(self.store.get_or_compute(self.value_key(request), compute, report)),
         )
 
     def known(self, request: EditRequest) -> bool:
         """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""
         return self.store.holds(self.value_key(request)) and (
-            ("sensitivity", request.layer) in self._known
+            ("sensitivity", request.layer) in self._kept
             or self.store.holds(self._key("sensitivity", layer=request.layer))
         )
 
@@ -224,7 +222,7 @@ class Simulator:
             request: the edit.
             flips: also foretell which answers change, which runs the model once.
         """
-        return self._once(("forecast", request, flips), lambda: self._forecast(request, flips))
+        return self._kept.once(("forecast", request, flips), lambda: self._forecast(request, flips))
 
     def _forecast(self, request: EditRequest, flips: bool) -> Forecast:
         from kis_core.spillover import forecast
@@ -244,9 +242,16 @@ class Simulator:
         from kis_core.answers import finish_words
         from kis_core.spillover import forecast
 
-        at, since, tokens = forecast.crossings(
-            *forecast.first_order_logits(self.model, self.sentences, edit), up_to=MOST_STRENGTH
-        )
+        at: list[int] = []
+        since: list[float] = []
+        tokens: list[int] = []
+        for begin in range(0, len(self.sentences), FLIPS_AT_ONCE):
+            some = self.sentences[begin : begin + FLIPS_AT_ONCE]
+            logits, change = forecast.first_order_logits(self.model, some, edit)
+            facts, strengths, words_begun = forecast.crossings(logits, change, up_to=MOST_STRENGTH)
+            at += [begin + fact for fact in facts]
+            since += strengths
+            tokens += words_begun
         prompts = [self.sentences[j].tokens[: self.sentences[j].prompt_end + 1] for j in at]
         words = finish_words(self.model, list(zip(prompts, tokens, strict=True)))
         return FlipForecast(tuple(at), tuple(since), tuple(words))
@@ -258,15 +263,15 @@ class Simulator:
             request: the edit.
             strength: a factor of δ.
         """
-        return self._once(("outcome", request, strength), lambda: self._perform(request, strength))
+        return self._kept.once(("outcome", request, strength), lambda: self._perform(request, strength))
 
     def performed(self, request: EditRequest, strength: float) -> bool:
         """Whether `perform` knows the outcome already."""
-        return ("outcome", request, strength) in self._known
+        return ("outcome", request, strength) in self._kept
 
     def foretold(self, request: EditRequest) -> bool:
         """Whether `forecast` knows all it tells already."""
-        return ("forecast", request, True) in self._known
+        return ("forecast", request, True) in self._kept
 
     def _perform(self, request: EditRequest, strength: float) -> Outcome:
         from kis_core import editing, spillover
@@ -332,13 +337,13 @@ class Simulator:
 
     def advised(self, request: EditRequest) -> bool:
         """Whether `advise` knows all it tells already."""
-        return all(("advice", replace(request, layer=layer)) in self._known for layer in self.result.layers)
+        return all(("advice", replace(request, layer=layer)) in self._kept for layer in self.result.layers)
 
     def advise(self, request: EditRequest, report: progress.Report = progress.silent) -> Iterator[Advice]:
         """The same edit in each layer, one after the other: forecast damage against success."""
         for done, layer in enumerate(self.result.layers):
             report(ADVICE, done, len(self.result.layers))
-            yield self._once(("advice", replace(request, layer=layer)), partial(self._advice, request, layer))
+            yield self._kept.once(("advice", replace(request, layer=layer)), partial(self._advice, request, layer))
         report(ADVICE, len(self.result.layers), len(self.result.layers))
 
     def _advice(self, request: EditRequest, layer: int) -> Advice:
@@ -365,34 +370,9 @@ class Simulator:
     def _prefixes(self, how: Hyperparameters) -> list[str]:
         from kis_core.editing.contexts import random_prefixes
 
-        return self._once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
+        return self._kept.once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
 
     def _key(self, kind: str, **ingredients: Any) -> str:
         source = self.result.provenance
         known = {"format": FORMAT, "weights": source["weights_sha256"], "facts": self.result.facts.fingerprint}
         return key_of(kind, known | ingredients)
-
-    def _once(self, what: Any, make: Callable[[], T]) -> T:
-        with self._lock:
-            if what in self._known:
-                self._known.move_to_end(what)
-                return cast(T, self._known[what])
-        made = make()  # outside the lock: others go on meanwhile, and what both make is the same
-        with self._lock:
-            self._known[what] = made
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        return made
-
-
-def _value_entry(value: Value) -> Entry:
-    parts = asdict(value)
-    arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
-    return Entry({name: part for name, part in parts.items() if name not in arrays}, arrays)
-
-
-def _entry_value(entry: Entry) -> Value:
-    from kis_core.editing import Value
-
-    parts: dict[str, Any] = entry.arrays | entry.meta
-    return Value(**parts | {"losses": tuple(parts["losses"])})

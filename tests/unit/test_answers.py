@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from kis_core import answers
 from kis_core.answers import (
     MAX_CONTINUATION,
     TOP,
@@ -178,6 +179,20 @@ class TestFinishWords:
         first = PIECES.index("ĠVa")
         assert finish_words(loaded, [(long, first), (short, first)]) == [text, "Valletta"]
         assert loaded.model.longest <= len(long) + room
+
+    def test_a_finished_word_is_not_asked_about_again(
+        self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loaded, asked = scripted(), []
+
+        def counting(loaded: LoadedModel, sequences: list[list[int]]) -> torch.Tensor:
+            asked.append(len(sequences))
+            return next_token_logits(loaded, sequences)
+
+        monkeypatch.setattr(answers, "next_token_logits", counting)
+        [tokens] = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL))
+        finish_words(loaded, [(tokens, PIECES.index(piece)) for piece in ("ĠRome", "ĠVa", ".")])
+        assert asked == [3, 1, 1]
 
     def test_what_was_begun_is_left_as_it_was(self, scripted: Callable[..., LoadedModel]) -> None:
         loaded = scripted()

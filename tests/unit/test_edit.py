@@ -230,7 +230,7 @@ class TestRefused:
 
 
 class TestEdit:
-    EDIT = Edit(0, np.array([2.0, -1.0, 0.5]), np.array([3.0, 4.0]))
+    EDIT = Edit(2, np.array([2.0, -1.0, 0.5]), np.array([3.0, 4.0]))
 
     def test_coefficients_by_hand(self) -> None:
         assert self.EDIT.coefficients(np.array([1.0, 1.0, 2.0])) == 2.0
@@ -248,7 +248,7 @@ class TestEdit:
         assert (self.EDIT.size, half.size) == (5.0, 2.5)
         assert half.delta.tolist() == [-1.5, -2.0]
         assert half.reach.tolist() == [2.0, -1.0, 0.5]
-        assert half.layer == self.EDIT.layer
+        assert half.layer == 2
         assert self.EDIT.delta.tolist() == [3.0, 4.0]
 
 

@@ -128,6 +128,20 @@ class TestTokenizeSentences:
         with pytest.raises(SubjectNotFound, match=r"fact 1: no token of 'the Malta is 🦄' covers the answer"):
             tokenize_sentences(without_unicorns(), [fine, dropped], context=CONTEXT)
 
+    def test_the_token_before_a_dropped_subject_does_not_stand_in_for_it(self) -> None:
+        with pytest.raises(SubjectNotFound, match="'the🦄 is Rome' covers the subject"):
+            tokenize_sentences(without_unicorns(), [Fact("🦄", "the{} is", "Rome")], context=CONTEXT)
+
+    def test_tokens_that_stand_for_no_characters_belong_to_nothing(self) -> None:
+        """Some tokenizers put the end of the text at (n, n), and one of no width may stand anywhere."""
+        offsets = [(0, 0), (0, 5), (5, 5), (6, 8), (9, 13), (13, 13)]
+
+        def tokenizer(_: list[str], **__: object) -> dict[str, list[object]]:
+            return {"input_ids": [[1, 11, 12, 13, 14, 2]], "offset_mapping": [offsets]}
+
+        [sentence] = tokenize_sentences(tokenizer, [Fact("Malta", "{} is", "Rome")], context=CONTEXT)
+        assert sentence == Sentence([1, 11, 12, 13], 1, [14])
+
     def test_a_subject_only_the_answer_repeats_is_not_found_there(self) -> None:
         twice = Fact("🦄", "the {} is", "Malta")
         with pytest.raises(SubjectNotFound, match="covers the subject"):

@@ -146,7 +146,7 @@ class TestRivals:
         assert of_another["|Q| (C = I)"][2] == 0
         assert np.isfinite(of_another["|Q| (C = I)"][others]).all()
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(seeds)
     def test_properties(self, seed: int) -> None:
         facts = sensitivity(seed)
