@@ -129,6 +129,6 @@ def knows(
         for row, k in enumerate(batch):
             prompt_end = len(facts[k].text)
             spans = enumerate(encoded["offset_mapping"][k])
-            answer = [at for at, (first, last) in spans if last > prompt_end and last > first]
+            answer = [at for at, (_, last) in spans if last > prompt_end]  # a space of its own has an empty span
             known[k] = all(int(chosen[row, at - 1]) == int(ids[row, at]) for at in answer)
     return known

@@ -54,17 +54,17 @@ def tokenize_sentences(tokenizer: object, facts: Sequence[Fact], *, context: int
     ):
         begin, end = fact.subject_span
         told = len(fact.text)
-        spans = [(at, first, last) for at, (first, last) in enumerate(offsets) if last > first]
-        answer = [at for at, _, last in spans if last > told]
-        subject = [at for at, first, last in spans if first < end and last > begin and last <= told]
+        # a space that is a token of its own has an empty span, and belongs to the answer; special tokens end at 0
+        answer = [at for at, (_, last) in enumerate(offsets) if last > told]
+        subject = [
+            at for at, (first, last) in enumerate(offsets) if max(first, begin) < min(last, end) and last <= told
+        ]
         if not subject or not answer:
             lacks = "answer" if subject else "subject"
             raise SubjectNotFound(f"fact {index}: no token of {texts[index][:80]!r} covers the {lacks}")
         last_one = answer[-1]
         if last_one > context:
             raise SubjectNotFound(f"fact {index}: {last_one} tokens, but this model reads at most {context}")
-        if answer[0] == 0:
-            raise SubjectNotFound(f"fact {index}: nothing stands before the answer {fact.target!r}")
         sentences.append(Sentence(ids[:last_one], subject[-1], ids[answer[0] : last_one + 1]))
     return sentences
 

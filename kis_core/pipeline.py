@@ -186,14 +186,27 @@ def second_moment(
 
     Raises:
         ModelError, CorpusError: it is gone, and so is what it came from.
+        RequestError: it is gone, and what it came from has changed.
     """
+    if entry := store.get(second_moment_key(result, layer)):
+        return entry.arrays["matrix"]
+    ingredients, source = resolve(result.request, store), result.provenance
+    found = (ingredients.weights, ingredients.corpus.fingerprint)
+    if found != (source["weights_sha256"], source["corpus_sha256"]):
+        what = "weights" if found[0] != source["weights_sha256"] else "text"
+        raise RequestError(
+            f"C of layer {layer} is no longer stored, and the {what} it was taken from changed since; analyse anew"
+        )
+    return _second_moments(ingredients, load(), [layer], store, report)[0][0]
+
+
+def second_moment_key(result: Result, layer: int) -> str:
+    """Name of C of a result's layer in the store."""
     source = result.provenance
     ingredients = _second_moment_key(
         source["weights_sha256"], source["corpus_sha256"], source["tokens_requested"], source["dtype"]
     )
-    if entry := store.get(key_of(SECOND_MOMENT, ingredients | {"layer": layer})):
-        return entry.arrays["matrix"]
-    return _second_moments(resolve(result.request, store), load(), [layer], store, report)[0][0]
+    return key_of(SECOND_MOMENT, ingredients | {"layer": layer})
 
 
 def _second_moment_key(weights: str, corpus: str, tokens: int, dtype: str) -> dict[str, Any]:

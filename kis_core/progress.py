@@ -35,6 +35,9 @@ EDIT_STAGES = {
 }
 """The same for getting an edit ready."""
 
+MEASURE_STAGES = {"Measuring every fact": 0.5, "The propagated forecast": 0.2, "Whether the edit took": 0.3}
+"""The same for making an edit and measuring it."""
+
 ADVICE_STAGES = {"Trying the layers": 1.0}
 """The same for trying one edit in every layer."""
 

@@ -155,7 +155,10 @@ def markdown(edits: pd.DataFrame, quality: pd.DataFrame, flips: pd.DataFrame) ->
         ),
         ("The same of sizes alone, |forecast| and |change|", _means(quality, "spearman_size")),
         ("Pearson correlation of forecast and measured loss of log-odds, mean over edits", _means(quality, "pearson")),
-        ("Flips foretold: AUC over all pairs of an edit and another fact", _flips(flips)),
+        (
+            f"Flips foretold: AUC over all pairs of an edit and another fact; under {FEW_FLIPS} flips it means little",
+            _flips(flips),
+        ),
     )
     return "\n\n".join(f"**{title}**\n\n{table}" for title, table in parts) + "\n"
 
@@ -200,7 +203,7 @@ def _flips(flips: pd.DataFrame) -> str:
     rows = []
     for (model, layer), group in flips.groupby(["model", "layer"], sort=False):
         count = int(group["flips"].max())
-        few = f" (fewer than {FEW_FLIPS}: means little)" if count < FEW_FLIPS else ""
+        few = " (few)" if count < FEW_FLIPS else ""
         cells = [_mean(group.loc[group["forecast"] == name, "auc"]) for name in names]
         rows.append([model, layer, f"{count}{few}", *cells])
     return _table(["model", "layer", "flips", *names], rows)

@@ -62,6 +62,7 @@ def panel(view: View, result: Result) -> None:
     left, right = split(1, 1.9)
     with left:
         chosen = choices(bench, view.layer, pair[0])
+        _settle_performed(bench, chosen, view.layer)
         buttons = st.container()
         words = st.container()
     if chosen.request:
@@ -137,15 +138,21 @@ def _unreachable(result: Result, fact: Fact, layer: int) -> None:
         )
 
 
+def _settle_performed(bench: Simulator, chosen: Chosen, layer: int) -> None:
+    """Take an edit as performed only as long as it is the one chosen; a link may ask for it to be performed."""
+    asked = chosen.request
+    if state.get("performed") == "yes":
+        signature = asked and (bench.value_key(asked), bench.result.facts.fingerprint, chosen.strength)
+        possible = asked is not None and bench.reaches(chosen.e, layer)
+        if not possible or st.session_state.setdefault("performed-edit", signature) != signature:
+            state.settle("performed", "no")
+    if state.get("performed") == "no":
+        st.session_state.pop("performed-edit", None)
+
+
 def _outcome(result: Result, bench: Simulator, chosen: Chosen) -> Outcome | None:
     """What was measured, if the edit as it is chosen now was performed in this session, or the link says so."""
-    signature = (bench.result.request, chosen.request, chosen.strength)
     if state.get("performed") == "no" or chosen.request is None:
-        st.session_state.pop("performed-edit", None)
-        return None
-    if st.session_state.setdefault("performed-edit", signature) != signature:  # something else is chosen since
-        del st.session_state["performed-edit"]
-        state.settle("performed", "no")
         return None
     if not benches.performed(bench, chosen.request, chosen.strength):
         return None

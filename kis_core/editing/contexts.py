@@ -21,7 +21,8 @@ def random_prefixes(loaded: LoadedModel, hyperparameters: Hyperparameters) -> li
     """Texts the model itself begins with, sampled among its `LIKELY` next tokens."""
     generator = torch.Generator().manual_seed(hyperparameters.seed)
     tokenizer = loaded.tokenizer
-    start = tokenizer("")["input_ids"] or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    first = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
+    start = tokenizer("")["input_ids"] or [first]
     texts = []
     for count, length in hyperparameters.prefixes:
         begun = [list(start) for _ in range(count)]

@@ -45,8 +45,8 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple((int(n), int(length)) for n, length in self.prefixes))
-        if not 1 <= self.steps <= 1000:
-            raise EditError(f"steps from 1 to 1000; {self.steps} were asked for")
+        if not (isinstance(self.steps, int) and 1 <= self.steps <= 1000):
+            raise EditError(f"whole steps from 1 to 1000; {self.steps} were asked for")
         if not (0 < self.learning_rate <= 10 and 0 <= self.weight_decay <= 100 and 0 <= self.kl <= 100):
             raise EditError("the learning rate has to lie in (0, 10], weight decay and KL factor in [0, 100]")
         if not (0 < self.clamp <= 100 and 0 <= self.stop_loss <= 100):
@@ -103,7 +103,7 @@ def recipe(model: str, *, width: int, layers: int) -> Recipe:
     """
     entry = catalog.find(model)
     published = PUBLISHED.get(entry.name if entry else model) or PUBLISHED.get(model)
-    if published and published.layer < layers:
+    if published and published.layer < layers - 1:  # the last one cannot be edited
         return published
     if width < WIDE:
         found = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md

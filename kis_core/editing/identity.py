@@ -6,13 +6,12 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method
+from kis_core.editing.method import Method, reach_along
 
 
 def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperparameters) -> np.ndarray:
     """As ROME's, with the identity in the place of C."""
-    direction = mean_key if how.mean_key else key
-    return np.asarray(direction / (direction @ key))
+    return reach_along(mean_key if how.mean_key else key, key)
 
 
 METHOD = Method("identity", "ROME with C = I", reach, lambda value: value.delta)

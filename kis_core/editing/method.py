@@ -8,12 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from kis_core.covariance import Whitener
-from kis_core.editing.edit import Edit
+from kis_core.editing.edit import Edit, EditError
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.editing.value import Value
 
 Reach = Callable[[np.ndarray, np.ndarray, Whitener, Hyperparameters], np.ndarray]
 """u, (d_m,), from the prompt's key, the mean key over contexts, C and how the value is searched for."""
+
+
+def reach_along(direction: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """A direction scaled so that all of the edit lands on `key`; both (d_m,).
+
+    Raises:
+        EditError: the key is zero, or nothing of it lies along the direction.
+    """
+    share = float(direction @ key)
+    if not np.isfinite(share) or share == 0:
+        found = "zero" if share == 0 else "not finite"
+        raise EditError(f"the key of this fact is {found} at this layer, so no edit can reach it; choose another layer")
+    return np.asarray(direction / share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ def _among(fact: Fact, others: Sequence[Fact]) -> Probes:
 def objects_of_relation(fact: Fact, others: Sequence[Fact]) -> list[str]:
     """Objects that facts of the same relation have, other than this fact's, the most frequent first.
 
-    Those of the demo fact base where it knows the relation, else those of the set.
+    Those of the demo fact base where it knows the relation, else those of the set; facts without a relation are offered
+    those of the others without one.
     """
     of_base = [b.object for b in factbase.load() if b.relation == fact.relation]
     known = of_base or [other.target for other in others if other.relation == fact.relation]

@@ -6,14 +6,13 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method
+from kis_core.editing.method import Method, reach_along
 from kis_core.editing.value import Value
 
 
 def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperparameters) -> np.ndarray:
     """C⁻¹k̄ / (k̄ᵀC⁻¹k̄), whatever `how` says."""
-    direction = whitener.solve(mean_key)
-    return np.asarray(direction / (direction @ mean_key))
+    return reach_along(whitener.solve(mean_key), mean_key)
 
 
 def delta(value: Value) -> np.ndarray:

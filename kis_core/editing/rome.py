@@ -6,7 +6,7 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method
+from kis_core.editing.method import Method, reach_along
 
 
 def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperparameters) -> np.ndarray:
@@ -15,8 +15,7 @@ def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperp
     With `how.mean_key`, C⁻¹k̄ / (k̄ᵀC⁻¹k_e) as in ROME's code: the mean key over contexts on the left, the prompt's own
     on the right.
     """
-    direction = whitener.solve(mean_key if how.mean_key else key)
-    return np.asarray(direction / (direction @ key))
+    return reach_along(whitener.solve(mean_key if how.mean_key else key), key)
 
 
 METHOD = Method("rome", "ROME", reach, lambda value: value.delta)

@@ -105,9 +105,12 @@ def search(
     ):
         raise EditError(
             f"layer {layer} is the last one: what it writes at the subject is never read where the answer is given, "
-            f"so no edit there changes it. Choose a layer from 0 to {layer - 1}."
+            f"so no edit there changes it. "
+            + (f"Choose a layer from 0 to {layer - 1}." if layer else "It is also the only one: edit another model.")
         )
     keys, outputs = _site(loaded, sentences, layer)
+    if not bool(torch.isfinite(keys).all() and torch.isfinite(outputs).all()):
+        raise EditError(f"layer {layer}: the key or value of {fact.subject!r} is not finite; are the weights damaged?")
     added: Added = partial(_at_positions, loaded, layer)
     if hyperparameters.everywhere:
         if reach is None:
@@ -119,7 +122,7 @@ def search(
         loaded, sentences, drift, added, layer, float(outputs[0].norm()), hyperparameters, seen, report
     )
     return Value(
-        delta=delta.double().cpu().numpy(),
+        delta=delta.cpu().double().numpy(),
         key=keys[0].numpy(),
         output=outputs[0].numpy(),
         mean_key=keys.mean(dim=0).numpy(),
@@ -145,7 +148,7 @@ def _site(loaded: LoadedModel, sentences: Sequence[Sentence], layer: int) -> tup
 
     def keep(_: int, keys: Tensor, output: Tensor) -> None:
         rows = list(range(len(at)))
-        found.extend((keys[rows, at].double().cpu(), output[rows, at].double().cpu()))
+        found.extend((keys[rows, at].cpu().double(), output[rows, at].cpu().double()))
 
     ids, mask = pad([s.tokens for s in sentences], loaded.device)
     with hooked([loaded.architecture.down_projections[layer]], keep):
@@ -186,7 +189,8 @@ def _descend(
                 now = _next_at_subject(loaded, drift, added, delta)
                 loss = loss + how.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
             if not torch.isfinite(loss):
-                raise EditError(f"layer {layer}: the loss is not finite at step {step}; take a smaller learning rate")
+                advice = "take a smaller learning rate" if step else "choose another layer or fact"
+                raise EditError(f"layer {layer}: the loss is not finite at step {step}; {advice}")
             losses.append(float(loss.detach()))
             probability = float(log_prob.detach().exp())
             if seen:

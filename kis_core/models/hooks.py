@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 from torch import Tensor, nn
@@ -35,7 +35,12 @@ def hooked(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
         changed = seen(number, inputs[0], output[0])
         return None if changed is None else (changed, *output[1:])
 
-    with ExitStack() as stack:
+    try:
         for number, module in enumerate(modules):
-            stack.callback(module.register_forward_hook(partial(hook, number)).remove)
+            module.register_forward_hook(partial(hook, number))
         yield
+    finally:  # by what they are, not by handles: an interrupt may come before a handle is noted
+        for module in modules:
+            hooks = module._forward_hooks
+            for key in [key for key, one in list(hooks.items()) if isinstance(one, partial) and one.func is hook]:
+                del hooks[key]

@@ -6,7 +6,6 @@ without a model.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -43,13 +42,12 @@ class Simulator:
     Attributes:
         result: the analysis; its facts are those looked at.
         store: where values and gradients are kept.
-        load: gets the model, when it is needed for the first time.
+        load: gets the model; called whenever it is needed, so it had better keep it.
     """
 
     result: Result
     store: Store
     load: Callable[[], LoadedModel]
-    _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: Kept = field(default_factory=Kept)
 
     @property
@@ -57,15 +55,14 @@ class Simulator:
         """The facts looked at."""
         return self.result.facts.facts
 
-    @cached_property
+    @property
     def model(self) -> LoadedModel:
-        """The model.
+        """The model; whoever made the simulator decides how long it stays in memory.
 
         Raises:
             ModelError: it cannot be loaded.
         """
-        with self._lock:
-            return self.load()
+        return self.load()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -169,10 +166,13 @@ class Simulator:
 
     def known(self, request: EditRequest) -> bool:
         """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""
-        return self.store.holds(self.value_key(request)) and (
-            ("sensitivity", request.layer) in self._kept
-            or self.store.holds(self._key("sensitivity", layer=request.layer))
-        )
+        layer = request.layer
+        needed = {
+            ("value", request): self.value_key(request),
+            ("whitener", layer): pipeline.second_moment_key(self.result, layer),
+            ("sensitivity", layer): self._key("sensitivity", layer=layer),
+        }
+        return all(what in self._kept or self.store.holds(key) for what, key in needed.items())
 
     def prepare(
         self,
@@ -256,14 +256,17 @@ class Simulator:
         words = finish_words(self.model, list(zip(prompts, tokens, strict=True)))
         return FlipForecast(tuple(at), tuple(since), tuple(words))
 
-    def perform(self, request: EditRequest, strength: float = 1.0) -> Outcome:
+    def perform(
+        self, request: EditRequest, strength: float = 1.0, report: progress.Report = progress.silent
+    ) -> Outcome:
         """Make the edit on the model in memory, measure every fact, take it back.
 
         Args:
             request: the edit.
             strength: a factor of δ.
+            report: called as the measurement goes on.
         """
-        return self._kept.once(("outcome", request, strength), lambda: self._perform(request, strength))
+        return self._kept.once(("outcome", request, strength), lambda: self._perform(request, strength, report))
 
     def performed(self, request: EditRequest, strength: float) -> bool:
         """Whether `perform` knows the outcome already."""
@@ -273,20 +276,20 @@ class Simulator:
         """Whether `forecast` knows all it tells already."""
         return ("forecast", request, True) in self._kept
 
-    def _perform(self, request: EditRequest, strength: float) -> Outcome:
+    def _perform(self, request: EditRequest, strength: float, report: progress.Report) -> Outcome:
         from kis_core import editing, spillover
 
         facts, edit = self.sensitivity(request.layer), self.edit(request).scaled(strength)
-        measured = spillover.measure(self.model, self.sentences, edit, facts)
+        model, sentences = self.model, self.sentences
+        measured = spillover.measure(model, sentences, edit, facts, report=report)
+        report("The propagated forecast", 0, 1)
+        propagated = spillover.forecast.propagated(model, sentences, edit, facts)
+        report("Whether the edit took", 0, 1)
         fact = self.facts[request.fact]
-        return Outcome(
-            request,
-            strength,
-            measured,
-            spillover.forecast.propagated(self.model, self.sentences, edit, facts),
-            editing.succeeded(self.model, edit, fact, request.target, self.probes(request.fact)),
-            np.array([a != b for a, b in zip(measured.answers, self.answers_before, strict=True)]),
-        )
+        success = editing.succeeded(model, edit, fact, request.target, self.probes(request.fact))
+        report("Whether the edit took", 1, 1)
+        flipped = np.array([a != b for a, b in zip(measured.answers, self.answers_before, strict=True)])
+        return Outcome(request, strength, measured, propagated, success, flipped)
 
     @cached_property
     def answers_before(self) -> tuple[str, ...]:

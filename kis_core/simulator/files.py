@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kis_core import export
 from kis_core.models import catalog, loading
+from kis_core.models.loading import LoadedModel
 from kis_core.result import Result
 from kis_core.simulator.bench import Simulator
 from kis_core.simulator.records import EditRequest
@@ -17,11 +20,18 @@ from kis_core.store import Store
 
 
 def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:
-    """The simulator for a result, on the model it came from."""
-    request = result.request
-    return Simulator(
-        result, store, lambda: loading.load(catalog.locate(request.model, revision=request.revision), device=device)
-    )
+    """The simulator for a result, on the model it came from, which stays in memory as long as the simulator does."""
+    request, lock = result.request, threading.Lock()
+
+    @cache
+    def loaded() -> LoadedModel:
+        return loading.load(catalog.locate(request.model, revision=request.revision), device=device)
+
+    def load() -> LoadedModel:
+        with lock:
+            return loaded()
+
+    return Simulator(result, store, load)
 
 
 def write(simulator: Simulator, request: EditRequest, strength: float, folder: Path) -> list[Path]:

@@ -81,7 +81,7 @@ class FlipForecast:
         """The facts that have flipped at a strength, and to what."""
         now: dict[int, tuple[float, str]] = {}
         for fact, since, word in zip(self.at, self.strength, self.answer, strict=True):
-            if since <= strength and (fact not in now or since > now[fact][0]):
+            if since <= strength and (fact not in now or since >= now[fact][0]):
                 now[fact] = (since, word)
         return {fact: word for fact, (_, word) in now.items()}
 

@@ -7,6 +7,7 @@ j's log-odds there.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from kis_core.spillover.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
+
+ONE_AT_A_TIME = threading.Lock()  # torch knows one forward-mode level for the whole process, not one a thread
 
 
 def shift(edit: Edit, facts: Sensitivity) -> np.ndarray:
@@ -89,7 +92,13 @@ def first_order_logits(loaded: LoadedModel, sentences: Sequence[Sentence], edit:
     delta = torch.tensor(edit.delta[None], dtype=torch.float32, device=loaded.device)
     parts, order = [], []
     for numbers, batch in batched(sentences):
-        with torch.inference_mode(False), torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        with (
+            ONE_AT_A_TIME,
+            torch.inference_mode(False),
+            torch.no_grad(),
+            forward_ad.dual_level(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             dual = forward_ad.make_dual(torch.zeros_like(delta), delta)  # type: ignore[no-untyped-call]
 
             def add(_: int, keys: Tensor, output: Tensor, dual: Tensor = dual) -> Tensor:

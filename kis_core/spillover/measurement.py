@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kis_core import progress
 from kis_core.answers import finish_words
 from kis_core.editing.edit import Edit, applied
 from kis_core.log_odds import Sentence, batched, read
@@ -18,6 +19,9 @@ from kis_core.spillover.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
+
+
+STAGE = "Measuring every fact"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +45,32 @@ def answers(loaded: LoadedModel, sentences: Sequence[Sentence]) -> tuple[str, ..
     return _finished(loaded, sentences, _first_tokens(loaded, sentences))
 
 
-def measure(loaded: LoadedModel, sentences: Sequence[Sentence], edit: Edit, facts: Sensitivity) -> Measurement:
-    """Run the edited model over all facts and compare with what it did before (`facts`)."""
+def measure(
+    loaded: LoadedModel,
+    sentences: Sequence[Sentence],
+    edit: Edit,
+    facts: Sensitivity,
+    *,
+    report: progress.Report = progress.silent,
+) -> Measurement:
+    """Run the edited model over all facts and compare with what it did before.
+
+    Args:
+        loaded: the model.
+        sentences: of the facts.
+        edit: to apply.
+        facts: what the model did without it.
+        report: called before every batch.
+    """
     module = loaded.architecture.down_projections[edit.layer]
     outputs = np.empty_like(facts.outputs)
     log_odds, log_prob = np.empty(len(sentences)), np.empty(len(sentences))
     first = [0] * len(sentences)
     with torch.inference_mode(), applied(loaded, edit):
+        done = 0
         for numbers, batch in batched(sentences):
+            report(STAGE, done, len(sentences))
+            done += len(batch)
             at = [sentence.key_index for sentence in batch]
 
             def keep(_: int, keys: Tensor, output: Tensor, numbers: list[int] = numbers, at: list[int] = at) -> None:
@@ -59,6 +81,7 @@ def measure(loaded: LoadedModel, sentences: Sequence[Sentence], edit: Edit, fact
             log_odds[numbers], log_prob[numbers] = reading.log_odds.numpy(), reading.log_prob.numpy()
             for number, token in zip(numbers, reading.first_token.argmax(dim=1).tolist(), strict=True):
                 first[number] = token
+        report(STAGE, done, len(sentences))
         told = _finished(loaded, sentences, first)
     moved = outputs.astype(np.float64) - facts.outputs
     along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))

@@ -24,8 +24,6 @@ from pages.parts.text import count, duration, plain
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
 KEPT_MODELS = 2  # in memory, for all sessions
 KEPT_SIMULATORS = 6
-ADVICE = progress.ADVICE_STAGES
-MEASURE_STAGES = {"Measuring every fact": 1.0}
 
 
 def simulator(result: Result) -> Simulator:
@@ -64,15 +62,7 @@ def foretold(bench: Simulator, request: EditRequest) -> bool:
         finally:
             _losses().pop(key, None)
 
-    entry = catalog.find(bench.result.request.model)
-    large = entry is not None and entry.parameters > results.START_BY_ITSELF
-    question = (
-        f"To foretell log-odds, **{plain(bench.result.request.model)}** has to be loaded "
-        f"({count(entry.parameters)} parameters) and run over the facts; without a GPU that can take long."
-        if large and entry
-        else None
-    )
-    return _done(key, work, progress.EDIT_STAGES, "Get the forecast", question) and bench.foretold(request)
+    return _done(key, work, progress.EDIT_STAGES, "Get the forecast", _question(bench)) and bench.foretold(request)
 
 
 def performed(bench: Simulator, request: EditRequest, strength: float) -> bool:
@@ -82,18 +72,34 @@ def performed(bench: Simulator, request: EditRequest, strength: float) -> bool:
     key = f"outcome-{bench.value_key(request)}-{bench.result.facts.fingerprint}-{strength}"
 
     def work(report: progress.Report) -> None:
-        report("Measuring every fact", 0, 1)
-        bench.perform(request, strength)
-        report("Measuring every fact", 1, 1)
+        bench.perform(request, strength, report)
 
-    return _done(key, work, MEASURE_STAGES, "Perform the edit") and bench.performed(request, strength)
+    return _done(key, work, progress.MEASURE_STAGES, "Perform the edit") and bench.performed(request, strength)
 
 
-def in_background(
-    key: str, work: Callable[[progress.Report], None], stages: Mapping[str, float], button: str
-) -> bool:  # fmt: skip
-    """Do some other work of an edit in the background; True once it is done."""
-    return _done(key, work, stages, button)
+def advised(bench: Simulator, request: EditRequest) -> bool:
+    """Whether the advice on layers is there. If not, tries the edit in each in the background and shows progress."""
+    if bench.advised(request):
+        return True
+    key = f"advice-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
+
+    def work(report: progress.Report) -> None:
+        results.settle_imports()
+        for _ in bench.advise(request, report=report):
+            pass
+
+    return _done(key, work, progress.ADVICE_STAGES, "Try the layers", _question(bench)) and bench.advised(request)
+
+
+def _question(bench: Simulator) -> str | None:
+    """What to ask before a large model is loaded."""
+    entry = catalog.find(bench.result.request.model)
+    if entry is None or entry.parameters <= results.START_BY_ITSELF:
+        return None
+    return (
+        f"To foretell log-odds, **{plain(bench.result.request.model)}** has to be loaded "
+        f"({count(entry.parameters)} parameters) and run over the facts; without a GPU that can take long."
+    )
 
 
 def _done(

@@ -168,8 +168,10 @@ class Settings:
 
     def read(self, text: str) -> tuple[tuple[str, float], ...]:
         """The names and numbers, if there are such."""
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
         found = []
-        for part in text[:MOST_CHARACTERS].split("~"):
+        for part in text.split("~"):
             match = re.fullmatch(r"([a-z_]+):(\d{1,6}(?:\.\d{1,6})?)", part)
             if not match or match[1] not in self.names:
                 raise ValueError(

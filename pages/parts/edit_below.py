@@ -233,7 +233,9 @@ def _table(
         result,
         About(
             title="Spillover, fact by fact",
-            caption="Every fact, the edited one included. Click a row to open the pair; a column’s head sorts.",
+            caption=f"Every {'fact, the edited one included' if outcome is not None else 'other fact'}. Click a row "
+            f"to open "
+            "the pair; a column’s head sorts.",
             help="Shifts are along δ at the layer (eq. 11). Log-odds and log p are of each fact’s right answer, all "
             "its "
             "tokens together.",

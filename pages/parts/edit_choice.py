@@ -56,7 +56,7 @@ def choices(bench: Simulator, layer: int, e: int) -> Chosen:
     facts = bench.facts
     _fact(bench.result, layer, e)
     objects = objects_of_relation(facts[e], facts)[:MOST_OBJECTS]
-    target = state.get("target") or (objects[0] if objects else "")
+    target = _wanted(facts[e]) or (objects[0] if objects else "")
     _target(objects, target, facts[e])
     st.segmented_control(
         "Method", list(METHOD_NAMES), format_func=METHOD_NAMES.__getitem__, required=True, help=METHOD_HELP,
@@ -82,6 +82,15 @@ def _fact(result: Result, layer: int, e: int) -> None:
         "Edit the fact", range(len(facts)), format_func=names.__getitem__, key="edit-fact", on_change=searched,
         help="Type to search. A click on the heatmap or on a row of Top pairs chooses the fact as well.",
     )  # fmt: skip
+
+
+def _wanted(fact: Fact) -> str:
+    """The object that was chosen for this fact; one chosen for another fact, before, is forgotten."""
+    asked = (fact.subject, fact.prompt, fact.target)
+    if st.session_state.setdefault("target-of", asked) != asked:
+        st.session_state["target-of"] = asked
+        state.settle("target", "")
+    return str(state.get("target")).strip()
 
 
 def _target(objects: list[str], target: str, fact: Fact) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from kis_core import charts, pairs
 from kis_core.result import Result
-from kis_core.simulator import Advice, EditRequest, Simulator, advice_frame
+from kis_core.simulator import Simulator, advice_frame
 from pages.parts import bench as benches
 from pages.parts import state
 from pages.parts.edit_choice import Chosen, python_lines
@@ -27,9 +27,12 @@ def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None
         st.info("Choose a new object first.", icon=":material/edit:")
         return
     request = chosen.request
-    found = _advice(bench, request)
-    if found is None:
+    if bench.reaches(request.fact, request.layer) and not bench.foretold(request):
+        st.info("The advisor needs the forecast first.", icon=":material/hourglass_empty:")
         return
+    if not benches.advised(bench, request):
+        return
+    found = list(bench.advise(request))
     told = advice_frame(found)
     unreachable = [str(one.layer) for one in found if not one.reaches]
     left, right = split(1.1, 1, key="split-layers")
@@ -69,21 +72,6 @@ def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None
             on_select=partial(_to_layer, key),
             selection_mode=charts.LAYER,
         )
-
-
-def _advice(bench: Simulator, request: EditRequest) -> list[Advice] | None:
-    """What the advisor says, from the session's server; shows progress while it is asked."""
-    if bench.advised(request):
-        return list(bench.advise(request))
-    if not bench.foretold(request):
-        st.info("The advisor needs the forecast first.", icon=":material/hourglass_empty:")
-        return None
-    key = f"advice-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
-    if benches.in_background(
-        key, lambda report: list(bench.advise(request, report=report)), benches.ADVICE, "Ask again"
-    ):
-        return list(bench.advise(request))
-    return None
 
 
 def _to_layer(key: str) -> None:
@@ -158,5 +146,6 @@ def _back_to(choices: dict[str, object]) -> None:
     state.forget("spillover", "against")
     for name, value in choices.items():
         state.choose(name, value)
-    st.session_state.pop("performed-edit", None)
+    for note in ("performed-edit", "target-of"):
+        st.session_state.pop(note, None)
     state.choose("performed", "yes")

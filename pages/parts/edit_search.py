@@ -49,21 +49,21 @@ def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecas
 def _settings(bench: Simulator) -> None:
     recipe, now = bench.recipe, how_of(bench)
     usual = recipe.hyperparameters
-    st.caption(f"Hyper-parameters to start from: {plain(recipe.source)}.")
+    st.caption(f"Hyper-parameters to start from: {plain(recipe.source)}, there for layer {recipe.layer}.")
 
     def changed(name: str, default: float) -> None:
         kept = {key: number for key, number in state.get("how") if key != name}
         value = float(st.session_state[f"how-{name}"])
         state.choose("how", tuple(sorted((kept | ({name: value} if value != default else {})).items())))
 
-    numbers = (
-        ("steps", "Steps", 1, 200, 5),
-        ("learning_rate", "Learning rate", 0.01, 2.0, 0.05),
-        ("weight_decay", "Weight decay", 0.0, 20.0, 0.25),
-        ("clamp", "Clamp: ‖δ‖ at most × ‖v₀‖", 0.5, 20.0, 0.5),
-        ("kl", "Factor of the drift (KL)", 0.0, 2.0, 0.0625),
-        ("prefixes", "Random prefixes", 0, 20, 1),
-        ("seed", "Seed of the prefixes", 0, 999, 1),
+    numbers = (  # what `Hyperparameters` takes
+        ("steps", "Steps", 1, 1000, 5),
+        ("learning_rate", "Learning rate", 0.0001, 10.0, 0.05),
+        ("weight_decay", "Weight decay", 0.0, 100.0, 0.25),
+        ("clamp", "Clamp: ‖δ‖ at most × ‖v₀‖", 0.01, 100.0, 0.5),
+        ("kl", "Factor of the drift (KL)", 0.0, 100.0, 0.0625),
+        ("prefixes", "Random prefixes", 0, 100, 1),
+        ("seed", "Seed of the prefixes", 0, 999_999, 1),
     )
     columns = st.columns(2)
     for place, (name, label, least, most, step) in enumerate(numbers):
@@ -73,7 +73,14 @@ def _settings(bench: Simulator) -> None:
         value = value[0][0] if isinstance(value, tuple) else value
         st.session_state[f"how-{name}"] = kind(min(max(value, least), most))
         columns[place % 2].number_input(
-            label, least, most, step=step, key=f"how-{name}", on_change=changed, args=(name, float(default))
+            label,
+            least,
+            most,
+            step=step,
+            format="%g" if kind is float else "%d",
+            key=f"how-{name}",
+            on_change=changed,
+            args=(name, float(default)),
         )
     switches = (
         ("everywhere", "While searching, δ acts everywhere", "As the edit will: on every token by its share. ROME’s "

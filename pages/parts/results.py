@@ -101,6 +101,8 @@ def _without_model(request: Request, error: ModelError) -> Result:
         found = _of_archive(request)
     except NotThere:
         _failed(str(error))
+    except KisError as wrong:
+        _failed(str(wrong))
     st.caption(f":material/cloud_off: {plain(request.model)} is not on this machine: its stored result is shown.")
     return found
 

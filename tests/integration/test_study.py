@@ -188,6 +188,9 @@ class TestNumbers:
         assert (row["flips_forecast"], row["flips_both"]) == (len(coming), len(coming & flipped))
         assert (str(row["efficacy"]) == "True") == (told[e][1] == row["target"])
         assert row["steps"] == len(bench.value(request).losses) - 1
+        error = np.abs(bench.forecast(request).shift - bench.perform(request).measured.shift).max()
+        assert row["shift_error"] == pytest.approx(error / np.linalg.norm(edit.delta), rel=1e-9)
+        assert row["shift_error"] > 0
 
         scores = bench.scores(bench.forecast(request), bench.perform(request))
         measured = done.quality[(done.quality["layer"] == layer) & (done.quality["fact"] == e)].set_index("forecast")
@@ -281,11 +284,13 @@ class TestMarkdown:
                     assert row[name] == ("–" if of.isna().all() else f"{of.dropna().sum() / of.notna().sum():.2f}")
 
     def test_few_flips_are_called_so(self, done: Done) -> None:
-        rows = self.tables(done.text)["Flips foretold: AUC over all pairs of an edit and another fact"]
+        [(title, rows)] = [(title, rows) for title, rows in self.tables(done.text).items() if "AUC" in title]
+        assert title.endswith("under 10 flips it means little")
+        assert {row["flips"] for row in rows} != {"0 (few)"}, "a test of nothing"
         for layer, row in enumerate(rows):
             table = done.flips[done.flips["layer"] == layer].set_index("forecast")
             count = int(table["flips"].iloc[0])
-            assert row["flips"] == f"{count}" + (" (fewer than 10: means little)" if count < 10 else "")
+            assert row["flips"] == f"{count}" + (" (few)" if count < 10 else "")
             assert row["GradSim"] == ("–" if np.isnan(table.loc["GradSim", "auc"]) else
                                       f"{table.loc['GradSim', 'auc']:.2f}")  # fmt: skip
 
@@ -327,15 +332,18 @@ class TestAgain:
         for table, expected in zip((found.edits, found.quality), first_edits(done), strict=True):
             pd.testing.assert_frame_equal(table, expected, check_exact=True)
 
-    def test_another_seed_chooses_other_edits(
-        self, conduct: Callable[..., list[Path]], done: Done, analysed: Path, tmp_path: Path
+    def test_another_seed_chooses_other_edits_and_another_method_makes_them(
+        self, conduct: Callable[..., list[Path]], done: Done, bench: Simulator, analysed: Path, tmp_path: Path
     ) -> None:
         stages: list[tuple[str, int, int]] = []
-        conduct(tmp_path / "out", analysed / "cache", seed=5, edits=1, how={"steps": 1},
+        conduct(tmp_path / "out", analysed / "cache", seed=5, edits=1, method="identity", how={"steps": 1},
                 report=lambda *at: stages.append(at))  # fmt: skip
-        other = read(tmp_path / "out")
-        assert other.edits["fact"][0] != done.edits["fact"][0]
-        assert other.edits["steps"].dropna().tolist() == [1.0] * LAST
+        row = read(tmp_path / "out").edits.iloc[0]
+        assert row["fact"] != done.edits["fact"][0]
+        assert row["steps"] == 1
+        outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
+        others = np.arange(len(bench.facts)) != row["fact"]
+        assert row["mean_loss"] == pytest.approx(-outcome.measured.log_odds[others].mean(), rel=1e-9)
         assert [(stage, done, total) for stage, done, total in stages if stage.startswith(MODEL)] == [
             (f"{MODEL}, layer {layer}", 0, 1) for layer in range(LAYERS)
         ]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
+import pandas as pd
 import pytest
 import streamlit as st
 import torch
@@ -15,13 +17,14 @@ from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kis_core import facts, own_facts, pipeline
+from kis_core import charts, facts, own_facts, pipeline
 from kis_core.facts import Fact, FactSet
 from kis_core.models import catalog
 from kis_core.pipeline import Request, Result
 from kis_core.request import DEFAULT_TOKENS
+from kis_core.simulator import Simulator
 from kis_core.store import Store
-from pages.parts import results
+from pages.parts import bench, results
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +183,65 @@ def look(open_page: Open, looked_at: dict[tuple[tuple[str, str], ...], AppTest])
         asked = (("", script), *sorted(query.items()))
         if asked not in looked_at:
             looked_at[asked] = open_page(script, **query)
+        return looked_at[asked]
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def simulators() -> dict[object, Simulator]:
+    return {}
+
+
+@pytest.fixture(scope="session")
+def spillover() -> Callable[..., alt.LayerChart]:
+    """As `charts.spillover`, but made once for the same numbers: most of a run of the page would go there."""
+    made: dict[tuple[object, ...], alt.LayerChart] = {}
+    make = charts.spillover
+
+    def drawn(frame: pd.DataFrame, **options: object) -> alt.LayerChart:
+        asked = (frame.to_json(double_precision=15), *sorted(options.items()))
+        if asked not in made:
+            made[asked] = make(frame, **options)
+        return made[asked]
+
+    return drawn
+
+
+@pytest.fixture
+def open_edit(
+    open_page: Open,
+    simulators: dict[object, Simulator],
+    spillover: Callable[..., alt.LayerChart],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., AppTest]:
+    """Open the page of edits, where work starts unasked and is waited for; one model and simulator for all tests."""
+    make = bench._simulator.__wrapped__
+
+    def shared(key: object, result: Result) -> Simulator:
+        if key not in simulators:
+            simulators[key] = make(key, result)
+        return simulators[key]
+
+    # the charts' specifications are checked in the unit tests; here it would take a third of the time
+    monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
+    monkeypatch.setattr(charts, "spillover", spillover)
+    monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
+    monkeypatch.setattr(bench, "QUICK", SECONDS)
+    monkeypatch.setattr(bench, "_simulator", shared)
+    return lambda **query: open_page("pages/edit.py", **query)
+
+
+@pytest.fixture
+def look_at_edit(
+    open_edit: Callable[..., AppTest], looked_at: dict[tuple[tuple[str, str], ...], AppTest]
+) -> Callable[..., AppTest]:
+    """As `open_edit`, but one run for all tests: for those that touch nothing."""
+
+    def opened(**query: str) -> AppTest:
+        asked = (("edit", ""), *sorted(query.items()))
+        if asked not in looked_at:
+            looked_at[asked] = open_edit(**query)
         return looked_at[asked]
 
     return opened

@@ -26,6 +26,7 @@ FIGURES = {
     "pages/compare.py": 4,
     "pages/convergence.py": 4,
     "pages/distributions.py": 4,
+    "pages/edit.py": 2,
     "pages/scaling.py": 3,
     "pages/superposition.py": 1,
     "pages/top_pairs.py": 0,

@@ -34,6 +34,13 @@ EXAMPLES = {
     "stay": ("pages/top_pairs.py", "models"),
     "other": ("pages/compare.py", ONE_LAYER),
     "otherlayer": ("pages/compare.py", "1"),
+    "target": ("pages/edit.py", "French"),
+    "method": ("pages/edit.py", "r-rome"),
+    "strength": ("pages/edit.py", "0.35"),
+    "how": ("pages/edit.py", "clamp:2~steps:10"),
+    "by": ("pages/edit.py", "shift"),
+    "performed": ("pages/edit.py", "yes"),
+    "look": ("pages/edit.py", "reach"),
 }
 """A value other than the default of each choice, and a page that has to do with it."""
 NONSENSE = {
@@ -58,6 +65,12 @@ NONSENSE = {
     "artefacts": "only",
     "other": "gpt-5",
     "otherlayer": "two",
+    "method": "memit",
+    "strength": "1.6",
+    "how": "steps:many",
+    "by": "hope",
+    "performed": "maybe",
+    "look": "away",
 }
 
 

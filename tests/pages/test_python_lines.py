@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, Cache, Open, Stored
-from tests.pages.looking import Chart, carried_out, charts, listed, pairs_of
+from kis_core.models import loading
+from pages.parts import state
+from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, SCRIPT, Cache, Open, Stored
+from tests.pages.looking import Chart, carried_out, charts, listed, pairs_of, table_of
 
 WITH_FIGURES = (
     "app.py",
@@ -20,6 +23,7 @@ WITH_FIGURES = (
     "pages/compare.py",
     "pages/convergence.py",
     "pages/distributions.py",
+    "pages/edit.py",
     "pages/scaling.py",
     "pages/superposition.py",
     "pages/top_pairs.py",
@@ -45,6 +49,15 @@ MORE: tuple[tuple[str, dict[str, str]], ...] = (
 STRIP = ("layer", "at", "base", "height", "curve")  # columns of the strips of all layers
 ROUNDING = 1e-9  # of a height that is drawn on top of the strips below it
 FOUR_DIGITS = 1e-4  # cells of a heatmap are sent with as many
+EDIT = {"facts": "three", "pair": "0-1", "target": "French"}
+EDITS: tuple[dict[str, str], ...] = (
+    {"strength": "0.5", "by": "shift", "method": "r-rome", "layer": "1"},
+    {"by": "propagated", "how": "clamp:2~everywhere:0~kl:0.5~prefixes:1~seed:7~steps:3"},
+    {"facts": "mixed", "keep": "known", "pair": "1-0", "by": "subject"},
+    {"facts": "hostile", "target": f"'{SCRIPT}\\", "how": "steps:3"},
+)
+"""Edits whose lines say more than those of `EDIT`."""
+EXACT = 1e-12  # the same float64 numbers, of the same model on the same machine
 
 
 Carried = list[tuple[dict[str, Any], Any]]
@@ -199,3 +212,139 @@ def test_the_lines_of_a_comparison_give_what_its_heatmaps_draw(
         cells = chart.table("r", "c", "p")
         matrix = np.asarray(last)
         np.testing.assert_allclose(matrix[cells["r"], cells["c"]], cells["p"], atol=FOUR_DIGITS)
+
+
+# The page of edits: what stands under the forecast, before the edit and after it
+
+
+@pytest.fixture
+def edited_lines(
+    look_at_edit: Callable[..., AppTest], copied: Path, carried: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[AppTest, Carried]]:
+    """A page of edits, and what its lines leave; lines that say the same are run once, and a model is loaded once."""
+    load = loading.load
+    models: dict[Path, Any] = {}
+
+    def loaded(folder: Path, **options: Any) -> Any:
+        if folder not in models:
+            models[folder] = load(folder, **options)
+        return models[folder]
+
+    def done(**link: str) -> tuple[AppTest, Carried]:
+        page = look_at_edit(**link)
+        assert not page.exception
+        assert not page.error
+        with monkeypatch.context() as patch:
+            patch.setenv("KIS_CACHE", str(copied))
+            patch.setattr(loading, "load", loaded)
+            for code in page.code:
+                if code.value not in carried:
+                    carried[code.value] = carried_out(code.value)
+        return page, [carried[code.value] for code in page.code]
+
+    return done
+
+
+def same(found: pd.DataFrame, shown: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), shown, check_dtype=False, rtol=EXACT, atol=0)
+
+
+def bars(page: AppTest) -> pd.DataFrame:
+    """What the chart of all facts draws, without where."""
+    chart = next(chart for chart in charts(page) if chart.holds("told", "kind", "left"))
+    return chart.table("told", "kind", "left").drop(columns=["left", "right", "zero", "bottom", "top"])
+
+
+def drawn_under(page: AppTest, title: str) -> pd.DataFrame:
+    """What the layer that shows something under the mouse draws, of the chart of that title."""
+    chart = next(chart for chart in charts(page) if chart.title == title)
+    layer = next(layer for layer in chart.spec["layer"] if "tooltip" in layer["encoding"])
+    return chart.tables[(layer if "data" in layer else chart.spec)["data"]["name"]]
+
+
+def under_pair(page: AppTest, found: Carried) -> None:
+    (last,) = (value for _, value in found[1:])
+    lines = next(chart for chart in charts(page) if chart.holds("layer", "series", "value")).drawn("line")
+    assert [list(series) for series in last] == [
+        lines[lines["series"] == name]["value"].tolist() for name in ("P[i, j]", "P[j, i]")
+    ]
+
+
+def under_scatter(page: AppTest, found: Carried) -> None:
+    dots, quality = found[1:]
+    same(dots[0]["frame"], drawn_under(page, "Forecast against measurement"))
+    shown = table_of(page, "spearman", "auc").value
+    same(quality[0]["quality"][shown.columns.tolist()], shown)
+
+
+def under_table(page: AppTest, found: Carried) -> None:
+    (names,) = (names for names, _ in found[1:])
+    shown = table_of(page, "subject", "dlogodds_all_tokens").value
+    renamed = {"fact": "index", "forecast": "dlogodds_all_tokens", "flips_foretold": "answer_foretold"}
+    table = names["table"] if "dlogodds_all_tokens" in names["table"] else names["table"].rename(columns=renamed)
+    same(table[shown.columns.tolist()], shown)
+
+
+def under_layers(page: AppTest, found: Carried) -> None:
+    (names,) = (names for names, _ in found[1:])
+    same(names["frame"], drawn_under(page, "Layer advisor"))
+
+
+def under_reach(page: AppTest, found: Carried) -> None:
+    (names,) = (names for names, _ in found[1:])
+    dangerous, safe = (table.value for table in page.dataframe if {"reach", "leaks"} <= set(table.value.columns))
+    columns = [name for name in dangerous.columns if name != "picked"]
+    same(names["reach"].head(10)[columns], dangerous[columns])
+    same(names["reach"].tail(10).iloc[::-1][columns], safe[columns])
+
+
+def under_search(page: AppTest, found: Carried) -> None:
+    (names,) = (names for names, _ in found[1:])
+    assert list(names["losses"]) == drawn_under(page, "Loss of the value search")["loss"].tolist()
+
+
+def under_nothing(page: AppTest, found: Carried) -> None:
+    assert len(found) == 1
+
+
+UNDER: dict[str, Callable[[AppTest, Carried], None]] = {
+    "pair": under_pair,
+    "scatter": under_scatter,
+    "table": under_table,
+    "layers": under_layers,
+    "reach": under_reach,
+    "history": under_nothing,
+    "search": under_search,
+}
+
+
+def test_every_look_of_an_edit_has_its_lines_checked() -> None:
+    assert tuple(UNDER) == state.LOOKS
+
+
+@pytest.mark.parametrize("performed", [{}, {"performed": "yes"}], ids=["before", "after"])
+@pytest.mark.parametrize("look", UNDER)
+def test_the_lines_of_an_edit_give_what_the_page_shows(
+    look: str, performed: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
+) -> None:
+    page, found = edited_lines(**EDIT, look=look, **performed)
+    same(found[0][0]["frame"], bars(page))
+    assert bars(page)["measured"].notna().all() == bool(performed)
+    (under_nothing if look == "scatter" and not performed else UNDER[look])(page, found)
+
+
+@pytest.mark.parametrize("more", EDITS)
+def test_the_lines_of_another_edit_give_what_the_page_shows(
+    more: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
+) -> None:
+    page, found = edited_lines(**EDIT | more, look="table", performed="yes")
+    same(found[0][0]["frame"], bars(page))
+    under_table(page, found)
+
+
+@pytest.mark.parametrize("link", [EDIT | {"layer": "3"}, EDIT | {"target": "Russian"}], ids=["last layer", "same"])
+def test_the_lines_of_shares_give_what_the_page_shows(
+    link: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
+) -> None:
+    page, found = edited_lines(**link, look="history")
+    same(found[0][0]["frame"], bars(page))

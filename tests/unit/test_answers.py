@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from kis_core import answers
@@ -17,6 +19,7 @@ from kis_core.answers import (
     TOP,
     continues_word,
     finish_words,
+    first_choices,
     knows,
     next_token_logits,
     top_answers,
@@ -31,7 +34,9 @@ pytestmark = pytest.mark.usefixtures("without_gradients")
 BATCHED = 1e-5  # float32 logits of size 1; padding changes the order of sums
 
 END = "<|end|>"
-PIECES = (END, "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome", "Ġso", "na", "Ċ", "▁x")
+PIECES = (
+    END, "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome", "Ġso", "na", "Ċ", "▁x", "Ġ",
+)  # fmt: skip
 VALLETTA = {"ĠVa": {"lle": 1.0}, "lle": {"tta": 1.0}, "tta": {".": 1.0}}
 SCRIPT = VALLETTA | {
     "Ġis": {"ĠVa": 3.0, "ĠRome": 2.0, "Ġso": 1.5, "Ġthe": 1.0, ".": 0.5},
@@ -215,6 +220,21 @@ class TestNextTokenLogits:
         torch.testing.assert_close(found, expected, rtol=0, atol=BATCHED)
 
 
+class TestFirstChoices:
+    @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 500])
+    def test_are_those_of_all_logits_however_many_are_held_at_a_time(
+        self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch, at_once: int
+    ) -> None:
+        monkeypatch.setattr(answers, "AT_ONCE", at_once)
+        loaded = scripted()
+        begun = ["ĠVa", "Ġso", "Ġis", "lle"]
+        sequences = [[3] * (3 - k) + [PIECES.index(piece)] for k, piece in enumerate(begun)]
+        assert [PIECES[token] for token in first_choices(loaded, sequences)] == ["lle", "na", "ĠVa", "tta"]
+
+    def test_of_nothing_none(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert first_choices(scripted(), []) == []
+
+
 class TestContinuesWord:
     @pytest.mark.parametrize(
         ("piece", "goes_on"),
@@ -241,6 +261,25 @@ class TestKnows:
 
     def test_what_comes_before_the_answer_does_not_matter(self, scripted: Callable[..., LoadedModel]) -> None:
         assert knows(scripted(SCRIPT | {"Ġcapital": {"Ġso": 9.0}, "tta": {"Ġso": 9.0}}), [CAPITAL]) == [True]
+
+    @pytest.mark.parametrize(
+        "trimmed",
+        [
+            False,
+            True,
+        ],
+    )
+    def test_a_space_that_is_a_token_of_its_own_counts_too(
+        self, scripted: Callable[..., LoadedModel], tokenizer: PreTrainedTokenizerFast, trimmed: bool
+    ) -> None:
+        """Tokenizers that trim their spans, like Pythia's, give such a space an empty one."""
+        fact = Fact("Malta", "the capital of {} is", "lle")
+        own = copy.deepcopy(tokenizer)
+        own.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trimmed)
+        assert own.tokenize(f"{fact.text} {fact.target}")[-3:] == ["Ġis", "Ġ", "lle"]
+        knowing, guessing = (scripted({"Ġis": {first: 9.0}, "Ġ": {"lle": 9.0}}) for first in ("Ġ", "ĠVa"))
+        assert knows(replace(knowing, tokenizer=own), [fact]) == [True]
+        assert knows(replace(guessing, tokenizer=own), [fact]) == [False]
 
     @pytest.mark.parametrize("tokens_per_batch", [1, 1000])
     @pytest.mark.parametrize(("context", "known"), [(8, [True, True, False]), (7, [True, False, False])])

@@ -128,11 +128,16 @@ class TestReach:
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, [-1 / 3, 5 / 3], rtol=EXACT)
 
-    @pytest.mark.xfail(strict=True, reason="a key of zeros gives 0 / 0: a warning from numpy and an edit of NaN")
     @pytest.mark.parametrize("name", NAMES)
-    def test_a_key_of_zeros_is_refused_in_words(self, name: str) -> None:
-        with pytest.raises(EditError, match="zero"):
-            method(name).reach(np.zeros(2), np.zeros(2), Whitener.fit(self.C), PLAIN)
+    @pytest.mark.parametrize("how", [PLAIN, MEAN])
+    def test_a_key_of_zeros_is_refused_in_words(self, name: str, how: Hyperparameters) -> None:
+        with pytest.raises(EditError, match=r"the key of this fact is zero .* choose another layer"):
+            method(name).reach(np.zeros(2), np.zeros(2), Whitener.fit(self.C), how)
+
+    @pytest.mark.parametrize("name", ["rome", "identity"])
+    def test_so_is_a_mean_key_of_which_nothing_lies_along_the_key(self, name: str) -> None:
+        with pytest.raises(EditError, match="no edit can reach it"):
+            method(name).reach(np.array([1.0, 0.0]), np.array([0.0, 1.0]), Whitener.fit(self.C), MEAN)
 
 
 class TestMethods:
@@ -216,21 +221,27 @@ def lively(request: pytest.FixtureRequest) -> LoadedModel:
     return made
 
 
+@pytest.fixture(scope="module")
+def whiteners(lively: LoadedModel) -> list[Whitener]:
+    """C of the layers that reach the answer, over a little text."""
+    moments = second_moments(lively, corpus.builtin().documents, tokens=1300, layers=[0, 1])
+    return [Whitener.fit(moment.matrix) for moment in moments]
+
+
 class TestOnAModel:
     """RELIABILITY case 15, from prompt to overlay."""
 
     @pytest.mark.parametrize("mean_key", [False, True])
     @pytest.mark.parametrize("layer", [0, 1])
     def test_the_edited_model_gives_the_key_its_new_value(
-        self, lively: LoadedModel, layer: int, mean_key: bool
+        self, lively: LoadedModel, whiteners: list[Whitener], layer: int, mean_key: bool
     ) -> None:
         how = Hyperparameters(steps=3, prefixes=((2, 4),), mean_key=mean_key, stop_loss=0)
-        [moment] = second_moments(lively, corpus.builtin().documents, tokens=1300, layers=[layer])
-        whitener, value = Whitener.fit(moment.matrix), search(lively, MALTA, "Rome", layer, how)
+        value = search(lively, MALTA, "Rome", layer, how)
         before, key = at_the_subject(lively, layer)
         np.testing.assert_allclose(value.key, key, rtol=0, atol=WRITTEN * np.abs(key).max())
         for name in NAMES:
-            made = method(name).edit(value, whitener, layer, how)
+            made = method(name).edit(value, whiteners[layer], layer, how)
             with applied(lively, made):
                 after, same_key = at_the_subject(lively, layer)
                 projection = lively.architecture.down_projections[layer]
@@ -241,15 +252,15 @@ class TestOnAModel:
             else:
                 close(after, before + value.delta, WRITTEN)
 
-    def test_its_shares_are_the_row_of_p_of_the_edited_fact(self, lively: LoadedModel) -> None:
+    def test_its_shares_are_the_row_of_p_of_the_edited_fact(
+        self, lively: LoadedModel, whiteners: list[Whitener]
+    ) -> None:
         """With the prompt's own key: the value search and the analysis find the same one."""
         facts = [MALTA, Fact("Oslo", "In {} people speak", "x"), Fact("the Bank of England", "{} lies in", "x")]
         keys = fact_keys(lively, tokenize_prompts(lively.tokenizer, facts, context=lively.context))[1]
-        [moment] = second_moments(lively, corpus.builtin().documents, tokens=1300, layers=[1])
-        whitener = Whitener.fit(moment.matrix)
         found = search(lively, MALTA, "Rome", 1, Hyperparameters(steps=1, prefixes=((1, 3),)))
-        shares = method("rome").edit(found, whitener, 1, PLAIN).coefficients(keys)
-        close(shares, superposition(whitener.whiten(keys))[0], WRITTEN)
+        shares = method("rome").edit(found, whiteners[1], 1, PLAIN).coefficients(keys)
+        close(shares, superposition(whiteners[1].whiten(keys))[0], WRITTEN)
 
 
 def at_the_subject(loaded: LoadedModel, layer: int) -> tuple[np.ndarray, np.ndarray]:
@@ -388,12 +399,12 @@ class TestRecipe:
         assert (small.layer, small.hyperparameters.everywhere) == (0, True)
         assert (large.layer, large.hyperparameters.everywhere) == (2, False)
 
-    @pytest.mark.parametrize("layers", [1, 2, 8])
-    def test_a_published_layer_the_model_does_not_have_is_not_taken(self, layers: int) -> None:
+    @pytest.mark.parametrize("layers", [1, 2, 8, 9])
+    def test_a_published_layer_the_model_does_not_have_or_that_is_its_last_is_not_taken(self, layers: int) -> None:
         found = recipe("gpt2-medium", width=1024, layers=layers)
-        assert found.layer < layers
+        assert found.layer <= max(0, layers - 2)
         assert "none published" in found.source
 
-    @pytest.mark.xfail(strict=True, reason="a published layer that is the last one here is taken, and can't be edited")
-    def test_nor_is_one_that_is_the_last(self) -> None:
-        assert recipe("gpt2-medium", width=1024, layers=9).layer < 8
+    def test_the_last_but_one_is(self) -> None:
+        found = recipe("gpt2-medium", width=1024, layers=10)
+        assert (found.layer, found.source) == (8, "ROME's code")

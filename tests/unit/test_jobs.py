@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import pytest
@@ -93,9 +93,9 @@ def test_many_askers_of_one_key_get_one_run(runner: Runner, monkeypatch: pytest.
     work, start = Steered(), threading.Barrier(20)
     joined: list[Job] = []
 
-    def slow_job() -> Job:
+    def slow_job(*stages: Mapping[str, float]) -> Job:
         time.sleep(0.05)  # time enough for the other askers to come in between
-        return Job()
+        return Job(*stages)
 
     monkeypatch.setattr(jobs, "Job", slow_job)
 

@@ -268,7 +268,7 @@ class TestHooks:
         def fail(*_: object) -> None:
             raise error("midway")
 
-        broken = gpt2.model.transformer.h[1].register_forward_pre_hook(fail)
+        broken = gpt2.model.transformer.h[1].register_forward_hook(fail)
         with pytest.raises(error, match="midway"):
             fact_keys(gpt2, prompts_of(gpt2, 2))
         broken.remove()
@@ -280,7 +280,7 @@ class TestHooks:
         def refuse(_: object) -> None:
             raise RuntimeError("no more hooks")
 
-        monkeypatch.setattr(gpt2.architecture.down_projections[2], "register_forward_pre_hook", refuse)
+        monkeypatch.setattr(gpt2.architecture.down_projections[2], "register_forward_hook", refuse)
         with pytest.raises(RuntimeError, match="no more hooks"), watch_down_projections(gpt2, print):
             pass
         assert hooks_on(gpt2) == 0

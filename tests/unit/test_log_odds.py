@@ -41,6 +41,11 @@ ASKED = (
     Fact("the Bank of England", "Who once worked for {}, lives in", "London"),
     Fact("🦄", "The {} is a sign of", "purity"),
 )
+SPACED = (  # the space before the answer, or before the subject, is a token of its own in some tokenizers
+    Fact("Malta", "The sign for {} is", "中国"),
+    Fact("中国", "The capital of {} is", "北京"),
+    Fact("Malta", "The flag of {} shows a", "🦄"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ class TestTokenizeSentences:
     @pytest.mark.parametrize("name", ["gpt2", "pythia", "llama2"])
     def test_in_real_tokenizers_the_answer_is_what_the_full_sentence_adds(self, shared_data: Path, name: str) -> None:
         real = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name, local_files_only=True)
-        facts = [*ASKED, *fact_sets.load(shared_data / "counterfact_known.json").facts[:60]]
+        facts = [*ASKED, *SPACED, *fact_sets.load(shared_data / "counterfact_known.json").facts[:60]]
         assert_as_in_the_full_sentence(real, facts)
 
     def test_in_the_demo_tokenizer_too(self) -> None:
@@ -132,15 +137,15 @@ class TestTokenizeSentences:
         with pytest.raises(SubjectNotFound, match="'the🦄 is Rome' covers the subject"):
             tokenize_sentences(without_unicorns(), [Fact("🦄", "the{} is", "Rome")], context=CONTEXT)
 
-    def test_tokens_that_stand_for_no_characters_belong_to_nothing(self) -> None:
-        """Some tokenizers put the end of the text at (n, n), and one of no width may stand anywhere."""
-        offsets = [(0, 0), (0, 5), (5, 5), (6, 8), (9, 13), (13, 13)]
+    def test_a_token_of_no_characters_is_never_the_key_and_part_of_the_answer_where_it_begins_it(self) -> None:
+        """Some tokenizers give a space that is a token of its own an empty span; special tokens stand at (0, 0)."""
+        offsets = [(0, 0), (0, 5), (5, 5), (6, 8), (9, 9), (9, 13), (0, 0)]
 
         def tokenizer(_: list[str], **__: object) -> dict[str, list[object]]:
-            return {"input_ids": [[1, 11, 12, 13, 14, 2]], "offset_mapping": [offsets]}
+            return {"input_ids": [[1, 11, 3, 12, 3, 13, 2]], "offset_mapping": [offsets]}
 
         [sentence] = tokenize_sentences(tokenizer, [Fact("Malta", "{} is", "Rome")], context=CONTEXT)
-        assert sentence == Sentence([1, 11, 12, 13], 1, [14])
+        assert sentence == Sentence([1, 11, 3, 12, 3], 1, [3, 13])
 
     def test_a_subject_only_the_answer_repeats_is_not_found_there(self) -> None:
         twice = Fact("🦄", "the {} is", "Malta")
