@@ -185,7 +185,7 @@ def second_moment(
     """C of a result's layer, (d_m, d_m): the stored one, which needs no model; computed anew if it was deleted.
 
     Raises:
-        ModelError, CorpusError: it is gone, and so is what it came from.
+        ModelError, FactFileError, CorpusError: it is gone, and so is what it came from.
         RequestError: it is gone, and what it came from has changed.
     """
     if entry := store.get(second_moment_key(result, layer)):

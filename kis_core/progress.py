@@ -29,8 +29,8 @@ STAGES = {
 
 EDIT_STAGES = {
     "Loading the model": 0.45,
-    "Second moment of the keys": 0.05,
     "Gradients of the facts' answers": 0.15,
+    "Second moment of the keys": 0.05,
     "Searching for the value": 0.35,
 }
 """The same for getting an edit ready."""

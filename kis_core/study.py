@@ -29,6 +29,8 @@ def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
     Raises:
         RequestError: there are not that many facts with another object in their relation.
     """
+    if count < 1:
+        raise RequestError(f"a study needs at least one edit a layer; {count} were asked for")
     rng = np.random.default_rng(seed)
     chosen: list[tuple[int, str]] = []
     for fact in rng.permutation(np.flatnonzero(bench.result.known)).tolist():

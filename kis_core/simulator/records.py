@@ -68,7 +68,7 @@ class FlipForecast:
     """To what answers change, to first order in all tokens.
 
     Attributes:
-        at: (n,) facts whose first choice changes, once for each change.
+        at: (n,) facts whose first choice changes, once for each change, in the order of the changes.
         strength: (n,) from which strength on.
         answer: (n,) the word that then comes first.
     """
@@ -79,11 +79,8 @@ class FlipForecast:
 
     def by(self, strength: float) -> dict[int, str]:
         """The facts that have flipped at a strength, and to what."""
-        now: dict[int, tuple[float, str]] = {}
-        for fact, since, word in zip(self.at, self.strength, self.answer, strict=True):
-            if since <= strength and (fact not in now or since >= now[fact][0]):
-                now[fact] = (since, word)
-        return {fact: word for fact, (_, word) in now.items()}
+        known = zip(self.at, self.strength, self.answer, strict=True)  # the changes of a fact stand in their order
+        return {fact: word for fact, since, word in known if since <= strength}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +111,7 @@ class Advice:
         layer: its number.
         reaches: whether an edit there can reach the answer at all.
         efficacy, paraphrase, probability: measured success.
-        damage: forecast loss of log-odds, mean over the other facts that lose.
+        damage: mean size of the forecast change of the other facts' log-odds.
         flips: forecast number of other facts whose answer changes.
     """
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from kis_core.editing.edit import Edit, overlaid
 from kis_core.log_odds import Sentence, batched, read
@@ -97,7 +97,7 @@ def first_order_logits(loaded: LoadedModel, sentences: Sequence[Sentence], edit:
             torch.inference_mode(False),
             torch.no_grad(),
             forward_ad.dual_level(),
-            sdpa_kernel(SDPBackend.MATH),
+            _WrittenOutAttention(),
         ):
             dual = forward_ad.make_dual(torch.zeros_like(delta), delta)  # type: ignore[no-untyped-call]
 
@@ -111,6 +111,43 @@ def first_order_logits(loaded: LoadedModel, sentences: Sequence[Sentence], edit:
         order += numbers
     both = torch.cat(parts, dim=1)[:, torch.argsort(torch.tensor(order))]
     return both[0], both[1]
+
+
+class _WrittenOutAttention(TorchFunctionMode):
+    """In this thread alone, attention as plain products: torch's fused kernels know no forward-mode derivative.
+
+    (`sdpa_kernel` would choose torch's own plain one, but for the whole process, and so change others' last digits.)
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        called = _attention if func is torch.nn.functional.scaled_dot_product_attention else func
+        return called(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention` as its documentation defines it, without dropout."""
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    if attn_mask is not None:
+        unseen = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if unseen else scores + attn_mask
+    return torch.softmax(scores, dim=-1) @ value
 
 
 def crossings(logits: Tensor, change: Tensor, *, up_to: float) -> tuple[list[int], list[float], list[int]]:

@@ -414,7 +414,6 @@ class TestCommand:
         (tmp_path / "file").write_text("precious")
         assert "is a file" in self.refused(capsys, *common, f"--out={tmp_path / 'file'}")
 
-    @pytest.mark.xfail(strict=True, raises=KeyError, reason="a study of no edits fails when its tables are written")
     @pytest.mark.parametrize("edits", [0, -1])
     def test_no_edits(
         self, conduct: Callable[..., list[Path]], analysed: Path, tmp_path: Path, done: Done, edits: int

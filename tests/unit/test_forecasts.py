@@ -456,7 +456,6 @@ class TestFlipsByStrength:
         told = self.foretold([2.0, 1.0, 0.0], [0.0, 1.0, 2.0])
         assert told.by(1.5) == {0: "2"}, "2s beats 1 + s and 2 from strength 1 on"
 
-    @pytest.mark.xfail(strict=True, reason="`by` goes by the strengths, which rounding has swapped, not by their order")
     def test_two_changes_all_but_at_once_end_with_the_steepest(self) -> None:
         # in float32 the third is found to overtake the second 3e-8 before that overtakes the first
         logits = [1.3792468309402466, 1.484634280204773, 1.5362627506256104, 1.8525166511535645, 1.136396884918213]
