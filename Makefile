@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SIDE_BY_SIDE := -n 2 --dist loadfile # test files at a time; the tests themselves keep to one core each
 
 .PHONY: run test quick check lint types stress benchmark demo clean
 
@@ -8,10 +9,10 @@ run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev ## install and run all quick tests, the browser's included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: $(VENV)/.dev ## the tests that need no browser
-	$(BIN)/python -m pytest -m "not browser and not stress and not benchmark"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not browser and not stress and not benchmark"
 
 check: lint types quick ## linter, types and quick tests
 

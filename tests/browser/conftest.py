@@ -36,7 +36,8 @@ def serving(cache: Path) -> Iterator[str]:
     """`streamlit run app.py` as the README says, with its own cache; yields the address."""
     port = _free_port()
     environment = {**os.environ, "KIS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    environment.pop("OMP_NUM_THREADS", None)  # the tests' own limit; a person's server has all cores
+    if "PYTEST_XDIST_WORKER" not in environment:  # else other tests run beside it, and threads would wait for cores
+        environment.pop("OMP_NUM_THREADS", None)  # the tests' own limit; a person's server has all cores
     command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

@@ -49,7 +49,7 @@ MORE: tuple[tuple[str, dict[str, str]], ...] = (
 STRIP = ("layer", "at", "base", "height", "curve")  # columns of the strips of all layers
 ROUNDING = 1e-9  # of a height that is drawn on top of the strips below it
 FOUR_DIGITS = 1e-4  # cells of a heatmap are sent with as many
-EDIT = {"facts": "three", "pair": "0-1", "target": "French"}
+EDIT = {"facts": "three", "pair": "0-1", "target": "French", "how": "steps:3"}
 EDITS: tuple[dict[str, str], ...] = (
     {"strength": "0.5", "by": "shift", "method": "r-rome", "layer": "1"},
     {"by": "propagated", "how": "clamp:2~everywhere:0~kl:0.5~prefixes:1~seed:7~steps:3"},

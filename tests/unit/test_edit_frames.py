@@ -380,7 +380,7 @@ class TestReachOfEdits:
 
 
 class TestFlipForecast:
-    FLIPS = FlipForecast((4, 7, 4, 9), (0.5, 0.0, 0.25, 1.5), ("late", "at once", "early", "last"))
+    FLIPS = FlipForecast((4, 7, 4, 9), (0.25, 0.0, 0.5, 1.5), ("early", "at once", "late", "last"))
 
     @pytest.mark.parametrize(
         ("strength", "told"),
@@ -397,7 +397,7 @@ class TestFlipForecast:
         assert self.FLIPS.by(strength) == told
 
     def test_of_changes_at_once_the_last_is_told(self) -> None:
-        assert FlipForecast((4, 4, 4), (0.5, 0.5, 0.25), ("one", "two", "early")).by(0.5) == {4: "two"}
+        assert FlipForecast((4, 4, 4), (0.25, 0.5, 0.5), ("early", "one", "two")).by(0.5) == {4: "two"}
 
     def test_where_nothing_changes_nothing_is_told(self) -> None:
         assert FlipForecast((), (), ()).by(1.5) == {}
