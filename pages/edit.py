@@ -99,7 +99,7 @@ def _drawn(
     """The figure on the right, as far as it can be had."""
     if not bench.reaches(chosen.e, view.layer):
         _unreachable(result, bench.facts[chosen.e], view.layer)
-        _shares(view, result, chosen.e, j)
+        _shares(view, result, chosen.e, j, reaches=False)
         return None, None
     if chosen.request is None:
         _shares(view, result, chosen.e, j)
@@ -164,7 +164,7 @@ def _outcome(result: Result, bench: Simulator, chosen: Chosen) -> Outcome | None
     return outcome
 
 
-def _shares(view: View, result: Result, e: int, j: int) -> None:
+def _shares(view: View, result: Result, e: int, j: int, *, reaches: bool = True) -> None:
     """Forecast 1 alone, as a share of ‖δ‖: what is known without the model."""
     told = share_frame(result, view.layer, e)
     if told.empty:
@@ -179,8 +179,8 @@ def _shares(view: View, result: Result, e: int, j: int) -> None:
         About(
             title="Share of the edit at the layer",
             caption="P[e, j]: the share of the edit that lands on every other fact at this layer (eq. 11), exact and "
-            "known "
-            "without the model. What it does to answers is foretold once the model has been run.",
+            "known without the model."
+            + (" What it does to answers is foretold once the model has been run." if reaches else ""),
             help=HELP,
             data=lambda: told,
             code=f"from kis_core import simulator\n\nframe = simulator.share_frame(result, {view.layer}, {e})",

@@ -110,12 +110,9 @@ def _names(frame: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
     for one in [*frame[frame["flips"] != ""].to_dict("records"), *ends]:
         side = "left" if one["rank"] < half else "right"
         at = float(one["end"])
-        wrong_way = not one["flips"] and (at >= 0) == (side == "left")
-        if (
-            wrong_way
-            or len(rows) >= MOST_NAMED
-            or any(other == side and abs(at - y) < room for _, y, other, *_ in rows)
-        ):
+        small = not one["flips"] and abs(at) < room
+        taken = any(other == side and abs(at - y) < room for _, y, other, *_ in rows)
+        if small or taken or len(rows) >= MOST_NAMED:
             continue
         flips = f" → {one['flips']}" if one["flips"] else ""
         rows.append((int(one["rank"]), at, side, f"{shorten(str(one['subject']))}{flips}", bool(flips)))

@@ -43,8 +43,12 @@ def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None
             hide_index=True,
             column_config={
                 "layer": st.column_config.NumberColumn("layer", width=60),
-                "probability": st.column_config.ProgressColumn("new object", format="percent", help="its probability"),
-                "paraphrase": st.column_config.ProgressColumn("paraphrases", format="percent", help="answered anew"),
+                "probability": st.column_config.ProgressColumn(
+                    "new object", format="percent", width=100, help="its probability"
+                ),
+                "paraphrase": st.column_config.ProgressColumn(
+                    "paraphrases", format="percent", width=100, help="answered anew"
+                ),
                 "damage": st.column_config.NumberColumn("damage", format="%.3f", width=80, help="forecast, mean size"),
                 "flips": st.column_config.NumberColumn("flips", width=60, help="other answers forecast to change"),
             },

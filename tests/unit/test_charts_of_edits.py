@@ -233,8 +233,8 @@ def labels(told: pd.DataFrame, span: tuple[float, float] = SPAN) -> set[str]:
 def test_those_whose_answer_changes_and_both_ends_are_named() -> None:
     found = names(BEFORE)
     assert {row["label"] for row in found} == {
-        "subject 0", "subject 1 → French", "subject 2", "subject 3", "subject 5",
-    }, "and subject 4 has no room beside subject 3"  # fmt: skip
+        "subject 0", "subject 1 → French", "subject 2", "subject 5",
+    }, "and the bars of subjects 3 and 4 hardly show"  # fmt: skip
     at = {row["label"]: (row["rank"], row["at"]) for row in found}
     assert at["subject 1 → French"] == (1, -1.0)
     assert at["subject 5"] == (5, 1.0)
@@ -275,9 +275,10 @@ def test_names_on_different_sides_do_not_overlap() -> None:
     assert [row["at"] for row in found].count(1.0) == 2
 
 
-def test_a_name_on_the_wrong_side_of_zero_is_left_out_unless_the_answer_changes() -> None:
-    told = frame([-1.0, -0.5, 0.25, 0.5], measured=[1.5, -0.5, 0.25, -1.0], flips={3: "sea"})
-    assert labels(told) == {"subject 1", "subject 2", "subject 3 → sea"}
+def test_a_bar_that_hardly_shows_is_left_unnamed_unless_the_answer_changes() -> None:
+    step = APART * (SPAN[1] - SPAN[0])
+    told = frame([-1.0, -0.9 * step, 0.0, 0.5 * step, 1.1 * step, 1.0], flips={3: "sea"})
+    assert labels(told) == {"subject 0", "subject 3 → sea", "subject 5"}, "the next one has no room beside the third"
 
 
 def test_of_many_facts_only_a_few_are_named() -> None:
