@@ -51,9 +51,9 @@ def spillover(
     ]
     drawn = base.mark_rect(strokeWidth=0).encode(
         x=x,
-        x2="right:Q",
+        x2=alt.X2("right:Q"),
         y=y,
-        y2="zero:Q",
+        y2=alt.Y2("zero:Q"),
         color=alt.Color("kind:N")
         .scale(domain=list(kinds), range=[ORANGE, BLUE])
         .legend(legend(labelExpr=f"{kinds!r}[datum.label]", symbolType="square")),
@@ -61,7 +61,7 @@ def spillover(
     middle = alt.X("rank:Q").scale(domain=(-1.5, count + 0.5), nice=False).axis(None)
     # what is not there is left out of the data, not filtered in the chart: a chart that stays the same is drawn faster
     measured = frame[frame["measured"].notna()]
-    links = alt.Chart(measured).mark_rule(color=NEUTRAL, strokeWidth=1).encode(x=middle, y=y, y2="measured:Q")
+    links = alt.Chart(measured).mark_rule(color=NEUTRAL, strokeWidth=1).encode(x=middle, y=y, y2=alt.Y2("measured:Q"))
     at = alt.Y("measured:Q").scale(domain=(low, high), nice=False)
     diamonds = (
         alt.Chart(measured.assign(shown=MEASURED))
@@ -76,8 +76,8 @@ def spillover(
     )  # fmt: skip
     zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=NEUTRAL).encode(y=alt.Y("y:Q"))
     hits = base.mark_rect(opacity=0.001, strokeWidth=0).encode(
-        x=alt.X("hit:Q").scale(domain=(-1.5, count + 0.5), nice=False).axis(None), x2="hit_end:Q",
-        y=alt.Y("bottom:Q"), y2="top:Q", tooltip=tooltip,
+        x=alt.X("hit:Q").scale(domain=(-1.5, count + 0.5), nice=False).axis(None), x2=alt.X2("hit_end:Q"),
+        y=alt.Y("bottom:Q"), y2=alt.Y2("top:Q"), tooltip=tooltip,
     )  # fmt: skip
     hits = hits.transform_calculate(hit="datum.rank - 0.5", hit_end="datum.rank + 0.5").add_params(
         clicks(FACT, ["fact"])
@@ -91,7 +91,7 @@ def spillover(
         *(
             alt.Chart(names[(names["side"] == side) & (names["changes"] == changes)])
             .mark_text(align=side, dx=dx, fontSize=LABEL_SIZE + 1, baseline="middle", fontWeight="bold", color=colour)
-            .encode(x=middle, y=alt.Y("at:Q").scale(domain=(low, high), nice=False), text="label:N")
+            .encode(x=middle, y=alt.Y("at:Q").scale(domain=(low, high), nice=False), text=alt.Text("label:N"))
             for side, dx in (("left", 12), ("right", -12))
             for changes, colour in ((True, ORANGE), (False, NEUTRAL))
         ),
@@ -186,7 +186,7 @@ def losses(values: tuple[float, ...] | list[float], *, stop: float, size: int = 
     y = alt.Y("loss:Q", title="loss").axis(axis(tickCount=4)).scale(zero=True)
     enough = alt.Chart(pd.DataFrame({"loss": [stop]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(y=y)
     line = alt.Chart(frame).mark_line(color=BLUE, point=alt.OverlayMarkDef(size=22, color=BLUE)).encode(
-        x=x, y=y, tooltip=["step:Q", alt.Tooltip("loss:Q", format=".3g")]
+        x=x, y=y, tooltip=[alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3g")]
     )  # fmt: skip
     return plain(alt.layer(enough, line).configure_axis(labelFontSize=LABEL_SIZE), size)
 
@@ -218,7 +218,9 @@ def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChar
             alt.Tooltip("note:N", title="also"),
         ],
     )
-    numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color="white").encode(text="layer:Q")
+    numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color="white").encode(
+        text=alt.Text("layer:Q")
+    )
     here = alt.Chart(frame[frame["layer"] == layer]).encode(x=x, y=y)
     ring = here.mark_point(size=1100, filled=False, stroke=NEUTRAL, strokeWidth=2, opacity=1)
     return plain(

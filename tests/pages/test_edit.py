@@ -26,6 +26,7 @@ from kis_core.pairs import reach_of_edits, strongest_between_subjects
 from kis_core.pipeline import Result
 from kis_core.simulator import FORECASTS, EditRequest, Forecast, Outcome, Simulator, share_frame, spill_frame
 from kis_core.spillover import FEW_FLIPS, measurement
+from kis_core.spillover import forecast as forecasts
 from kis_core.store import Store
 from kis_core.superposition import strongest_partner
 from pages.parts import bench as benches
@@ -381,6 +382,15 @@ def test_a_model_of_some_size_is_loaded_only_when_asked(
     assert not button(page, "Perform the edit").disabled
 
 
+def test_layers_are_tried_only_when_asked_where_that_loads_a_model_of_some_size(open_page: Open) -> None:
+    page = open_page("pages/edit.py", **SMALL | {"look": "layers"}, layer="3")
+    assert plain(MODEL) in infos(page)
+    assert not results.runner()._jobs
+    button(page, "Try the layers").click().run()
+    finish()
+    assert table_of(page.run(), "layer", "probability").value["layer"].tolist() == [0, 1, 2]
+
+
 def finish() -> None:
     for job in list(results.runner()._jobs.values()):
         assert job.wait(120)
@@ -492,6 +502,17 @@ def test_another_fact_of_the_same_number_is_not_performed_unasked(
     assert not measured(page)
 
 
+def test_other_facts_take_the_measurement_away_and_leave_the_object_where_the_fact_is_the_same(
+    open_edit: Edit,
+) -> None:
+    page = open_edit(**SMALL, performed="yes")
+    two = next(name for name in page.selectbox(key="choose-facts").options if name.startswith("two-"))
+    page = choose(page, "facts", two)
+    assert page.query_params["target"] == "French"
+    assert len(bars(page)) == 1
+    assert not measured(page)
+
+
 def test_looking_elsewhere_leaves_the_measurement(open_edit: Edit) -> None:
     page = open_edit(**SMALL, performed="yes")
     for name, value in (("by", "shift"), ("look", "table")):
@@ -538,7 +559,8 @@ def test_going_back_finds_model_facts_object_method_and_search_again(open_edit: 
     link = {"facts": "three", "layer": "1", "pair": "2-0", "target": "Nokia", "method": "r-rome", "how": FEW}
     page = open_edit(**link, strength="0.5", look="history", performed="yes")
     shown = bars(page)
-    for name, value in (("method", "rome"), ("facts", "builtin"), ("model", ONE_LAYER)):
+    page.selectbox(key="edit-fact").set_value(0).run()
+    for name, value in (("facts", "builtin"), ("model", ONE_LAYER)):
         page = choose(page, name, value)
     page.button(key="edit-0").click().run()
     assert page.query_params["performed"] == "yes"
@@ -632,7 +654,7 @@ def test_measuring_can_be_called_off(open_edit: Edit, own_bench: None, monkeypat
     page = open_edit(**SMALL)
     monkeypatch.setattr(benches, "QUICK", 0)
     monkeypatch.setattr(measurement, "finish_words", wait)
-    monkeypatch.setattr(Simulator, "probes", lambda *_: later.set())
+    monkeypatch.setattr(forecasts, "propagated", lambda *_: later.set())  # which comes after the measurement
     page = perform(page)
     assert began.wait(SECONDS)
     button(page, "Cancel").click().run()
