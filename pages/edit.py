@@ -236,10 +236,11 @@ def _spillover(
 
 def _caption(told: pd.DataFrame, subject: str, by: str, chosen: Chosen, outcome: Outcome | None, run: bool) -> str:
     coming = told[told["flips_foretold"] != ""]
+    order = "from against δ to along it" if by == "shift" else "the one it hurts most first"
+    kind = f"exact, eq. 11{_own_share(chosen)}" if by == "shift" else "approximate"
     parts = [
-        f"What an edit of {plain(subject)} does to every other fact, the one it hurts most first: {IN_FULL[by]}, at "
-        f"strength "
-        f"{chosen.strength:g}" + (f" (exact, eq. 11{_own_share(chosen)})." if by == "shift" else " (approximate).")
+        f"What an edit of {plain(subject)} does to every other fact, {order}: {IN_FULL[by]}, at strength "
+        f"{chosen.strength:g} ({kind})."
     ]
     if outcome is None:
         parts.append(
@@ -250,9 +251,10 @@ def _caption(told: pd.DataFrame, subject: str, by: str, chosen: Chosen, outcome:
     else:
         changed = told[told["flips"] != ""]
         foretold = int((changed["flips_foretold"] != "").sum())
+        vain = f", {len(coming) - foretold} more foretold in vain" if len(coming) > foretold else ""
         parts.append(
             f"Diamonds are measured. Answers that changed: {_names(changed, 'flips')}; {foretold} of these "
-            f"{len(changed)} foretold, {len(coming) - foretold} foretold in vain."
+            f"{len(changed)} foretold{vain}."
             if len(changed)
             else f"Diamonds are measured. No answer changed; {len(coming)} had been forecast to."
         )

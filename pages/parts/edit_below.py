@@ -216,13 +216,17 @@ def _table(
             "index": st.column_config.NumberColumn("j", width=50),
             "subject": st.column_config.TextColumn("subject", width=170),
             "p": number("P[e, j]", help="share of the edit at the layer (eq. 16)"),
-            "shift_predicted": number("shift, forecast"),
-            "shift_measured": number("shift, measured"),
-            "dlogodds_first_order": number("Δ log-odds, subject", help="first order, at the subject’s token alone"),
-            "dlogodds_all_tokens": number("Δ log-odds, all tokens", help="first order, over all tokens"),
-            "dlogodds_propagated": number("Δ log-odds, propagated", help="P δ at the subject’s token, model run on"),
-            "dlogodds_measured": number("Δ log-odds, measured"),
-            "dlogp_measured": number("Δ log p, measured"),
+            "shift_predicted": number("shift", help="along δ, forecast"),
+            "shift_measured": number("shift, meas.", help="along δ, measured"),
+            "dlogodds_first_order": number(
+                "Δ subject", help="change of log-odds, first order, at the subject’s token alone"
+            ),
+            "dlogodds_all_tokens": number("Δ all tokens", help="change of log-odds, first order, over all tokens"),
+            "dlogodds_propagated": number(
+                "Δ propagated", help="change of log-odds with P δ at the subject’s token, model run on"
+            ),
+            "dlogodds_measured": number("Δ measured", help="change of log-odds, measured"),
+            "dlogp_measured": number("Δ log p", help="change of log p, measured"),
             "answer_before": "answer before",
             "answer_after": "answer after",
             "answer_foretold": "changes to (forecast)",
