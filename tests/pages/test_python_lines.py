@@ -337,9 +337,8 @@ def test_the_lines_of_an_edit_give_what_the_page_shows(
 def test_the_lines_of_another_edit_give_what_the_page_shows(
     more: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
 ) -> None:
-    page, found = edited_lines(**EDIT | more, look="table", performed="yes")
+    page, found = edited_lines(**EDIT | more, look="history", performed="yes")
     same(found[0][0]["frame"], bars(page))
-    under_table(page, found)
 
 
 @pytest.mark.parametrize("link", [EDIT | {"layer": "3"}, EDIT | {"target": "Russian"}], ids=["last layer", "same"])
