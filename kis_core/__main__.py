@@ -1,4 +1,4 @@
-"""The command line: `python -m kis_core analyse|edit|study|models …`."""
+"""The command line: `python -m kis_core analyse|edit|study|lifelong|forgetting|models …`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ SEARCH_SWITCHES = {
     "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
     "everywhere": "while searching, δ acts on every token by its share, as the edit will",
 }
+ALL_METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
 INTERRUPTED = 130
 
 
@@ -102,16 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--target", required=True, metavar="TEXT", help="the new object")
     edit.add_argument("--method", default="rome", choices=("rome", "r-rome", "identity"), help="default %(default)s")
     edit.add_argument("--strength", type=float, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
-    edit.add_argument("--facts", default=BUILTIN_FACTS, metavar="builtin|FILE", help="CSV or CounterFact JSON")
-    edit.add_argument("--corpus", default=BUILTIN_CORPUS, metavar="builtin|FILE", help="text file, one document a line")
-    edit.add_argument("--tokens", type=int, default=DEFAULT_TOKENS, help="corpus tokens behind C (%(default)s)")
+    _add_sources(edit)
     search = edit.add_argument_group("search for the value", "defaults suit the model")
     for name, (kind, text) in SEARCH_OPTIONS.items():
         search.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for name, text in SEARCH_SWITCHES.items():
         search.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
-    edit.add_argument("--device", choices=DEVICES, default="auto")
-    edit.add_argument("--out", required=True, type=Path, metavar="DIR")
     edit.set_defaults(command=_edit)
 
     study = commands.add_parser("study", help="many edits in every layer: how often they take, which forecast is best")
@@ -126,9 +123,50 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", required=True, type=Path, metavar="DIR")
     study.set_defaults(command=_study)
 
+    sequence = commands.add_parser(
+        "lifelong", help="edit after edit; write what was foretold and measured at every step"
+    )
+    sequence.add_argument(
+        "--model", required=True, metavar="NAME_OR_DIR", help="catalogue name, Hub id or local folder"
+    )
+    sequence.add_argument("--layer", required=True, metavar="L|L-L", help="one, or a range for memit and alphaedit")
+    sequence.add_argument("--method", default="rome", choices=ALL_METHODS, help="default %(default)s")
+    sequence.add_argument("--edits", type=int, default=100, help="how many (%(default)s)")
+    sequence.add_argument("--every", type=int, default=5, help="edits between two measurements (%(default)s)")
+    sequence.add_argument("--batch", type=int, help="edits made at once, for memit and alphaedit (5)")
+    sequence.add_argument("--seed", type=int, default=0, help="of the choice of edits (%(default)s)")
+    sequence.add_argument("--draw", default="random", choices=("random", "relation", "most", "least"),
+                          help="which edits: at random, of relations, most or least superposed first")  # fmt: skip
+    sequence.add_argument("--relations", default="", metavar="A,B", help="for --draw relation; all by default")
+    sequence.add_argument("--order", default="drawn", choices=("drawn", "gentle", "harsh"),
+                          help="as drawn, or by forecast interference")  # fmt: skip
+    _add_sources(sequence)
+    sequence.set_defaults(command=_lifelong)
+
+    forgetting = commands.add_parser("forgetting", help="many sequences: how fast models forget, and was it foretold?")
+    forgetting.add_argument("--models", default=",".join(entry.name for entry in catalog.demo()), metavar="A,B,…")
+    forgetting.add_argument("--facts", default=BUILTIN_FACTS, metavar="builtin|FILE", help="CSV or CounterFact JSON")
+    forgetting.add_argument("--edits", type=int, default=100, help="at most, in one run (%(default)s)")
+    forgetting.add_argument("--every", type=int, default=10, help="edits between two measurements (%(default)s)")
+    forgetting.add_argument("--seeds", type=int, default=3, help="runs of each kind (%(default)s)")
+    forgetting.add_argument("--methods", default=",".join(ALL_METHODS), metavar="A,B,…")
+    forgetting.add_argument("--layers", default="all", metavar="all|0,2", help="default all but the last")
+    forgetting.add_argument("--device", choices=DEVICES, default="auto")
+    forgetting.add_argument("--out", required=True, type=Path, metavar="DIR")
+    forgetting.set_defaults(command=_forgetting)
+
     models = commands.add_parser("models", help="list the models known by name")
     models.set_defaults(command=_models)
     return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    """Where facts, text and files are, for commands that edit."""
+    parser.add_argument("--facts", default=BUILTIN_FACTS, metavar="builtin|FILE", help="CSV or CounterFact JSON")
+    parser.add_argument("--corpus", default=BUILTIN_CORPUS, metavar="builtin|FILE", help="text, one document a line")
+    parser.add_argument("--tokens", type=int, default=DEFAULT_TOKENS, help="corpus tokens behind C (%(default)s)")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
 
 
 def _folder(path: Path) -> Path:
@@ -189,6 +227,50 @@ def _study(args: argparse.Namespace) -> None:
         line.close()
     for path in written:
         sys.stdout.write(f"{path}\n")
+
+
+def _lifelong(args: argparse.Namespace) -> None:
+    from kis_core import lifelong, simulator
+
+    request = Request(args.model, args.facts, args.corpus, args.tokens)
+    layers = _range(args.layer)
+    relations = tuple(name for name in args.relations.split(",") if name)
+    draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
+    _folder(args.out)
+    store, line = Store(), ProgressLine()
+    try:
+        bench = simulator.of(run(request, store, device=args.device, report=line), store, device=args.device)
+        asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
+        film = lifelong.run(bench, asked, report=line)
+        written = lifelong.write(bench, asked, film, args.out)
+    finally:
+        line.close()
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+
+
+def _forgetting(args: argparse.Namespace) -> None:
+    from kis_core.lifelong import study
+
+    _folder(args.out)
+    line = ProgressLine()
+    try:
+        written = study.run(
+            args.models.split(","), args.out, facts=args.facts, edits=args.edits, every=args.every, seeds=args.seeds,
+            methods=args.methods.split(","), layers=_layers(args.layers), device=args.device, store=Store(),
+            report=line,
+        )  # fmt: skip
+    finally:
+        line.close()
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+
+
+def _range(text: str) -> tuple[int, ...]:
+    ends = text.split("-")
+    if not (1 <= len(ends) <= 2 and all(end.isdecimal() for end in ends)) or int(ends[0]) > int(ends[-1]):
+        raise RequestError(f"--layer takes a number or a range such as 0-2; found {text!r}")
+    return tuple(range(int(ends[0]), int(ends[-1]) + 1))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _where(loaded: LoadedModel, layer: int, batch: int, rows: list[list[int]]) -
     return f"layer {layer}, batch {batch}: an activation is not finite; the batch begins with {text[:80]!r}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Whitener:
     """A Cholesky factor of C (plus ridge, if one was needed), never an inverse.
 

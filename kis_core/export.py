@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -104,3 +105,12 @@ def harmless(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or SIGNED_NUMBER.fullmatch(cell):
         return cell
     return f"'{cell}"
+
+
+def plain(value: Any) -> Any:
+    """As JSON knows it: no NaN, no infinity."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -77,11 +77,13 @@ class Reading:
         log_prob: (n,) float64, of all tokens of the right answer.
         log_odds: (n,) float64.
         first_token: (n, vocabulary), logits of the token after the prompt.
+        rank: (n,) ints, the worst rank of any token of the right answer, given those before; 1 when all come first.
     """
 
     log_prob: Tensor
     log_odds: Tensor
     first_token: Tensor
+    rank: Tensor
 
 
 def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> Reading:
@@ -96,7 +98,9 @@ def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> Reading:
     per_token = token_log_odds(logits, wanted).cpu().double()  # a single number each; some devices know no float64
     log_prob = torch.zeros(len(sentences), dtype=torch.float64)
     log_prob = log_prob.index_add(0, torch.tensor(rows), torch.nn.functional.logsigmoid(per_token))
-    return Reading(log_prob, of_log_prob(log_prob), logits[first])
+    rank = torch.zeros(len(sentences), dtype=torch.long)
+    rank = rank.scatter_reduce(0, torch.tensor(rows), token_rank(logits.detach(), wanted).cpu(), "amax")
+    return Reading(log_prob, of_log_prob(log_prob), logits[first], rank)
 
 
 def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -108,6 +112,18 @@ def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
     """
     others = logits.scatter(1, tokens[:, None], -torch.inf)
     return logits.gather(1, tokens[:, None])[:, 0] - torch.logsumexp(others, dim=1)
+
+
+def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
+    """1 for the model's first choice, 2 for its second, …; the last place where a logit is not a number.
+
+    Args:
+        logits: (n, vocabulary).
+        tokens: (n,).
+    """
+    own = logits.gather(1, tokens[:, None])
+    ranks = (logits > own).sum(dim=1) + 1
+    return torch.where(torch.isfinite(logits).all(dim=1), ranks, logits.shape[1])
 
 
 def of_log_prob(log_prob: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -221,7 +221,7 @@ class Store:
         """
         if entry := self.get(key):
             return entry
-        with self._locked(key, report):
+        with self.alone(key, report):
             if entry := self.get(key):
                 return entry
             entry = compute()
@@ -232,7 +232,8 @@ class Store:
             return entry
 
     @contextmanager
-    def _locked(self, key: str, report: progress.Report) -> Any:
+    def alone(self, key: str, report: progress.Report) -> Iterator[None]:
+        """Within the block, nobody else on this cache folder works under that key; others wait, and say so."""
         lock = FileLock(self.root / "locks" / f"{key}.lock")  # flock: the system frees it when its holder dies
         while True:
             try:

@@ -22,11 +22,13 @@ from kis_core.charts.heatmap import (
     strongest_in_block,
     whole,
 )
+from kis_core.charts.lifelong import AGE_COLOURS, SERIES, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
 from kis_core.charts.scatter import PAIR, counted, differing, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
 
 __all__ = [
+    "AGE_COLOURS",
     "BRUSH",
     "DETAIL",
     "FACT",
@@ -34,6 +36,7 @@ __all__ = [
     "MODEL",
     "PAIR",
     "PICK",
+    "SERIES",
     "TAIL",
     "Window",
     "advice",
@@ -47,14 +50,18 @@ __all__ = [
     "colour_limit",
     "convergence",
     "counted",
+    "damage",
     "density",
     "differing",
     "heatmap",
     "kurtosis_by_layer",
     "kurtosis_by_size",
+    "lifetimes",
     "losses",
+    "over_edits",
     "overlaid",
     "overview",
+    "retention",
     "scatter",
     "shorten",
     "similarity",

@@ -6,20 +6,25 @@ an `Edit`; `edit.applied` runs the model with it; `probes` and `success` ask whe
 
 from __future__ import annotations
 
-from kis_core.editing import identity, r_rome, rome
-from kis_core.editing.edit import Edit, EditError, applied
+from kis_core.editing import alphaedit, fine_tuning, identity, memit, r_rome, rome
+from kis_core.editing.edit import Change, DenseEdit, Edit, EditError, applied
 from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
-from kis_core.editing.method import Method
+from kis_core.editing.method import Asked, Made, Method, Site
 from kis_core.editing.probes import Probes, objects_of_relation, probes
+from kis_core.editing.rank_one import RankOne
 from kis_core.editing.success import Success, succeeded
 from kis_core.editing.value import Value, reaches_answer, search
+from kis_core.editing.weights import Weights, weights
 
 __all__ = [
-    "METHODS", "Edit", "EditError", "Hyperparameters", "Method", "Probes", "Recipe", "Success", "Value", "applied",
-    "method", "objects_of_relation", "probes", "reaches_answer", "recipe", "search", "succeeded",
+    "METHODS", "RANK_ONE", "Asked", "Change", "DenseEdit", "Edit", "EditError", "Hyperparameters", "Made", "Method",
+    "Probes", "RankOne", "Recipe", "Site", "Success", "Value", "Weights", "applied", "method", "objects_of_relation",
+    "probes", "rank_one_method", "reaches_answer", "recipe", "search", "succeeded", "weights",
 ]  # fmt: skip
 
-METHODS = (rome.METHOD, r_rome.METHOD, identity.METHOD)
+RANK_ONE = (rome.METHOD, r_rome.METHOD, identity.METHOD)
+"""Those that make one edit of one value: what the simulator of a single edit offers."""
+METHODS: tuple[Method, ...] = (*RANK_ONE, memit.METHOD, alphaedit.METHOD, fine_tuning.METHOD)
 
 
 def method(name: str) -> Method:
@@ -32,3 +37,15 @@ def method(name: str) -> Method:
         if one.name == name:
             return one
     raise EditError(f"no method {name!r}; there are {', '.join(one.name for one in METHODS)}")
+
+
+def rank_one_method(name: str) -> RankOne:
+    """The rank-one method of that name.
+
+    Raises:
+        EditError: there is none.
+    """
+    for one in RANK_ONE:
+        if one.name == name:
+            return one
+    raise EditError(f"no method {name!r} for a single edit; there are {', '.join(one.name for one in RANK_ONE)}")

@@ -7,9 +7,10 @@ p(k_e, k). W itself is never copied or written to: the down-projection's output 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,9 +60,50 @@ class Edit:
         """The same edit, `strength` times as large."""
         return Edit(self.layer, self.reach, self.delta * strength)
 
+    def moves(self, keys: np.ndarray) -> np.ndarray:
+        """What the edit adds to the output at each key, ΔW k = (u·k) δ, (…, d).
+
+        Args:
+            keys: (…, d_m).
+        """
+        result: np.ndarray = self.coefficients(keys)[..., None] * self.delta
+        return result
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """ΔW, (d, d_m)."""
+        return np.outer(self.delta, self.reach)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseEdit:
+    """Any ΔW at the down-projection of one layer: what fine-tuning finds, or many edits added up.
+
+    Attributes:
+        layer: its number.
+        matrix: ΔW, (d, d_m) float64.
+    """
+
+    layer: int
+    matrix: np.ndarray
+
+    def moves(self, keys: np.ndarray) -> np.ndarray:
+        """ΔW k of each key, (…, d); keys are (…, d_m)."""
+        result: np.ndarray = keys.astype(np.float64) @ self.matrix.T
+        return result
+
+    @property
+    def size(self) -> float:
+        """‖ΔW‖, of Frobenius."""
+        return float(np.linalg.norm(self.matrix))
+
+
+Change = Edit | DenseEdit
+"""A change of one layer's down-projection, as an overlay."""
+
 
 @contextmanager
-def applied(loaded: LoadedModel, *edits: Edit) -> Iterator[None]:
+def applied(loaded: LoadedModel, *edits: Change) -> Iterator[None]:
     """Within the block, and in this thread alone, the model runs as if it were edited.
 
     Args:
@@ -71,22 +113,37 @@ def applied(loaded: LoadedModel, *edits: Edit) -> Iterator[None]:
     Raises:
         EditError: an edit does not fit the model.
     """
-    layers = sorted({edit.layer for edit in edits})
     for edit in edits:
         _check(loaded, edit)
-    factors = [
-        (
-            _tensor(np.stack([e.reach for e in edits if e.layer == layer]), loaded.device),
-            _tensor(np.stack([e.delta for e in edits if e.layer == layer]), loaded.device),
-        )
-        for layer in layers
-    ]
+    layers = sorted({edit.layer for edit in edits})
+    adders = [_adder([edit for edit in edits if edit.layer == layer], loaded.device) for layer in layers]
 
     def add(number: int, keys: Tensor, output: Tensor) -> Tensor:
-        return overlaid(keys, output, *factors[number])
+        for adder in adders[number]:
+            output = adder(keys, output)
+        return output
 
     with hooked([loaded.architecture.down_projections[layer] for layer in layers], add):
         yield
+
+
+def _adder(edits: list[Change], device: torch.device) -> list[Callable[[Tensor, Tensor], Tensor]]:
+    """How the edits of one layer are added to its output: rank-one ones together, full ones together."""
+    thin = [edit for edit in edits if isinstance(edit, Edit)]
+    full = [edit.matrix for edit in edits if isinstance(edit, DenseEdit)]
+    found: list[Callable[[Tensor, Tensor], Tensor]] = []
+    if thin:
+        reach = _tensor(np.stack([edit.reach for edit in thin]), device)
+        deltas = _tensor(np.stack([edit.delta for edit in thin]), device)
+        found.append(partial(overlaid, reach=reach, deltas=deltas))
+    if full:
+        found.append(partial(_moved, matrix=_tensor(np.sum(full, axis=0), device)))
+    return found
+
+
+def _moved(keys: Tensor, output: Tensor, matrix: Tensor) -> Tensor:
+    """A down-projection's output with a full ΔW on top, summed in the precision of the matrix as in `overlaid`."""
+    return output + (keys.to(matrix.dtype) @ matrix.T).to(output.dtype)
 
 
 def overlaid(keys: Tensor, output: Tensor, reach: Tensor, deltas: Tensor) -> Tensor:
@@ -110,13 +167,14 @@ def _tensor(factor: np.ndarray, device: torch.device) -> Tensor:
     return torch.tensor(factor, dtype=dtype, device=device)
 
 
-def _check(loaded: LoadedModel, edit: Edit) -> None:
+def _check(loaded: LoadedModel, edit: Change) -> None:
     layers = loaded.architecture.layers
     if not 0 <= edit.layer < layers:
         raise EditError(f"layer {edit.layer} was to be edited; the model has layers 0 to {layers - 1}")
     width, mlp_width = loaded.architecture.widths
-    found: tuple[Any, Any] = (edit.delta.shape, edit.reach.shape)
-    if found != ((width,), (mlp_width,)):
+    parts = (edit.delta, edit.reach) if isinstance(edit, Edit) else (edit.matrix,)
+    found: tuple[Any, ...] = tuple(part.shape for part in parts)
+    if found != (((width,), (mlp_width,)) if isinstance(edit, Edit) else ((width, mlp_width),)):
         raise EditError(f"an edit of shapes {found} does not fit a layer of d = {width}, d_m = {mlp_width}")
-    if not (np.isfinite(edit.delta).all() and np.isfinite(edit.reach).all()):
+    if not all(np.isfinite(part).all() for part in parts):
         raise EditError(f"the edit of layer {edit.layer} holds a NaN or an infinity")

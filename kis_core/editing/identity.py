@@ -6,7 +6,8 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method, reach_along
+from kis_core.editing.method import reach_along
+from kis_core.editing.rank_one import RankOne
 
 
 def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperparameters) -> np.ndarray:
@@ -14,4 +15,4 @@ def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperp
     return reach_along(mean_key if how.mean_key else key, key)
 
 
-METHOD = Method("identity", "ROME with C = I", reach, lambda value: value.delta)
+METHOD = RankOne("identity", "ROME with C = I", reach, lambda value: value.delta)

@@ -1,19 +1,106 @@
-"""What a method of editing is: which way an edit reaches, and what it writes there."""
+"""What a method of editing is, and where it works: a model as the edits before it left it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from kis_core import progress
 from kis_core.covariance import Whitener
-from kis_core.editing.edit import Edit, EditError
+from kis_core.editing.edit import Change, EditError
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.value import Value
+from kis_core.editing.weights import Weights
+from kis_core.facts import Fact
 
-Reach = Callable[[np.ndarray, np.ndarray, Whitener, Hyperparameters], np.ndarray]
-"""u, (d_m,), from the prompt's key, the mean key over contexts, C and how the value is searched for."""
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An edit that is asked for.
+
+    Attributes:
+        fact: as it is.
+        target: its new object.
+    """
+
+    fact: Fact
+    target: str
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """One edit as a method made it.
+
+    Attributes:
+        changes: one a layer that was edited, first layer first.
+        keys: (layers, d_m), the fact's key in each of these layers at the moment of the edit.
+        probability: of the new object at the end of the search, as far as the search could see.
+        steps: of the search.
+    """
+
+    changes: tuple[Change, ...]
+    keys: np.ndarray
+    probability: float
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where a batch of edits is made.
+
+    Attributes:
+        loaded: the model; what was edited before is in `standing`, not in it.
+        layers: to edit, in order; one for methods that do not spread.
+        whiteners: C of each of these layers, factorised.
+        how: values are searched for.
+        weights: of the methods' own terms.
+        prefixes: random beginnings the prompt is also read after.
+        standing: the edits made before, as overlays.
+        past: keys of the edits made before, (n, d_m), by layer.
+    """
+
+    loaded: LoadedModel
+    layers: tuple[int, ...]
+    whiteners: Mapping[int, Whitener]
+    how: Hyperparameters
+    weights: Weights
+    prefixes: Sequence[str] = ()
+    standing: tuple[Change, ...] = ()
+    past: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A way of editing.
+
+    Attributes:
+        name: for command line and links.
+        told: for people.
+        batches: takes several edits at once.
+        spreads: may spread an edit over several layers.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def told(self) -> str: ...  # noqa: D102
+    @property
+    def batches(self) -> bool: ...  # noqa: D102
+    @property
+    def spreads(self) -> bool: ...  # noqa: D102
+
+    def make(self, site: Site, asked: Sequence[Asked], report: progress.Report = progress.silent) -> list[Made]:
+        """Make a batch of edits (of one, for methods that take no more), each as overlays; the model stays as it is.
+
+        Raises:
+            EditError: an edit makes no sense or cannot be made there.
+            Cancelled: `report` called it off.
+        """
+        ...
 
 
 def reach_along(direction: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -27,24 +114,3 @@ def reach_along(direction: np.ndarray, key: np.ndarray) -> np.ndarray:
         found = "zero" if share == 0 else "not finite"
         raise EditError(f"the key of this fact is {found} at this layer, so no edit can reach it; choose another layer")
     return np.asarray(direction / share)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A way to make a rank-one edit of a value.
-
-    Attributes:
-        name: for command line and links.
-        told: for people.
-        reach: see there.
-        delta: δ, (d,), from the value found.
-    """
-
-    name: str
-    told: str
-    reach: Reach
-    delta: Callable[[Value], np.ndarray]
-
-    def edit(self, value: Value, whitener: Whitener, layer: int, how: Hyperparameters) -> Edit:
-        """The edit of a layer, of the value that was found for it."""
-        return Edit(layer, self.reach(value.key, value.mean_key, whitener, how), self.delta(value))

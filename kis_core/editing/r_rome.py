@@ -6,7 +6,8 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method, reach_along
+from kis_core.editing.method import reach_along
+from kis_core.editing.rank_one import RankOne
 from kis_core.editing.value import Value
 
 
@@ -20,4 +21,4 @@ def delta(value: Value) -> np.ndarray:
     return value.delta if value.everywhere else value.output + value.delta - value.mean_output
 
 
-METHOD = Method("r-rome", "r-ROME", reach, delta)
+METHOD = RankOne("r-rome", "r-ROME", reach, delta)

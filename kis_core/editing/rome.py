@@ -6,7 +6,8 @@ import numpy as np
 
 from kis_core.covariance import Whitener
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Method, reach_along
+from kis_core.editing.method import reach_along
+from kis_core.editing.rank_one import RankOne
 
 
 def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperparameters) -> np.ndarray:
@@ -18,4 +19,4 @@ def reach(key: np.ndarray, mean_key: np.ndarray, whitener: Whitener, how: Hyperp
     return reach_along(whitener.solve(mean_key if how.mean_key else key), key)
 
 
-METHOD = Method("rome", "ROME", reach, lambda value: value.delta)
+METHOD = RankOne("rome", "ROME", reach, lambda value: value.delta)

@@ -87,14 +87,25 @@ def _log_probs(loaded: LoadedModel, facts: Sequence[Fact]) -> list[float]:
 
 def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:
     """What the model says after the prompt, always its first choice."""
-    begun = list(loaded.tokenizer(fact.text, verbose=False)["input_ids"])
-    start = len(begun)
-    while len(begun) < min(start + tokens, loaded.context):
-        token = int(next_token_logits(loaded, [begun]).argmax())
-        if token == loaded.tokenizer.eos_token_id:
+    return continuations(loaded, [fact], tokens)[0]
+
+
+def continuations(loaded: LoadedModel, facts: Sequence[Fact], tokens: int = WORDS) -> list[str]:
+    """What the model says after each prompt, always its first choice."""
+    begun = [list(loaded.tokenizer(fact.text, verbose=False)["input_ids"]) for fact in facts]
+    starts = [len(one) for one in begun]
+    going = list(range(len(facts)))
+    for _ in range(tokens):
+        going = [k for k in going if len(begun[k]) < loaded.context]
+        if not going:
             break
-        begun.append(token)
-    return str(loaded.tokenizer.decode(begun[start:])).strip()
+        chosen = next_token_logits(loaded, [begun[k] for k in going]).argmax(dim=1).tolist()
+        for k, token in zip(going, chosen, strict=True):
+            begun[k].append(token)
+        going = [k for k, token in zip(going, chosen, strict=True) if token != loaded.tokenizer.eos_token_id]
+    ends = {loaded.tokenizer.eos_token_id}
+    said = [[token for token in one[start:] if token not in ends] for one, start in zip(begun, starts, strict=True)]
+    return [str(loaded.tokenizer.decode(one)).strip() for one in said]
 
 
 def _share(hits: Sequence[bool]) -> float | None:

@@ -59,10 +59,14 @@ class Architecture:
     @property
     def widths(self) -> tuple[int, int]:
         """(d, d_m): residual width and MLP width, as of layer 0."""
-        module = self.down_projections[0]
-        rows, columns = cast(Tensor, module.weight).shape
-        # transformers' Conv1D stores (in, out), nn.Linear (out, in)
-        return (rows, columns) if isinstance(module, nn.Linear) else (columns, rows)
+        width, mlp_width = self.weight(0).shape
+        return width, mlp_width
+
+    def weight(self, layer: int) -> Tensor:
+        """W of a down-projection, (d, d_m); the very tensor of the model, so not to be written to."""
+        module = self.down_projections[layer]
+        weight = cast(Tensor, module.weight).detach()
+        return weight if isinstance(module, nn.Linear) else weight.T  # transformers' Conv1D stores (in, out)
 
 
 def recognise(model: PreTrainedModel) -> Architecture:

@@ -91,7 +91,7 @@ class Simulator:
         if not 0 <= fact < len(self.facts):
             raise RequestError(f"facts count from 0 to {len(self.facts) - 1}; fact {fact} was to be edited")
         self.result.at(layer)
-        editing.method(method)
+        editing.rank_one_method(method)
         return EditRequest(fact, target.strip(), layer, method, replace(self.recipe.hyperparameters, **how))
 
     def reaches(self, fact: int, layer: int) -> bool:
@@ -143,7 +143,7 @@ class Simulator:
         from kis_core import editing
 
         whitener = self.whitener(request.layer, report)
-        method = editing.method(request.method)
+        method = editing.rank_one_method(request.method)
 
         def compute() -> Entry:
             value = editing.search(
@@ -153,7 +153,7 @@ class Simulator:
                 request.layer,
                 request.how,
                 reach=lambda key, mean: method.reach(key, mean, whitener, request.how),
-                prefixes=self._prefixes(request.how),
+                prefixes=self.prefixes(request.how),
                 seen=seen,
                 report=report,
             )
@@ -212,7 +212,7 @@ class Simulator:
         """The edit of full strength."""
         from kis_core import editing
 
-        method = editing.method(request.method)
+        method = editing.rank_one_method(request.method)
         return method.edit(self.value(request), self.whitener(request.layer), request.layer, request.how)
 
     def forecast(self, request: EditRequest, *, flips: bool = True) -> Forecast:
@@ -370,7 +370,8 @@ class Simulator:
             sum(fact != request.fact for fact in flips),
         )
 
-    def _prefixes(self, how: Hyperparameters) -> list[str]:
+    def prefixes(self, how: Hyperparameters) -> list[str]:
+        """The random beginnings that go with these hyper-parameters."""
         from kis_core.editing.contexts import random_prefixes
 
         return self._kept.once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))

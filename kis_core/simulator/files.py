@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from kis_core import export
 from kis_core.models import catalog, loading
@@ -66,17 +64,8 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "spillover.csv": export.frame_csv(simulator.table(forecast, outcome)),
-        "edit.json": json.dumps(_plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "edit.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content.encode())
     return [folder / name for name in contents]
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it: no NaN, no infinity."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

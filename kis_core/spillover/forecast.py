@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from kis_core.editing.edit import Edit, overlaid
+from kis_core.editing.edit import Change, Edit, overlaid
 from kis_core.log_odds import Sentence, batched, read
 from kis_core.models.hooks import hooked
 from kis_core.spillover.sensitivity import Sensitivity
@@ -34,18 +34,25 @@ def shift(edit: Edit, facts: Sensitivity) -> np.ndarray:
     return moved
 
 
-def subject_token(edit: Edit, facts: Sensitivity) -> np.ndarray:
+def subject_token(edit: Change, facts: Sensitivity) -> np.ndarray:
     """P[e, j]·(g_j·δ), (m,): change of log-odds to first order, as if only the last subject token were touched."""
-    felt = facts.gradients[facts.key_rows].astype(np.float64) @ edit.delta
-    change: np.ndarray = edit.coefficients(facts.subject_keys) * felt
-    return change
+    return _felt(edit, facts.subject_keys, facts.gradients[facts.key_rows])
 
 
-def all_tokens(edit: Edit, facts: Sensitivity) -> np.ndarray:
+def all_tokens(edit: Change, facts: Sensitivity) -> np.ndarray:
     """Σ_t c_t (g_t·δ), (m,): change of log-odds to first order, over every token the edit resembles."""
-    felt = edit.coefficients(facts.keys) * (facts.gradients.astype(np.float64) @ edit.delta)
-    change: np.ndarray = np.add.reduceat(felt, facts.starts[:-1])
+    change: np.ndarray = np.add.reduceat(_felt(edit, facts.keys, facts.gradients), facts.starts[:-1])
     return change
+
+
+def _felt(edit: Change, keys: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """g·ΔW k of each token: keys (n, d_m), gradients (n, d)."""
+    gradients = gradients.astype(np.float64)
+    if isinstance(edit, Edit):
+        felt: np.ndarray = edit.coefficients(keys) * (gradients @ edit.delta)
+    else:
+        felt = (edit.moves(keys) * gradients).sum(axis=1)
+    return felt
 
 
 def largest_share(edit: Edit, facts: Sensitivity) -> np.ndarray:

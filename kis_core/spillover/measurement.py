@@ -45,6 +45,62 @@ def answers(loaded: LoadedModel, sentences: Sequence[Sentence]) -> tuple[str, ..
     return _finished(loaded, sentences, _first_tokens(loaded, sentences))
 
 
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What the model does with n sentences as it stands.
+
+    Attributes:
+        outputs: (n, d) float32, of a layer's down-projection at the subject's last token.
+        log_odds, log_prob: (n,) of the right answer.
+        rank: (n,) ints, the worst rank of any of its tokens, given those before; 1 when the model answers right.
+        first: (n,) the first choice after each prompt.
+    """
+
+    outputs: np.ndarray
+    log_odds: np.ndarray
+    log_prob: np.ndarray
+    rank: np.ndarray
+    first: list[int]
+
+
+@torch.inference_mode()
+def observe(
+    loaded: LoadedModel,
+    sentences: Sequence[Sentence],
+    layer: int,
+    *,
+    report: progress.Report = progress.silent,
+) -> Observation:
+    """Run the model over sentences, with whatever edits are applied around this call.
+
+    Args:
+        loaded: the model.
+        sentences: of the facts.
+        layer: whose outputs are kept.
+        report: called before every batch.
+    """
+    module, count = loaded.architecture.down_projections[layer], len(sentences)
+    outputs = np.empty((count, loaded.architecture.widths[0]), dtype=np.float32)
+    log_odds, log_prob, rank, first = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64), [0] * count
+    done = 0
+    for numbers, batch in batched(sentences):
+        report(STAGE, done, count)
+        done += len(batch)
+        at = [sentence.key_index for sentence in batch]
+
+        def keep(_: int, keys: Tensor, output: Tensor, numbers: list[int] = numbers, at: list[int] = at) -> None:
+            outputs[numbers] = output[list(range(len(at))), at].float().cpu().numpy()
+
+        with hooked([module], keep):  # set after an overlay's, so that it sees what the overlay put out
+            reading = read(loaded, batch)
+        log_odds[numbers], log_prob[numbers] = reading.log_odds.numpy(), reading.log_prob.numpy()
+        rank[numbers] = reading.rank.numpy()
+        for number, token in zip(numbers, reading.first_token.argmax(dim=1).tolist(), strict=True):
+            first[number] = token
+    report(STAGE, done, count)
+    return Observation(outputs, log_odds, log_prob, rank, first)
+
+
 def measure(
     loaded: LoadedModel,
     sentences: Sequence[Sentence],
@@ -62,30 +118,12 @@ def measure(
         facts: what the model did without it.
         report: called before every batch.
     """
-    module = loaded.architecture.down_projections[edit.layer]
-    outputs = np.empty_like(facts.outputs)
-    log_odds, log_prob = np.empty(len(sentences)), np.empty(len(sentences))
-    first = [0] * len(sentences)
-    with torch.inference_mode(), applied(loaded, edit):
-        done = 0
-        for numbers, batch in batched(sentences):
-            report(STAGE, done, len(sentences))
-            done += len(batch)
-            at = [sentence.key_index for sentence in batch]
-
-            def keep(_: int, keys: Tensor, output: Tensor, numbers: list[int] = numbers, at: list[int] = at) -> None:
-                outputs[numbers] = output[list(range(len(at))), at].float().cpu().numpy()
-
-            with hooked([module], keep):  # set after the overlay's, so that it sees what the overlay put out
-                reading = read(loaded, batch)
-            log_odds[numbers], log_prob[numbers] = reading.log_odds.numpy(), reading.log_prob.numpy()
-            for number, token in zip(numbers, reading.first_token.argmax(dim=1).tolist(), strict=True):
-                first[number] = token
-        report(STAGE, done, len(sentences))
-        told = _finished(loaded, sentences, first)
-    moved = outputs.astype(np.float64) - facts.outputs
+    with applied(loaded, edit):
+        seen = observe(loaded, sentences, edit.layer, report=report)
+        told = _finished(loaded, sentences, seen.first)
+    moved = seen.outputs.astype(np.float64) - facts.outputs
     along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))
-    return Measurement(along, log_odds - facts.log_odds, log_prob - facts.log_prob, told)
+    return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, told)
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from kis_core.editing import METHODS, EditError, objects_of_relation
+from kis_core.editing import RANK_ONE, EditError, objects_of_relation
 from kis_core.facts import SLOT, Fact
 from kis_core.pairs import told
 from kis_core.result import Result
@@ -19,7 +19,7 @@ from pages.parts.inspector import EDITED
 from pages.parts.text import plain, share
 
 MOST_OBJECTS = 60  # offered; any other can be typed
-METHOD_NAMES = {one.name: one.told for one in METHODS}
+METHOD_NAMES = {one.name: one.told for one in RANK_ONE}
 METHOD_HELP = (
     "- **ROME**: the rank-one edit of the paper’s eq. 2; its spillover at the layer is P.\n"
     "- **r-ROME** (arXiv 2403.07175): the mean key over several contexts on both sides.\n"

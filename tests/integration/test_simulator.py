@@ -204,7 +204,7 @@ class TestForecastAndMeasurement:
         for e in range(len(simulator.facts)):
             asked = simulator.request(e, "Nokia", 1, steps=1, mean_key=e % 2 == 0, everywhere=False)
             value = simulator.value(asked)
-            for method in editing.METHODS:
+            for method in editing.RANK_ONE:
                 edit = method.edit(value, simulator.whitener(1), 1, asked.how)
                 told = forecasts.shift(edit, seen)
                 left = value.mean_key if asked.how.mean_key or method.name == "r-rome" else keys[e]
@@ -602,7 +602,7 @@ class TestRequest:
             ({"fact": 10}, RequestError, "fact 10 was to be edited"),
             ({"layer": 4}, RequestError, "layer 4 was not computed"),
             ({"layer": -1}, RequestError, "layer -1 was not computed"),
-            ({"method": "memit"}, EditError, "no method 'memit'; there are rome, r-rome, identity"),
+            ({"method": "memit"}, EditError, "no method 'memit' for a single edit; there are rome, r-rome, identity"),
             ({"steps": 0}, EditError, "steps from 1 to 1000; 0 were asked for"),
             ({"learning_rate": 0.0}, EditError, "learning rate"),
             ({"kl": float("nan")}, EditError, "KL factor"),

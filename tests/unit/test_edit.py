@@ -225,8 +225,8 @@ class TestRefused:
         assert hooks_on(loaded) == 0
 
     def test_there_is_no_such_method(self) -> None:
-        with pytest.raises(EditError, match="no method 'memit'; there are rome, r-rome, identity"):
-            editing.method("memit")
+        with pytest.raises(EditError, match="no method 'memit' for a single edit; there are rome, r-rome, identity"):
+            editing.rank_one_method("memit")
 
 
 class TestEdit:
@@ -334,7 +334,7 @@ def edit_and_read(
 ) -> Made:
     """A whole edit: prefixes, value, factors, hooks, forward pass, reading."""
     found = editing.search(loaded, fact, target, 1, how, seen=seen)
-    made = editing.method("rome").edit(found, WHITENER, 1, how)
+    made = editing.rank_one_method("rome").edit(found, WHITENER, 1, how)
     sentences = sentences_of(loaded)
     with torch.inference_mode(), applied(loaded, made, made.scaled(0.5), Edit(0, made.reach, made.delta / 2)):
         within()

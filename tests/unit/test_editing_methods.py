@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kis_core import corpus, editing
 from kis_core.covariance import Whitener, second_moments
-from kis_core.editing import METHODS, Edit, EditError, Hyperparameters, Method, Value, applied, recipe, search
+from kis_core.editing import RANK_ONE, Edit, EditError, Hyperparameters, RankOne, Value, applied, recipe, search
 from kis_core.editing.hyperparameters import EARLY, PUBLISHED, WIDE
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
@@ -35,8 +35,8 @@ PLAIN, MEAN = Hyperparameters(mean_key=False), Hyperparameters(mean_key=True)
 seeds = st.integers(0, 100_000)
 
 
-def method(name: str) -> Method:
-    return editing.method(name)
+def method(name: str) -> RankOne:
+    return editing.rank_one_method(name)
 
 
 def some_c(rng: np.random.Generator) -> np.ndarray:
@@ -142,9 +142,9 @@ class TestReach:
 
 class TestMethods:
     def test_there_are_three_of_different_names(self) -> None:
-        assert tuple(one.name for one in METHODS) == NAMES
-        assert [method(name) for name in NAMES] == list(METHODS)
-        assert len({one.told for one in METHODS}) == 3
+        assert tuple(one.name for one in RANK_ONE) == NAMES
+        assert [method(name) for name in NAMES] == list(RANK_ONE)
+        assert len({one.told for one in RANK_ONE}) == 3
 
     @settings(max_examples=25, deadline=None)
     @given(seeds, st.booleans(), st.booleans())

@@ -176,7 +176,7 @@ def cases(demo: LoadedModel) -> list[Case]:
     facts = builtin().facts
     how = replace(editing.recipe("demo-gpt2-32", width=32, layers=4).hyperparameters, steps=25)
     [moment] = second_moments(demo, corpus.builtin().documents, tokens=4000, layers=[0])
-    whitener, rome = Whitener.fit(moment.matrix), editing.method("rome")
+    whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
     made = []
     for number in (0, 32, 48, 64):
         fact = facts[number]

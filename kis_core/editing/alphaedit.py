@@ -1,0 +1,56 @@
+"""AlphaEdit: edits in the null space of general text, with the keys edited before kept (Fang et al., arXiv 2410.02355).
+
+Δᵀ = [Π(KKᵀ + K_pK_pᵀ) + L2·I]⁻¹ Π K Rᵀ, with Π the projection onto the eigenvectors of C whose eigenvalues lie below
+a threshold, which general text hardly uses, and K_p the keys of the edits before.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.linalg
+
+from kis_core.covariance import Whitener
+from kis_core.editing.edit import EditError
+from kis_core.editing.spread import Spread
+from kis_core.editing.weights import Weights
+
+KEPT_SPACES = 8  # in memory: eigenvectors of that many layers
+LEAST_USED = 0.75  # of the eigenvectors, where no threshold is given
+L2_SHARE = 0.25  # of tr ΠC, the mean of ‖Πk‖² over general text, where no L2 is given
+
+
+@lru_cache(maxsize=KEPT_SPACES)
+def null_space(whitener: Whitener, below: float | None) -> tuple[np.ndarray, float]:
+    """Eigenvectors of C with an eigenvalue below the threshold, as columns, (d_m, n), and the sum of these eigenvalues.
+
+    Raises:
+        EditError: there are none, or nothing else.
+    """
+    matrix = whitener.factor @ whitener.factor.T - whitener.ridge * np.eye(len(whitener.factor))
+    values, vectors = scipy.linalg.eigh(matrix)
+    count = int(LEAST_USED * len(values)) if below is None else int((values < below).sum())
+    if not 0 < count < len(values):
+        what = "every" if count else "no"
+        raise EditError(
+            f"AlphaEdit: {what} eigenvalue of C lies below {below} (they go from {values[0]:.2g} to "
+            f"{values[-1]:.2g}); choose another threshold"
+        )
+    return np.asarray(vectors[:, :count]), float(values[:count].clip(min=0).sum())
+
+
+def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, weights: Weights) -> np.ndarray:
+    """U, (b, d_m): the rows of the solution that belong to K, found inside the null space.
+
+    With A = [K, K_p] and B = ΠA the solution lies in the range of Π, and is B (BᵀB + L2·I)⁻¹, its columns for K.
+    """
+    basis, used = null_space(whitener, weights.null_below)
+    penalty = L2_SHARE * used if weights.null_l2 is None else weights.null_l2
+    inside = np.concatenate([keys, past]).astype(np.float64) @ basis
+    damped = inside @ inside.T + penalty * np.eye(len(inside))
+    solved = scipy.linalg.solve(damped, np.eye(len(inside))[:, : len(keys)], assume_a="pos")
+    return np.asarray((solved.T @ inside) @ basis.T)
+
+
+METHOD = Spread("alphaedit", "AlphaEdit", reaches)

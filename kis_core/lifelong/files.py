@@ -1,0 +1,48 @@
+"""A run as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kis_core import export
+from kis_core.lifelong import frames, verdict
+from kis_core.lifelong.film import Film
+from kis_core.lifelong.request import LifelongRequest
+
+if TYPE_CHECKING:
+    from kis_core.simulator import Simulator
+
+
+def write(bench: Simulator, request: LifelongRequest, film: Film, folder: Path) -> list[Path]:
+    """Write `curve.csv` (one row a measured step), `facts.csv` (one row a fact and step) and `lifelong.json`.
+
+    Returns:
+        the files written.
+    """
+    half, (shift, edited_shift) = verdict.half_life(film), verdict.exactness(film)
+    about = {
+        "request": request.to_json(),
+        "edits_made": film.edits,
+        "queue": [
+            dict(zip(("subject", "prompt", "target", "relation", "new_target"), one, strict=True)) for one in film.queue
+        ],
+        "took": film.took.tolist(),
+        "passed_over": [int(i) for i in (~film.made).nonzero()[0]],
+        "edits_until_half_is_forgotten": half.edits if half.reached else None,
+        "shift_relative_error": {"unrelated": shift, "edited": edited_shift},
+        "forecasts_at_the_end": verdict.forecasts(film, len(film.steps) - 1),
+        "perplexity_on": film.text,
+        "words": [{"edits": int(n), "said": said} for n, said in zip(film.steps, film.words, strict=True)],
+        "provenance": bench.result.provenance,
+    }
+    contents = {
+        "curve.csv": export.frame_csv(frames.curve(film)),
+        "facts.csv": export.frame_csv(frames.facts(film, bench.facts)),
+        "lifelong.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content.encode())
+    return [folder / name for name in contents]

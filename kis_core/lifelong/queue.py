@@ -1,0 +1,273 @@
+"""Which facts are edited, to what, and in which order; and how much interference is forecast for them.
+
+Forecasts here need keys and C alone, before any value is searched for: they take every δ for equally large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kis_core import progress
+from kis_core.editing import Asked, objects_of_relation
+from kis_core.facts import Fact
+from kis_core.lifelong.request import Draw
+from kis_core.models import catalog
+from kis_core.request import RequestError
+from kis_core.store import Entry, key_of
+
+if TYPE_CHECKING:
+    from kis_core.simulator import Simulator
+
+FORMAT = 1  # raise it when the meaning of a stored pool changes
+LIKELY_OBJECTS = 5  # a new object is drawn from the most frequent ones of the relation
+STAGE = "Choosing the edits"
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The facts that edits are drawn from.
+
+    Attributes:
+        facts: n of them.
+        known: (n,) booleans: the model answers them.
+        leverage: (L, n), k_eᵀC⁻¹k_e by layer of the analysis.
+        leak: (L, n), √ mean_j P[e, j]² over the facts looked at, the fact itself left out: forecast interference of an
+            edit of the fact on them.
+        apart: none of them is among the facts looked at.
+    """
+
+    facts: tuple[Fact, ...]
+    known: np.ndarray
+    leverage: np.ndarray
+    leak: np.ndarray
+    apart: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Edits in order.
+
+    Attributes:
+        asked: the edits.
+        leverage: (L, n) of their facts.
+        leak: (L, n) of their facts.
+        unrelated: facts of the set that are not edited, by number.
+    """
+
+    asked: tuple[Asked, ...]
+    leverage: np.ndarray
+    leak: np.ndarray
+    unrelated: tuple[int, ...]
+
+    def begins_like(self, told: Sequence[Sequence[str]]) -> bool:
+        """Whether the edits told of (as `tell` does) are this queue's first."""
+        return [list(one) for one in told] == self.tell()[: len(told)]
+
+    def tell(self) -> list[list[str]]:
+        """Subject, prompt, object, relation and new object of each edit."""
+        return [
+            [one.fact.subject, one.fact.prompt, one.fact.target, one.fact.relation, one.target] for one in self.asked
+        ]
+
+
+def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
+    """The facts that edits of a model are drawn from, from the store or worked out now.
+
+    The demo family knows thousands of facts beside those looked at, so its edits are drawn from the rest of its fact
+    base, one fact a subject. Of other models only the facts looked at are known: edits are drawn from them.
+    """
+    from kis_core.demo import factbase
+
+    entry = catalog.find(bench.result.request.model)
+    apart = entry is not None and entry.family == catalog.DEMO
+    facts = bench.facts
+    if apart:
+        taken = {fact.subject for fact in bench.facts}
+        others = {
+            b.subject: Fact(b.subject, b.trained[0], b.object, b.relation)
+            for b in factbase.load()
+            if b.subject not in taken
+        }
+        facts = tuple(others.values())
+    source = bench.result.provenance
+    names = ("weights_sha256", "corpus_sha256", "tokens_counted")
+    key = key_of(
+        "edit-pool",
+        {name: source[name] for name in names}
+        | {
+            "format": FORMAT,
+            "facts": bench.result.facts.fingerprint,
+            "layers": list(bench.result.layers),
+            "of": len(facts),
+        },
+    )
+    found = bench.store.get_or_compute(key, lambda: _worked_out(bench, facts, apart, report), report)
+    arrays = found.arrays
+    return Pool(facts, arrays["known"].astype(bool), arrays["leverage"], arrays["leak"], apart)
+
+
+def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
+    from kis_core.answers import knows
+    from kis_core.keys import fact_keys, tokenize_prompts
+
+    report(STAGE, 0, 2)
+    model = bench.model
+    if apart:
+        keys = fact_keys(model, tokenize_prompts(model.tokenizer, facts, context=model.context))
+        keys = keys[list(bench.result.layers)]
+        report(STAGE, 1, 2)
+        known = np.array(knows(model, facts))
+    else:
+        keys = np.stack([bench.sensitivity(layer, report).subject_keys for layer in bench.result.layers])
+        known = np.array(bench.result.known)
+    leverage, leak = [], []
+    for at, layer in enumerate(bench.result.layers):
+        whitener = bench.whitener(layer, report)
+        own = whitener.whiten(keys[at])
+        looked_at = own if not apart else whitener.whiten(bench.sensitivity(layer, report).subject_keys)
+        squares = (own**2).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            p = (own @ looked_at.T) / squares[:, None]
+        if not apart:
+            np.fill_diagonal(p, np.nan)
+        leverage.append(squares)
+        leak.append(_root_mean_square(p))
+    report(STAGE, 2, 2)
+    arrays = {"known": known.astype(np.uint8), "leverage": np.stack(leverage), "leak": np.stack(leak)}
+    return Entry({"facts": len(facts)}, arrays)
+
+
+def _root_mean_square(p: np.ndarray) -> np.ndarray:
+    counted = np.isfinite(p).sum(axis=1)
+    total = np.nansum(np.where(np.isfinite(p), p, 0.0) ** 2, axis=1)
+    return np.asarray(np.sqrt(np.divide(total, counted, out=np.full(len(p), np.nan), where=counted > 0)))
+
+
+def most(source: Pool, bench: Simulator) -> int:
+    """How many edits there can be: of facts looked at, half, so that the other half can tell of the damage."""
+    known = int(source.known.sum())
+    return known if source.apart else min(known, len(bench.facts) // 2)
+
+
+def queue(bench: Simulator, draw: Draw, edits: int, layer: int, report: progress.Report = progress.silent) -> Queue:
+    """The edits of a draw, in their order; the first of more edits are the same as fewer, unless they are reordered.
+
+    Args:
+        bench: model, facts and C.
+        draw: which.
+        edits: how many.
+        layer: by whose keys they are ordered.
+        report: called while the pool is worked out.
+
+    Raises:
+        RequestError: there are not that many facts with another object in their relation.
+    """
+    at = bench.result.at(layer)
+    if draw.by == "hand":
+        source, asked, rows = _by_hand(bench, draw, report)
+        asked, rows = asked[:edits], rows[:edits]
+    else:
+        source = pool(bench, report)
+        if not source.apart and edits > most(source, bench):
+            raise RequestError(
+                f"at most half of the {len(bench.facts)} facts can be edited here, and only those the model answers: "
+                f"the others tell of the damage; {edits} edits were asked for"
+            )
+        asked, rows = _drawn(source, draw, edits, at)
+    if draw.order != "drawn":
+        order = gentle_order(source.leverage[at, rows])
+        order = order if draw.order == "gentle" else order[::-1]
+        asked, rows = [asked[k] for k in order], [rows[k] for k in order]
+    edited = {one.fact for one in asked}
+    unrelated = tuple(j for j, fact in enumerate(bench.facts) if fact not in edited)
+    return Queue(tuple(asked), source.leverage[:, rows], source.leak[:, rows], unrelated)
+
+
+def gentle_order(leverage: np.ndarray) -> np.ndarray:
+    """The order of edits with the least interference among them, forecast from keys alone: by rising k_eᵀC⁻¹k_e.
+
+    An edit of j after one of i moves what i wrote by P[j, i] δ_j (eq. 15), and P[j, i]² = (k_iᵀC⁻¹k_j)² / (k_jᵀC⁻¹k_j)²
+    is smaller than P[i, j]² when j has the larger k_jᵀC⁻¹k_j. That decides every pair alike, so sorting makes
+    Σ_{i before j} P[j, i]² the least there is (for δ of one size).
+
+    Args:
+        leverage: (n,), k_eᵀC⁻¹k_e.
+
+    Returns:
+        the edits' numbers in that order.
+    """
+    return np.argsort(leverage, kind="stable")
+
+
+def interference(whitened: np.ndarray) -> float:
+    """√ of the mean of P[j, i]² over all pairs, i edited before j: what later edits do to earlier ones, on average.
+
+    Args:
+        whitened: (n, d_m), whitened keys in the order of the edits.
+    """
+    gram = whitened @ whitened.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        later = np.tril((gram / np.diag(gram)[:, None]) ** 2, -1)
+    pairs = len(gram) * (len(gram) - 1) // 2
+    return float(np.sqrt(np.nansum(later) / pairs)) if pairs else 0.0
+
+
+def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Pool, list[Asked], list[int]]:
+    if not draw.picked:
+        raise RequestError("no edit was picked; add some on the page Edit a fact, or draw them")
+    for fact, target in draw.picked:
+        if not 0 <= fact < len(bench.facts):
+            raise RequestError(f"facts count from 0 to {len(bench.facts) - 1}; fact {fact} was picked")
+        if not target.strip():
+            raise RequestError(f"fact {fact} was picked without a new object")
+    leverage, leak = [], []
+    for layer in bench.result.layers:
+        own = bench.whitener(layer, report).whiten(bench.sensitivity(layer, report).subject_keys)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            p = own @ own.T / (own**2).sum(axis=1)[:, None]
+        np.fill_diagonal(p, np.nan)
+        leverage.append((own**2).sum(axis=1))
+        leak.append(_root_mean_square(p))
+    source = Pool(bench.facts, np.array(bench.result.known), np.stack(leverage), np.stack(leak), apart=False)
+    asked = [Asked(bench.facts[fact], target.strip()) for fact, target in draw.picked]
+    return source, asked, [fact for fact, _ in draw.picked]
+
+
+def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Asked], list[int]]:
+    rng = np.random.default_rng(draw.seed)
+    candidates = rng.permutation(np.flatnonzero(source.known)).tolist()
+    if draw.by == "relation":
+        there = {fact.relation for fact in source.facts}
+        wanted = list(draw.relations) or sorted(there)
+        if missing := [name for name in wanted if name not in there]:
+            raise RequestError(f"there is no relation {missing[0]!r} to edit; there are {', '.join(sorted(there))}")
+        place = {name: number for number, name in enumerate(wanted)}
+        candidates = [fact for fact in candidates if source.facts[fact].relation in place]
+        candidates.sort(key=lambda fact: place[source.facts[fact].relation])
+    elif draw.by in ("most", "least"):
+        sign = -1 if draw.by == "most" else 1
+        leak: Any = source.leak[at]
+        candidates = [fact for fact in candidates if np.isfinite(leak[fact])]
+        candidates.sort(key=lambda fact: sign * leak[fact])
+    asked: list[Asked] = []
+    rows: list[int] = []
+    objects: dict[str, list[str]] = {}
+    subjects: set[str] = set()
+    for number in candidates:
+        if len(asked) == edits:
+            break
+        fact = source.facts[number]
+        if fact.relation not in objects:
+            objects[fact.relation] = objects_of_relation(Fact("", "{}", "", fact.relation), source.facts)
+        others = [target for target in objects[fact.relation] if target != fact.target][:LIKELY_OBJECTS]
+        if others and fact.subject not in subjects:
+            subjects.add(fact.subject)
+            asked.append(Asked(fact, others[int(rng.integers(len(others)))]))
+            rows.append(number)
+    if len(asked) < edits:
+        raise RequestError(f"{edits} edits were asked for; {len(asked)} of the facts to draw from can be edited")
+    return asked, rows

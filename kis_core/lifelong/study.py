@@ -1,0 +1,248 @@
+"""Does the theory foretell forgetting? Many runs: models, layers, methods, orders and seeds.
+
+`python -m kis_core forgetting --out DIR` writes `forgetting.csv` (one row a run), `forgetting.md` (the tables) and
+`forgetting.png` (the figure).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kis_core import charts, export, lifelong, pipeline, progress, simulator
+from kis_core.editing import METHODS, method
+from kis_core.lifelong import verdict
+from kis_core.lifelong.request import Draw
+from kis_core.request import Request
+from kis_core.simulator import Simulator
+from kis_core.store import Store
+
+EARLY = 10  # edits after which forecasts are judged for the first time, while little is forgotten
+COLUMNS = (
+    "model", "family", "width", "layer", "method", "draw", "order", "seed", "edits", "half_life", "reached", "efficacy",
+    "retention", "perplexity", "drift", "shift_error", "early_shift", "early_subject", "early_all", "half_shift",
+    "half_subject", "half_all",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run of the study."""
+
+    layer: int
+    method: str
+    draw: Draw
+
+
+def cases(layers: Sequence[int], methods: Sequence[str], seeds: int) -> Iterator[Case]:
+    """All runs of a model: every method at every layer, then, for ROME, the most and the least superposed first."""
+    for layer in layers:
+        for name in methods:
+            for seed in range(seeds):
+                yield Case(layer, name, Draw(seed=seed))
+        if "rome" in methods:
+            for by in ("most", "least"):
+                for seed in range(seeds):
+                    yield Case(layer, "rome", Draw(by, seed))
+
+
+def run(
+    models: Sequence[str],
+    folder: Path,
+    *,
+    facts: str,
+    edits: int,
+    every: int,
+    seeds: int,
+    methods: Sequence[str],
+    layers: Sequence[int] | None,
+    device: str,
+    store: Store,
+    report: progress.Report = progress.silent,
+) -> list[Path]:
+    """Do the study and write its files; runs that are stored are not done again.
+
+    Args:
+        models: by name.
+        folder: for the files.
+        facts: fact set.
+        edits: at most, in one run; it ends when half is forgotten.
+        every: edits between two measurements.
+        seeds: how many runs of a kind.
+        methods: by name.
+        layers: or None for all but the last.
+        device: where to run.
+        store: of analyses and runs.
+        report: called after every measurement.
+
+    Returns:
+        the files written.
+    """
+    rows = list(_rows(models, facts, edits, every, seeds, methods, layers, device, store, report))
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "forgetting.csv").write_text(export.frame_csv(found), "utf-8", newline="")
+    return [folder / "forgetting.csv", *write(found, folder)]
+
+
+def write(found: pd.DataFrame, folder: Path) -> list[Path]:
+    """Tables and figure of a study's rows."""
+    (folder / "forgetting.md").write_text(markdown(found), "utf-8")
+    lives = lifetimes(found[(found["draw"] == "random") & (found["layer"] == found["layer"].min())])
+    figure = charts.lifetimes(lives.rename(columns={"method": "name"}))
+    lines = ["Edits until half of the unrelated facts are forgotten, by model and method; bars: 95 % over seeds."]
+    (folder / "forgetting.png").write_bytes(charts.to_png(figure, "How long a model remembers", lines))
+    return [folder / "forgetting.md", folder / "forgetting.png"]
+
+
+def _rows(
+    models: Sequence[str], facts: str, edits: int, every: int, seeds: int, methods: Sequence[str],
+    layers: Sequence[int] | None, device: str, store: Store, report: progress.Report,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    for model in models:
+        result = pipeline.run(Request(model, facts), store, device=device, report=report)
+        bench = simulator.of(result, store, device=device)
+        there = [layer for layer in result.layers if layer < result.provenance["layers_in_model"] - 1]
+        wanted = list(cases([layer for layer in there if layers is None or layer in layers], methods, seeds))
+        for done, case in enumerate(wanted):
+            report(f"{model}, layer {case.layer}, {case.method}, {case.draw.told}", done, len(wanted))
+            yield _row(bench, case, edits, every)
+
+
+def _row(bench: Simulator, case: Case, edits: int, every: int) -> dict[str, Any]:
+    request = lifelong.ask(bench, case.layer, case.method, edits, case.draw, every=every)
+    film = lifelong.run(bench, request, until=lambda film: verdict.half_life(film).reached and film.edits >= EARLY)
+    half = verdict.half_life(film)
+    end = int(np.flatnonzero(verdict.recall(film) <= verdict.HALF)[0]) if half.reached else len(film.steps) - 1
+    early = film.at(EARLY)
+    source = bench.result.provenance
+    row: dict[str, Any] = {
+        "model": bench.result.request.model,
+        "family": source["family"],
+        "width": source["width"],
+        "layer": case.layer,
+        "method": case.method,
+        "draw": case.draw.by,
+        "order": case.draw.order,
+        "seed": case.draw.seed,
+        "edits": film.edits,
+        "half_life": half.edits,
+        "reached": half.reached,
+        "efficacy": float(film.took[: film.steps[end]].mean()),
+        "retention": float(verdict.retention(film)[end]),
+        "perplexity": float(film.perplexity[end]),
+        "drift": float(film.drift[end, 0]),
+        "shift_error": max(part for part in verdict.exactness(film) if np.isfinite(part)),
+    }
+    for name, at in (("early", early), ("half", max(end, 1))):
+        row |= {f"{name}_{kind}": rank for kind, (rank, _) in verdict.forecasts(film, at).items()}
+    return row
+
+
+def lifetimes(found: pd.DataFrame) -> pd.DataFrame:
+    """Half-lives over seeds, one row a model, layer, method, draw and order; the fields of `verdict.Lifetimes`."""
+    rows = []
+    kinds = ["model", "family", "width", "layer", "method", "draw", "order"]
+    for names, group in found.groupby(kinds, sort=False):
+        one = verdict.over_seeds([
+            verdict.HalfLife(float(e), bool(r)) for e, r in zip(group["half_life"], group["reached"], strict=True)
+        ])  # fmt: skip
+        rows.append((*names, one.middle, one.low, one.high, one.runs, one.unreached))
+    return pd.DataFrame(rows, columns=[*kinds, "middle", "low", "high", "runs", "unreached"])
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """The tables of a study."""
+    random = found[(found["draw"] == "random") & (found["order"] == "drawn")]
+    names = [one.name for one in METHODS if (random["method"] == one.name).any()]
+    parts = [
+        (
+            "Edits until half of the unrelated facts are forgotten (geometric mean over seeds, 95 % interval; > where "
+            "a run ended before)",
+            _table(["model", "layer", *(method(n).told for n in names)], _lives(lifetimes(random), "method", names)),
+        ),
+        (
+            "Share of the edits that took, right after each was made",
+            _table(["model", "layer", *(method(n).told for n in names)], _means(random, names, "efficacy", "{:.0%}")),
+        ),
+        (
+            "Which edits come first: ROME, edits until half is forgotten",
+            _table(
+                ["model", "layer", "most superposed first", "at random", "least superposed first"],
+                _lives(lifetimes(found[found["method"] == "rome"]), "draw", ["most", "random", "least"]),
+            ),
+        ),
+        (
+            f"Which facts lose: Spearman correlation of forecast and measured loss of log-odds, ROME, after {EARLY} "
+            f"edits / when half is forgotten; mean over seeds",
+            _table(
+                ["model", "layer", "‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens"],
+                [
+                    [*names_, *(_pair(group, kind) for kind in ("shift", "subject", "all"))]
+                    for names_, group in random[random["method"] == "rome"].groupby(["model", "layer"], sort=False)
+                ],
+            ),
+        ),
+        (
+            "The same over all methods, when half is forgotten",
+            _table(
+                ["method", "‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens", "runs"],
+                [
+                    [
+                        method(str(name)).told,
+                        *(_number(group[f"half_{k}"]) for k in ("shift", "subject", "all")),
+                        len(group),
+                    ]
+                    for name, group in random.groupby("method", sort=False)
+                ],
+            ),
+        ),
+    ]
+    worst = found["shift_error"].max()
+    lines = [
+        f"{len(found)} runs. Δo and Δe at the layer, forecast against measured: largest relative error {worst:.0e}.",
+        *(f"**{title}**\n\n{table}" for title, table in parts),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _lives(lives: pd.DataFrame, column: str, names: Iterable[str]) -> list[list[Any]]:
+    rows = []
+    for (model, layer), group in lives.groupby(["model", "layer"], sort=False):
+        of = {row[column]: {str(name): value for name, value in row.items()} for row in group.to_dict("records")}
+        rows.append([model, layer, *(_life(of[name]) if name in of else "–" for name in names)])
+    return rows
+
+
+def _life(row: dict[str, Any]) -> str:
+    if row["unreached"]:
+        return f"> {row['middle']:.0f}"
+    interval = f" ({row['low']:.0f}–{row['high']:.0f})" if row["runs"] > 1 else ""
+    return f"{row['middle']:.0f}{interval}"
+
+
+def _means(found: pd.DataFrame, names: Sequence[str], column: str, style: str) -> list[list[Any]]:
+    rows = []
+    for (model, layer), group in found.groupby(["model", "layer"], sort=False):
+        means = group.groupby("method")[column].mean()
+        rows.append([model, layer, *(style.format(means[name]) if name in means else "–" for name in names)])
+    return rows
+
+
+def _pair(group: pd.DataFrame, kind: str) -> str:
+    return f"{_number(group[f'early_{kind}'])} / {_number(group[f'half_{kind}'])}"
+
+
+def _number(values: pd.Series[Any]) -> str:
+    known = values.dropna()
+    return f"{known.mean():.2f}" if len(known) else "–"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,80 @@
+"""Looking at a model in the middle of a sequence of edits: what it still knows, says and reads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kis_core import pipeline
+from kis_core.demo import factbase
+from kis_core.editing.success import continuations
+from kis_core.facts import Fact
+from kis_core.lifelong.queue import Queue
+from kis_core.perplexity import perplexity
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+    from kis_core.simulator import Simulator
+
+HELD_OUT_SENTENCES = 60  # about 700 tokens: enough to see a model fall silent, little enough to read at every step
+HELD_OUT_DOCUMENTS = 8
+SEED = 1408  # of the choice of held-out sentences, the same for all runs
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Text to take the perplexity on.
+
+    Attributes:
+        texts: some.
+        told: where they are from, in words.
+    """
+
+    texts: tuple[str, ...]
+    told: str
+
+
+def held_out(bench: Simulator, queue: Queue) -> HeldOut:
+    """Text the model was not trained on, or that C at least was not taken over, as far as there is any.
+
+    Of the demo corpus: held-out sentences about subjects that are not edited.
+    """
+    request = bench.result.request
+    if request.corpus == "builtin":
+        edited = {one.fact.subject for one in queue.asked}
+        sentences = [s for b in factbase.load() if b.subject not in edited for s in b.sentences(held_out=True)]
+        chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
+        return HeldOut(tuple(chosen), f"{len(chosen)} sentences held out in the demo family’s training")
+    documents = pipeline.resolve(request, bench.store).corpus.documents
+    counts = np.cumsum([len(ids) for ids in bench.model.tokenizer(list(documents), verbose=False)["input_ids"]])
+    after = int(np.searchsorted(counts, bench.result.provenance["tokens_requested"])) + 1
+    if documents[after:]:
+        found = documents[after : after + HELD_OUT_DOCUMENTS]
+        return HeldOut(tuple(found), f"{len(found)} documents of the corpus that C was not taken over")
+    found = documents[-HELD_OUT_DOCUMENTS:]
+    return HeldOut(tuple(found), f"the last {len(found)} documents of the corpus, which C was taken over too")
+
+
+def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:
+    """What the model goes on to say after these facts' prompts."""
+    said = continuations(loaded, facts)
+    return tuple((fact.text, text) for fact, text in zip(facts, said, strict=True))
+
+
+def read(loaded: LoadedModel, text: HeldOut) -> float:
+    """Perplexity on the text."""
+    return perplexity(loaded, text.texts)
+
+
+def condition_number(weight: torch.Tensor, change: np.ndarray) -> float:
+    """Largest over smallest singular value of W + ΔW; infinite when singular, NaN when not finite."""
+    matrix = weight.double().cpu().numpy() + change
+    if not np.isfinite(matrix).all():
+        return float("nan")
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")

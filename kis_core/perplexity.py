@@ -1,0 +1,39 @@
+"""How well a model still reads: perplexity on text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kis_core.keys import TOKENS_PER_BATCH, batches, pad
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+AT_ONCE = 512  # rows of logits over the whole vocabulary
+
+
+@torch.inference_mode()
+def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> float:
+    """Exp of the mean negative log-probability of every token but the first of each text.
+
+    Texts longer than the model's context are cut. NaN where there is no token to foretell.
+    """
+    encoded = loaded.tokenizer(list(texts), padding=False, verbose=False)["input_ids"] if texts else []
+    rows = [ids[: loaded.context] for ids in encoded if len(ids) > 1]
+    head = loaded.model.get_output_embeddings()
+    total, count = 0.0, 0
+    for batch in batches([len(row) for row in rows], tokens_per_batch=tokens_per_batch):
+        ids, mask = pad([rows[k] for k in batch], loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        foretold = mask[:, 1:].bool()
+        states, wanted = hidden[:, :-1][foretold], ids[:, 1:][foretold]
+        for begin in range(0, len(wanted), AT_ONCE):
+            logits = head(states[begin : begin + AT_ONCE]).float()
+            loss = torch.nn.functional.cross_entropy(logits, wanted[begin : begin + AT_ONCE], reduction="sum")
+            total += float(loss)
+        count += len(wanted)
+    return float(np.exp(total / count)) if count else float("nan")
