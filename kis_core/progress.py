@@ -38,6 +38,14 @@ EDIT_STAGES = {
 MEASURE_STAGES = {"Measuring every fact": 0.5, "The propagated forecast": 0.2, "Whether the edit took": 0.3}
 """The same for making an edit and measuring it."""
 
+LIFELONG_STAGES = {
+    "Loading the model": 0.08,
+    "Gradients of the facts' answers": 0.02,
+    "Choosing the edits": 0.05,
+    "Editing, one after another": 0.85,
+}
+"""The same for a sequence of edits."""
+
 ADVICE_STAGES = {"Trying the layers": 1.0}
 """The same for trying one edit in every layer."""
 

@@ -74,6 +74,7 @@ def panel(view: View, result: Result) -> None:
         forecast, outcome = _drawn(view, result, bench, chosen, pair[1])
     with buttons:
         _buttons(forecast is not None and forecast.flips is not None, outcome is not None)
+        _queue(chosen)
     if outcome is not None and chosen.request:
         with words:
             success(outcome, chosen.request.target, bench.probes(chosen.e).protocol)
@@ -91,6 +92,26 @@ def _buttons(can: bool, done: bool) -> None:
         "Undo", icon=":material/undo:", on_click=state.choose, args=("performed", "no"), disabled=not done,
         width="stretch",
     )  # fmt: skip
+
+
+def _queue(chosen: Chosen) -> None:
+    """A way to pick this edit for a sequence of edits."""
+    picked = state.get("queue")
+    asked = chosen.request
+    edit = (chosen.e, asked.target) if asked else None
+    add, go = st.columns([1.2, 1], vertical_alignment="center")
+    add.button(
+        "In the queue" if edit in picked else "Add to the queue", icon=":material/playlist_add:", type="tertiary",
+        disabled=edit is None or edit in picked or len(picked) >= state.MOST_PICKED, on_click=_enqueue, args=(edit,),
+        help="Collect edits here, and make them one after another on the page Lifelong.",
+    )  # fmt: skip
+    if picked:
+        go.page_link("pages/lifelong.py", label=f"Lifelong: {len(picked)} picked", icon=":material/timeline:")
+
+
+def _enqueue(edit: tuple[int, str]) -> None:
+    state.choose("queue", (*(one for one in state.get("queue") if one[0] != edit[0]), edit))
+    state.choose("draw", "hand")
 
 
 def _drawn(

@@ -22,7 +22,7 @@ from kis_core.charts.heatmap import (
     strongest_in_block,
     whole,
 )
-from kis_core.charts.lifelong import AGE_COLOURS, SERIES, damage, lifetimes, over_edits, retention
+from kis_core.charts.lifelong import AGE_COLOURS, SERIES, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
 from kis_core.charts.scatter import PAIR, counted, differing, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
@@ -37,7 +37,9 @@ __all__ = [
     "PAIR",
     "PICK",
     "SERIES",
+    "SHIFTED",
     "TAIL",
+    "THEORY",
     "Window",
     "advice",
     "against",

@@ -19,10 +19,12 @@ SERIES = {"unrelated": "unrelated facts still answered (Δo)", "edited": "edits 
 AFTER = 0.25  # opacity of what lies after the step
 AGE_COLOURS = ("#deb800", "#e69f00", "#d55e00", "#b0467f", "#6a3d9a", "#2b2b6b")  # from young to old
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#6a3d9a")
+THEORY = (NEUTRAL, BLUE, "#cc79a7")  # measured, foretold over all tokens, foretold at the subject
+SHIFTED = (BLUE, "#56b4e9", ORANGE, "#e69f00")  # of unrelated facts, measured and foretold; of edited ones
 LIMIT_SHARE = 0.9  # of all changes that the colours of the heatmap tell apart; beyond, they are clamped
 
 
-def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 380) -> alt.LayerChart:
+def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> alt.LayerChart:
     """Share of unrelated facts and of edits that still hold, over the edits made; one run, or several by colour.
 
     Args:
@@ -40,14 +42,18 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 380) -> 
     one = len(runs) <= 1
     told = list(SERIES.values())
     if one:
-        colour = alt.Color("told:N").scale(domain=told, range=[BLUE, ORANGE]).legend(legend(symbolType="stroke"))
+        colour = (
+            alt.Color("told:N")
+            .scale(domain=told, range=[BLUE, ORANGE])
+            .legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3))
+        )
         dash = alt.StrokeDash("told:N").scale(domain=told, range=[[1, 0], [1, 0]]).legend(None)
     else:
         colours = [RUN_COLOURS[at % len(RUN_COLOURS)] for at in range(len(runs))]
         colour = alt.Color("run:N").scale(domain=runs, range=colours)
-        colour = colour.legend(legend(symbolType="stroke", columns=2 if len(runs) < 5 else 3))
+        colour = colour.legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3, columns=2))
         dash = alt.StrokeDash("told:N").scale(domain=told, range=[[1, 0], [5, 4]])
-        dash = dash.legend(legend(symbolType="stroke", symbolStrokeColor=NEUTRAL))
+        dash = dash.legend(legend(symbolType="stroke", symbolStrokeColor=NEUTRAL, symbolOpacity=1, symbolStrokeWidth=3))
     tooltip = [
         alt.Tooltip("run:N"), alt.Tooltip("told:N", title="what"), alt.Tooltip("edits:Q"),
         alt.Tooltip("share:Q", format=".0%"),
@@ -81,7 +87,8 @@ def _ends(frame: pd.DataFrame, x: alt.X, y: alt.Y, runs: list[str], one: bool, s
             chart.mark_point(filled=True, size=110, opacity=1, color=colour, stroke="white").encode(x=x, y=y)
         )  # fmt: skip
         if one:
-            up = -14 if name == "unrelated" else 16
+            own, others = at[at[key] == name]["share"].max(), at[at[key] != name]["share"].max()
+            up = 16 if own < others or (own == others and name == "edited") else -14
             mark = chart.mark_text(dy=up, dx=4, align="left", fontSize=LABEL_SIZE + 3, fontWeight="bold", color=colour)
             parts.append(mark.encode(x=x, y=y, text=alt.Text("text:N")))
     return parts
@@ -102,6 +109,8 @@ def over_edits(
     log: bool = False,
     span: tuple[float, float] | None = None,
     percent: bool = False,
+    dotted: Sequence[str] = (),
+    columns: int = 4,
     size: int = 300,
 ) -> alt.LayerChart:
     """Numbers over the edits made, one line a kind, with the step marked.
@@ -116,6 +125,8 @@ def over_edits(
         log: a logarithmic axis; what is not above 0 is left out.
         span: of the axis.
         percent: the numbers are shares.
+        dotted: kinds drawn as rings without a line, so that one sees whether they lie on another's.
+        columns: of the legend.
         size: height in pixels.
     """
     kept = frame[np.isfinite(frame["change"]) & ((frame["change"] > 0) | (not log))]
@@ -127,15 +138,21 @@ def over_edits(
     y = y.scale(type="log" if log else "linear", nice=not span, zero=not log, **options)
     used = list(colours or RUN_COLOURS)[: len(kinds)]
     colour = alt.Color("kind:N").scale(domain=list(kinds), range=used)
-    colour = colour.legend(legend(symbolType="stroke") if len(kinds) > 1 else None)
+    colour = colour.legend(
+        legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3, columns=columns) if len(kinds) > 1 else None
+    )
     tooltip = [alt.Tooltip("kind:N", title="what"), alt.Tooltip("edits:Q"), alt.Tooltip("change:Q", format=".3g")]
-    base = alt.Chart(kept).encode(x=x, y=y, color=colour)
-    past = alt.Chart(kept[kept["edits"] <= step]).encode(x=x, y=y, color=colour)
+    lined = kept[~kept["kind"].isin(list(dotted))]
+    past = lined[lined["edits"] <= step]
+    rings = kept[kept["kind"].isin(list(dotted)) & (kept["edits"] <= step)]
     layers = [
         *_step(step, x),
-        base.mark_line(strokeWidth=2, opacity=AFTER),
-        past.mark_line(strokeWidth=3, point=alt.OverlayMarkDef(size=35, filled=True)),
-        base.mark_point(filled=True, size=80, opacity=0.01).encode(tooltip=tooltip),
+        alt.Chart(lined).mark_line(strokeWidth=2, opacity=AFTER).encode(x=x, y=y, color=colour),
+        alt.Chart(past)
+        .mark_line(strokeWidth=3, point=alt.OverlayMarkDef(size=35, filled=True))
+        .encode(x=x, y=y, color=colour),
+        alt.Chart(rings).mark_point(size=110, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y, color=colour),
+        alt.Chart(kept).mark_point(filled=True, size=80, opacity=0.01).encode(x=x, y=y, color=colour, tooltip=tooltip),
     ]
     return plain(alt.layer(*layers), size)
 
@@ -157,15 +174,15 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: i
     limit = limit or 1.0
     rows = int(frame["row"].max()) + 1 if len(frame) else 1
     cells = frame.assign(
-        shown=frame["change"].clip(-limit, limit).round(2), bottom=frame["row"] + 1, change=frame["change"].round(2)
+        shown=(-frame["change"]).clip(-limit, limit).round(2), bottom=frame["row"] + 1, change=frame["change"].round(2)
     )
     x = alt.X("from:Q", title="edits made").axis(axis(tickCount=8, format="d"))
     x = x.scale(domain=(0, int(frame["to"].max()) if len(frame) else 1), nice=False)
     y = alt.Y("row:Q", title="facts, the first forgotten on top").axis(axis(labels=False, ticks=False))
     y = y.scale(domain=(rows, 0), nice=False)
-    colour = alt.Color("shown:Q").scale(domain=(limit, -limit), domainMid=0)
+    colour = alt.Color("shown:Q").scale(domain=[-limit, limit], domainMid=0)
     colour = colour.legend(
-        orient="top", title=f"change of log-odds (clamped at ±{limit:.3g})", gradientLength=260,
+        orient="top", title=f"loss of log-odds (clamped at ±{limit:.3g})", gradientLength=260,
         labelFontSize=LABEL_SIZE, titleFontSize=LABEL_SIZE, titleLimit=320,
     )  # fmt: skip
     base = alt.Chart(cells).encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("bottom:Q"))

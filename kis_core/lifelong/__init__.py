@@ -4,7 +4,7 @@
 (`watch`), `film` is what was measured; `frames` and `verdict` say what it shows, `files` writes it.
 """
 
-from kis_core.lifelong import frames, verdict
+from kis_core.lifelong import choosing, frames, verdict
 from kis_core.lifelong.files import write
 from kis_core.lifelong.film import Film
 from kis_core.lifelong.queue import Pool, Queue, interference, pool
@@ -14,6 +14,6 @@ from kis_core.lifelong.sequence import STAGE, finished, key, known, run
 
 __all__ = [
     "BATCH", "DRAWS", "EVERY", "MOST_EDITS", "ORDERS", "STAGE", "Draw", "Film", "LifelongRequest", "Pool", "Queue",
-    "ask", "draw_queue", "finished", "frames", "interference", "key", "known", "pool", "run", "verdict",
+    "ask", "choosing", "draw_queue", "finished", "frames", "interference", "key", "known", "pool", "run", "verdict",
     "write",
 ]  # fmt: skip

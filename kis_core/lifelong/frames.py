@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,10 @@ from kis_core.lifelong.verdict import newest, recall, retention
 from kis_core.pairs import told
 
 AGES = ((0, 9), (10, 24), (25, 49), (50, 99), (100, 199), (200, 2000))  # edits since an edit was made
+SHIFTS = {
+    "shift_measured": "Δo measured", "shift_forecast": "Δo = Σ p·δ", "edited_shift_measured": "Δe measured",
+    "edited_shift_forecast": "Δe = Σ p·δ",
+}  # fmt: skip
 KINDS = {"measured": "measured", "all": "forecast, all tokens", "subject": "forecast, subject token"}
 
 
@@ -52,6 +56,24 @@ def curve(film: Film) -> pd.DataFrame:
             "condition": film.condition[:, 0],
             "perplexity": film.perplexity,
         }
+    )
+
+
+def holding(films: Mapping[str, Film]) -> pd.DataFrame:
+    """What still holds in each run, by name; columns `run`, `edits`, `series` ("unrelated", "edited"), `share`."""
+    parts = [pd.DataFrame({"run": [], "edits": [], "series": [], "share": []})]
+    for name, film in films.items():
+        for series, shares in (("unrelated", recall(film)), ("edited", retention(film))):
+            parts.append(pd.DataFrame({"run": name, "edits": film.steps, "series": series, "share": shares}))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def measures(film: Film) -> pd.DataFrame:
+    """How far the weights went and how the model reads; columns `edits`, `kind`, `change`."""
+    values = {"drift": film.drift[:, 0], "condition": film.condition[:, 0], "perplexity": film.perplexity}
+    return pd.concat(
+        [pd.DataFrame({"edits": film.steps, "kind": name, "change": value}) for name, value in values.items()],
+        ignore_index=True,
     )
 
 
@@ -136,6 +158,24 @@ def theory(film: Film) -> pd.DataFrame:
     }  # fmt: skip
     return pd.concat(
         [pd.DataFrame({"edits": film.steps, "kind": KINDS[name], "change": value}) for name, value in values.items()],
+        ignore_index=True,
+    )
+
+
+def mean_changes(film: Film, row: int) -> tuple[float, float]:
+    """Mean change of the unrelated facts' log-odds at a measured step: measured, and foretold over all tokens."""
+    measured, foretold = _mean(film.log_odds - film.log_odds[0]), _mean(film.all_tokens)
+    return float(measured[row]), float(foretold[row])
+
+
+def shifts(film: Film) -> pd.DataFrame:
+    """‖Δo‖ and ‖Δe‖ at the first edited layer, root mean squares over facts; columns `edits`, `kind`, `change`."""
+    told = curve(film)
+    return pd.concat(
+        [
+            pd.DataFrame({"edits": told["edits"], "kind": kind, "change": told[column]})
+            for column, kind in SHIFTS.items()
+        ],
         ignore_index=True,
     )
 

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from kis_core.lifelong import verdict
 from kis_core.lifelong.request import Draw
 from kis_core.request import Request
 from kis_core.simulator import Simulator
+from kis_core.spillover import correlations
 from kis_core.store import Store
 
 EARLY = 10  # edits after which forecasts are judged for the first time, while little is forgotten
@@ -209,6 +212,56 @@ def markdown(found: pd.DataFrame) -> str:
         *(f"**{title}**\n\n{table}" for title, table in parts),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def committed() -> pd.DataFrame:
+    """The rows of the study that comes with the project: the demo family, as `forgetting.csv` has them."""
+    source = resources.files("kis_core.lifelong").joinpath("forgetting.csv")
+    return pd.read_csv(io.StringIO(source.read_text("utf-8")))
+
+
+def findings(found: pd.DataFrame) -> list[str]:
+    """What a study says of the theory, where it holds and where it falls short, in sentences with its own numbers."""
+    random = found[found["draw"] == "random"]
+    rome = random[random["method"] == "rome"]
+    worst = found["shift_error"].max()
+    lines = [
+        f"**At the layer it is exact**: Σ p·δ and the measured change differ by at most {worst:.0e}, relative, over "
+        f"{len(found)} runs of up to {int(found['edits'].max())} edits.",
+        f"**Which facts lose**: the size of Σ p·δ alone hardly tells (ROME, Spearman with the loss when half is "
+        "forgotten "
+        f"{_number(rome['half_shift'])}); nor does the first-order forecast at the subject’s token "
+        f"({_number(rome['half_subject'])}); over all tokens it is {_number(rome['half_all'])}, after {EARLY} edits "
+        f"{_number(rome['early_all'])}.",
+    ]
+    orders = _orders(found)
+    if orders:
+        fewer, pairs = orders
+        lines.append(
+            f"**Which edits are dangerous**: with the most superposed facts edited first, half was forgotten sooner "
+            "than "
+            f"with the least superposed first in {fewer} of {pairs} pairs of runs."
+        )
+    short = rome[rome["reached"]]
+    if len(short) > 2 and short["width"].nunique() > 1:
+        rank, _ = correlations(short["width"].to_numpy(float), short["half_life"].to_numpy(float))
+        lines.append(
+            f"**Size**: wider models remember longer (ROME, Spearman of width and half-life {rank:.2f} over the runs "
+            "that "
+            f"forgot half)."
+        )
+    return lines
+
+
+def _orders(found: pd.DataFrame) -> tuple[int, int] | None:
+    """In how many pairs of runs, alike but for the draw, the most superposed first forgot sooner; and of how many."""
+    rome = found[(found["method"] == "rome") & found["draw"].isin(["most", "least"])]
+    lives = rome.pivot_table(index=["model", "layer", "seed"], columns="draw", values="half_life")
+    reached = rome.pivot_table(index=["model", "layer", "seed"], columns="draw", values="reached", aggfunc="max")
+    if not {"most", "least"} <= set(lives.columns):
+        return None
+    told = lives.dropna()[reached.reindex(lives.dropna().index).any(axis=1)]  # where neither forgot, nothing is told
+    return (int((told["most"] < told["least"]).sum()), len(told)) if len(told) else None
 
 
 def _lives(lives: pd.DataFrame, column: str, names: Iterable[str]) -> list[list[Any]]:

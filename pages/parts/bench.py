@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from kis_core import charts, jobs, progress
@@ -23,7 +24,8 @@ from pages.parts.text import count, duration, plain
 
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
 KEPT_MODELS = 2  # in memory, for all sessions
-KEPT_SIMULATORS = 6
+KEPT_SIMULATORS = 12  # more than the demo family, which may be set against each other
+KEPT_TABLES = 50
 
 
 def simulator(result: Result) -> Simulator:
@@ -89,6 +91,30 @@ def advised(bench: Simulator, request: EditRequest) -> bool:
             pass
 
     return _done(key, work, progress.ADVICE_STAGES, "Try the layers", _question(bench)) and bench.advised(request)
+
+
+@st.cache_resource(show_spinner=False)
+def _tables() -> dict[str, pd.DataFrame]:
+    """What was worked out in the background, by key."""
+    return {}
+
+
+def table(
+    bench: Simulator, key: str, make: Callable[[progress.Report], pd.DataFrame], stage: str
+) -> pd.DataFrame | None:
+    """A table that takes a model and a while, worked out in the background; None while it is not there."""
+    if key in _tables():
+        return _tables()[key]
+
+    def work(report: progress.Report) -> None:
+        results.settle_imports()
+        found = make(report)
+        while len(_tables()) >= KEPT_TABLES:
+            _tables().pop(next(iter(_tables())))
+        _tables()[key] = found
+
+    done = _done(key, work, {"Loading the model": 0.3, stage: 0.7}, "Work it out", _question(bench))
+    return _tables().get(key) if done else None
 
 
 def _question(bench: Simulator) -> str | None:

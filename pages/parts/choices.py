@@ -69,6 +69,33 @@ class Several:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """Facts by number, each with its new object."""
+
+    most: int
+    longest: int
+    default: tuple[tuple[int, str], ...] = ()
+
+    def read(self, text: str) -> tuple[tuple[int, str], ...]:
+        """The edits, if each fact is there once."""
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
+        found = []
+        for part in text.split("~"):
+            match = re.fullmatch(r"(\d{1,6}):(.+)", part, re.DOTALL)
+            if not match or not unquote(match[2]).strip():
+                raise ValueError("edits are written like 3:French~5:Spanish: a fact and its new object")
+            found.append((int(match[1]), unquote(match[2]).strip()[: self.longest]))
+        if len(found) > self.most or len(dict(found)) < len(found):
+            raise ValueError(f"at most {self.most} edits, each of another fact")
+        return tuple(found)
+
+    def write(self, value: Sequence[tuple[int, str]]) -> str:
+        """The edits in a row."""
+        return "~".join(f"{fact}:{target.replace('%', '%25').replace('~', '%7E')}" for fact, target in value)
+
+
+@dataclass(frozen=True)
 class Whole:
     """A whole number from `least` to `most`."""
 

@@ -21,7 +21,10 @@ PAGES = {
         ("pages/superposition.py", "Superposition", ":material/grid_on:"),
         ("pages/top_pairs.py", "Top pairs", ":material/format_list_numbered:"),
     ),
-    "Edit": (("pages/edit.py", "Edit a fact", ":material/edit:"),),
+    "Edit": (
+        ("pages/edit.py", "Edit a fact", ":material/edit:"),
+        ("pages/lifelong.py", "Lifelong", ":material/timeline:"),
+    ),
     "Measure": (
         ("pages/distributions.py", "Distributions", ":material/ssid_chart:"),
         ("pages/angles.py", "Angles", ":material/square_foot:"),

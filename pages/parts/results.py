@@ -95,6 +95,15 @@ def result(request: Request) -> Result:
         _failed(str(error))
 
 
+def there(request: Request) -> Result | None:
+    """The result of a request if it is stored, or None."""
+    try:
+        ingredients = pipeline.resolve(request, store())
+        return _kept(ingredients.key, ingredients)
+    except (NotThere, KisError):
+        return None
+
+
 def _without_model(request: Request, error: ModelError) -> Result:
     """What is stored of a model whose weights cannot be had here."""
     try:

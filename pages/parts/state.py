@@ -18,13 +18,21 @@ from kis_core.ordering import ORDERS
 from kis_core.pairs import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
 from kis_core.store import Store, default_root
-from pages.parts.choices import Choice, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
+from pages.parts.choices import Choice, Edits, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
 from pages.parts.text import plain
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
 HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
 LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # what stands under an edit
 STORED_SECONDS = 20  # between two looks at what is stored
+AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
+CHRONICLE = ("theory", "ages", "weights", "damage", "facts", "choosing", "study")  # what stands under a run
+# names of `kis_core.editing` and `kis_core.lifelong`, which are not imported here: they load torch, and every page this
+EDITORS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
+DRAWS = ("random", "relation", "most", "least", "hand")
+ARRANGED = ("drawn", "gentle", "harsh")
+MOST_EDITS = 500  # in one run on a page
+MOST_PICKED = 50  # edits picked by hand
 MOST_PAIRS = 500
 MOST_WORDS = 80
 
@@ -82,6 +90,19 @@ CHOICES: dict[str, Choice] = {
     "by": _among(*FORECASTS),
     "performed": _among("no", "yes"),
     "look": _among(*LOOKS),
+    "editor": _among(*EDITORS),  # of a sequence of edits
+    "through": Whole(None),  # last layer that an edit is spread over
+    "edits": Whole(100, 1, MOST_EDITS),
+    "draw": _among(*DRAWS),
+    "arrange": _among(*ARRANGED),
+    "seed": Whole(0),
+    "of": Several(),  # relations to edit
+    "queue": Edits(MOST_PICKED, MOST_WORDS),  # picked by hand
+    "against": _among(*AGAINST),
+    "step": Whole(None),
+    "chronicle": _among(*CHRONICLE),
+    "shade": _among("measured", "all", "subject"),  # of the heatmap of damage
+    "watched": Whole(None),  # fact whose history is shown
 }
 
 

@@ -1,0 +1,221 @@
+"""Lifelong: one edit after another until the model forgets; theory and measurement side by side (eq. 3-5, 11, 15)."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from kis_core import charts, lifelong
+from kis_core.lifelong import Film, verdict
+from kis_core.models import catalog
+from kis_core.result import Result
+from pages.parts import bench as benches
+from pages.parts import lifelong_below, runs, state
+from pages.parts.figure import About, figure
+from pages.parts.frame import View, frame, request_for, split
+from pages.parts.lifelong_choice import Plan, plan
+from pages.parts.lifelong_told import HELP, python_lines
+from pages.parts.results import LOOK_AGAIN, compute, shown
+from pages.parts.runs import Run
+from pages.parts.text import plain
+
+TICK = 0.7  # seconds a step is shown while the run is played
+TICKS = 24  # about as many steps a played run has
+SEEDS_LOOKED_FOR = 8  # seeds of which stored runs count for the interval
+
+
+def main() -> None:
+    """The page."""
+    view = frame("Lifelong")
+    st.subheader("Edit after edit: when does the model forget?", anchor=False)
+    result = shown(view)
+    st.session_state["pace"] = _pace()
+    st.fragment(panel, run_every=st.session_state["pace"])(view, result)
+    if state.get("against") == "models":
+        compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
+
+
+def _pace() -> float | None:
+    """How often the page is to be drawn again by itself: while a run is played, or waited for."""
+    if st.session_state.get("playing"):
+        return TICK
+    return LOOK_AGAIN if st.session_state.get("watching") else None
+
+
+def _keep_pace() -> None:
+    """Draw the page anew if it is to be drawn more or less often from now on."""
+    if st.session_state.get("pace") != _pace():
+        st.rerun()
+
+
+def panel(view: View, result: Result) -> None:
+    """Choices on the left, the run on the right, and what can be looked at under it."""
+    bench = benches.simulator(result)
+    left, right = split(1, 2.5, key="split-lifelong")
+    with left:
+        planned = plan(view, result, bench)
+        button = st.container()
+    if planned is None:
+        with right:
+            st.info("Choose edits on the left to see them made one after another.", icon=":material/timeline:")
+        st.session_state["playing"] = st.session_state["watching"] = False
+        _keep_pace()
+        return
+    if "lifelong-opened" not in st.session_state and runs.starts_by_itself(planned.main):
+        runs.start(planned.runs)
+    st.session_state["lifelong-opened"] = True
+    working = bool(runs.alive(planned.runs))
+    films = {run: found for run in planned.runs if (found := runs.film(run)) is not None}
+    with button:
+        _run_button(planned, films, working)
+    with right:
+        _told(planned, films, working)
+        if planned.main in films:
+            step = _step(films[planned.main])
+            _figure(view, result, planned, films, step)
+            _scrubber(films[planned.main], step, working)
+    if planned.main in films:
+        with left:
+            _numbers(planned.main, films[planned.main], step)
+        lifelong_below.below(view, result, planned, films, step)
+    st.session_state["watching"] = working or bool(runs.alive(runs.started()))
+    _keep_pace()
+
+
+def _run_button(planned: Plan, films: dict[Run, Film], working: bool) -> None:
+    missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
+    begun = any(films[run].edits for run in missing if run in films)
+    label = "Go on" if begun else "Run" if len(missing) < 2 else f"Run {len(missing)}"
+    st.button(
+        label if missing else "Done", type="primary", icon=":material/play_circle:" if missing else ":material/check:",
+        disabled=working or not missing, on_click=runs.start, args=(missing,), width="stretch", key="run",
+        help="Makes the edits on the model in memory, one after another, and measures every few. Its weights are never "
+        "written to. What was measured is kept, also when it is cancelled.",
+    )  # fmt: skip
+
+
+def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
+    for why in runs.failures(planned.runs):
+        st.error(why, icon=":material/error:")
+    if working:
+        runs.progress_of(planned.runs)
+    elif runs.cancelled(planned.runs):
+        st.info("Cancelled. What was measured is kept; **Go on** takes up from there.", icon=":material/cancel:")
+    if planned.main not in films and not working:
+        st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
+
+
+def _step(film: Film) -> int:
+    """The step looked at: the one chosen, or the newest."""
+    asked = state.get("step")
+    return int(film.steps[-1] if asked is None else film.steps[film.at(asked)])
+
+
+def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], step: int) -> None:
+    named = {run.name: film for run, film in films.items()}
+    told = lifelong.frames.holding(named)
+    most = max(run.asked.edits for run in planned.runs)
+    several = f", set against {len(films) - 1} other runs" if len(films) > 1 else ""
+    code = python_lines(planned.main) + "frame = lifelong.frames.holding({'run': film})"
+    figure(
+        view,
+        result,
+        charts.retention(told, step=step, most=most),
+        About(
+            title=f"Edit after edit: {planned.main.name}",
+            caption=f"{plain(planned.main.name)}{several}. Of {len(films[planned.main].unrelated)} facts not edited, "
+            f"the share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
+            help=HELP,
+            data=lambda: told,
+            code=code,
+            layer=planned.main.asked.layers[0],
+        ),
+        key="retention",
+    )
+
+
+def _scrubber(film: Film, step: int, working: bool) -> None:
+    playing = st.session_state.get("playing", False)
+    steps = film.steps.tolist()
+    if playing:
+        _advance(steps, step, working)
+    press, slide = st.columns([1, 6], vertical_alignment="bottom")
+    press.button(
+        "Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
+        on_click=_play, args=(not playing, steps, step), key="play", width="stretch", disabled=len(steps) < 2,
+    )  # fmt: skip
+    if len(steps) > 1:
+        slide.select_slider(
+            "After so many edits", steps, **state.widget("step", write=step),
+            help="Go through the run step by step; everything on this page is as it was then.",
+        )  # fmt: skip
+
+
+def _play(on: bool, steps: list[int], step: int) -> None:
+    st.session_state["playing"] = on
+    state.choose("step", steps[0] if on and step >= steps[-1] else step)
+    st.session_state["replay"] = True
+
+
+def _advance(steps: list[int], step: int, working: bool) -> None:
+    """One step on, in a run of many several; at the end the play stops."""
+    if st.session_state.pop("replay", False):
+        return  # shown a moment before it moves
+    at = steps.index(step)
+    if at + 1 < len(steps):
+        state.settle("step", steps[min(len(steps) - 1, at + max(1, len(steps) // TICKS))])
+    elif not working:
+        st.session_state["playing"] = False
+        state.settle("step", None)
+
+
+def _numbers(run: Run, film: Film, step: int) -> None:
+    """The run in a few numbers, as they were at the step."""
+    row = film.at(step)
+    recall, retention = verdict.recall(film)[row], verdict.retention(film)[row]
+    lives, seeds = _lifetimes(run, film)
+    more = "" if not lives.unreached else "> "
+    interval = f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
+    figures = (
+        ("half forgotten after", f"{more}{lives.middle:.0f} edits", interval if not lives.unreached else
+         f"{lives.unreached} of {lives.runs} runs ended before"),
+        ("unrelated right", _percent(recall), f"after {step} edits"),
+        ("edits in force", _percent(retention), f"of {step}"),
+        ("took when made", _percent(float(film.took[:step].mean()) if step else float("nan")), f"of {step}"),
+        ("‖Wₙ − W₀‖ / ‖W₀‖", f"{film.drift[row, 0]:.2f}", f"condition number {film.condition[row, 0]:.0f}"),
+        ("perplexity", f"{film.perplexity[row]:.3g}", f"{film.perplexity[0]:.3g} at first"),
+    )  # fmt: skip
+    cells = "".join(
+        f"<div><div style='font-size:.85rem;opacity:.75'>{escape(label)}</div>"
+        f"<div style='font-size:1.45rem;font-weight:600;white-space:nowrap'>{escape(value)}</div>"
+        f"<div style='font-size:.85rem;opacity:.75'>{escape(note)}</div></div>"
+        for label, value, note in figures
+    )
+    st.html(
+        f"<div style='display:grid;grid-template-columns:repeat(auto-fit,minmax(6.5rem,1fr));gap:.7rem 1rem'>"
+        f"{cells}</div>"
+    )
+    passed = int((~film.made[:step]).sum())
+    if passed:
+        st.caption(f"{passed} of these edits could not be made and were passed over.")
+    if lives.runs > 1:
+        st.caption(f"Half-life over the stored runs of seeds {', '.join(map(str, seeds))}: geometric mean.")
+
+
+def _lifetimes(run: Run, film: Film) -> tuple[verdict.Lifetimes, list[int]]:
+    """The half-life, over all seeds of which there is a finished run."""
+    seeds, found = [run.asked.draw.seed], [verdict.half_life(film)]
+    for other in runs.of_other_seeds(run, SEEDS_LOOKED_FOR):
+        seen = runs.film(other)
+        if seen is not None and (lifelong.finished(seen, other.asked) or verdict.half_life(seen).reached):
+            seeds.append(other.asked.draw.seed)
+            found.append(verdict.half_life(seen))
+    return verdict.over_seeds(found), sorted(seeds)
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{share:.0%}".replace("%", " %")
+
+
+main()

@@ -1,0 +1,147 @@
+"""Which order and layer would hurt least, forecast from keys alone; and whether it held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from kis_core import lifelong
+from kis_core.lifelong import ORDERS
+from kis_core.lifelong import choosing as forecasts
+from kis_core.result import Result
+from kis_core.store import key_of
+from pages.parts import bench as benches
+from pages.parts import runs, state
+from pages.parts.figure import About, say
+from pages.parts.frame import View
+from pages.parts.lifelong_choice import Plan
+from pages.parts.lifelong_told import python_lines
+from pages.parts.runs import Run
+
+HELP = (
+    "**On unrelated facts**: √ mean P[e, j]² over the edits e and the facts j looked at; the order does not change it. "
+    "**Among edits**: √ mean P[j, i]² over pairs with i edited before j (eq. 15). P[j, i] is the smaller the larger "
+    "kⱼᵀC⁻¹kⱼ, so making edits by rising kᵀC⁻¹k is the best any order can do. Both take every δ for equally large: how "
+    "large it has to be in a layer is known only after the search."
+)
+
+
+def choosing(view: View, result: Result, planned: Plan) -> None:
+    """The forecasts by layer and order, with what was measured where it was."""
+    run = planned.main
+    bench, draw, edits = run.bench, replace(run.asked.draw, order="drawn"), run.asked.edits
+    key = key_of("outlook", {"draw": repr(draw), "edits": edits, "run": run.key})
+    frame = benches.table(
+        bench, key, lambda report: forecasts.outlook(bench, draw, edits, report), forecasts.STAGE
+    )  # fmt: skip
+    if frame is None:
+        return
+    if frame.empty:
+        st.info("No layer of this model can be edited.", icon=":material/block:")
+        return
+    kinds = {(int(layer), str(order)): _variant(run, int(layer), str(order)) for layer, order in _pairs(frame)}
+    films = {at: film for at, other in kinds.items() if (film := runs.film(other)) is not None}
+    layer, order = forecasts.least(frame)
+    table = forecasts.held(frame, films)
+    st.markdown(
+        f"**Least interference is forecast for layer {layer}, {ORDERS[order]}.** {_verdict(table, run.asked.layers[0])}"
+    )
+    _buttons(run, kinds, films, layer, order)
+    _table(view, result, run, table)
+
+
+def _pairs(frame: pd.DataFrame) -> list[tuple[int, str]]:
+    return list(zip(frame["layer"], frame["order"], strict=True))
+
+
+def _variant(run: Run, layer: int, order: str) -> Run:
+    asked = replace(run.asked, layers=(layer,), draw=replace(run.asked.draw, order=order))
+    return Run(asked.told, run.bench, asked)
+
+
+def _verdict(table: pd.DataFrame, layer: int) -> str:
+    """Whether the forecast order held at a layer, as far as it was tried."""
+    there = table[(table["layer"] == layer) & table["retention"].notna()]
+    if len(there) < 2:
+        return "Run the orders to see whether it holds."
+    foretold = [str(name) for name in there.sort_values("among")["order"]]
+    measured = [str(name) for name in there.sort_values("retention", ascending=False, kind="stable")["order"]]
+    kept = "; ".join(f"{ORDERS[row.order]} {row.retention:.0%}" for row in there.itertuples())
+    best = "held" if foretold[0] == measured[0] else "did not hold"
+    return f"At layer {layer} the forecast of the best order **{best}**: edits in force at the end, {kept}."
+
+
+def _buttons(
+    run: Run, kinds: dict[tuple[int, str], Run], films: dict[tuple[int, str], lifelong.Film], layer: int, order: str
+) -> None:
+    missing = [one for at, one in kinds.items() if not lifelong.finished(films.get(at), one.asked)]
+    here = [one for one in missing if one.asked.layers == run.asked.layers]
+    use, orders, every = st.columns(3)
+    use.button(
+        f"Choose layer {layer}, {ORDERS[order]}", icon=":material/check_circle:", on_click=_use, args=(layer, order),
+        disabled=(run.asked.layers, run.asked.draw.order) == ((layer,), order), width="stretch",
+    )  # fmt: skip
+    orders.button(
+        f"Try the orders at layer {run.asked.layers[0]}", icon=":material/play_circle:", on_click=runs.start,
+        args=(here,), disabled=not here, width="stretch",
+    )  # fmt: skip
+    every.button(
+        f"Try all {len(kinds)}", icon=":material/play_circle:", on_click=runs.start, args=(missing,),
+        disabled=not missing, width="stretch",
+    )  # fmt: skip
+    if runs.alive(list(kinds.values())) and not runs.alive([run]):
+        runs.progress_of(list(kinds.values()))
+
+
+def _cells(values: pd.Series[float], style: str) -> list[str]:
+    """Numbers as text, empty where there is none."""
+    return ["" if value != value else style.format(value) for value in values]
+
+
+def _use(layer: int, order: str) -> None:
+    state.choose("layer", layer)
+    state.choose("arrange", order)
+
+
+def _table(view: View, result: Result, run: Run, table: pd.DataFrame) -> None:
+    shown = table.assign(
+        order=[ORDERS[str(order)] for order in table["order"]],
+        edits=_cells(table["edits"], "{:.0f}"),
+        recall=_cells(table["recall"], "{:.0%}"),
+        retention=_cells(table["retention"], "{:.0%}"),
+        half_life=_cells(table["half_life"], "{:.0f}"),
+    )
+    number = partial(st.column_config.NumberColumn, format="%.4f", width=120)
+    text = partial(st.column_config.TextColumn, width=110)
+    st.dataframe(
+        shown, key="outlook", hide_index=True, height="content",
+        column_config={
+            "layer": st.column_config.NumberColumn("layer", width=60),
+            "order": st.column_config.TextColumn("order", width=190),
+            "on_others": number("on unrelated facts", help="forecast, √ mean P[e, j]²"),
+            "among": number("among edits", help="forecast, √ mean P[j, i]², i edited before j"),
+            "edits": text("edits made"),
+            "recall": text("unrelated right", help="measured at the end"),
+            "retention": text("edits in force", help="measured at the end"),
+            "half_life": text("half forgotten after"),
+        },
+    )  # fmt: skip
+    draw = "lifelong.Draw" + repr(replace(run.asked.draw, order="drawn"))[len("Draw") :]
+    say(
+        view,
+        result,
+        About(
+            title="Order and layer: forecast interference, and what was measured",
+            caption="Forecast from keys and C alone, before any value is searched for; beside it what was measured, "
+            "where "
+            "it was tried. Empty: not tried.",
+            help=HELP,
+            data=lambda: table,
+            code=f"{python_lines(run)}frame = lifelong.choosing.outlook(bench, {draw}, {run.asked.edits})",
+        ),
+        chart=None,
+        key="outlook-table",
+    )

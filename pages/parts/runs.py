@@ -1,0 +1,149 @@
+"""Runs of edits on the server: started in the background, shown as far as they went, shared by all sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from kis_core import jobs, lifelong, progress
+from kis_core.errors import KisError
+from kis_core.lifelong import Film, LifelongRequest
+from kis_core.models import catalog
+from kis_core.simulator import Simulator
+from pages.parts import results
+from pages.parts.results import runner
+from pages.parts.text import duration, plain
+
+KEPT_FILMS = 60  # in memory, for all sessions
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is to be shown.
+
+    Attributes:
+        name: in the legend.
+        bench: model, facts and C.
+        asked: what to do.
+    """
+
+    name: str
+    bench: Simulator
+    asked: LifelongRequest
+
+    @property
+    def key(self) -> str:
+        """What tells it from any other."""
+        return lifelong.key(self.bench, self.asked)
+
+    @property
+    def job(self) -> str:
+        """The key of its job."""
+        return f"{self.key}-{self.asked.edits}"
+
+
+@st.cache_resource(show_spinner=False)
+def _films() -> dict[str, Film]:
+    """The newest film of each run looked at, by its key."""
+    return {}
+
+
+def _keep(key: str, film: Film) -> None:
+    films = _films()
+    films[key] = film
+    while len(films) > KEPT_FILMS:
+        films.pop(next(iter(films)))
+
+
+def film(run: Run) -> Film | None:
+    """The run as far as it went, or None if it was never begun."""
+    key = run.key
+    found = _films().get(key)
+    if found is None or (not alive([run]) and found.edits < run.asked.edits):
+        stored = lifelong.known(run.bench, run.asked)
+        if stored is not None and (found is None or stored.edits > found.edits):
+            found = stored
+            _keep(key, found)
+    return found.until(run.asked.edits) if found is not None else None
+
+
+def alive(runs: Sequence[Run]) -> list[jobs.Job]:
+    """The jobs of these runs that wait or work."""
+    found = [job for run in runs if (job := runner().find(run.job))]
+    return [job for job in found if job.snapshot().state in (jobs.State.QUEUED, jobs.State.RUNNING)]
+
+
+def start(runs: Sequence[Run]) -> None:
+    """Begin, or go on with, the runs that are not finished; one after the other."""
+    for run in runs:
+        if not lifelong.finished(film(run), run.asked):
+            _submit(run)
+    st.session_state["started"] = list(runs)
+
+
+def started() -> list[Run]:
+    """The runs this session began last, to be waited for."""
+    return list(st.session_state.get("started", ()))
+
+
+def _submit(run: Run) -> None:
+    def work(report: progress.Report) -> None:
+        results.settle_imports()
+        lifelong.run(run.bench, run.asked, seen=lambda found: _keep(run.key, found), report=report)
+
+    runner().submit(run.job, work, progress.LIFELONG_STAGES)
+
+
+def starts_by_itself(run: Run) -> bool:
+    """Whether its model is small enough to be run unasked."""
+    entry = catalog.find(run.bench.result.request.model)
+    return entry is None or entry.parameters <= results.START_BY_ITSELF
+
+
+def failures(runs: Sequence[Run]) -> list[str]:
+    """Why runs ended, for those that failed."""
+    found = []
+    for run in runs:
+        job = runner().find(run.job)
+        error = job.snapshot().error if job else None
+        if error is not None:
+            known = isinstance(error, KisError)
+            why = str(error) if known else f"an unexpected {type(error).__name__} ended the run"
+            found.append(f"{plain(run.name)}: {plain(why)}")
+    return found
+
+
+def cancelled(runs: Sequence[Run]) -> bool:
+    """Whether one of them was called off."""
+    jobs_ = [job for run in runs if (job := runner().find(run.job))]
+    return any(job.snapshot().state is jobs.State.CANCELLED for job in jobs_)
+
+
+def progress_of(runs: Sequence[Run]) -> None:
+    """A bar for the runs that wait or work, with a Cancel for all of them."""
+    working = alive(runs)
+    if not working:
+        return
+    at = next((s for job in working if (s := job.snapshot()).state is jobs.State.RUNNING), working[0].snapshot())
+    left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
+    count = f" · {len(working)} runs to go" if len(working) > 1 else ""
+    bar, stop = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}{count}")
+    if stop.button("Cancel", icon=":material/cancel:", key="cancel-runs"):
+        for job in working:
+            job.cancel()
+
+
+def of_other_seeds(run: Run, most: int) -> list[Run]:
+    """The same run with other seeds, as far as something of it is stored."""
+    draw = run.asked.draw
+    if draw.by == "hand":
+        return []
+    others = [
+        replace(run, asked=replace(run.asked, draw=replace(draw, seed=seed)))
+        for seed in range(most)
+        if seed != draw.seed
+    ]
+    return [other for other in others if other.key in _films() or run.bench.store.holds(other.key)]
