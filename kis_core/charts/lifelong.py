@@ -19,7 +19,12 @@ SERIES = {"unrelated": "unrelated facts still answered (Δo)", "edited": "edits 
 AFTER = 0.25  # opacity of what lies after the step
 AGE_COLOURS = ("#deb800", "#e69f00", "#d55e00", "#b0467f", "#6a3d9a", "#2b2b6b")  # from young to old
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#6a3d9a")
-THEORY = (NEUTRAL, BLUE, "#cc79a7")  # measured, foretold over all tokens, foretold at the subject
+THEORY = (
+    NEUTRAL,
+    "#009e73",
+    BLUE,
+    "#cc79a7",
+)  # measured; foretold with gradients renewed, over all tokens, at the subject
 SHIFTED = (BLUE, "#56b4e9", ORANGE, "#e69f00")  # of unrelated facts, measured and foretold; of edited ones
 LIMIT_SHARE = 0.9  # of all changes that the colours of the heatmap tell apart; beyond, they are clamped
 

@@ -10,7 +10,8 @@ import numpy as np
 from kis_core.store import Entry
 
 STEPS = (
-    "steps", "log_odds", "log_prob", "rank", "subject_token", "all_tokens", "shift", "shift_forecast", "shift_error",
+    "steps", "log_odds", "log_prob", "rank", "subject_token", "all_tokens", "renewed", "shift", "shift_forecast",
+    "shift_error",
     "edited_log_odds", "edited_log_prob", "edited_rank", "edited_shift", "edited_shift_forecast", "edited_shift_error",
     "drift", "condition", "perplexity",
 )  # fmt: skip
@@ -35,6 +36,8 @@ class Film:
         rank: (s, m), 1 where the model answers right.
         subject_token, all_tokens: (s, m) change of log-odds foretold: the first-order forecasts of all edits so far,
             each from the gradients of the unedited model, added up.
+        renewed: (s, m) the same over all tokens with gradients taken anew at every measurement: what was foretold for
+            the edits since the measurement before, added up.
         shift: (s, m) ‖Δo‖, how far the output of the first edited layer at the subject's last token moved: measured.
         shift_forecast: (s, m) ‖Σ_i p(k_ei, k_j) δ_i‖ (eq. 11).
         shift_error: (s, m) the norm of their difference.
@@ -62,6 +65,7 @@ class Film:
     rank: np.ndarray
     subject_token: np.ndarray
     all_tokens: np.ndarray
+    renewed: np.ndarray
     shift: np.ndarray
     shift_forecast: np.ndarray
     shift_error: np.ndarray

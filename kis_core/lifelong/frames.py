@@ -17,7 +17,10 @@ SHIFTS = {
     "shift_measured": "Δo measured", "shift_forecast": "Δo = Σ p·δ", "edited_shift_measured": "Δe measured",
     "edited_shift_forecast": "Δe = Σ p·δ",
 }  # fmt: skip
-KINDS = {"measured": "measured", "all": "forecast, all tokens", "subject": "forecast, subject token"}
+KINDS = {
+    "measured": "measured", "renewed": "forecast, gradients renewed", "all": "forecast, all tokens",
+    "subject": "forecast, subject token",
+}  # fmt: skip
 
 
 def curve(film: Film) -> pd.DataFrame:
@@ -26,8 +29,8 @@ def curve(film: Film) -> pd.DataFrame:
     Returns:
         columns `edits`; `recall` of unrelated facts, `probability` (geometric mean of their right answers) and `rank`
         (median); `retention` of the edits so far, `edited_probability`, `newest_took`; `dlogodds_measured`,
-        `dlogodds_subject_token`, `dlogodds_all_tokens` (means over unrelated facts); `shift_measured`,
-        `shift_forecast` (root mean squares), `shift_error` (relative, over all facts), the same of the edited facts
+        `dlogodds_subject_token`, `dlogodds_all_tokens`, `dlogodds_renewed` (means over unrelated facts);
+        `shift_measured`, `shift_forecast` (root mean squares), `shift_error` (relative, over all facts), the same of the edited facts
         with `edited_`; `drift`, `condition` (of the first edited layer), `perplexity`.
     """
     change = film.log_odds - film.log_odds[0]
@@ -46,6 +49,7 @@ def curve(film: Film) -> pd.DataFrame:
             "dlogodds_measured": _mean(change),
             "dlogodds_subject_token": _mean(film.subject_token),
             "dlogodds_all_tokens": _mean(film.all_tokens),
+            "dlogodds_renewed": _mean(film.renewed),
             "shift_measured": _norm(film.shift) / np.sqrt(max(1, film.shift.shape[1])),
             "shift_forecast": _norm(film.shift_forecast) / np.sqrt(max(1, film.shift.shape[1])),
             "shift_error": errors,
@@ -88,8 +92,8 @@ def facts(film: Film, looked_at: Sequence[Fact], rows: Sequence[int] | None = No
     Returns:
         columns `edits`, `kind` ("unrelated" or "edited"), `index` (in the fact set, or number of the edit), `subject`,
         `answer` (the right one), `age` (edits since it was edited; NaN for unrelated), `probability`, `rank`,
-        `dlogodds_measured`, `dlogodds_subject_token`, `dlogodds_all_tokens` (NaN for edited), `shift_measured`,
-        `shift_forecast`.
+        `dlogodds_measured`, `dlogodds_subject_token`, `dlogodds_all_tokens`, `dlogodds_renewed` (NaN for edited),
+        `shift_measured`, `shift_forecast`.
     """
     parts = []
     for row in range(len(film.steps)) if rows is None else rows:
@@ -106,6 +110,7 @@ def facts(film: Film, looked_at: Sequence[Fact], rows: Sequence[int] | None = No
             "dlogodds_measured": film.log_odds[row] - film.log_odds[0],
             "dlogodds_subject_token": film.subject_token[row],
             "dlogodds_all_tokens": film.all_tokens[row],
+            "dlogodds_renewed": film.renewed[row],
             "shift_measured": film.shift[row],
             "shift_forecast": film.shift_forecast[row],
         }
@@ -121,6 +126,7 @@ def facts(film: Film, looked_at: Sequence[Fact], rows: Sequence[int] | None = No
             "dlogodds_measured": film.edited_log_odds[row, :made] - _first(film)[:made],
             "dlogodds_subject_token": np.nan,
             "dlogodds_all_tokens": np.nan,
+            "dlogodds_renewed": np.nan,
             "shift_measured": film.edited_shift[row, :made],
             "shift_forecast": film.edited_shift_forecast[row, :made],
         }
@@ -152,10 +158,18 @@ def age_told(low: int, high: int) -> str:
 
 def theory(film: Film) -> pd.DataFrame:
     """Mean change of log-odds of the unrelated facts, measured and foretold; columns `edits`, `kind`, `change`."""
-    values = {
-        "measured": _mean(film.log_odds - film.log_odds[0]), "all": _mean(film.all_tokens),
-        "subject": _mean(film.subject_token),
+    return _long(film, {name: _mean(values) for name, values in changes(film).items()})
+
+
+def changes(film: Film) -> dict[str, np.ndarray]:
+    """Change of the unrelated facts' log-odds, (s, m), by the names of `KINDS`."""
+    return {
+        "measured": film.log_odds - film.log_odds[0], "renewed": film.renewed, "all": film.all_tokens,
+        "subject": film.subject_token,
     }  # fmt: skip
+
+
+def _long(film: Film, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(
         [pd.DataFrame({"edits": film.steps, "kind": KINDS[name], "change": value}) for name, value in values.items()],
         ignore_index=True,
@@ -186,13 +200,13 @@ def damage(film: Film, looked_at: Sequence[Fact], by: str = "measured") -> pd.Da
     Args:
         film: the run.
         looked_at: the fact set.
-        by: "measured", "all" or "subject".
+        by: a name in `KINDS`.
 
     Returns:
         columns `row`, `fact`, `told`, `from`, `to` (edits: where the step's cell begins and ends), `change`, `rank`,
         `answers` ("right" or "wrong").
     """
-    changes = {"measured": film.log_odds - film.log_odds[0], "all": film.all_tokens, "subject": film.subject_token}[by]
+    shown = changes(film)[by]
     order = falling_order(film)
     steps, facts_ = len(film.steps), len(film.unrelated)
     place = np.empty(facts_, dtype=int)
@@ -206,7 +220,7 @@ def damage(film: Film, looked_at: Sequence[Fact], by: str = "measured") -> pd.Da
             "told": names * steps,
             "from": np.repeat(film.steps, facts_),
             "to": np.repeat(ends, facts_),
-            "change": changes.ravel(),
+            "change": shown.ravel(),
             "rank": film.rank.ravel(),
             "answers": np.where(film.rank.ravel() == 1, "right", "wrong"),
         }
@@ -222,15 +236,7 @@ def falling_order(film: Film) -> np.ndarray:
 
 def history(film: Film, column: int) -> pd.DataFrame:
     """What became of one unrelated fact; columns `edits`, `kind`, `change`."""
-    values = {
-        "measured": film.log_odds[:, column] - film.log_odds[0, column],
-        "all": film.all_tokens[:, column],
-        "subject": film.subject_token[:, column],
-    }
-    return pd.concat(
-        [pd.DataFrame({"edits": film.steps, "kind": KINDS[name], "change": value}) for name, value in values.items()],
-        ignore_index=True,
-    )
+    return _long(film, {name: values[:, column] for name, values in changes(film).items()})
 
 
 def culprits(film: Film, column: int, row: int, most: int = 8) -> pd.DataFrame:

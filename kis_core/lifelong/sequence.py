@@ -22,7 +22,7 @@ from kis_core.lifelong.queue import Queue
 from kis_core.lifelong.queue import queue as drawn
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.log_odds import Sentence, tokenize_sentences
-from kis_core.spillover import observe
+from kis_core.spillover import Sensitivity, observe, sensitivity
 from kis_core.spillover.forecast import all_tokens, subject_token
 from kis_core.store import Entry, StoreError, key_of
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the meaning of a stored run changes
+FORMAT = 2  # raise it when the meaning of a stored run changes
 STAGE = "Editing, one after another"
 SAVED_SECONDS = 2.0  # between two times that a run is stored
 Seen = Callable[[Film], None]
@@ -115,6 +115,8 @@ class _State:
         past: (layers, n, d_m), keys of the edits so far.
         wrote: (n, d) float32, output of the first edited layer at each edit's subject right after it.
         first_keys: (n, d_m) each edit's key in the first edited layer.
+        then: ΔW at the last measurement, (layers, d, d_m).
+        renewed: (m,) change of log-odds foretold so far, with gradients renewed at every measurement.
         moved: (m, d) Σ_i p(k_ei, k_j) δ_i of the unrelated facts.
         moved_edits: (n, d) the same of the facts edited, over the edits after each.
     """
@@ -123,6 +125,8 @@ class _State:
     past: np.ndarray
     wrote: np.ndarray
     first_keys: np.ndarray
+    then: np.ndarray
+    renewed: np.ndarray
     moved: np.ndarray
     moved_edits: np.ndarray
 
@@ -148,7 +152,7 @@ class _Course:
         self.unrelated = np.array(queue.unrelated, dtype=np.int64)
         self.sentences = [bench.sentences[j] for j in queue.unrelated]
         self.told = _of_new_objects(bench, queue.asked)
-        self.text = watch.held_out(bench, queue)
+        self.text = watch.held_out(bench)
         self.own_norms = [float(np.linalg.norm(self._weight(layer))) for layer in self.layers]
         self.saved = time.monotonic()
 
@@ -161,9 +165,10 @@ class _Course:
         layers, unrelated = len(self.layers), len(self.unrelated)
         self.state = _State(
             np.zeros((layers, width, mlp_width)), np.zeros((layers, 0, mlp_width)),
-            np.zeros((0, width), dtype=np.float32), np.zeros((0, mlp_width)), np.zeros((unrelated, width)),
-            np.zeros((0, width)),
+            np.zeros((0, width), dtype=np.float32), np.zeros((0, mlp_width)), np.zeros((layers, width, mlp_width)),
+            np.zeros(unrelated), np.zeros((unrelated, width)), np.zeros((0, width)),
         )  # fmt: skip
+        self.gradients = self.facts
         self.rows: dict[str, list[Any]] = {name: [] for name in (*STEPS, *EDITS)}
         self.words: list[tuple[tuple[str, str], ...]] = []
         self._measure()
@@ -176,6 +181,7 @@ class _Course:
         self.state = _State.of(entry.arrays)
         self.rows = {name: list(getattr(film, name)) for name in (*STEPS, *EDITS)}
         self.words = list(film.words)
+        self.gradients = self._renewed_gradients()
         return True
 
     @property
@@ -252,7 +258,7 @@ class _Course:
                 later += one_change.moves(state.first_keys)
         self.state = _State(
             total, np.concatenate([state.past, keys], axis=1), state.wrote,
-            np.concatenate([state.first_keys, keys[0]]), moved,
+            np.concatenate([state.first_keys, keys[0]]), state.then, state.renewed, moved,
             np.concatenate([later, np.zeros((len(batch), total.shape[1]))]),
         )  # fmt: skip
         with applied(self.model, *self._standing()):
@@ -275,10 +281,25 @@ class _Course:
     def _missing_key(self) -> np.ndarray:
         return np.zeros((len(self.layers), self.model.architecture.widths[1]))
 
-    def _foretold(self, changes: Sequence[Change], forecast: Callable[[Change, Any], np.ndarray]) -> np.ndarray:
+    def _renewed_gradients(self) -> list[Sensitivity]:
+        """How the answers depend on each layer as the edits so far left the model."""
+        with applied(self.model, *self._standing()):
+            return [sensitivity(self.model, self.bench.sentences, layer) for layer in self.layers]
+
+    def _since(self) -> tuple[DenseEdit, ...]:
+        """What the edits since the last measurement did to each layer."""
+        both = zip(self.layers, self.state.total, self.state.then, strict=True)
+        return tuple(DenseEdit(layer, now - then) for layer, now, then in both)
+
+    def _foretold(
+        self,
+        changes: Sequence[Change],
+        forecast: Callable[[Change, Sensitivity], np.ndarray],
+        gradients: Sequence[Sensitivity] | None = None,
+    ) -> np.ndarray:
         total = np.zeros(len(self.bench.facts))
         for change in changes:
-            total += forecast(change, self.facts[self.layers.index(change.layer)])
+            total += forecast(change, (gradients or self.facts)[self.layers.index(change.layer)])
         return total[self.unrelated]
 
     def _shares(self, change: Change | None) -> np.ndarray:
@@ -287,6 +308,8 @@ class _Course:
         return np.full(len(self.unrelated), np.nan if change is not None else 0.0)
 
     def _measure(self) -> None:
+        foretold = self._foretold(self._since(), all_tokens, self.gradients) if self.rows["steps"] else 0.0
+        self.state = replace(self.state, renewed=self.state.renewed + foretold, then=self.state.total)
         state, made = self.state, len(self.state.past[0])
         self.report(STAGE, made, len(self.queue.asked))
         standing = self._standing()
@@ -304,6 +327,7 @@ class _Course:
             "log_odds": others.log_odds, "log_prob": others.log_prob, "rank": others.rank,
             "subject_token": self._foretold(standing, subject_token),
             "all_tokens": self._foretold(standing, all_tokens),
+            "renewed": state.renewed,
             "shift": _norms(moved), "shift_forecast": _norms(state.moved), "shift_error": _norms(moved - state.moved),
             "edited_log_odds": own.log_odds, "edited_log_prob": own.log_prob, "edited_rank": own.rank,
             "edited_shift": _norms(moved_edits), "edited_shift_forecast": _norms(state.moved_edits),
@@ -319,6 +343,8 @@ class _Course:
         }  # fmt: skip
         for name, value in measured.items():
             self.rows[name].append(value)
+        if made:
+            self.gradients = self._renewed_gradients()
         self.measured_state = state
         self.report(STAGE, made, len(self.queue.asked))
 

@@ -26,10 +26,11 @@ from kis_core.spillover import correlations
 from kis_core.store import Store
 
 EARLY = 10  # edits after which forecasts are judged for the first time, while little is forgotten
+KINDS = ("shift", "subject", "all", "renewed")  # of forecasts
 COLUMNS = (
     "model", "family", "width", "layer", "method", "draw", "order", "seed", "edits", "half_life", "reached", "efficacy",
-    "retention", "perplexity", "drift", "shift_error", "early_shift", "early_subject", "early_all", "half_shift",
-    "half_subject", "half_all",
+    "retention", "perplexity", "drift", "shift_error", "early_shift", "early_subject", "early_all",
+    "early_renewed", "half_shift", "half_subject", "half_all", "half_renewed",
 )  # fmt: skip
 
 
@@ -184,9 +185,16 @@ def markdown(found: pd.DataFrame) -> str:
             f"Which facts lose: Spearman correlation of forecast and measured loss of log-odds, ROME, after {EARLY} "
             f"edits / when half is forgotten; mean over seeds",
             _table(
-                ["model", "layer", "‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens"],
                 [
-                    [*names_, *(_pair(group, kind) for kind in ("shift", "subject", "all"))]
+                    "model",
+                    "layer",
+                    "‖Σ p δ‖ (eq. 11)",
+                    "first order, subject token",
+                    "first order, all tokens",
+                    "the same, gradients renewed",
+                ],
+                [
+                    [*names_, *(_pair(group, kind) for kind in KINDS)]
                     for names_, group in random[random["method"] == "rome"].groupby(["model", "layer"], sort=False)
                 ],
             ),
@@ -194,11 +202,18 @@ def markdown(found: pd.DataFrame) -> str:
         (
             "The same over all methods, when half is forgotten",
             _table(
-                ["method", "‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens", "runs"],
+                [
+                    "method",
+                    "‖Σ p δ‖ (eq. 11)",
+                    "first order, subject token",
+                    "first order, all tokens",
+                    "the same, gradients renewed",
+                    "runs",
+                ],
                 [
                     [
                         method(str(name)).told,
-                        *(_number(group[f"half_{k}"]) for k in ("shift", "subject", "all")),
+                        *(_number(group[f"half_{k}"]) for k in KINDS),
                         len(group),
                     ]
                     for name, group in random.groupby("method", sort=False)

@@ -102,12 +102,13 @@ def forecasts(film: Film, row: int) -> dict[str, tuple[float, float]]:
     """How well each forecast foretold the loss of log-odds of the unrelated facts known at first, at one step.
 
     Returns:
-        Spearman's and Pearson's correlation by forecast: "shift" is ‖Σ p δ‖ (eq. 11), "subject" and "all" the summed
-        first-order forecasts.
+        Spearman's and Pearson's correlation by forecast: "shift" is ‖Σ p δ‖ (eq. 11), "subject", "all" and "renewed"
+        the summed first-order forecasts.
     """
     loss = film.log_odds[0] - film.log_odds[row]
     scores = {
         "shift": film.shift_forecast[row], "subject": -film.subject_token[row], "all": -film.all_tokens[row],
+        "renewed": -film.renewed[row],
     }  # fmt: skip
     kept = (film.rank[0] == 1) & np.isfinite(loss)
     return {

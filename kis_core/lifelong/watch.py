@@ -14,7 +14,6 @@ from kis_core import pipeline
 from kis_core.demo import factbase
 from kis_core.editing.success import continuations
 from kis_core.facts import Fact
-from kis_core.lifelong.queue import Queue
 from kis_core.perplexity import perplexity
 
 if TYPE_CHECKING:
@@ -39,17 +38,20 @@ class HeldOut:
     told: str
 
 
-def held_out(bench: Simulator, queue: Queue) -> HeldOut:
+def held_out(bench: Simulator) -> HeldOut:
     """Text the model was not trained on, or that C at least was not taken over, as far as there is any.
 
-    Of the demo corpus: held-out sentences about subjects that are not edited.
+    Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any.
     """
     request = bench.result.request
     if request.corpus == "builtin":
-        edited = {one.fact.subject for one in queue.asked}
-        sentences = [s for b in factbase.load() if b.subject not in edited for s in b.sentences(held_out=True)]
+        looked_at = {fact.subject for fact in bench.facts}
+        about = [b for b in factbase.load() if b.subject in looked_at]
+        few = HELD_OUT_SENTENCES > sum(len(b.held_out) for b in about)
+        sentences = [s for b in (factbase.load() if few else about) for s in b.sentences(held_out=True)]
         chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
-        return HeldOut(tuple(chosen), f"{len(chosen)} sentences held out in the demo family’s training")
+        whose = "" if few else " about the facts looked at"
+        return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training")
     documents = pipeline.resolve(request, bench.store).corpus.documents
     counts = np.cumsum([len(ids) for ids in bench.model.tokenizer(list(documents), verbose=False)["input_ids"]])
     after = int(np.searchsorted(counts, bench.result.provenance["tokens_requested"])) + 1

@@ -29,7 +29,7 @@ CHRONICLE = {
     "study": "The study",
 }
 FAR = 0.25  # of the measured loss: a forecast of less is told to fall short
-SHADES = {"measured": "measured", "all": "forecast, all tokens", "subject": "forecast, subject token"}
+SHADES = frames.KINDS
 
 
 def below(view: View, result: Result, planned: Plan, films: dict[Run, Film], step: int) -> None:
@@ -105,7 +105,7 @@ def _beyond(film: Film, row: int) -> str:
     """What the first order leaves out, in words and numbers."""
     told = (
         "Mean over the unrelated facts. Forecasts add up what each edit does to first order, from the gradients of the "
-        "unedited model: approximate, and worse the further the model is from it."
+        "unedited model, or from gradients renewed at every measurement: approximate."
     )
     measured, foretold = frames.mean_changes(film, row)
     if measured < 0 and foretold > measured * FAR:
@@ -133,7 +133,12 @@ def _ranks(film: Film, row: int, step: int) -> None:
     if not row:
         st.caption("Step on to see how well it was foretold which facts lose most.")
         return
-    names = {"shift": "‖Σ p·δ‖ at the layer", "subject": "first order, subject token", "all": "first order, all tokens"}
+    names = {
+        "shift": "‖Σ p·δ‖ at the layer",
+        "subject": "first order, subject token",
+        "all": "first order, all tokens",
+        "renewed": "the same, gradients renewed at every measurement",
+    }
     found = verdict.forecasts(film, row)
     cells = " · ".join(
         f"{names[name]} **{rank:.2f}**" if np.isfinite(rank) else f"{names[name]} –"
@@ -305,6 +310,7 @@ def _facts(view: View, result: Result, run: Run, film: Film, step: int) -> None:
             "dlogodds_measured": number("Δ measured", help="change of log-odds"),
             "dlogodds_subject_token": number("Δ subject", help="foretold at the subject’s token"),
             "dlogodds_all_tokens": number("Δ all tokens", help="foretold over all tokens"),
+            "dlogodds_renewed": number("Δ renewed", help="foretold with gradients renewed at every measurement"),
             "shift_measured": st.column_config.NumberColumn("shift, meas.", format="%.3g", width=85),
             "shift_forecast": st.column_config.NumberColumn("‖Σ p·δ‖", format="%.3g", width=85),
         },

@@ -101,7 +101,7 @@ CHOICES: dict[str, Choice] = {
     "against": _among(*AGAINST),
     "step": Whole(None),
     "chronicle": _among(*CHRONICLE),
-    "shade": _among("measured", "all", "subject"),  # of the heatmap of damage
+    "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
     "watched": Whole(None),  # fact whose history is shown
 }
 
