@@ -36,4 +36,5 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: i
             loss = torch.nn.functional.cross_entropy(logits, wanted[begin : begin + AT_ONCE], reduction="sum")
             total += float(loss)
         count += len(wanted)
-    return float(np.exp(total / count)) if count else float("nan")
+    with np.errstate(over="ignore"):  # a ruined model can be infinitely surprised
+        return float(np.exp(total / count)) if count else float("nan")

@@ -16,7 +16,7 @@ from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, request_for, split
 from pages.parts.lifelong_choice import Plan, plan
 from pages.parts.lifelong_told import HELP, python_lines
-from pages.parts.results import LOOK_AGAIN, compute, shown
+from pages.parts.results import compute, shown
 from pages.parts.runs import Run
 from pages.parts.text import plain
 
@@ -37,14 +37,12 @@ def main() -> None:
 
 
 def _pace() -> float | None:
-    """How often the page is to be drawn again by itself: while a run is played, or waited for."""
-    if st.session_state.get("playing"):
-        return TICK
-    return LOOK_AGAIN if st.session_state.get("watching") else None
+    """How often the page is to be drawn again by itself: while a run is played."""
+    return TICK if st.session_state.get("playing") else None
 
 
 def _keep_pace() -> None:
-    """Draw the page anew if it is to be drawn more or less often from now on."""
+    """Draw the page anew if it begins or ends to be drawn by itself."""
     if st.session_state.get("pace") != _pace():
         st.rerun()
 
@@ -59,7 +57,7 @@ def panel(view: View, result: Result) -> None:
     if planned is None:
         with right:
             st.info("Choose edits on the left to see them made one after another.", icon=":material/timeline:")
-        st.session_state["playing"] = st.session_state["watching"] = False
+        st.session_state["playing"] = False
         _keep_pace()
         return
     if "lifelong-opened" not in st.session_state and runs.starts_by_itself(planned.main):
@@ -79,7 +77,6 @@ def panel(view: View, result: Result) -> None:
         with left:
             _numbers(planned.main, films[planned.main], step)
         lifelong_below.below(view, result, planned, films, step)
-    st.session_state["watching"] = working or bool(runs.alive(runs.started()))
     _keep_pace()
 
 
@@ -179,7 +176,7 @@ def _numbers(run: Run, film: Film, step: int) -> None:
     interval = f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
     figures = (
         ("half forgotten after", f"{more}{lives.middle:.0f} edits", interval if not lives.unreached else
-         f"{lives.unreached} of {lives.runs} runs ended before"),
+         "not reached" if lives.runs == 1 else f"not reached in {lives.unreached} of {lives.runs} runs"),
         ("unrelated right", _percent(recall), f"after {step} edits"),
         ("edits in force", _percent(retention), f"of {step}"),
         ("took when made", _percent(float(film.took[:step].mean()) if step else float("nan")), f"of {step}"),

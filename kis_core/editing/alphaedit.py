@@ -18,12 +18,15 @@ from kis_core.editing.weights import Weights
 
 KEPT_SPACES = 8  # in memory: eigenvectors of that many layers
 LEAST_USED = 0.75  # of the eigenvectors, where no threshold is given
+LEAST_SHARE = 1e-6  # of tr C that counts as used, where text uses nothing there: keeps what is solved regular
 L2_SHARE = 0.25  # of tr ΠC, the mean of ‖Πk‖² over general text, where no L2 is given
 
 
 @lru_cache(maxsize=KEPT_SPACES)
 def null_space(whitener: Whitener, below: float | None) -> tuple[np.ndarray, float]:
     """Eigenvectors of C with an eigenvalue below the threshold, as columns, (d_m, n), and the sum of these eigenvalues.
+
+    Where text uses next to nothing there, the sum is a little more than nothing.
 
     Raises:
         EditError: there are none, or nothing else.
@@ -37,7 +40,8 @@ def null_space(whitener: Whitener, below: float | None) -> tuple[np.ndarray, flo
             f"AlphaEdit: {what} eigenvalue of C lies below {below} (they go from {values[0]:.2g} to "
             f"{values[-1]:.2g}); choose another threshold"
         )
-    return np.asarray(vectors[:, :count]), float(values[:count].clip(min=0).sum())
+    used = float(values[:count].clip(min=0).sum())
+    return np.asarray(vectors[:, :count]), max(used, LEAST_SHARE * float(values.sum()))
 
 
 def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, weights: Weights) -> np.ndarray:

@@ -41,6 +41,10 @@ class FineTuning:
         if len(asked) != 1 or len(site.layers) != 1:
             raise EditError("fine-tuning makes one edit at a time, in one layer")
         (layer,), (one,) = site.layers, asked
+        if not 0 <= layer < site.loaded.architecture.layers:
+            raise EditError(
+                f"layer {layer} was to be edited; the model has layers 0 to {site.loaded.architecture.layers - 1}"
+            )
         if not one.target.strip():
             raise EditError("the new object is empty")
         loaded, weights = site.loaded, site.weights

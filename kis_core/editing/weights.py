@@ -32,7 +32,8 @@ class Weights:
     def __post_init__(self) -> None:
         for name in ("memit_lambda", "null_below", "null_l2", "tuning_rate"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            by_scale = value is None and name.startswith("null")
+            if not by_scale and not (isinstance(value, float | int) and math.isfinite(value) and value > 0):
                 raise EditError(f"{name} has to be a positive number; found {value}")
         if not (isinstance(self.tuning_steps, int) and 1 <= self.tuning_steps <= 1000):
             raise EditError(f"whole steps of fine-tuning from 1 to 1000; {self.tuning_steps} were asked for")
@@ -65,7 +66,7 @@ def weights(model: str, *, width: int, mlp_width: int) -> Weights:
     """
     entry = catalog.find(model)
     name = entry.name if entry else model
-    published = entry is not None and entry.family != catalog.DEMO
+    published = name in MEMIT_LAMBDA or (entry is not None and entry.family != catalog.DEMO)
     return Weights(
         memit_lambda=MEMIT_LAMBDA.get(name, LAMBDA_SHARE * mlp_width),
         null_below=NULL_BELOW if published else None,

@@ -30,8 +30,8 @@ def curve(film: Film) -> pd.DataFrame:
         columns `edits`; `recall` of unrelated facts, `probability` (geometric mean of their right answers) and `rank`
         (median); `retention` of the edits so far, `edited_probability`, `newest_took`; `dlogodds_measured`,
         `dlogodds_subject_token`, `dlogodds_all_tokens`, `dlogodds_renewed` (means over unrelated facts);
-        `shift_measured`, `shift_forecast` (root mean squares), `shift_error` (relative, over all facts), the same of the edited facts
-        with `edited_`; `drift`, `condition` (of the first edited layer), `perplexity`.
+        `shift_measured`, `shift_forecast` (root mean squares), `shift_error` (relative, over all facts), the
+        same of the edited facts with `edited_`; `drift`, `condition` (of the first edited layer), `perplexity`.
     """
     change = film.log_odds - film.log_odds[0]
     with np.errstate(invalid="ignore", divide="ignore"):

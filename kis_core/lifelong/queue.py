@@ -74,6 +74,12 @@ class Queue:
         ]
 
 
+def draws_apart(bench: Simulator) -> bool:
+    """Whether edits are drawn from facts other than those looked at: the demo family's are, from its fact base."""
+    entry = catalog.find(bench.result.request.model)
+    return entry is not None and entry.family == catalog.DEMO
+
+
 def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
     """The facts that edits of a model are drawn from, from the store or worked out now.
 
@@ -82,8 +88,7 @@ def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
     """
     from kis_core.demo import factbase
 
-    entry = catalog.find(bench.result.request.model)
-    apart = entry is not None and entry.family == catalog.DEMO
+    apart = draws_apart(bench)
     facts = bench.facts
     if apart:
         taken = {fact.subject for fact in bench.facts}

@@ -93,6 +93,8 @@ class LifelongRequest:
 
     def __post_init__(self) -> None:
         how = method(self.method)
+        if self.draw.by == "hand" and self.draw.picked:
+            object.__setattr__(self, "edits", min(self.edits, len(self.draw.picked)))
         if not 1 <= self.edits <= MOST_EDITS:
             raise RequestError(f"from 1 to {MOST_EDITS} edits; {self.edits} were asked for")
         if not (1 <= self.every <= MOST_EDITS and 1 <= self.batch <= MOST_EDITS):
@@ -175,7 +177,7 @@ def ask(
         )
     kind = editing.method(method_name)
     return LifelongRequest(
-        chosen, method_name, edits, draw or Draw(), every, batch or (BATCH if kind.batches else 1),
+        chosen, method_name, edits, draw or Draw(), every, (BATCH if kind.batches else 1) if batch is None else batch,
         replace(bench.recipe.hyperparameters, **how),
         weights
         or editing.weights(bench.result.request.model, width=source["width"], mlp_width=source["mlp_width"]),

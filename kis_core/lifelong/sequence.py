@@ -16,9 +16,10 @@ import numpy as np
 
 from kis_core import progress
 from kis_core.editing import Asked, Change, DenseEdit, Edit, EditError, Made, Site, applied, method
+from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import watch
 from kis_core.lifelong.film import EDITS, OF_EDITS, STEPS, Film, from_entry, to_entry
-from kis_core.lifelong.queue import Queue
+from kis_core.lifelong.queue import Queue, draws_apart
 from kis_core.lifelong.queue import queue as drawn
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.log_odds import Sentence, tokenize_sentences
@@ -27,11 +28,12 @@ from kis_core.spillover.forecast import all_tokens, subject_token
 from kis_core.store import Entry, StoreError, key_of
 
 if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
     from kis_core.simulator import Simulator
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when the meaning of a stored run changes
+FORMAT = 3  # raise it when the meaning of a stored run changes
 STAGE = "Editing, one after another"
 SAVED_SECONDS = 2.0  # between two times that a run is stored
 Seen = Callable[[Film], None]
@@ -40,12 +42,13 @@ Seen = Callable[[Film], None]
 def key(bench: Simulator, request: LifelongRequest) -> str:
     """Name of a run in the store. A run of more edits holds one of fewer, unless their number changes the edits."""
     asked = request.to_json()
+    apart = draws_apart(bench)  # else the facts that are not edited are fewer, the more are
     whole = request.edits % request.batch == 0 and request.edits % request.every == 0
-    if request.draw.order == "drawn" and request.draw.by != "hand" and whole:
+    if apart and request.draw.order == "drawn" and request.draw.by != "hand" and whole:
         del asked["edits"]
     source = bench.result.provenance
     names = ("weights_sha256", "corpus_sha256", "tokens_counted", "dtype")
-    ingredients = asked | {name: source[name] for name in names}
+    ingredients = asked | {name: source[name] for name in names} | {"apart": apart}
     return key_of("lifelong", ingredients | {"format": FORMAT, "facts": bench.result.facts.fingerprint})
 
 
@@ -114,7 +117,6 @@ class _State:
         total: ΔW of all edits so far, (layers, d, d_m).
         past: (layers, n, d_m), keys of the edits so far.
         wrote: (n, d) float32, output of the first edited layer at each edit's subject right after it.
-        first_keys: (n, d_m) each edit's key in the first edited layer.
         then: ΔW at the last measurement, (layers, d, d_m).
         renewed: (m,) change of log-odds foretold so far, with gradients renewed at every measurement.
         moved: (m, d) Σ_i p(k_ei, k_j) δ_i of the unrelated facts.
@@ -124,7 +126,6 @@ class _State:
     total: np.ndarray
     past: np.ndarray
     wrote: np.ndarray
-    first_keys: np.ndarray
     then: np.ndarray
     renewed: np.ndarray
     moved: np.ndarray
@@ -152,6 +153,7 @@ class _Course:
         self.unrelated = np.array(queue.unrelated, dtype=np.int64)
         self.sentences = [bench.sentences[j] for j in queue.unrelated]
         self.told = _of_new_objects(bench, queue.asked)
+        self.keys = _keys_at(self.model, self.told, self.layers[0])
         self.text = watch.held_out(bench)
         self.own_norms = [float(np.linalg.norm(self._weight(layer))) for layer in self.layers]
         self.saved = time.monotonic()
@@ -165,7 +167,7 @@ class _Course:
         layers, unrelated = len(self.layers), len(self.unrelated)
         self.state = _State(
             np.zeros((layers, width, mlp_width)), np.zeros((layers, 0, mlp_width)),
-            np.zeros((0, width), dtype=np.float32), np.zeros((0, mlp_width)), np.zeros((layers, width, mlp_width)),
+            np.zeros((0, width), dtype=np.float32), np.zeros((layers, width, mlp_width)),
             np.zeros(unrelated), np.zeros((unrelated, width)), np.zeros((0, width)),
         )  # fmt: skip
         self.gradients = self.facts
@@ -178,7 +180,7 @@ class _Course:
         film = from_entry(entry)
         if not self.queue.begins_like(film.queue) or film.unrelated.tolist() != self.unrelated.tolist():
             return False
-        self.state = _State.of(entry.arrays)
+        self.state = self.measured_state = _State.of(entry.arrays)
         self.rows = {name: list(getattr(film, name)) for name in (*STEPS, *EDITS)}
         self.words = list(film.words)
         self.gradients = self._renewed_gradients()
@@ -255,10 +257,10 @@ class _Course:
         for one_change in first:
             if one_change is not None:
                 moved += one_change.moves(self.facts[0].subject_keys[self.unrelated])
-                later += one_change.moves(state.first_keys)
+                later += one_change.moves(self.keys[:done])
         self.state = _State(
             total, np.concatenate([state.past, keys], axis=1), state.wrote,
-            np.concatenate([state.first_keys, keys[0]]), state.then, state.renewed, moved,
+            state.then, state.renewed, moved,
             np.concatenate([later, np.zeros((len(batch), total.shape[1]))]),
         )  # fmt: skip
         with applied(self.model, *self._standing()):
@@ -357,6 +359,11 @@ def _widened(row: np.ndarray, width: int, fill: float) -> np.ndarray:
 
 def _norms(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(rows, axis=1))
+
+
+def _keys_at(model: LoadedModel, sentences: Sequence[Sentence], layer: int) -> np.ndarray:
+    """The facts' own keys in a layer, (n, d_m); no edit in that layer or after it ever moves them."""
+    return np.asarray(fact_keys(model, [Prompt(s.tokens, s.key_index, "") for s in sentences])[layer])
 
 
 def _of_new_objects(bench: Simulator, asked: Sequence[Asked]) -> list[Sentence]:

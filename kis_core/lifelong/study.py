@@ -20,7 +20,7 @@ from kis_core import charts, export, lifelong, pipeline, progress, simulator
 from kis_core.editing import METHODS, method
 from kis_core.lifelong import verdict
 from kis_core.lifelong.request import Draw
-from kis_core.request import Request
+from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
 from kis_core.spillover import correlations
 from kis_core.store import Store
@@ -113,6 +113,9 @@ def _rows(
         bench = simulator.of(result, store, device=device)
         there = [layer for layer in result.layers if layer < result.provenance["layers_in_model"] - 1]
         wanted = list(cases([layer for layer in there if layers is None or layer in layers], methods, seeds))
+        if not wanted:
+            raise RequestError(f"nothing to study of {model}: it has layers 0 to {there[-1] if there else 0} to edit, "
+                               f"and at least one seed and one method are needed")  # fmt: skip
         for done, case in enumerate(wanted):
             report(f"{model}, layer {case.layer}, {case.method}, {case.draw.told}", done, len(wanted))
             yield _row(bench, case, edits, every)
@@ -122,7 +125,10 @@ def _row(bench: Simulator, case: Case, edits: int, every: int) -> dict[str, Any]
     request = lifelong.ask(bench, case.layer, case.method, edits, case.draw, every=every)
     film = lifelong.run(bench, request, until=lambda film: verdict.half_life(film).reached and film.edits >= EARLY)
     half = verdict.half_life(film)
-    end = int(np.flatnonzero(verdict.recall(film) <= verdict.HALF)[0]) if half.reached else len(film.steps) - 1
+    end = len(film.steps) - 1
+    if half.reached:  # a longer run may be stored; what came after half was forgotten is not looked at
+        end = int(np.flatnonzero(verdict.recall(film) <= verdict.HALF)[0])
+        film = film.until(int(film.steps[max(end, int(np.searchsorted(film.steps, EARLY)))]))
     early = film.at(EARLY)
     source = bench.result.provenance
     row: dict[str, Any] = {
@@ -141,7 +147,7 @@ def _row(bench: Simulator, case: Case, edits: int, every: int) -> dict[str, Any]
         "retention": float(verdict.retention(film)[end]),
         "perplexity": float(film.perplexity[end]),
         "drift": float(film.drift[end, 0]),
-        "shift_error": max(part for part in verdict.exactness(film) if np.isfinite(part)),
+        "shift_error": float(np.nanmax([0.0, *verdict.exactness(film)])),
     }
     for name, at in (("early", early), ("half", max(end, 1))):
         row |= {f"{name}_{kind}": rank for kind, (rank, _) in verdict.forecasts(film, at).items()}
@@ -178,7 +184,11 @@ def markdown(found: pd.DataFrame) -> str:
             "Which edits come first: ROME, edits until half is forgotten",
             _table(
                 ["model", "layer", "most superposed first", "at random", "least superposed first"],
-                _lives(lifetimes(found[found["method"] == "rome"]), "draw", ["most", "random", "least"]),
+                _lives(
+                    lifetimes(found[(found["method"] == "rome") & (found["order"] == "drawn")]),
+                    "draw",
+                    ["most", "random", "least"],
+                ),
             ),
         ),
         (

@@ -47,7 +47,7 @@ def held_out(bench: Simulator) -> HeldOut:
     if request.corpus == "builtin":
         looked_at = {fact.subject for fact in bench.facts}
         about = [b for b in factbase.load() if b.subject in looked_at]
-        few = HELD_OUT_SENTENCES > sum(len(b.held_out) for b in about)
+        few = sum(len(b.held_out) for b in about) < HELD_OUT_SENTENCES
         sentences = [s for b in (factbase.load() if few else about) for s in b.sentences(held_out=True)]
         chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
         whose = "" if few else " about the facts looked at"

@@ -285,7 +285,7 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
         shown, key="culprits", hide_index=True, height="content",
         column_config={
             "edit": st.column_config.NumberColumn("no.", width=40),
-            "change": st.column_config.TextColumn("edit", width=230),
+            "change": st.column_config.TextColumn("edit", width=205),
             "p": number("p", help="p(kₑ, kⱼ): share of the edit that lands on this fact’s subject"),
             "dlogodds_all_tokens": number("Δ log-odds", help="forecast for this edit alone, over all tokens"),
         },

@@ -13,7 +13,7 @@ from kis_core.lifelong import Film, LifelongRequest
 from kis_core.models import catalog
 from kis_core.simulator import Simulator
 from pages.parts import results
-from pages.parts.results import runner
+from pages.parts.results import LOOK_AGAIN, runner
 from pages.parts.text import duration, plain
 
 KEPT_FILMS = 60  # in memory, for all sessions
@@ -80,12 +80,6 @@ def start(runs: Sequence[Run]) -> None:
     for run in runs:
         if not lifelong.finished(film(run), run.asked):
             _submit(run)
-    st.session_state["started"] = list(runs)
-
-
-def started() -> list[Run]:
-    """The runs this session began last, to be waited for."""
-    return list(st.session_state.get("started", ()))
 
 
 def _submit(run: Run) -> None:
@@ -122,10 +116,26 @@ def cancelled(runs: Sequence[Run]) -> bool:
 
 
 def progress_of(runs: Sequence[Run]) -> None:
-    """A bar for the runs that wait or work, with a Cancel for all of them."""
-    working = alive(runs)
-    if not working:
+    """A bar for the runs that wait or work, with a Cancel for all of them; nothing where none does.
+
+    The page is drawn anew whenever one of them has measured something, and when one ends.
+    """
+    if alive(runs):
+        _progress(list(runs), _came_to(runs))
+
+
+def _came_to(runs: Sequence[Run]) -> tuple[int, ...]:
+    """How far each run is; -1 once it waits and works no more."""
+    films = _films()
+    return tuple((films[run.key].edits if run.key in films else 0) if alive([run]) else -1 for run in runs)
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def _progress(runs: list[Run], drawn: tuple[int, ...]) -> None:
+    if _came_to(runs) != drawn:
+        st.rerun()
         return
+    working = alive(runs)
     at = next((s for job in working if (s := job.snapshot()).state is jobs.State.RUNNING), working[0].snapshot())
     left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
     count = f" · {len(working)} runs to go" if len(working) > 1 else ""

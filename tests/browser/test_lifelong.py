@@ -1,0 +1,89 @@
+"""A run on stage: it draws while it goes, is cancelled and resumed, played, looked into, and reopened by its link."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.steps import PATIENCE, Open, place_in, shown, until
+
+pytestmark = pytest.mark.browser
+
+QUICK = "model=demo-gpt2-32"  # the quickest to edit
+STEP = re.compile(r"^after \d+ edits$")
+CHARTS = "[data-testid=stVegaLiteChart]"
+
+
+def edits_shown(page: Page) -> int:
+    """After how many edits the numbers on the left are."""
+    told = page.get_by_text(STEP).all_inner_texts()
+    return int(told[0].split()[1]) if told else -1
+
+
+def test_a_run_draws_while_it_goes_and_resumes_after_a_cancel(
+    server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = open_page(f"{server}/lifelong?{QUICK}&edits=40&seed=3")
+    cancel = page.get_by_role("button", name="Cancel")
+    expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)  # the analysis comes first
+    until(page, lambda: edits_shown(page) >= 5, "nothing is drawn while the run goes")
+    assert cancel.count() == 1, "the run had ended before anything was drawn"
+    seconds = until(page, lambda: edits_shown(page) >= 10, "it does not go on")
+    cancel.click()
+    expect(page.get_by_text("What was measured is kept")).to_be_visible()
+    came_to = edits_shown(page)
+    assert 10 <= came_to < 40
+
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Done")).to_be_visible(timeout=PATIENCE)
+    until(page, lambda: edits_shown(page) == 40, "the newest step is not shown at the end")
+    with capsys.disabled():
+        print(f"\nfive edits, measured and drawn: {seconds:.1f} s; cancelled after {came_to} edits, resumed to 40")
+
+
+def test_a_run_is_played_looked_into_and_reopened(
+    server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = shown(open_page(f"{server}/lifelong?{QUICK}&edits=20&chronicle=damage"), "button:has-text('Done')")
+    page.get_by_role("button", name="Play").click()
+    until(page, lambda: edits_shown(page) == 0, "the play does not begin at the first step")
+    seen = {0}
+    until(page, lambda: bool(seen.add(edits_shown(page)) or 20 in seen), "the play does not come to the end")
+    assert seen == {0, 5, 10, 15, 20}
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+    slider = page.get_by_role("slider", name="After so many edits")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    seconds = until(page, lambda: edits_shown(page) == 15, "the scrubber does not scrub")
+    assert "step=15" in page.url
+
+    page.wait_for_timeout(500)
+    page.mouse.click(*place_in(page.locator(CHARTS).nth(1).locator("canvas, svg").first, 0.5, 0.6))
+    clicked = until(page, lambda: "watched=" in page.url, "a click on the heatmap does not pick a fact")
+    expect(page.get_by_text(re.compile("Answered wrong for the first time|Never wrong"))).to_be_visible()
+    with capsys.disabled():
+        print(f"\na step of the scrubber: {seconds:.2f} s; a click on the heatmap: {clicked:.2f} s")
+
+    again = shown(open_page(page.url))
+    assert edits_shown(again) == 15
+    assert again.url.split("?")[1] == page.url.split("?")[1]
+
+
+def test_edits_picked_by_hand_become_a_run(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/edit?{QUICK}&pair=1-2&target=French"))
+    page.get_by_role("button", name="Add to the queue").click()
+    expect(page.get_by_role("button", name="In the queue")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("link", name="Lifelong: 1 picked").click()
+    expect(page.get_by_text("1. Vladimir Bukovsky: Russian → French")).to_be_visible(timeout=PATIENCE)
+    run = page.get_by_role("button", name="Run", exact=True)
+    done = page.get_by_role("button", name="Done")
+    until(page, lambda: run.count() + done.count() > 0, "no button to run it")
+    if run.count() and run.is_enabled():
+        run.click()
+    expect(done).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Of 127 facts not edited")).to_be_visible()
+    page.get_by_role("button", name="close").click()
+    expect(page.get_by_text("No edit picked yet.")).to_be_visible()
