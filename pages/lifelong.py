@@ -137,16 +137,16 @@ def _scrubber(film: Film, step: int, working: bool) -> None:
     steps = film.steps.tolist()
     if playing:
         _advance(steps, step, working)
-    press, slide = st.columns([1, 6], vertical_alignment="bottom")
-    press.button(
-        "Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
-        on_click=_play, args=(not playing, steps, step), key="play", width="stretch", disabled=len(steps) < 2,
-    )  # fmt: skip
-    if len(steps) > 1:
-        slide.select_slider(
-            "After so many edits", steps, **state.widget("step", write=step),
-            help="Go through the run step by step; everything on this page is as it was then.",
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button(
+            "Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
+            on_click=_play, args=(not playing, steps, step), key="play", disabled=len(steps) < 2,
         )  # fmt: skip
+        if len(steps) > 1:
+            st.select_slider(
+                "After so many edits", steps, **state.widget("step", write=step),
+                help="Go through the run step by step; everything on this page is as it was then.",
+            )  # fmt: skip
 
 
 def _play(on: bool, steps: list[int], step: int) -> None:

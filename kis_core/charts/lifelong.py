@@ -40,7 +40,7 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> 
     """
     runs = list(dict.fromkeys(frame["run"]))
     frame = frame.assign(told=frame["series"].map(SERIES))
-    x = alt.X("edits:Q", title="edits made").axis(axis(tickCount=8, format="d"))
+    x = alt.X("edits:Q", title="edits made").axis(axis(tickCount=8, format="d", labelFlush=True))
     x = x.scale(domain=(0, most), nice=False)
     y = alt.Y("share:Q", title="share").axis(axis(format="%", tickCount=5, grid=True, gridOpacity=0.3))
     y = y.scale(domain=(0, 1.02), nice=False)
@@ -135,7 +135,7 @@ def over_edits(
         size: height in pixels.
     """
     kept = frame[np.isfinite(frame["change"]) & ((frame["change"] > 0) | (not log))]
-    x = alt.X("edits:Q", title="edits made").axis(axis(tickCount=6, format="d"))
+    x = alt.X("edits:Q", title="edits made").axis(axis(tickCount=6, format="d", labelFlush=True))
     x = x.scale(domain=(0, most), nice=False)
     style = {"format": "%"} if percent else {"format": "~s"} if log else {}
     y = alt.Y("change:Q", title=title(quantity)).axis(axis(tickCount=5, grid=True, gridOpacity=0.3, **style))
@@ -181,7 +181,7 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: i
     cells = frame.assign(
         shown=(-frame["change"]).clip(-limit, limit).round(2), bottom=frame["row"] + 1, change=frame["change"].round(2)
     )
-    x = alt.X("from:Q", title="edits made").axis(axis(tickCount=8, format="d"))
+    x = alt.X("from:Q", title="edits made").axis(axis(tickCount=8, format="d", labelFlush=True))
     x = x.scale(domain=(0, int(frame["to"].max()) if len(frame) else 1), nice=False)
     y = alt.Y("row:Q", title="facts, the first forgotten on top").axis(axis(labels=False, ticks=False))
     y = y.scale(domain=(rows, 0), nice=False)

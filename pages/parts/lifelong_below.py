@@ -144,9 +144,8 @@ def _ranks(film: Film, row: int, step: int) -> None:
         f"{names[name]} **{rank:.2f}**" if np.isfinite(rank) else f"{names[name]} –"
         for name, (rank, _) in found.items()
     )
-    st.markdown(
-        f"Which unrelated facts lose most after {step} edits, Spearman correlation with the measured loss: {cells}"
-    )
+    after = "1 edit" if step == 1 else f"{step} edits"
+    st.markdown(f"Which unrelated facts lose most after {after}, Spearman correlation with the measured loss: {cells}")
 
 
 def _ages(view: View, result: Result, run: Run, film: Film, step: int) -> None:

@@ -13,7 +13,7 @@ from kis_core.lifelong import Film, LifelongRequest
 from kis_core.models import catalog
 from kis_core.simulator import Simulator
 from pages.parts import results
-from pages.parts.results import LOOK_AGAIN, runner
+from pages.parts.results import LOOK_AGAIN
 from pages.parts.text import duration, plain
 
 KEPT_FILMS = 60  # in memory, for all sessions
@@ -42,6 +42,12 @@ class Run:
     def job(self) -> str:
         """The key of its job."""
         return f"{self.key}-{self.asked.edits}"
+
+
+@st.cache_resource(show_spinner=False)
+def runner() -> jobs.Runner:
+    """The worker for runs: one of their own, so that what takes seconds need not wait for what takes minutes."""
+    return jobs.Runner()
 
 
 @st.cache_resource(show_spinner=False)
@@ -139,11 +145,11 @@ def _progress(runs: list[Run], drawn: tuple[int, ...]) -> None:
     at = next((s for job in working if (s := job.snapshot()).state is jobs.State.RUNNING), working[0].snapshot())
     left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
     count = f" · {len(working)} runs to go" if len(working) > 1 else ""
-    bar, stop = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}{count}")
-    if stop.button("Cancel", icon=":material/cancel:", key="cancel-runs"):
-        for job in working:
-            job.cancel()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}{count}")
+        if st.button("Cancel", icon=":material/cancel:", key="cancel-runs"):
+            for job in working:
+                job.cancel()
 
 
 def of_other_seeds(run: Run, most: int) -> list[Run]:
