@@ -122,7 +122,8 @@ def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
         tokens: (n,).
     """
     own = logits.gather(1, tokens[:, None])
-    ranks = (logits > own).sum(dim=1) + 1
+    before = torch.arange(logits.shape[1], device=logits.device) < tokens[:, None]  # of equals the first is chosen
+    ranks = ((logits > own) | ((logits == own) & before)).sum(dim=1) + 1
     return torch.where(torch.isfinite(logits).all(dim=1), ranks, logits.shape[1])
 
 

@@ -1,7 +1,7 @@
 """Fine-tuning of the one matrix: the baseline FT of Meng et al. (arXiv 2202.05262, appendix E.1).
 
-Adam on ΔW itself, with -log p(new object) on the prompt as the loss, and an early stop. Nothing keeps it from touching
-other keys: ΔW has no u, and its spillover follows no P.
+Adam on ΔW itself, with -log p of the whole new object after the prompt as the loss, and an early stop. Nothing keeps it
+from touching other keys: ΔW has no u, and its spillover follows no P.
 """
 
 from __future__ import annotations
@@ -76,7 +76,14 @@ class FineTuning:
                 optimizer.step()
         matrix = change.detach().cpu().double().numpy()
         key = seen["key"].cpu().double().numpy()
-        return [Made((DenseEdit(layer, matrix),), np.asarray(key)[None], float(log_prob.detach().exp()), step)]
+        return [
+            Made(
+                (DenseEdit(layer, matrix),),
+                np.asarray(key)[None],
+                float((log_prob.detach() / len(sentence.answer)).exp()),
+                step,
+            )
+        ]
 
 
 METHOD = FineTuning()

@@ -39,7 +39,7 @@ class Made:
     Attributes:
         changes: one a layer that was edited, first layer first.
         keys: (layers, d_m), the fact's key in each of these layers at the moment of the edit.
-        probability: of the new object at the end of the search, as far as the search could see.
+        probability: of the new object (geometric mean a token) at the end of the search, as far as that could see.
         steps: of the search.
     """
 

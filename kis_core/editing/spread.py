@@ -60,9 +60,9 @@ class Spread:
         last = site.layers[-1]
         none: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
 
-        def alone(key: np.ndarray, _: np.ndarray) -> np.ndarray:
-            past = site.past.get(last, none)
-            return reach_along(self.reaches(key[None], past, site.whiteners[last], site.weights)[0], key)
+        def alone(key: np.ndarray, mean_key: np.ndarray) -> np.ndarray:
+            past, left = site.past.get(last, none), mean_key if site.how.mean_key else key
+            return reach_along(self.reaches(left[None], past, site.whiteners[last], site.weights)[0], key)
 
         with applied(site.loaded, *site.standing):
             values = [

@@ -180,15 +180,21 @@ class TestApplied:
         with applied(gpt2.loaded, one, DenseEdit(1, -one.matrix)):
             assert torch.equal(logits_of(gpt2.loaded.model), before)
 
-    def test_small_changes_are_summed_before_they_are_rounded(self, gpt2: Case) -> None:
-        """In float64, as is told of thin ones: float32 would lose the one next to the million that cancels."""
-        key = gpt2.layers[1].subject_keys[:1]
-        large, small = np.full((WIDTH, MLP_WIDTH), 1e8), dense(1, 0).matrix
-        module = gpt2.loaded.architecture.down_projections[1]
-        plain = module(torch.from_numpy(key)).numpy()
-        with applied(gpt2.loaded, DenseEdit(1, large), DenseEdit(1, small - large)):
-            found = module(torch.from_numpy(key)).numpy()
-        assert_close(found - plain, (key.astype(np.float64) @ small.T).astype(np.float32), 1e-5)
+    @pytest.mark.parametrize("cancels", ["between edits", "between columns"])
+    def test_small_changes_are_summed_before_they_are_rounded(self, gpt2: Case, cancels: str) -> None:
+        """In float64, as is told of thin ones: float32 would lose them next to the million that cancels."""
+        key = gpt2.layers[1].subject_keys[0].astype(np.float64)
+        small, large = dense(1, 0).matrix, np.full((WIDTH, MLP_WIDTH), 1e6)
+        edits = [DenseEdit(1, large), DenseEdit(1, small - large)]
+        if cancels == "between columns":
+            across = np.zeros(MLP_WIDTH)
+            across[3], across[4] = key[4], -key[3]
+            edits = [DenseEdit(1, small + np.outer(np.full(WIDTH, 1e6), across))]
+        module, inputs = gpt2.loaded.architecture.down_projections[1], torch.from_numpy(key[None]).float()
+        plain = module(inputs).numpy()
+        with applied(gpt2.loaded, *edits):
+            found = module(inputs).numpy()
+        assert_close(found - plain, key[None] @ small.T, 1e-5)
 
     @pytest.mark.parametrize("ending", [RuntimeError, KeyboardInterrupt])
     def test_whatever_ends_the_block_the_model_is_as_before(self, case: Case, ending: type[BaseException]) -> None:
@@ -242,9 +248,10 @@ class TestTokenRank:
 
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
-    def test_counts_what_is_larger_so_that_those_that_tie_share_the_better_place(self, row: list[int]) -> None:
+    def test_is_the_place_in_a_stable_sort_so_that_only_argmax_comes_first(self, row: list[int]) -> None:
         logits = torch.tensor([row], dtype=torch.float32).repeat(len(row), 1)
-        expected = [1 + sum(other > own for other in row) for own in row]
+        order = sorted(range(len(row)), key=lambda at: -row[at])
+        expected = [1 + order.index(at) for at in range(len(row))]
         assert token_rank(logits, torch.arange(len(row))).tolist() == expected
 
     @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
