@@ -26,6 +26,7 @@ THEORY = (
     "#cc79a7",
 )  # measured; foretold with gradients renewed, over all tokens, at the subject
 SHIFTED = (BLUE, "#56b4e9", ORANGE, "#e69f00")  # of unrelated facts, measured and foretold; of edited ones
+BEYOND = 3  # the axis of half-lives goes so many times beyond them
 LIMIT_SHARE = 0.9  # of all changes that the colours of the heatmap tell apart; beyond, they are clamped
 
 
@@ -58,7 +59,11 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> 
         colour = alt.Color("run:N").scale(domain=runs, range=colours)
         colour = colour.legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3, columns=2))
         dash = alt.StrokeDash("told:N").scale(domain=told, range=[[1, 0], [5, 4]])
-        dash = dash.legend(legend(symbolType="stroke", symbolStrokeColor=NEUTRAL, symbolOpacity=1, symbolStrokeWidth=3))
+        dash = dash.legend(
+            legend(
+                symbolType="stroke", symbolStrokeColor=NEUTRAL, orient="bottom", symbolOpacity=1, symbolStrokeWidth=3
+            )
+        )
     tooltip = [
         alt.Tooltip("run:N"), alt.Tooltip("told:N", title="what"), alt.Tooltip("edits:Q"),
         alt.Tooltip("share:Q", format=".0%"),
@@ -230,14 +235,15 @@ def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
     marked = marked.assign(low=marked["low"].fillna(marked["middle"]), high=marked["high"].fillna(marked["middle"]))
     x = alt.X("model:N", title=None, sort=models).axis(axis(labelAngle=0, labelLimit=140))
     y = alt.Y("middle:Q", title="edits until half is forgotten").axis(axis(grid=True, gridOpacity=0.3, format="~s"))
-    y = y.scale(type="log", nice=True)
+    middles = marked["middle"]  # few seeds give wide intervals: what runs out of this span is cut
+    y = y.scale(type="log", domain=(middles.min() / BEYOND, middles.max() * BEYOND) if len(marked) else (1, 10))
     colour = alt.Color("name:N").scale(
         domain=names, range=[RUN_COLOURS[k % len(RUN_COLOURS)] for k in range(len(names))]
     )
     colour = colour.legend(legend(symbolType="circle", symbolOpacity=1, columns=6))
     aside = alt.XOffset("name:N", sort=names)
     base = alt.Chart(marked).encode(x=x, xOffset=aside, color=colour)
-    bars = base.mark_rule(strokeWidth=2.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
+    bars = base.mark_rule(strokeWidth=2.5, opacity=0.6, clip=True).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=150, opacity=1, stroke="white").encode(
         y=y,
         shape=alt.Shape("end:N")

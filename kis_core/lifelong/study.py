@@ -29,7 +29,7 @@ EARLY = 10  # edits after which forecasts are judged for the first time, while l
 KINDS = ("shift", "subject", "all", "renewed")  # of forecasts
 COLUMNS = (
     "model", "family", "width", "layer", "method", "draw", "order", "seed", "edits", "half_life", "reached", "efficacy",
-    "retention", "perplexity", "drift", "shift_error", "early_shift", "early_subject", "early_all",
+    "retention", "drift", "shift_error", "early_shift", "early_subject", "early_all",
     "early_renewed", "half_shift", "half_subject", "half_all", "half_renewed",
 )  # fmt: skip
 
@@ -145,7 +145,6 @@ def _row(bench: Simulator, case: Case, edits: int, every: int) -> dict[str, Any]
         "reached": half.reached,
         "efficacy": float(film.took[: film.steps[end]].mean()),
         "retention": float(verdict.retention(film)[end]),
-        "perplexity": float(film.perplexity[end]),
         "drift": float(film.drift[end, 0]),
         "shift_error": float(np.nanmax([0.0, *verdict.exactness(film)])),
     }
@@ -253,11 +252,12 @@ def findings(found: pd.DataFrame) -> list[str]:
     lines = [
         f"**At the layer it is exact**: Σ p·δ and the measured change differ by at most {worst:.0e}, relative, over "
         f"{len(found)} runs of up to {int(found['edits'].max())} edits.",
-        f"**Which facts lose**: the size of Σ p·δ alone hardly tells (ROME, Spearman with the loss when half is "
-        "forgotten "
-        f"{_number(rome['half_shift'])}); nor does the first-order forecast at the subject’s token "
-        f"({_number(rome['half_subject'])}); over all tokens it is {_number(rome['half_all'])}, after {EARLY} edits "
-        f"{_number(rome['early_all'])}.",
+        f"**Which facts lose** (ROME, Spearman with the measured loss, after {EARLY} edits / when half is "
+        "forgotten): the "
+        f"size of Σ p·δ alone {_pair(rome, 'shift')}; first order at the subject’s token {_pair(rome, 'subject')}; "
+        "over "
+        f"all tokens {_pair(rome, 'all')}; with gradients renewed as the run goes {_pair(rome, 'renewed')}. What lands "
+        f"on a fact is known, what that does to its answer is not, and less so the further the model has gone.",
     ]
     orders = _orders(found)
     if orders:

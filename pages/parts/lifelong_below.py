@@ -64,7 +64,7 @@ def _theory(view: View, result: Result, run: Run, film: Film, step: int) -> None
             result,
             charts.over_edits(
                 frame, step=step, most=run.asked.edits, quantity="mean change of log-odds",
-                kinds=list(frames.KINDS.values()), colours=charts.THEORY,
+                kinds=list(frames.KINDS.values()), colours=charts.THEORY, columns=2,
             ),
             About(
                 title="Loss of log-odds, foretold and measured",
