@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 
 from kis_core import charts, lifelong
-from kis_core.lifelong import Film, verdict
+from kis_core.lifelong import Film, frames, verdict
 from kis_core.models import catalog
 from kis_core.result import Result
 from pages.parts import bench as benches
@@ -22,6 +22,7 @@ from pages.parts.text import plain
 
 TICK = 0.7  # seconds a step is shown while the run is played
 TICKS = 24  # about as many steps a played run has
+MOST_NAMED = 8  # edits or facts in one line
 SEEDS_LOOKED_FOR = 8  # seeds of which stored runs count for the interval
 
 
@@ -73,6 +74,7 @@ def panel(view: View, result: Result) -> None:
             step = _step(films[planned.main])
             _figure(view, result, planned, films, step)
             _scrubber(films[planned.main], step, working)
+            _since(result, films[planned.main], step)
     if planned.main in films:
         with left:
             _numbers(planned.main, films[planned.main], step)
@@ -147,6 +149,28 @@ def _scrubber(film: Film, step: int, working: bool) -> None:
                 "After so many edits", steps, **state.widget("step", write=step),
                 help="Go through the run step by step; everything on this page is as it was then.",
             )  # fmt: skip
+
+
+def _since(result: Result, film: Film, step: int) -> None:
+    """What happened since the step before: the edits made, and whose answers turned."""
+    row = film.at(step)
+    if not row:
+        st.caption("No edit was made yet.")
+        return
+    first, facts = int(film.steps[row - 1]), result.facts.facts
+    lost, back = frames.turned(film, row)
+    made = [f"{plain(one[0])} → {plain(one[4])}" for one in film.queue[first:step]]
+    lines = [
+        (f"**Edits made** since {first}", made),
+        ("**Answers lost**", [plain(facts[j].subject) for j in lost]),
+        ("**Answers back**", [plain(facts[j].subject) for j in back]),
+    ]
+    st.markdown("  \n".join(f"{head}: {_named(names)}" for head, names in lines))
+
+
+def _named(names: list[str]) -> str:
+    rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + rest if names else "none"
 
 
 def _play(on: bool, steps: list[int], step: int) -> None:

@@ -234,6 +234,14 @@ def falling_order(film: Film) -> np.ndarray:
     return np.lexsort((last, -wrong))
 
 
+def turned(film: Film, row: int) -> tuple[list[int], list[int]]:
+    """Unrelated facts, by number, answered right at the measurement before and wrong now; and the other way round."""
+    if not row:
+        return [], []
+    before, now = film.rank[row - 1] == 1, film.rank[row] == 1
+    return film.unrelated[before & ~now].tolist(), film.unrelated[~before & now].tolist()
+
+
 def history(film: Film, column: int) -> pd.DataFrame:
     """What became of one unrelated fact; columns `edits`, `kind`, `change`."""
     return _long(film, {name: values[:, column] for name, values in changes(film).items()})

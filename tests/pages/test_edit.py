@@ -782,8 +782,8 @@ def test_a_model_of_a_single_layer_shows_shares_alone(look: str, open_edit: Edit
     assert not page.error
     assert "Layer 0 is the last one" in page.warning[0].value
     assert_bars(page, share_frame(stored("mixed", model=ONE_LAYER), 0, 1))
-    assert [one.label for one in page.button] == ["Perform the edit", "Undo"]
-    assert all(one.disabled for one in page.button)
+    assert [one.label for one in page.button] == ["Perform the edit", "Undo", "Add to the queue"]
+    assert all(one.disabled for one in page.button[:2])
 
 
 # When something is missing

@@ -41,6 +41,19 @@ EXAMPLES = {
     "by": ("pages/edit.py", "shift"),
     "performed": ("pages/edit.py", "yes"),
     "look": ("pages/edit.py", "reach"),
+    "editor": ("pages/lifelong.py", "alphaedit"),
+    "through": ("pages/lifelong.py", "1"),
+    "edits": ("pages/lifelong.py", "60"),
+    "draw": ("pages/lifelong.py", "most"),
+    "arrange": ("pages/lifelong.py", "gentle"),
+    "seed": ("pages/lifelong.py", "7"),
+    "of": ("pages/lifelong.py", "native_language~product_maker"),
+    "queue": ("pages/lifelong.py", "0:Rome~5:Paris"),
+    "against": ("pages/lifelong.py", "seeds"),
+    "step": ("pages/lifelong.py", "5"),
+    "chronicle": ("pages/lifelong.py", "ages"),
+    "shade": ("pages/lifelong.py", "all"),
+    "watched": ("pages/lifelong.py", "3"),
 }
 """A value other than the default of each choice, and a page that has to do with it."""
 NONSENSE = {
@@ -71,6 +84,18 @@ NONSENSE = {
     "by": "hope",
     "performed": "maybe",
     "look": "away",
+    "editor": "vim",
+    "through": "up",
+    "edits": "501",
+    "draw": "lots",
+    "arrange": "neatly",
+    "seed": "-1",
+    "queue": "Rome",
+    "against": "all",
+    "step": "last",
+    "chronicle": "legend",
+    "shade": "pale",
+    "watched": "me",
 }
 
 
