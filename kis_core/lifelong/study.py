@@ -249,15 +249,18 @@ def findings(found: pd.DataFrame) -> list[str]:
     random = found[found["draw"] == "random"]
     rome = random[random["method"] == "rome"]
     worst = found["shift_error"].max()
+    full = rome.dropna(subset=["half_renewed"])
+    told = full if len(full) else rome  # forecasts are set against each other over the same runs
     lines = [
         f"**At the layer it is exact**: Σ p·δ and the measured change differ by at most {worst:.0e}, relative, over "
         f"{len(found)} runs of up to {int(found['edits'].max())} edits.",
-        f"**Which facts lose** (ROME, Spearman with the measured loss, after {EARLY} edits / when half is "
-        "forgotten): the "
-        f"size of Σ p·δ alone {_pair(rome, 'shift')}; first order at the subject’s token {_pair(rome, 'subject')}; "
-        "over "
-        f"all tokens {_pair(rome, 'all')}; with gradients renewed as the run goes {_pair(rome, 'renewed')}. What lands "
-        f"on a fact is known, what that does to its answer is not, and less so the further the model has gone.",
+        f"**Which facts lose** (ROME, {len(told)} runs, Spearman with the measured loss, after {EARLY} edits / when "
+        "half "
+        f"is forgotten or the run ends): the size of Σ p·δ alone {_pair(told, 'shift')}; first order at the subject’s "
+        f"token {_pair(told, 'subject')}; over all tokens {_pair(told, 'all')}; with gradients renewed as the run goes "
+        f"{_pair(told, 'renewed')}. What lands on a fact is known; what that does to its answer is not, and less so "
+        "the "
+        f"further the model has gone.",
     ]
     orders = _orders(found)
     if orders:
