@@ -18,6 +18,7 @@ from pages.parts.edit_choice import Chosen, choices, history_entry, in_words, re
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, split
 from pages.parts.inspector import has_pairs, picked_or_strongest
+from pages.parts.lifelong_choice import queue_of
 from pages.parts.results import shown
 from pages.parts.text import plain
 
@@ -74,7 +75,7 @@ def panel(view: View, result: Result) -> None:
         forecast, outcome = _drawn(view, result, bench, chosen, pair[1])
     with buttons:
         _buttons(forecast is not None and forecast.flips is not None, outcome is not None)
-        _queue(chosen)
+        _queue(result, chosen)
     if outcome is not None and chosen.request:
         with words:
             success(outcome, chosen.request.target, bench.probes(chosen.e).protocol)
@@ -94,9 +95,9 @@ def _buttons(can: bool, done: bool) -> None:
     )  # fmt: skip
 
 
-def _queue(chosen: Chosen) -> None:
+def _queue(result: Result, chosen: Chosen) -> None:
     """A way to pick this edit for a sequence of edits."""
-    picked = state.get("queue")
+    picked = queue_of(result)
     asked = chosen.request
     edit = (chosen.e, asked.target) if asked else None
     add, go = st.columns([1.2, 1], vertical_alignment="center")

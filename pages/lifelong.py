@@ -15,7 +15,7 @@ from pages.parts import lifelong_below, runs, state
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, request_for, split
 from pages.parts.lifelong_choice import Plan, plan
-from pages.parts.lifelong_told import HELP, python_lines
+from pages.parts.lifelong_told import HELP, python_lines_of
 from pages.parts.results import compute, shown
 from pages.parts.runs import Run
 from pages.parts.text import plain
@@ -116,7 +116,6 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
     told = lifelong.frames.holding(named)
     most = max(run.asked.edits for run in planned.runs)
     several = f", set against {len(films) - 1} other runs" if len(films) > 1 else ""
-    code = python_lines(planned.main) + "frame = lifelong.frames.holding({'run': film})"
     figure(
         view,
         result,
@@ -127,7 +126,7 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
             f"the share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
             help=HELP,
             data=lambda: told,
-            code=code,
+            code=python_lines_of(planned.runs if len(films) > 1 else [planned.main], result),
             layer=planned.main.asked.layers[0],
         ),
         key="retention",
@@ -147,7 +146,7 @@ def _scrubber(film: Film, step: int, working: bool) -> None:
         if len(steps) > 1:
             st.select_slider(
                 "After so many edits", steps, **state.widget("step", write=step),
-                help="Go through the run step by step; everything on this page is as it was then.",
+                help="Go through the run step by step; all of this page but the half-life is as it was then.",
             )  # fmt: skip
 
 

@@ -96,11 +96,14 @@ def _ends(frame: pd.DataFrame, x: alt.X, y: alt.Y, runs: list[str], one: bool, s
         parts.append(
             chart.mark_point(filled=True, size=110, opacity=1, color=colour, stroke="white").encode(x=x, y=y)
         )  # fmt: skip
-        if one:
+        if one:  # above the dot where this line is the upper one, else below it; both are there, one without data
             own, others = at[at[key] == name]["share"].max(), at[at[key] != name]["share"].max()
-            up = 16 if own < others or (own == others and name == "edited") else -14
-            mark = chart.mark_text(dy=up, dx=4, align="left", fontSize=LABEL_SIZE + 3, fontWeight="bold", color=colour)
-            parts.append(mark.encode(x=x, y=y, text=alt.Text("text:N")))
+            above = not (own < others or (own == others and name == "edited"))
+            for dy, there in ((-14, above), (16, not above)):
+                mark = alt.Chart(chart.data if there else chart.data.head(0)).mark_text(
+                    dy=dy, dx=4, align="left", fontSize=LABEL_SIZE + 3, fontWeight="bold", color=colour
+                )
+                parts.append(mark.encode(x=x, y=y, text=alt.Text("text:N")))
     return parts
 
 
@@ -144,6 +147,7 @@ def over_edits(
     x = x.scale(domain=(0, most), nice=False)
     style = {"format": "%"} if percent else {"format": "~s"} if log else {}
     y = alt.Y("change:Q", title=title(quantity)).axis(axis(tickCount=5, grid=True, gridOpacity=0.3, **style))
+    span = span or ((1, 10) if log and kept.empty else None)
     options = {"domain": span} if span else {}
     y = y.scale(type="log" if log else "linear", nice=not span, zero=not log, **options)
     used = list(colours or RUN_COLOURS)[: len(kinds)]

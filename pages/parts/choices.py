@@ -78,8 +78,9 @@ class Edits:
 
     def read(self, text: str) -> tuple[tuple[int, str], ...]:
         """The edits, if each fact is there once."""
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
+        most = self.most * (3 * self.longest + 8)  # every character escaped, and the number
+        if len(text) > most:
+            raise ValueError(f"at most {most:,} characters")
         found = []
         for part in text.split("~"):
             match = re.fullmatch(r"(\d{1,6}):(.+)", part, re.DOTALL)

@@ -202,7 +202,7 @@ def _weights(view: View, result: Result, run: Run, film: Film, step: int) -> Non
     row = film.at(step)
     st.markdown(f"**What the model goes on to say after {step} edits**, always its first choice:")
     for at, (prompt, said) in enumerate(film.words[row]):
-        role = ("the newest edit", "the first edit", "an unrelated fact")[at]
+        role = ("the newest edit" if row else "the first edit to come", "the first edit", "an unrelated fact")[at]
         first = f" · at first: {plain(film.words[0][-1][1])}" if at == 2 and row else ""
         st.markdown(f"{role}: {plain(prompt)} **{plain(said)}**{first}")
 

@@ -70,11 +70,12 @@ def plan(view: View, result: Result, bench: Simulator) -> Plan | None:
     if draw.by == "hand":
         edits = max(1, len(draw.picked))
     else:
-        if state.get("edits") > most:
-            state.settle("edits", most)
+        fewest = min(STEP, most)
+        if not fewest <= state.get("edits") <= most:
+            state.settle("edits", max(fewest, min(state.get("edits"), most)))
         edits = int(
             st.slider(
-                "Number of edits", min(STEP, most), max(most, STEP + 1), step=STEP if most > STEP else 1,
+                "Number of edits", fewest, max(most, STEP + 1), step=STEP if most > STEP else 1,
                 **state.widget("edits"),
             )
         )  # fmt: skip
@@ -149,7 +150,8 @@ def _relations(bench: Simulator) -> tuple[str, ...]:
 
     there = sorted(factbase.relations()) if _has_many(bench) else sorted({fact.relation for fact in bench.facts})
     kept = tuple(name for name in state.get("of") if name in there)
-    if kept != state.get("of"):
+    if unknown := [name for name in state.get("of") if name not in there]:
+        st.info(f"There is no relation {plain(unknown[0])} here.", icon=":material/link_off:")
         state.settle("of", kept)
     st.multiselect(
         "Relations", there, format_func=lambda name: name.replace("_", " ") or "none", placeholder="all, one by one",
@@ -158,8 +160,21 @@ def _relations(bench: Simulator) -> tuple[str, ...]:
     return kept
 
 
+def queue_of(result: Result) -> tuple[tuple[int, str], ...]:
+    """The edits picked by hand; those picked among other facts are forgotten, and those beyond the set told."""
+    print_ = result.facts.fingerprint
+    if st.session_state.setdefault("queue-of", print_) != print_:
+        st.session_state["queue-of"] = print_
+        state.settle("queue", ())
+    picked = tuple(one for one in state.get("queue") if one[0] < len(result.facts))
+    if beyond := [fact for fact, _ in state.get("queue") if fact >= len(result.facts)]:
+        st.info(f"There is no fact {beyond[0]} among these {len(result.facts)}.", icon=":material/link_off:")
+        state.settle("queue", picked)
+    return picked
+
+
 def _picked(bench: Simulator) -> tuple[tuple[int, str], ...]:
-    picked = tuple(one for one in state.get("queue") if one[0] < len(bench.facts))
+    picked = queue_of(bench.result)
     if not picked:
         st.info("No edit picked yet.", icon=":material/playlist_add:")
         st.page_link("pages/edit.py", label="Pick some on Edit a fact", icon=":material/edit:")

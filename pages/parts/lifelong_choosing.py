@@ -49,7 +49,7 @@ def choosing(view: View, result: Result, planned: Plan) -> None:
     st.markdown(
         f"**Least interference is forecast for layer {layer}, {ORDERS[order]}.** {_verdict(table, run.asked.layers[0])}"
     )
-    _buttons(run, kinds, films, layer, order)
+    _buttons(planned, kinds, films, layer, order)
     _table(view, result, run, table)
 
 
@@ -67,16 +67,20 @@ def _verdict(table: pd.DataFrame, layer: int) -> str:
     there = table[(table["layer"] == layer) & table["retention"].notna()]
     if len(there) < 2:
         return "Run the orders to see whether it holds."
-    foretold = [str(name) for name in there.sort_values("among")["order"]]
-    measured = [str(name) for name in there.sort_values("retention", ascending=False, kind="stable")["order"]]
+    best_foretold = there.sort_values("among", kind="stable")["retention"].iloc[0]
     kept = "; ".join(f"{ORDERS[row.order]} {row.retention:.0%}" for row in there.itertuples())
-    best = "held" if foretold[0] == measured[0] else "did not hold"
+    best = "held" if best_foretold >= there["retention"].max() else "did not hold"
     return f"At layer {layer} the forecast of the best order **{best}**: edits in force at the end, {kept}."
 
 
 def _buttons(
-    run: Run, kinds: dict[tuple[int, str], Run], films: dict[tuple[int, str], lifelong.Film], layer: int, order: str
+    planned: Plan,
+    kinds: dict[tuple[int, str], Run],
+    films: dict[tuple[int, str], lifelong.Film],
+    layer: int,
+    order: str,
 ) -> None:
+    run = planned.main
     missing = [one for at, one in kinds.items() if not lifelong.finished(films.get(at), one.asked)]
     here = [one for one in missing if one.asked.layers == run.asked.layers]
     use, orders, every = st.columns(3)
@@ -92,7 +96,7 @@ def _buttons(
         f"Try all {len(kinds)}", icon=":material/play_circle:", on_click=runs.start, args=(missing,),
         disabled=not missing, width="stretch",
     )  # fmt: skip
-    if runs.alive(list(kinds.values())) and not runs.alive([run]):
+    if not runs.alive(planned.runs):  # else their bar is there already
         runs.progress_of(list(kinds.values()))
 
 

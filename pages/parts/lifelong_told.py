@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kis_core.lifelong import EVERY, LifelongRequest
+from kis_core.request import Request
+from kis_core.result import Result
 from pages.parts.runs import Run
 
 HELP = (
@@ -23,6 +27,20 @@ def python_lines(run: Run) -> str:
         "from kis_core import lifelong, simulator\n\nbench = simulator.of(result, Store())\n"
         f"{request_line(run.asked)}\nfilm = lifelong.run(bench, request)\n"
     )
+
+
+def python_lines_of(runs: Sequence[Run], result: Result) -> str:
+    """Python that makes runs and says what holds in each; ends with `frame`."""
+    lines = ["from kis_core import lifelong, simulator", "", "bench = simulator.of(result, Store())", "films = {}"]
+    for run in runs:
+        other = run.bench.result
+        if other.request != result.request:
+            kept = ".subset(result.provenance['facts_kept'], 'known')" if "facts_kept" in other.provenance else ""
+            facts = f", {other.request.facts!r}" if other.request.facts != Request().facts else ""
+            lines.append(f"other = run(Request({other.request.model!r}{facts}), Store()){kept}")
+            lines.append("bench = simulator.of(other, Store())")
+        lines += [request_line(run.asked), f"films[{run.name!r}] = lifelong.run(bench, request)"]
+    return "\n".join([*lines, "frame = lifelong.frames.holding(films)"])
 
 
 def request_line(asked: LifelongRequest) -> str:

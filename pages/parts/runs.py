@@ -106,7 +106,7 @@ def failures(runs: Sequence[Run]) -> list[str]:
     """Why runs ended, for those that failed."""
     found = []
     for run in runs:
-        job = runner().find(run.job)
+        job = _unfinished(run)
         error = job.snapshot().error if job else None
         if error is not None:
             known = isinstance(error, KisError)
@@ -117,8 +117,12 @@ def failures(runs: Sequence[Run]) -> list[str]:
 
 def cancelled(runs: Sequence[Run]) -> bool:
     """Whether one of them was called off."""
-    jobs_ = [job for run in runs if (job := runner().find(run.job))]
-    return any(job.snapshot().state is jobs.State.CANCELLED for job in jobs_)
+    return any((job := _unfinished(run)) and job.snapshot().state is jobs.State.CANCELLED for run in runs)
+
+
+def _unfinished(run: Run) -> jobs.Job | None:
+    """The last job of a run, unless the run was finished since."""
+    return None if lifelong.finished(film(run), run.asked) else runner().find(run.job)
 
 
 def progress_of(runs: Sequence[Run]) -> None:

@@ -27,7 +27,7 @@ LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # 
 STORED_SECONDS = 20  # between two looks at what is stored
 AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
 CHRONICLE = ("theory", "ages", "weights", "damage", "facts", "choosing", "study")  # what stands under a run
-# names of `kis_core.editing` and `kis_core.lifelong`, which are not imported here: they load torch, and every page this
+# names of `kis_core.editing` and `kis_core.lifelong`, which would load torch, and this is part of every page
 EDITORS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
 DRAWS = ("random", "relation", "most", "least", "hand")
 ARRANGED = ("drawn", "gentle", "harsh")

@@ -38,8 +38,10 @@ def test_a_hundred_edits(bench: Simulator) -> None:
     lifelong.run(bench, lifelong.ask(bench, 0, "rome", EDITS, lifelong.Draw(seed=1), every=EDITS))
     unmeasured = time.monotonic() - began
     half = verdict.half_life(film)
-    print(f"\n{EDITS} ROME edits, measured every {EVERY}: {whole:.1f} s (aim <= 60); the same number measured only at the "
-          f"ends: {unmeasured:.1f} s; ratio {whole / unmeasured:.2f}; half forgotten after {half.edits:.0f}")  # fmt: skip
+    print(f"\n{EDITS} ROME edits, measured every {EVERY}: {whole:.1f} s (aim <= 60); the same number measured only "
+    "at the "
+          f"ends: {unmeasured:.1f} s; ratio {whole / unmeasured:.2f}; half forgotten after "
+          f"{half.edits:.0f}")  # fmt: skip
 
 
 def test_measuring_a_step_against_one_fact_at_a_time(bench: Simulator) -> None:

@@ -1,0 +1,166 @@
+"""Runs of edits that the page opens without computing, made once into the cache that all pages share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kis_core import jobs, lifelong, pipeline
+from kis_core.lifelong import Draw, Film
+from kis_core.models import catalog, loading
+from kis_core.models.loading import LoadedModel
+from kis_core.simulator import Simulator
+from kis_core.store import Store
+from pages.parts import results
+from pages.parts import runs as workers
+from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
+from tests.pages.looking import Chart, charts, html
+
+PAGE = "pages/lifelong.py"
+EDITS = 15
+STEPS = [0, 5, 10, 15]
+LINK = {"edits": str(EDITS)}
+PICKED = ((1, "French"), (0, "a ~ 50 % [x](y)"))
+HAND = {"draw": "hand", "queue": "1:French~0:a %7E 50 %25 [x](y)"}
+SECONDS = 60  # until a job that is waited for must have ended
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The library beside the page, on the cache of the pages."""
+
+    cache: Cache
+    loaded: LoadedModel
+
+    def bench(self, facts: str = "builtin", *, known: bool = False) -> Simulator:
+        """Model, facts and C; of the facts that the model answers, where those alone are looked at."""
+        result = pipeline.run(self.cache.request(facts), Store(self.cache.folder))
+        if known:
+            kept = [fact for fact, right in enumerate(result.known) if right]
+            result = result.subset(kept, "known")
+        return Simulator(result, Store(self.cache.folder), lambda: self.loaded)
+
+    def film(
+        self,
+        method: str = "rome",
+        edits: int = EDITS,
+        draw: Draw | None = None,
+        *,
+        layers: int | tuple[int, ...] = 0,
+        facts: str = "builtin",
+        known: bool = False,
+    ) -> Film:
+        """A run, from the store once it is there."""
+        bench = self.bench(facts, known=known)
+        return lifelong.run(bench, lifelong.ask(bench, layers, method, edits, draw))
+
+
+@pytest.fixture(scope="session")
+def runs(cache: Cache) -> Runs:
+    """The library, with the runs stored that the pages open: one to the end, and a few short ones set against it."""
+    with pytest.MonkeyPatch.context() as patch:
+        with_one_layer(cache, patch)
+        made = Runs(cache, loading.load(catalog.locate(MODEL)))
+        made.film()
+        for method in ("alphaedit", "fine-tuning"):
+            made.film(method, 5)
+        made.film(draw=Draw(seed=1))
+        for draw in (Draw(seed=2), Draw("most")):
+            made.film("rome", 5, draw)
+        made.film("rome", 2, Draw("hand", picked=PICKED))
+    return made
+
+
+@pytest.fixture
+def film(runs: Runs) -> Film:
+    """The run that the page opens with `LINK`."""
+    return runs.film()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are not checked against the schema: that is done in the unit tests, and takes a third of the time."""
+    monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
+
+
+def button(page: AppTest, label: str) -> Any:
+    (found,) = (one for one in page.button if one.label == label)
+    return found
+
+
+def labels(page: AppTest) -> list[str]:
+    return [one.label for one in page.button]
+
+
+def choose(page: AppTest, name: str, value: Any) -> AppTest:
+    """Choose by the widget of that choice."""
+    kinds = (page.segmented_control, page.slider, page.select_slider, page.selectbox, page.number_input)
+    (found,) = (one for kind in (*kinds, page.multiselect) for one in kind if one.key == f"choose-{name}")
+    return found.set_value(value).run()
+
+
+def chart(page: AppTest, title: str) -> Chart:
+    """The one chart whose name begins so."""
+    (found,) = (one for one in charts(page) if one.title.startswith(title))
+    return found
+
+
+def at_step(one: Chart) -> list[int]:
+    """Where the chart marks the step: the places of its upright lines."""
+    layers = (layer for layer in one.spec["layer"] if layer["mark"]["type"] == "rule" and "x" in layer["encoding"])
+    return [int(edits) for layer in layers for edits in one.tables[layer["data"]["name"]]["edits"]]
+
+
+def under_mouse(one: Chart) -> pd.DataFrame:
+    """All that a chart draws: what its layer with a tooltip holds."""
+    layer = next(layer for layer in one.spec["layer"] if "tooltip" in layer["encoding"])
+    return one.tables[(layer if "data" in layer else one.spec)["data"]["name"]]
+
+
+def strong(one: Chart) -> pd.DataFrame:
+    """What the strong line of a chart goes through: the run up to the step."""
+    layer = [layer for layer in one.spec["layer"] if layer["mark"]["type"] == "line"][1]
+    return one.tables[(layer if "data" in layer else one.spec)["data"]["name"]]
+
+
+def numbers(page: AppTest) -> dict[str, tuple[str, str]]:
+    """The numbers on the left: by name, the number and what is said under it."""
+    cells = re.findall(r"<div><div[^>]*>([^<]*)</div><div[^>]*>([^<]*)</div><div[^>]*>([^<]*)</div></div>", html(page))
+    return {label: (unescape(value), unescape(note)) for label, value, note in cells}
+
+
+def jobs_of_runs() -> list[jobs.Job]:
+    return list(workers.runner()._jobs.values())
+
+
+def finish() -> None:
+    for runner in (results.runner(), workers.runner()):
+        for job in list(runner._jobs.values()):
+            assert job.wait(SECONDS)
+
+
+def settled(page: AppTest) -> AppTest:
+    """The page once all jobs have ended."""
+    finish()
+    return page.run()
+
+
+@pytest.fixture
+def seen(runs: Runs, look: Open, quick: None) -> Callable[..., AppTest]:
+    """The page with the run of `LINK`, for those who only look: `seen(step=..., chronicle=..., ...)`."""
+    return lambda **link: look(PAGE, **LINK | link)
+
+
+@pytest.fixture
+def opened(runs: Runs, open_page: Open, quick: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """The same for those who touch it."""
+    monkeypatch.setattr(results, "settle_imports", lambda: None)  # heavy imports that nothing here needs
+    return lambda **link: open_page(PAGE, **LINK | link)
