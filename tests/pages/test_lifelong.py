@@ -15,6 +15,7 @@ from kis_core import lifelong
 from kis_core.lifelong import Draw, Film, verdict
 from kis_core.models import loading
 from pages.parts import runs as workers
+from pages.parts.text import plain
 from tests.pages.lifelong_runs import (
     EDITS,
     STEPS,
@@ -106,6 +107,16 @@ def test_the_numbers_on_the_left_are_those_of_the_step(asked: str | None, shown:
     drift, condition = film.drift[row, 0], film.condition[row, 0]
     assert found["‖Wₙ − W₀‖ / ‖W₀‖"] == (f"{drift:.2f}", f"condition number {condition:.0f}")
     assert found["perplexity"] == (f"{film.perplexity[row]:.3g}", f"{film.perplexity[0]:.3g} at first")
+    if not row:
+        assert "No edit was made yet." in captions(page)
+        return
+    (since,) = (one.value for one in page.markdown if "**Edits made**" in one.value)
+    before = STEPS[row - 1]
+    assert since.startswith(f"**Edits made** since {before}: {plain(film.queue[before][0])} → ")
+    lost = int(((film.rank[row - 1] == 1) & (film.rank[row] != 1)).sum())
+    named = unescaped(since).split("**Answers lost**: ")[1].split("  \n")[0]
+    assert len(named.split(", ")) == min(lost, 8) or (named == "none" and not lost)
+    assert (f"and {lost - 8} more" in named) == (lost > 8)
 
 
 def test_edits_that_did_not_take_or_were_passed_over_are_counted_up_to_the_step(

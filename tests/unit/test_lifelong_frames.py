@@ -388,3 +388,10 @@ class TestOfFacts:
 
     def test_what_is_no_number_is_no_culprit(self) -> None:
         assert frames.culprits(film(), 3, 3)["edit"].tolist() == [4, 1, 2, 5, 3]
+
+    def test_whose_answers_turned(self) -> None:
+        one, two, three, four = UNRELATED
+        assert frames.turned(film(), 0) == ([], [])
+        assert frames.turned(film(), 1) == ([four], [three])
+        assert frames.turned(film(), 2) == ([one], [])
+        assert frames.turned(film(), 3) == ([two], [])
