@@ -98,7 +98,7 @@ def write(found: pd.DataFrame, folder: Path) -> list[Path]:
     """Tables and figure of a study's rows."""
     (folder / "forgetting.md").write_text(markdown(found), "utf-8")
     lives = lifetimes(found[(found["draw"] == "random") & (found["layer"] == found["layer"].min())])
-    figure = charts.lifetimes(lives.rename(columns={"method": "name"}))
+    figure = charts.lifetimes(lives.assign(name=[method(str(name)).told for name in lives["method"]]))
     lines = ["Edits until half of the unrelated facts are forgotten, by model and method; bars: 95 % over seeds."]
     (folder / "forgetting.png").write_bytes(charts.to_png(figure, "How long a model remembers", lines))
     return [folder / "forgetting.md", folder / "forgetting.png"]
