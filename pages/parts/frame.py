@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,8 @@ PAGES = {
     ),
     "Bring": (("pages/your_facts.py", "Your facts", ":material/upload_file:"),),
 }
-ICON = Path(__file__).with_name("icon.png")
+ICON = "data:image/png;base64," + b64encode(Path(__file__).with_name("icon.png").read_bytes()).decode()
+"""In the page itself: a file of its own is gone for a moment whenever a page is drawn anew."""
 STYLE = """<style>
 /* the tooltip of a chart would catch the click meant for the cell under it */
 #vg-tooltip-element{pointer-events:none!important;font-size:15px}
@@ -76,7 +78,7 @@ def split(left: float, right: float, key: str = "split") -> tuple[DeltaGenerator
 
 def frame(title: str) -> View:
     """Draw what all pages share and return what is chosen. Every page calls this first."""
-    st.set_page_config(page_title=f"{title} · Knowledge in superposition", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_title=f"{title} · Knowledge in superposition", page_icon=ICON, layout="wide")
     st.html(STYLE)
     notes = state.open_link()
     with st.sidebar:

@@ -144,8 +144,9 @@ def runs(shared: Simulator) -> dict[str, LifelongRequest]:
 
 
 class TestTakenUpAgain:
-    @pytest.mark.parametrize("share", [0.3, 0.8])
-    @pytest.mark.parametrize("name", ["rome", "alphaedit", "fine-tuning", "uneven"])
+    @pytest.mark.parametrize(
+        ("name", "share"), [("rome", 0.3), ("alphaedit", 0.8), ("fine-tuning", 0.3), ("uneven", 0.8)]
+    )
     def test_called_off_at_any_moment(
         self, demo: tools.Setting, shared: Simulator, whole: Callable[[LifelongRequest], Film], tmp_path: Path,
         name: str, share: float,

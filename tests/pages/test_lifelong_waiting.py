@@ -120,6 +120,7 @@ def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held
     assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[3] == lifelong.verdict.recall(film)[-1]
 
 
+@pytest.mark.stress  # makes several runs; `make stress`
 def test_another_visit_finds_it_going_on(opened: Page, held: Held) -> None:
     button(opened(seed="120"), "Run").click().run()
     held.wait()
@@ -136,6 +137,7 @@ def test_another_visit_finds_it_going_on(opened: Page, held: Held) -> None:
     assert "Done" in labels(settled(other))
 
 
+@pytest.mark.stress  # makes several runs; `make stress`
 def test_several_runs_are_made_one_after_the_other(opened: Page, held: Held) -> None:
     page = opened(edits="5", seed="130", against="seeds")
     button(page, "Run 3").click().run()
@@ -150,6 +152,7 @@ def test_several_runs_are_made_one_after_the_other(opened: Page, held: Held) -> 
     assert under_mouse(chart(page, "Edit after edit"))["run"].nunique() == 3
 
 
+@pytest.mark.stress  # makes several runs; `make stress`
 def test_the_play_waits_for_what_is_to_come(opened: Page, held: Held) -> None:
     page = opened(seed="140", edits="10")
     button(page, "Run").click().run()
@@ -196,6 +199,7 @@ def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page
     assert "Done" in labels(page)
 
 
+@pytest.mark.stress  # makes several runs; `make stress`
 def test_a_cancel_calls_off_all_runs_on_the_page(opened: Page, held: Held) -> None:
     page = opened(edits="10", seed="160", against="seeds")
     button(page, "Run 3").click().run()
@@ -211,6 +215,7 @@ def test_a_cancel_calls_off_all_runs_on_the_page(opened: Page, held: Held) -> No
     assert "Done" in labels(page)
 
 
+@pytest.mark.stress  # makes several runs; `make stress`
 def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, held: Held) -> None:
     page = opened(edits="10", seed="170")
     button(page, "Run").click().run()
