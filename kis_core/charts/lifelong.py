@@ -237,7 +237,7 @@ def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
     models, names = list(dict.fromkeys(ordered["model"])), list(dict.fromkeys(frame["name"]))
     marked = frame.assign(end=np.where(frame["unreached"] > 0, "not reached: at least", "reached"))
     marked = marked.assign(low=marked["low"].fillna(marked["middle"]), high=marked["high"].fillna(marked["middle"]))
-    x = alt.X("model:N", title=None, sort=models).axis(axis(labelAngle=0, labelLimit=140))
+    x = alt.X("model:N", title=None, sort=models).axis(axis(labelAngle=-20, labelLimit=160, labelOverlap=False))
     y = alt.Y("middle:Q", title="edits until half is forgotten").axis(axis(grid=True, gridOpacity=0.3, format="~s"))
     middles = marked["middle"]  # few seeds give wide intervals: what runs out of this span is cut
     y = y.scale(type="log", domain=(middles.min() / BEYOND, middles.max() * BEYOND) if len(marked) else (1, 10))
@@ -252,7 +252,7 @@ def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
         y=y,
         shape=alt.Shape("end:N")
         .scale(domain=["reached", "not reached: at least"], range=["circle", "triangle-up"])
-        .legend(legend(symbolFillColor=NEUTRAL)),
+        .legend(legend(symbolFillColor=NEUTRAL, orient="bottom")),
         tooltip=[
             alt.Tooltip("model:N"), alt.Tooltip("name:N", title="run"), alt.Tooltip("middle:Q", format=".0f"),
             alt.Tooltip("low:Q", format=".0f"), alt.Tooltip("high:Q", format=".0f"),

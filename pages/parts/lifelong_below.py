@@ -294,15 +294,15 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
 def _facts(view: View, result: Result, run: Run, film: Film, step: int) -> None:
     row = film.at(step)
     table = frames.facts(film, result.facts.facts, [row]).drop(columns="edits")
-    number = partial(st.column_config.NumberColumn, format="%+.2f", width=90)
+    number = partial(st.column_config.NumberColumn, format="%+.2f", width=82)
     key = "lifelong-facts"
     st.dataframe(
         table, key=key, hide_index=True, height=420,
         column_config={
-            "kind": st.column_config.TextColumn("kind", width=85),
+            "kind": st.column_config.TextColumn("kind", width=78),
             "index": st.column_config.NumberColumn("no.", width=50),
-            "subject": st.column_config.TextColumn("subject", width=190),
-            "answer": st.column_config.TextColumn("right answer", width=130),
+            "subject": st.column_config.TextColumn("subject", width=140),
+            "answer": st.column_config.TextColumn("right answer", width=95),
             "age": st.column_config.NumberColumn("age", width=55, help="edits made since this one"),
             "probability": st.column_config.NumberColumn("probability", format="%.3f", width=85),
             "rank": st.column_config.NumberColumn("rank", width=55, help="worst rank of any token of the answer"),
@@ -310,8 +310,8 @@ def _facts(view: View, result: Result, run: Run, film: Film, step: int) -> None:
             "dlogodds_subject_token": number("Δ subject", help="foretold at the subject’s token"),
             "dlogodds_all_tokens": number("Δ all tokens", help="foretold over all tokens"),
             "dlogodds_renewed": number("Δ renewed", help="foretold with gradients renewed at every measurement"),
-            "shift_measured": st.column_config.NumberColumn("shift, meas.", format="%.3g", width=85),
-            "shift_forecast": st.column_config.NumberColumn("‖Σ p·δ‖", format="%.3g", width=85),
+            "shift_measured": st.column_config.NumberColumn("shift, meas.", format="%.3g", width=80),
+            "shift_forecast": st.column_config.NumberColumn("‖Σ p·δ‖", format="%.3g", width=70),
         },
     )  # fmt: skip
     say(
