@@ -11,6 +11,8 @@ from kis_core.models import catalog
 
 DEFAULT_TOKENS = 100_000  # P of the demo family over them correlates 0.995 to 0.999 with P over all 230,000 tokens
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 class RequestError(KisError):
     """A request that makes no sense; the message says what does."""
@@ -23,29 +25,36 @@ class Request:
     Attributes:
         model: catalogue name, Hugging Face id or local folder.
         facts: `"builtin"`, or the path of a CSV or CounterFact JSON file.
-        corpus: `"builtin"`, or the path of a text file with one document a line.
-        tokens: how many tokens of the corpus C is taken over, at most.
+        corpus: `"builtin"`, `"wikipedia"`, the path of a text, JSONL or parquet file, or a folder of statistics (C itself).
+        tokens: how many tokens of the corpus C is taken over, at most; None for all of them.
         layers: which layers, or None for all.
-        revision: commit or tag of a model on the Hub, or None for the newest.
-        dtype: arithmetic of the model's forward pass.
+        revision: commit or tag of a model on the Hub, or None for the one the catalogue pins.
+        dtype: arithmetic of the model's forward pass, one of `DTYPES`; keys and C are float32 and float64 in any case.
         seed: of anything drawn at random.
+        documents: how many documents of the corpus are read, at most; None for all of them.
+        settled: stop reading once P of the facts moves less than this share of its spread between two looks, or None.
     """
 
     model: str = catalog.DEFAULT
     facts: str = BUILTIN_FACTS
     corpus: str = BUILTIN_CORPUS
-    tokens: int = DEFAULT_TOKENS
+    tokens: int | None = DEFAULT_TOKENS
     layers: tuple[int, ...] | None = None
     revision: str | None = None
     dtype: str = "float32"
     seed: int = 0
+    documents: int | None = None
+    settled: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise RequestError(f"C needs at least one token; {self.tokens} were asked for")
+        for what, count in (("token", self.tokens), ("document", self.documents)):
+            if count is not None and count < 1:
+                raise RequestError(f"C needs at least one {what}; {count} were asked for")
+        if self.settled is not None and not 0 < self.settled < 1:
+            raise RequestError(f"P settles at a share between 0 and 1, such as 0.02; {self.settled} was asked for")
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))  # one form, from JSON's list as well
             if not self.layers or self.layers[0] < 0:
                 raise RequestError(f"layers count from 0; {self.layers} were asked for")
-        if self.dtype != "float32":
-            raise RequestError(f"keys are computed in float32; {self.dtype!r} is not available")
+        if self.dtype not in DTYPES:
+            raise RequestError(f"a model runs in one of {', '.join(DTYPES)}; {self.dtype!r} was asked for")

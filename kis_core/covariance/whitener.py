@@ -1,0 +1,60 @@
+"""Whitening: a factor of the second moment C, never its inverse, and how well C is conditioned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+MAX_CONDITION = 1e10
+"""Above this condition number C gets a ridge: float64 Cholesky would leave fewer than six digits of P."""
+RIDGE_SHARE = 1e-7
+"""The ridge, as a share of C's largest eigenvalue: brings the condition number to 1e7, so nine digits of P are sure."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whitener:
+    """A Cholesky factor of C (plus ridge, if one was needed), never an inverse.
+
+    Attributes:
+        factor: lower triangular F with F Fᵀ = C + ridge·I, float64, (d_m, d_m).
+        rank: numerical rank of C before any ridge.
+        condition_number: largest over smallest eigenvalue of C before any ridge; inf when singular.
+        ridge: what was added to C's diagonal, in units of C; 0 when C was well conditioned.
+    """
+
+    factor: np.ndarray
+    rank: int
+    condition_number: float
+    ridge: float
+
+    @classmethod
+    def fit(cls, matrix: np.ndarray) -> Whitener:
+        """Factorise a symmetric positive semidefinite matrix.
+
+        Raises:
+            ValueError: not a finite, non-zero square matrix.
+        """
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"C has shape {matrix.shape}; a square matrix was expected")
+        if not np.isfinite(matrix).all():
+            raise ValueError("C holds a NaN or an infinity")
+        eigenvalues = scipy.linalg.eigvalsh(matrix)
+        largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
+        if largest <= 0:
+            raise ValueError("C is zero: the corpus gave no keys, or the layer is dead")
+        cutoff = largest * len(matrix) * np.finfo(np.float64).eps  # numpy's own rule for matrix_rank
+        rank = int((eigenvalues > cutoff).sum())
+        condition = largest / smallest if smallest > cutoff else float("inf")
+        ridge = 0.0 if condition <= MAX_CONDITION else RIDGE_SHARE * largest
+        factor = scipy.linalg.cholesky(matrix + ridge * np.eye(len(matrix)), lower=True)
+        return cls(factor, rank, condition, ridge)
+
+    def whiten(self, keys: np.ndarray) -> np.ndarray:
+        """Rows F⁻¹k, so that plain inner products of the result are kᵀC⁻¹k'. Shape (m, d_m), float64."""
+        return np.asarray(scipy.linalg.solve_triangular(self.factor, keys.astype(np.float64).T, lower=True).T)
+
+    def solve(self, key: np.ndarray) -> np.ndarray:
+        """C⁻¹k (with the ridge, if there is one). Shape (d_m,), float64."""
+        return np.asarray(scipy.linalg.cho_solve((self.factor, True), key.astype(np.float64)))
