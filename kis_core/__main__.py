@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kis_core import export
-from kis_core.corpus import BUILTIN_NAME as BUILTIN_CORPUS
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.models import catalog

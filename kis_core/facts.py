@@ -104,6 +104,16 @@ def builtin(name: str = BUILTIN_NAME) -> FactSet:
     return parse_csv(source.read_bytes(), name=name)
 
 
+def demo_base() -> FactSet:
+    """Every fact of the demo fact base in the first sentence it was taught in: thousands, to try large sets on."""
+    from kis_core.demo import factbase
+
+    return FactSet(
+        "demo-fact-base",
+        tuple(Fact(one.subject, one.trained[0], one.object, one.relation) for one in factbase.load()),
+    )
+
+
 def load(source: str | Path) -> FactSet:
     """Read a built-in set by its name, a CounterFact JSON file or a CSV file.
 

@@ -111,19 +111,20 @@ def fact_keys(
     loaded: LoadedModel,
     prompts: Sequence[Prompt],
     *,
+    layers: Sequence[int] | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     report: progress.Report = progress.silent,
 ) -> np.ndarray:
-    """Keys of m facts in all L layers, one forward pass a batch.
+    """Keys of m facts in all L layers, or in some of them alone, one forward pass a batch.
 
     Returns:
-        float32 array (L, m, d_m); row i belongs to `prompts[i]`.
+        float32 array (L, m, d_m), L counting the layers asked for; row i belongs to `prompts[i]`.
 
     Raises:
         NotFinite: an activation is NaN or infinite.
     """
-    layers = loaded.architecture.layers
-    collected: list[list[torch.Tensor]] = [[] for _ in range(layers)]
+    chosen = range(loaded.architecture.layers) if layers is None else layers
+    collected: dict[int, list[torch.Tensor]] = {layer: [] for layer in chosen}
     order: list[int] = []
     for batch in batches([len(p.tokens) for p in prompts], tokens_per_batch=tokens_per_batch):
         tokens, mask = pad([prompts[k].tokens for k in batch], loaded.device)
@@ -131,20 +132,21 @@ def fact_keys(
         at = torch.tensor([prompts[k].key_index for k in batch], device=loaded.device)
 
         def keep(layer: int, key: torch.Tensor, rows: torch.Tensor = rows, at: torch.Tensor = at) -> None:
-            collected[layer].append(key[rows, at].float())
+            if layer in collected:
+                collected[layer].append(key[rows, at].float())
 
         with watch_down_projections(loaded, keep):
             loaded.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False)
         order += batch
         report("Keys of the facts", len(order), len(prompts))
-    keys = torch.stack([torch.cat(parts) for parts in collected]).cpu().numpy()
+    keys = torch.stack([torch.cat(collected[layer]) for layer in chosen]).cpu().numpy()
     result = np.empty_like(keys)
     result[:, order] = keys
     bad = np.argwhere(~np.isfinite(result).all(axis=2))
     if len(bad):
         layer, index = bad[0]
         raise NotFinite(
-            f"layer {layer}: the key of fact {index} is not finite ({prompts[index].key_token!r}); "
+            f"layer {chosen[layer]}: the key of fact {index} is not finite ({prompts[index].key_token!r}); "
             f"are the weights damaged or out of range for float32?"
         )
     return result

@@ -16,7 +16,8 @@ from kis_core.facts import Fact, FactFileError, FactSet
 FOLDER = "facts"  # inside the cache folder
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}-[0-9a-f]{8}")
 STEM_CHARACTERS = 40
-MOST_FACTS = 2_000  # on the page: P and both cosines of 12 layers then take 1.2 GB of memory
+MOST_ON_EVERY_PAGE = 2_000  # facts: P and both cosines of 12 layers then take 1.2 GB of memory
+MOST_FACTS = 20_000  # on the page of many facts: the keys of one layer of 16,384 then take 1.3 GB
 
 
 def names(root: Path) -> tuple[str, ...]:
@@ -45,13 +46,12 @@ def save(root: Path, facts: FactSet) -> str:
         its name: that of the file it came from, and the first digits of its fingerprint.
 
     Raises:
-        FactFileError: more facts than a page can show.
+        FactFileError: more facts than any page can show.
         OSError: the cache folder cannot be written to.
     """
     if len(facts) > MOST_FACTS:
         raise FactFileError(
-            f"{facts.name} holds {len(facts):,} facts; a page shows at most {MOST_FACTS:,}. Split the file, or use "
-            f"`python -m kis_core analyse`."
+            f"{facts.name} holds {len(facts):,} facts; at most {MOST_FACTS:,} can be looked at. Split the file."
         )
     stem = re.sub(r"[^a-z0-9]+", "-", Path(facts.name).stem.lower()).strip("-")[:STEM_CHARACTERS].strip("-")
     name = f"{stem or 'facts'}-{facts.fingerprint[:8]}"

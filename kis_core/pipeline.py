@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kis_core import archive, progress, superposition
-from kis_core import corpus as corpora
+from kis_core import archive, corpora, progress, superposition
 from kis_core import facts as fact_sets
-from kis_core.corpus import Corpus
+from kis_core.corpora import Corpus
 from kis_core.facts import FactSet
 from kis_core.models import catalog, loading
 from kis_core.models.files import fingerprint, parameters
@@ -233,7 +232,7 @@ def _second_moments(
     if missing:
         computed = second_moments(
             loaded,
-            ingredients.corpus.documents,
+            list(ingredients.corpus.documents()),
             tokens=ingredients.request.tokens,
             layers=missing,
             report=report,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kis_core.corpus import BUILTIN_NAME as BUILTIN_CORPUS
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.models import catalog

@@ -24,11 +24,11 @@ from typing import Any, TypeVar
 
 import diskcache
 import numpy as np
-import safetensors
 import safetensors.numpy
 from filelock import FileLock, Timeout
 
-from kis_core import progress
+from kis_core import array_files, progress
+from kis_core.array_files import Damaged
 from kis_core.errors import KisError
 
 log = logging.getLogger(__name__)
@@ -60,16 +60,35 @@ class StoreError(KisError):
     """The cache folder cannot be used: disk full, locked, no permission. What was stored before is untouched."""
 
 
-class _Damaged(Exception):
-    """An entry fails a check; the message says which."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """A stored value: JSON-able `meta` and named arrays."""
 
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stored value as the index tells it; its arrays are neither read nor checked.
+
+    Attributes:
+        key, meta: its name and metadata.
+        path, sha256, bytes: of the file with its arrays.
+        written: when, in seconds since the epoch.
+    """
+
+    key: str
+    meta: dict[str, Any]
+    path: Path
+    sha256: str
+    bytes: int
+    written: float
+
+    @property
+    def kind(self) -> str:
+        """What it is; see `key_of`."""
+        return self.key.rpartition("-")[0]
 
 
 def key_of(kind: str, ingredients: Mapping[str, Any]) -> str:
@@ -95,12 +114,12 @@ class _Row:
         try:
             outer = json.loads(row)
             if hashlib.sha256(str(outer["text"]).encode()).hexdigest() != outer["sha256"]:
-                raise _Damaged("its metadata does not fit its checksum")
+                raise Damaged("its metadata does not fit its checksum")
             result = cls(**json.loads(outer["text"]))
             if not result.file.startswith(f"{key}-") or Path(result.file).name != result.file:
-                raise _Damaged("its metadata names a file that is not its own")
+                raise Damaged("its metadata names a file that is not its own")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _Damaged("its metadata cannot be read") from error
+            raise Damaged("its metadata cannot be read") from error
         return result
 
 
@@ -147,16 +166,15 @@ class Store:
         Raises:
             StoreError: the index is locked or cannot be read.
         """
-        doubtful = None
-        while (row := self._with_index(lambda index: index.get(key))) is not None:
-            try:
-                return self._load(key, row)
-            except _Damaged as damage:
-                if row == doubtful:
-                    self._set_aside(key, row, str(damage))
-                    return None
-                doubtful = row  # look once more: the value may have been replaced between the two reads
-        return None
+        return self._unless_damaged(key, self._load)
+
+    def verify(self, key: str) -> bool:
+        """Whether a value is there and whole; a damaged one is set aside. Its file is read in pieces.
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        return self._unless_damaged(key, self._check) is not None
 
     def holds(self, key: str) -> bool:
         """Whether a value of that key seems to be there; it is not checked.
@@ -167,18 +185,23 @@ class Store:
         return bool(self._with_index(lambda index: key in index))
 
     def listed(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Key and metadata of every whole-looking value of a kind (see `key_of`); no array is read, none is checked.
+        """Key and metadata of every whole-looking value of a kind; as `inventory`."""
+        return {item.key: item.meta for item in self.inventory(kind)}
+
+    def inventory(self, kind: str | None = None) -> list[Item]:
+        """Every whole-looking value, or those of a kind (see `key_of`); no array is read, none is checked.
 
         Raises:
             StoreError: the index is locked or cannot be read.
         """
-        rows = self._with_index(lambda index: {key: index.get(key) for key in index if key.rpartition("-")[0] == kind})
-        found = {}
-        for key, row in rows.items():
-            with suppress(_Damaged):  # whoever gets it will set it aside
-                if row is not None and (self.root / "matrices" / (described := _Row.load(key, row)).file).is_file():
-                    found[key] = described.meta
-        return found
+        rows = self._with_index(
+            lambda index: {key: index.get(key) for key in index if kind in (None, key.rpartition("-")[0])}
+        )
+        return [item for key, row in rows.items() if (item := self._item(key, row))]
+
+    def find(self, key: str) -> Item | None:
+        """The value of that key as `inventory` tells it, or None."""
+        return self._item(key, self._with_index(lambda index: index.get(key)))
 
     def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Store a value; readers see the old one or the new one, never a mixture.
@@ -191,15 +214,20 @@ class Store:
             content = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
         except safetensors.SafetensorError as error:
             raise TypeError(f"an array cannot be stored: {error}") from error
-        file = f"{key}-{secrets.token_hex(8)}.safetensors"
-        row = _Row(dict(meta), file, hashlib.sha256(content).hexdigest()).dump()
+        self._place(key, meta, hashlib.sha256(content).hexdigest(), lambda path: array_files.write(path, content))
+
+    def adopt(self, key: str, meta: Mapping[str, Any], file: Path, sha256: str) -> None:
+        """Store a value whose arrays lie in a safetensors file of this disk; it is checked, and moved into the store.
+
+        Raises:
+            StoreError: the file fails a check, or could not be moved; it is then left where it is, or gone.
+            TypeError, ValueError: `meta` is not JSON.
+        """
         try:
-            _write(self.root / "matrices" / file, content)
-            before = self._exchange(key, row)
-        except (OSError, StoreError) as error:
-            self._remove(file)
-            raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
-        self._remove_file_of(key, before)
+            array_files.check(file, sha256)
+        except Damaged as damage:
+            raise StoreError(f"{key} cannot be stored: {damage}") from damage
+        self._place(key, meta, sha256, lambda path: array_files.move(file, path))
 
     def delete(self, key: str) -> None:
         """Forget a value, if it is there.
@@ -293,28 +321,66 @@ class Store:
 
         return self._with_index(exchange)
 
+    def _place(self, key: str, meta: Mapping[str, Any], sha256: str, write: Callable[[Path], None]) -> None:
+        """Let a file be written, then let the index name it."""
+        file = f"{key}-{secrets.token_hex(8)}.safetensors"
+        row = _Row(dict(meta), file, sha256).dump()
+        try:
+            write(self.root / "matrices" / file)
+            before = self._exchange(key, row)
+        except (OSError, StoreError) as error:
+            self._remove(file)
+            raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
+        self._remove_file_of(key, before)
+
+    def _unless_damaged(self, key: str, read: Callable[[str, str], T]) -> T | None:
+        doubtful = None
+        while (row := self._with_index(lambda index: index.get(key))) is not None:
+            try:
+                return read(key, row)
+            except Damaged as damage:
+                if row == doubtful:
+                    self._set_aside(key, row, str(damage))
+                    return None
+                doubtful = row  # look once more: the value may have been replaced between the two reads
+        return None
+
+    def _item(self, key: str, row: str | None) -> Item | None:
+        with suppress(Damaged, OSError):  # whoever gets it will set it aside
+            if row is not None:
+                described = _Row.load(key, row)
+                path = self.root / "matrices" / described.file
+                seen = path.stat()
+                return Item(key, described.meta, path, described.sha256, seen.st_size, seen.st_mtime)
+        return None
+
+    def _check(self, key: str, row: str) -> bool:
+        described = _Row.load(key, row)
+        array_files.check(self.root / "matrices" / described.file, described.sha256)
+        return True
+
     def _load(self, key: str, row: str) -> Entry:
         described = _Row.load(key, row)
         try:
             content = (self.root / "matrices" / described.file).read_bytes()
         except OSError as error:
-            raise _Damaged("its file cannot be read") from error
+            raise Damaged("its file cannot be read") from error
         if hashlib.sha256(content).hexdigest() != described.sha256:
-            raise _Damaged("its checksum does not fit")
+            raise Damaged("its checksum does not fit")
         try:
             return Entry(described.meta, safetensors.numpy.load(content))
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
-            raise _Damaged("its file holds no arrays") from error
+            raise Damaged("its file holds no arrays") from error
 
     def _set_aside(self, key: str, row: str, reason: str) -> None:
         log.warning("entry %s is damaged: %s; it will be computed anew", key, reason)
         self._exchange(key, None, expected=row)
-        with suppress(_Damaged, OSError):
+        with suppress(Damaged, OSError):
             file = _Row.load(key, row).file
             os.replace(self.root / "matrices" / file, self.root / "damaged" / f"{file}-{time.time_ns()}")
 
     def _remove_file_of(self, key: str, row: str | None) -> None:
-        with suppress(_Damaged):
+        with suppress(Damaged):
             if row is not None:
                 self._remove(_Row.load(key, row).file)
 
@@ -330,15 +396,3 @@ def _blames_index(error: BaseException) -> bool:
         chain.append(context)  # a failed rollback hides what it should have rolled back
     codes = [getattr(link, "sqlite_errorcode", sqlite3.SQLITE_OK) for link in chain]
     return not isinstance(error, diskcache.Timeout) and not any(code & 0xFF in SURROUNDINGS for code in codes)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -58,6 +58,12 @@ def _upload() -> None:
 def _report(found: FactSet) -> None:
     issues = len(found.issues)
     st.success(f"{len(found):,} facts can be used.", icon=":material/check_circle:")
+    if len(found) > own_facts.MOST_ON_EVERY_PAGE:
+        st.info(
+            f"More than {own_facts.MOST_ON_EVERY_PAGE:,} facts are looked at on the page **Many facts** alone, up to "
+            f"{own_facts.MOST_FACTS:,} of them.",
+            icon=":material/blur_on:",
+        )
     if st.button(f"Use these {len(found):,} facts", type="primary", icon=":material/play_arrow:"):
         try:
             name = own_facts.save(default_root(), found)

@@ -1,19 +1,29 @@
-"""Tiny random models of the four architectures, made on the spot."""
+"""Tiny random models of every architecture, made on the spot."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
 )
 
 from kis_core.demo.family import FAMILY
@@ -22,20 +32,14 @@ from kis_core.models.loading import LoadedModel
 
 VOCABULARY = 3000  # the demo tokenizer's
 CONTEXT = 64
+WINDOW = 4  # tokens a sliding layer looks back: fewer than most texts have
 TOKENIZER_FOLDER = FAMILY[0].folder
 
 
 def configs(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
-    """A small configuration of each architecture; every width differs from every other."""
-    common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0}
-    early = common | {"n_positions": CONTEXT, "n_embd": 24, "n_layer": 3, "n_head": 2, "n_inner": 40}
-    late = common | {
-        "max_position_embeddings": CONTEXT,
-        "hidden_size": 24,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 40,
-    }
+    """A small configuration of the four architectures of the paper; every width differs from every other."""
+    early = _special(vocabulary) | {"n_positions": CONTEXT, "n_embd": 24, "n_layer": 3, "n_head": 2, "n_inner": 40}
+    late = _late(vocabulary)
     return {
         "GPT-2": GPT2Config(**early),
         "GPT-J": GPTJConfig(rotary_dim=4, tie_word_embeddings=False, **early),
@@ -44,13 +48,61 @@ def configs(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
     }
 
 
+def every_config(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
+    """Those, and one of every other architecture that is supported."""
+    late = _late(vocabulary) | {"pad_token_id": 0}
+    grouped = late | {"num_key_value_heads": 1}
+    wide = grouped | {"head_dim": 14}
+    gemma = wide | {
+        "query_pre_attn_scalar": 14,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    }
+    opt = {name: value for name, value in late.items() if name != "intermediate_size"} | {"ffn_dim": 40}
+    return configs(vocabulary) | {
+        "Mistral": MistralConfig(sliding_window=WINDOW, **grouped),
+        "Qwen2": Qwen2Config(**grouped),
+        "Qwen3": Qwen3Config(**wide),
+        "Gemma 2": Gemma2Config(**gemma),
+        "Gemma 3": Gemma3TextConfig(**gemma),
+        "Gemma 3 with images": Gemma3Config(
+            text_config=Gemma3TextConfig(**gemma), vision_config=_VISION, mm_tokens_per_image=4,
+            tie_word_embeddings=True,
+        ),
+        "OPT": OPTConfig(word_embed_proj_dim=24, **opt),
+        "OPT, norm after": OPTConfig(word_embed_proj_dim=20, do_layer_norm_before=False, **opt),  # as opt-350m
+        "Phi": PhiConfig(**late),
+        "Phi-3": Phi3Config(**grouped),
+    }  # fmt: skip
+
+
+def _special(vocabulary: int) -> dict[str, Any]:
+    return {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def _late(vocabulary: int) -> dict[str, Any]:
+    return _special(vocabulary) | {
+        "max_position_embeddings": CONTEXT,
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 40,
+    }
+
+
+_VISION = {
+    "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8,
+    "patch_size": 4,
+}  # fmt: skip
+
 ARCHITECTURES = tuple(configs())
+EVERY_ARCHITECTURE = tuple(every_config())
 
 
 def model(architecture: str, *, seed: int = 0, vocabulary: int = VOCABULARY) -> LoadedModel:
     """A random model of that architecture in memory, with the demo tokenizer."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(configs(vocabulary)[architecture]).eval().requires_grad_(False)
+    made = AutoModelForCausalLM.from_config(every_config(vocabulary)[architecture]).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER_FOLDER, local_files_only=True)
     return LoadedModel(made, tokenizer, recognise(made), torch.device("cpu"))
 

@@ -24,6 +24,7 @@ from kis_core.charts.heatmap import (
 )
 from kis_core.charts.lifelong import AGE_COLOURS, SERIES, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
+from kis_core.charts.many import counts, part
 from kis_core.charts.scatter import PAIR, counted, differing, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
 
@@ -52,6 +53,7 @@ __all__ = [
     "colour_limit",
     "convergence",
     "counted",
+    "counts",
     "damage",
     "density",
     "differing",
@@ -63,6 +65,7 @@ __all__ = [
     "over_edits",
     "overlaid",
     "overview",
+    "part",
     "retention",
     "scatter",
     "shorten",

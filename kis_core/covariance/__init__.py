@@ -5,9 +5,12 @@ C is the non-centred mean of k kᵀ over tokens (Meng et al., arXiv 2202.05262, 
 """
 
 from kis_core.covariance.moment import SecondMoment, SecondMomentSum
-from kis_core.covariance.passes import second_moments, tokenized_documents
+from kis_core.covariance.passes import Outcome, OutOfMemory, Pass, second_moments, tokens_per_batch
+from kis_core.covariance.ranks import ALONE, Share
+from kis_core.covariance.reading import Extent
 from kis_core.covariance.whitener import Whitener
 
 __all__ = [
-    "SecondMoment", "SecondMomentSum", "Whitener", "second_moments", "tokenized_documents",
+    "ALONE", "Extent", "OutOfMemory", "Outcome", "Pass", "SecondMoment", "SecondMomentSum", "Share", "Whitener",
+    "second_moments", "tokens_per_batch",
 ]  # fmt: skip

@@ -1,64 +1,81 @@
-"""The second moment C of keys over general text, for all layers in one pass, and its whitening.
+"""One pass over the text for the second moments of many layers, stopping the model after the last of them.
 
-C is the non-centred mean of k kᵀ over tokens (Meng et al., arXiv 2202.05262, section 3.1; Hu et al., arXiv
-2408.07413, eq. 2). Every token of a document counts, special ones included; padding never.
+C of Hu et al. (arXiv 2408.07413), eq. 2. The pass takes what memory there is: an out-of-memory halves its batches and
+goes on. It can be cut anywhere and taken up again, and then ends with the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from kis_core import progress
-from kis_core.covariance.moment import SecondMoment, SecondMomentSum
-from kis_core.keys import (
-    TOKENS_PER_BATCH,
-    NotFinite,
-    batches,
-    pad,
-    watch_down_projections,
-)
+from kis_core.corpora import Reading
+from kis_core.covariance.checkpoint import Checkpoints
+from kis_core.covariance.moment import SecondMoment, SecondMomentSum, home
+from kis_core.covariance.ranks import ALONE, Share
+from kis_core.covariance.reading import Extent, Group, ahead, batches, groups
+from kis_core.covariance.settling import Settling
+from kis_core.errors import KisError
+from kis_core.keys import TOKENS_PER_BATCH, NotFinite, pad
+from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
 
-DOCUMENTS_AT_ONCE = 512  # tokenised together and sorted by length, to keep padding low
+log = logging.getLogger(__name__)
+
+STAGE = "Second moment of the keys"
+TOKENS_PER_BATCH_CUDA = 16_384  # fills a large GPU; halved by itself where memory does not allow it
 
 
-def tokenized_documents(
-    tokenizer: object, documents: Sequence[str], *, context: int, tokens: int
-) -> Iterator[list[list[int]]]:
-    """Groups of tokenised documents, each cut at `context`, `tokens` in all (the last one is cut to fit)."""
-    left = tokens
-    for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
-        encoded = tokenizer(  # type: ignore[operator]
-            list(documents[start : start + DOCUMENTS_AT_ONCE]), padding=False, truncation=False, verbose=False
-        )["input_ids"]
-        group = []
-        for ids in encoded:
-            ids = ids[: min(context, left)]
-            if ids:
-                group.append(ids)
-                left -= len(ids)
-        if group:
-            yield group
-        if left <= 0:
-            return
+class OutOfMemory(KisError):
+    """Not even a single row fits beside the model."""
 
 
-@torch.inference_mode()
+class _Enough(Exception):
+    """The last layer needed has been seen; the rest of the model need not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a pass gives.
+
+    Attributes:
+        moments: C by layer; empty in a process that is not the first of several.
+        reading: which documents were read.
+        padding: share of the tokens run that were padding.
+        batches: how many there were.
+        settled: whether it ended early because P no longer moved.
+    """
+
+    moments: dict[int, SecondMoment]
+    reading: Reading
+    padding: float
+    batches: int
+    settled: bool
+
+
+def tokens_per_batch(device: torch.device) -> int:
+    """Padded tokens in one forward pass, to begin with."""
+    return TOKENS_PER_BATCH_CUDA if device.type == "cuda" else TOKENS_PER_BATCH
+
+
 def second_moments(
     loaded: LoadedModel,
     documents: Sequence[str],
     *,
-    tokens: int,
+    tokens: int | None,
     layers: Sequence[int] | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     report: progress.Report = progress.silent,
 ) -> list[SecondMoment]:
-    """C of the chosen layers (all by default) in one pass over the text.
+    """C of the chosen layers (all by default) in one pass over the text, all of them in memory at once.
 
     Args:
         loaded: the model.
@@ -73,35 +90,229 @@ def second_moments(
         ValueError: the documents hold no token.
     """
     chosen = list(range(loaded.architecture.layers) if layers is None else layers)
-    sums = {layer: SecondMomentSum() for layer in chosen}
-    counted = number = 0
-    for group in tokenized_documents(loaded.tokenizer, documents, context=loaded.context, tokens=tokens):
-        for batch in batches([len(ids) for ids in group], tokens_per_batch=tokens_per_batch):
-            rows = [group[k] for k in batch]
-            ids, mask = pad(rows, loaded.device)
-            counts = None if bool(mask.all()) else mask.bool().flatten()
-
-            def add(
-                layer: int, key: torch.Tensor, counts: torch.Tensor | None = counts,
-                rows: list[list[int]] = rows, number: int = number,
-            ) -> None:  # fmt: skip
-                if layer not in sums:
-                    return
-                try:
-                    sums[layer].add(key.flatten(0, 1), counts)
-                except FloatingPointError as error:
-                    raise NotFinite(_where(loaded, layer, number, rows)) from error
-
-            with watch_down_projections(loaded, add):
-                loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-            counted += sum(map(len, rows))
-            number += 1
-            report("Second moment of the keys", counted, max(tokens, counted))
-    if not counted:
-        raise ValueError("the corpus holds no token for this tokenizer")
-    return [sums[layer].mean() for layer in chosen]
+    one = Pass(loaded, chosen, Extent(tokens), tokens_per_batch)
+    moments = one.run(lambda: iter(documents), report=report).moments
+    return [moments[layer] for layer in chosen]
 
 
-def _where(loaded: LoadedModel, layer: int, batch: int, rows: list[list[int]]) -> str:
-    text = loaded.tokenizer.decode(rows[0])
-    return f"layer {layer}, batch {batch}: an activation is not finite; the batch begins with {text[:80]!r}"
+@dataclass
+class Pass:
+    """A pass: what it is over, and how far it has come.
+
+    Attributes:
+        loaded: the model.
+        layers: whose keys are summed up.
+        extent: how much text is read.
+        budget: padded tokens in one forward pass; halved when memory runs out.
+        share: of the batches that this process takes.
+    """
+
+    loaded: LoadedModel
+    layers: Sequence[int]
+    extent: Extent
+    budget: int
+    share: Share = ALONE
+    sums: dict[int, SecondMomentSum] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    _group_budget: int = 0  # with which the present group was cut into batches
+    _first: int = 0  # document of the present group
+    _tokens_before: int = 0  # in all groups before it
+    _done: int = 0  # batches of it
+    _batches: int = 0  # of the whole pass
+    _run: int = 0  # tokens run, padding included
+    _real: int = 0  # of these, tokens of documents
+
+    def run(
+        self,
+        documents: Callable[[], Iterable[str]],
+        *,
+        report: progress.Report = progress.silent,
+        checkpoints: Checkpoints | None = None,
+        settling: Settling | None = None,
+    ) -> Outcome:
+        """Go through the text, from the last checkpoint on if there is one.
+
+        Args:
+            documents: the corpus from its beginning, afresh at every call.
+            report: called after every batch.
+            checkpoints: where to keep the place, or None.
+            settling: looks at P on the way, between groups of documents; may end the pass.
+
+        Raises:
+            NotFinite: an activation is NaN or infinite; names layer, batch and text.
+            OutOfMemory: a single row does not fit.
+            ValueError: the documents hold no token.
+        """
+        self.sums = {layer: SecondMomentSum() for layer in self.layers}
+        if checkpoints and (taken := checkpoints.read()):
+            self._take_up(taken.place, taken.arrays, settling)
+        settled = bool(settling and settling.settled)
+        if not settled:
+            settled = self._read(documents(), report, checkpoints, settling)
+        if not self.reading.count or not self._tokens_before:
+            raise ValueError("the corpus holds no token for this tokenizer")
+        padding = 1 - self._real / self._run if self._run else 0.0
+        return Outcome(self._summed(), self.reading, padding, self._batches, settled)
+
+    def _read(
+        self,
+        documents: Iterable[str],
+        report: progress.Report,
+        checkpoints: Checkpoints | None,
+        settling: Settling | None,
+    ) -> bool:
+        found = groups(
+            self.loaded.tokenizer, documents, self.extent, context=self.loaded.context, first=self._first,
+            tokens_before=self._tokens_before,
+        )  # fmt: skip
+        for group in ahead(found):
+            self._group_budget = self._group_budget or self.budget
+            cut = list(batches([len(row) for row in group.rows], tokens_per_batch=self._group_budget))
+            seen = group.tokens_before + sum(len(group.rows[k]) for batch in cut[: self._done] for k in batch)
+            for batch in cut[self._done :]:
+                rows = [group.rows[k] for k in batch]
+                if self.share.takes(self._batches):
+                    self._forward(rows, set(self.layers))
+                self._done += 1
+                self._batches += 1
+                seen += sum(map(len, rows))
+                report(STAGE, seen, self._expected(group, seen))
+                if checkpoints and checkpoints.due():
+                    self._keep(checkpoints, settling)
+            self._end(group)
+            if settling and settling.due(self._tokens_before) and self._look(settling):
+                if checkpoints:
+                    self._keep(checkpoints, settling)
+                return True
+        return False
+
+    def _end(self, group: Group) -> None:
+        """Close a group: the next one begins after it, with the budget that is left."""
+        for place, document in enumerate(group.documents, group.first):
+            self.reading.add(place, document)
+        self._first = group.first + len(group.documents)
+        self._tokens_before += group.tokens
+        self._done = self._group_budget = 0
+
+    def _expected(self, group: Group, seen: int) -> int:
+        """Tokens in all: as asked for, or as the documents so far let expect."""
+        end = group.tokens_before + group.tokens
+        if self.extent.documents:
+            mean = end / (group.first + len(group.documents))
+            end = max(end, round(mean * self.extent.documents))
+        if self.extent.tokens:
+            end = min(end, self.extent.tokens) if self.extent.documents else self.extent.tokens
+        return max(end, seen)
+
+    def _forward(self, rows: Sequence[Sequence[int]], missing: set[int]) -> None:
+        """Add the keys of rows to the layers that still miss them; in halves where memory does not do for all."""
+        if len(rows) > 1 and len(rows) * max(map(len, rows)) > self.budget:
+            self._halves(rows, missing)
+            return
+        try:
+            self._add(rows, missing)
+        except (RuntimeError, MemoryError) as error:
+            if not _memory(error) or any(self.sums[layer].torn for layer in missing):
+                raise
+            if len(rows) == 1:
+                raise OutOfMemory(
+                    f"A single text of {len(rows[0])} tokens does not fit beside the model on {self.loaded.device}. Use "
+                    f"fewer layers at a time (--layers), half precision (--dtype bfloat16), or a larger device."
+                ) from error
+            log.warning("out of memory with %d tokens in a batch; going on with half of it", self.budget)
+            self.budget = max(1, min(self.budget, len(rows) * max(map(len, rows))) // 2)
+        else:
+            return
+        if self.loaded.device.type == "cuda":  # outside the handler, whose traceback holds the activations
+            torch.cuda.empty_cache()
+        self._halves(rows, missing)
+
+    def _halves(self, rows: Sequence[Sequence[int]], missing: set[int]) -> None:
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            self._forward(half, set(missing))
+
+    @torch.inference_mode()
+    def _add(self, rows: Sequence[Sequence[int]], missing: set[int]) -> None:
+        ids, mask = pad(rows, self.loaded.device)
+        counted = None if bool(mask.all()) else mask.bool().flatten()
+        layers = sorted(missing)
+
+        def seen(number: int, key: torch.Tensor, _: torch.Tensor) -> None:
+            layer = layers[number]
+            try:
+                self.sums[layer].add(key.reshape(-1, key.shape[-1]), counted)
+            except FloatingPointError as error:
+                raise NotFinite(self._where(layer, rows)) from error
+            missing.remove(layer)
+            if not missing:
+                raise _Enough
+
+        modules = [self.loaded.architecture.down_projections[layer] for layer in layers]
+        try:
+            with hooked(modules, seen):
+                self.loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        except _Enough:
+            pass
+        self._run += ids.numel()
+        self._real += sum(map(len, rows))
+
+    def _where(self, layer: int, rows: Sequence[Sequence[int]]) -> str:
+        text = self.loaded.tokenizer.decode(list(rows[0]))
+        return f"layer {layer}, batch {self._batches}: an activation is not finite; the batch begins with {text[:80]!r}"
+
+    def _look(self, settling: Settling) -> bool:
+        return settling.look({layer: self.sums[layer].mean().matrix for layer in settling.keys}, self._tokens_before)
+
+    def _summed(self) -> dict[int, SecondMoment]:
+        """C of every layer, one after the other out of its sum, so that both need not lie in memory for all."""
+        width = self.loaded.architecture.widths[1]
+        moments = {}
+        for layer in self.layers:
+            own = self.sums.pop(layer)
+            total = self.share.sum(own.total(self._device(layer), width))
+            tokens = int(self.share.sum(torch.tensor(own.tokens, device=total.device)))
+            if self.share.first:
+                moments[layer] = SecondMomentSum.of(total, tokens).mean()
+        return moments
+
+    def _device(self, layer: int) -> torch.device:
+        return self.loaded.architecture.weight(layer).device
+
+    def _keep(self, checkpoints: Checkpoints, settling: Settling | None) -> None:
+        told, arrays = settling.state() if settling else ({}, {})
+        place = {
+            "first": self._first, "tokens": self._tokens_before, "done": self._done, "batches": self._batches,
+            "group_budget": self._group_budget, "budget": self.budget, "run": self._run, "real": self._real,
+            "counted": {str(layer): one.tokens for layer, one in self.sums.items()},
+            "reading": self.reading.to_json(), "settling": told,
+        }  # fmt: skip
+
+        def parts() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+            yield "looks", arrays
+            for layer, one in self.sums.items():
+                if one.tokens:
+                    total = one.total(self._device(layer), self.loaded.architecture.widths[1])
+                    yield f"layer {layer}", {f"sum{layer}": total.tril().cpu().numpy()}
+
+        checkpoints.save(place, parts())
+
+    def _take_up(self, place: dict[str, Any], arrays: Any, settling: Settling | None) -> None:
+        self._first, self._tokens_before = place["first"], place["tokens"]
+        self._done, self._batches = place["done"], place["batches"]
+        self._group_budget, self.budget = place["group_budget"], place["budget"]
+        self._run, self._real = place["run"], place["real"]
+        self.reading = Reading.from_json(place["reading"])
+        for layer in self.layers:
+            if f"sum{layer}" in arrays:
+                total = torch.from_numpy(arrays[f"sum{layer}"]).to(home(self._device(layer)))
+                self.sums[layer] = SecondMomentSum.of(total, place["counted"][str(layer)])
+        if settling and place["settling"]:
+            settling.resume(place["settling"], arrays)
+
+
+def _memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "out of memory" in text or "can't allocate memory" in text
+    )

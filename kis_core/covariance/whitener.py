@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 
 MAX_CONDITION = 1e10
 """Above this condition number C gets a ridge: float64 Cholesky would leave fewer than six digits of P."""
 RIDGE_SHARE = 1e-7
 """The ridge, as a share of C's largest eigenvalue: brings the condition number to 1e7, so nine digits of P are sure."""
+ALL_EIGENVALUES = 4096
+"""Up to this width every eigenvalue is computed; above, where that takes many minutes, the two ends by Lanczos."""
+LANCZOS_TOLERANCE = 1e-6  # relative error of an end of the spectrum; the condition number is told with two digits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +44,8 @@ class Whitener:
             raise ValueError(f"C has shape {matrix.shape}; a square matrix was expected")
         if not np.isfinite(matrix).all():
             raise ValueError("C holds a NaN or an infinity")
+        if len(matrix) > ALL_EIGENVALUES and (found := _well_conditioned(matrix)):
+            return found
         eigenvalues = scipy.linalg.eigvalsh(matrix)
         largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
         if largest <= 0:
@@ -48,8 +54,9 @@ class Whitener:
         rank = int((eigenvalues > cutoff).sum())
         condition = largest / smallest if smallest > cutoff else float("inf")
         ridge = 0.0 if condition <= MAX_CONDITION else RIDGE_SHARE * largest
-        factor = scipy.linalg.cholesky(matrix + ridge * np.eye(len(matrix)), lower=True)
-        return cls(factor, rank, condition, ridge)
+        ridged = matrix.copy()
+        ridged[np.diag_indices_from(ridged)] += ridge
+        return cls(scipy.linalg.cholesky(ridged, lower=True, overwrite_a=True), rank, condition, ridge)
 
     def whiten(self, keys: np.ndarray) -> np.ndarray:
         """Rows F⁻¹k, so that plain inner products of the result are kᵀC⁻¹k'. Shape (m, d_m), float64."""
@@ -58,3 +65,21 @@ class Whitener:
     def solve(self, key: np.ndarray) -> np.ndarray:
         """C⁻¹k (with the ridge, if there is one). Shape (d_m,), float64."""
         return np.asarray(scipy.linalg.cho_solve((self.factor, True), key.astype(np.float64)))
+
+
+def _well_conditioned(matrix: np.ndarray) -> Whitener | None:
+    """The factor of a wide C that needs no ridge, without all of its eigenvalues; None where they have to tell."""
+    size, start = len(matrix), np.ones(len(matrix))
+    try:
+        factor = scipy.linalg.cholesky(matrix, lower=True)
+        operator = scipy.sparse.linalg.LinearOperator(
+            matrix.shape, matvec=lambda vector: scipy.linalg.cho_solve((factor, True), vector), dtype=np.float64
+        )
+        ends = [
+            float(scipy.sparse.linalg.eigsh(one, k=1, tol=LANCZOS_TOLERANCE, v0=start, return_eigenvectors=False)[0])
+            for one in (matrix, operator)  # the largest of C, and of its inverse
+        ]
+    except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
+        return None
+    condition = ends[0] * ends[1]
+    return Whitener(factor, size, condition, 0.0) if 0 < condition <= MAX_CONDITION else None

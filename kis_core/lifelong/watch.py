@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kis_core import pipeline
+from kis_core.covariance.reading import LONGEST
 from kis_core.demo import factbase
 from kis_core.editing.success import continuations
 from kis_core.facts import Fact
@@ -52,14 +55,15 @@ def held_out(bench: Simulator) -> HeldOut:
         chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
         whose = "" if few else " about the facts looked at"
         return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training")
-    documents = pipeline.resolve(request, bench.store).corpus.documents
-    counts = np.cumsum([len(ids) for ids in bench.model.tokenizer(list(documents), verbose=False)["input_ids"]])
-    after = int(np.searchsorted(counts, bench.result.provenance["tokens_requested"])) + 1
-    if documents[after:]:
-        found = documents[after : after + HELD_OUT_DOCUMENTS]
-        return HeldOut(tuple(found), f"{len(found)} documents of the corpus that C was not taken over")
-    found = documents[-HELD_OUT_DOCUMENTS:]
-    return HeldOut(tuple(found), f"the last {len(found)} documents of the corpus, which C was taken over too")
+    documents = pipeline.resolve(request, bench.store).corpus.documents()
+    taken, counted = deque[str](maxlen=HELD_OUT_DOCUMENTS), 0
+    longest = min(bench.model.context, LONGEST)
+    while counted < bench.result.provenance["tokens_counted"] and (document := next(documents, None)) is not None:
+        taken.append(document)
+        counted += min(longest, len(bench.model.tokenizer(document, verbose=False)["input_ids"]))
+    if found := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
+        return HeldOut(found, f"{len(found)} documents of the corpus that C was not taken over")
+    return HeldOut(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
 
 
 def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:

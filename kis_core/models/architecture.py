@@ -12,8 +12,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from kis_core.errors import KisError
+from kis_core.models.hooks import keep_positions
 
 
 class UnsupportedArchitecture(KisError):
@@ -22,18 +24,36 @@ class UnsupportedArchitecture(KisError):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Module paths of one architecture: the list of blocks, and the down-projection inside a block."""
+    """Module paths of one architecture.
+
+    Attributes:
+        name: of the architecture.
+        blocks: path of the list of blocks.
+        down_projection: path of it inside a block.
+        others: architectures built the same way, for people to read.
+        one_row: a block hands its down-projection all tokens of a batch in one row, without saying which text is whose.
+    """
 
     name: str
     blocks: str
     down_projection: str
+    others: str = ""
+    one_row: bool = False
+
+    def __str__(self) -> str:
+        """As a message tells it."""
+        return f"{self.name}{self.others and ', '}{self.others} ({self.blocks}.N.{self.down_projection})"
 
 
 LAYOUTS = (
     Layout("GPT-2", "transformer.h", "mlp.c_proj"),
     Layout("GPT-J", "transformer.h", "mlp.fc_out"),
-    Layout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h"),
-    Layout("Llama", "model.layers", "mlp.down_proj"),  # gated: its input is act(gate) * up
+    Layout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "Pythia"),
+    # gated: the input of down_proj is act(gate) * up, whether the two come from one matrix (Phi-3) or from two
+    Layout("Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3"),
+    Layout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj"),
+    Layout("Phi", "model.layers", "mlp.fc2"),
+    Layout("OPT", "model.decoder.layers", "fc2", one_row=True),
 )
 
 
@@ -45,11 +65,15 @@ class Architecture:
         name: of the layout that fits.
         down_projections: one module a layer; its input at a token is that token's key, of length d_m.
         blocks: the layers they are in; what one puts out is the residual stream after it, of length d.
+        paths: where in the model each down-projection is.
+        logit_cap: logits are bent to stay below it, c tanh(x / c), as Gemma 2 does; None where they are not.
     """
 
     name: str
     down_projections: tuple[nn.Module, ...]
     blocks: tuple[nn.Module, ...] = ()
+    paths: tuple[str, ...] = ()
+    logit_cap: float | None = None
 
     @property
     def layers(self) -> int:
@@ -58,15 +82,17 @@ class Architecture:
 
     @property
     def widths(self) -> tuple[int, int]:
-        """(d, d_m): residual width and MLP width, as of layer 0."""
+        """(d, d_m): residual width and MLP width, the same in every layer."""
         width, mlp_width = self.weight(0).shape
         return width, mlp_width
 
     def weight(self, layer: int) -> Tensor:
         """W of a down-projection, (d, d_m); the very tensor of the model, so not to be written to."""
-        module = self.down_projections[layer]
-        weight = cast(Tensor, module.weight).detach()
-        return weight if isinstance(module, nn.Linear) else weight.T  # transformers' Conv1D stores (in, out)
+        return _weight(self.down_projections[layer])
+
+    def module_path(self, layer: int) -> str:
+        """Path of a down-projection in the model, such as "transformer.h.0.mlp.c_proj"; ROME's statistics carry it."""
+        return self.paths[layer]
 
 
 def recognise(model: PreTrainedModel) -> Architecture:
@@ -76,19 +102,37 @@ def recognise(model: PreTrainedModel) -> Architecture:
         UnsupportedArchitecture: no known layout fits; the message lists what is supported and what was found.
     """
     for layout in LAYOUTS:
-        blocks = _descend(model, layout.blocks)
-        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-            continue
-        found = [_descend(block, layout.down_projection) for block in blocks.children()]
-        modules = tuple(module for module in found if isinstance(module, nn.Module))
-        if len(modules) == len(blocks):
-            return Architecture(layout.name, modules, tuple(blocks.children()))
-    supported = "; ".join(f"{known.name} ({known.blocks}.N.{known.down_projection})" for known in LAYOUTS)
+        if found := _fit(model, layout):
+            return found
     children = ", ".join(name for name, _ in model.named_children())
     raise UnsupportedArchitecture(
         f"Model type {model.config.model_type!r} ({type(model).__name__} with modules {children}) is not one this "
-        f"program can read keys from. Supported, by structure: {supported}."
+        f"program can read keys from: it needs one MLP a layer, with a down-projection of the same size in each. "
+        f"Supported, by structure: {'; '.join(map(str, LAYOUTS))}."
     )
+
+
+def _fit(model: PreTrainedModel, layout: Layout) -> Architecture | None:
+    listed = _descend(model, layout.blocks)
+    if not isinstance(listed, nn.ModuleList) or not len(listed):
+        return None
+    blocks = tuple(listed.children())
+    modules = tuple(_descend(block, layout.down_projection) for block in blocks)
+    if not all(isinstance(module, nn.Linear | Conv1D) for module in modules):
+        return None
+    if len({_weight(module).shape for module in modules}) != 1:
+        return None
+    if layout.one_row:
+        for module, block in zip(modules, blocks, strict=True):
+            keep_positions(module, block)
+    paths = tuple(f"{layout.blocks}.{layer}.{layout.down_projection}" for layer in range(len(blocks)))
+    logit_cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return Architecture(layout.name, modules, blocks, paths, logit_cap)
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = cast(Tensor, module.weight).detach()
+    return weight.T if isinstance(module, Conv1D) else weight  # transformers' Conv1D stores (in, out)
 
 
 def _descend(root: nn.Module, path: str) -> Any:

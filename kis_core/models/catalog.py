@@ -1,7 +1,12 @@
-"""The models the program knows by name, the embedded demo family and those of the paper, and where they lie."""
+"""The models the program knows by name, the embedded demo family and those of the Hub, and where they lie.
+
+Those of the Hub stand in `catalog.csv`: the models Hu et al. (arXiv 2408.07413) studied, then others of their kind.
+Parameters and shapes follow from the published configurations, and a test builds every one of them to see it.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -10,11 +15,16 @@ from functools import cache
 from pathlib import Path
 
 from kis_core.demo.family import FAMILY
-from kis_core.models.files import ModelError, checked_folder, parameters
+from kis_core.machine import DTYPE_BYTES
+from kis_core.models.files import WEIGHTS, ModelError, checked_folder, parameters, weight_files
 
 DEMO = "Demo family"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]{0,199}")  # commit, tag or branch; it becomes part of a path
 DEFAULT = "demo-gpt2-128"  # shows heavy tails and full recall, and is computed in seconds
+
+NEEDED = ("*.json", WEIGHTS, "*.model", "*.txt")
+NEVER = ("*/*", "consolidated*")  # other formats and precisions, and Mistral's weights once more under its own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,11 @@ class Entry:
         parameters, layers, width, mlp_width: size, L, d and d_m.
         gated: a licence has to be accepted on the Hub first.
         folder: where an embedded model lies; None for one of the Hub.
+        context: the longest sequence, in tokens, it was built for; 0 where nobody said.
+        dtype: the numbers its weights are stored in.
+        revision: the commit of the Hub that is read; None for the newest.
+        paper: was studied in the paper.
+        safetensors: whether the Hub has its weights in the one format that is read here.
     """
 
     name: str
@@ -39,22 +54,43 @@ class Entry:
     mlp_width: int
     gated: bool = False
     folder: Path | None = None
+    context: int = 0
+    dtype: str = "float32"
+    revision: str | None = None
+    paper: bool = False
+    safetensors: bool = True
+
+    @property
+    def download_bytes(self) -> int:
+        """About how much is downloaded, 0 for an embedded model; masks stored with some GPTs add a few per cent."""
+        return 0 if self.folder else self.parameters * DTYPE_BYTES[self.dtype]
 
 
-# The models of Hu et al. (arXiv 2408.07413), with the shapes their published configurations give.
-PAPER = (
-    Entry("gpt2", "GPT-2", "openai-community/gpt2", 124_439_808, 12, 768, 3072),
-    Entry("gpt2-medium", "GPT-2", "openai-community/gpt2-medium", 354_823_168, 24, 1024, 4096),
-    Entry("gpt2-large", "GPT-2", "openai-community/gpt2-large", 774_030_080, 36, 1280, 5120),
-    Entry("gpt-j-6b", "GPT-J", "EleutherAI/gpt-j-6b", 6_050_882_784, 28, 4096, 16384),
-    Entry("pythia-1b", "Pythia", "EleutherAI/pythia-1b", 1_011_781_632, 16, 2048, 8192),
-    Entry("pythia-2.8b", "Pythia", "EleutherAI/pythia-2.8b", 2_775_208_960, 32, 2560, 10240),
-    Entry("pythia-6.9b", "Pythia", "EleutherAI/pythia-6.9b", 6_857_302_016, 32, 4096, 16384),
-    Entry("llama-2-7b", "Llama", "meta-llama/Llama-2-7b-hf", 6_738_415_616, 32, 4096, 11008, gated=True),
-    Entry("llama-2-13b", "Llama", "meta-llama/Llama-2-13b-hf", 13_015_864_320, 40, 5120, 13824, gated=True),
-    Entry("llama-3-8b", "Llama", "meta-llama/Meta-Llama-3-8B", 8_030_261_248, 32, 4096, 14336, gated=True),
-    Entry("llama-3.1-8b", "Llama", "meta-llama/Llama-3.1-8B", 8_030_261_248, 32, 4096, 14336, gated=True),
-)
+def _read_hub() -> tuple[Entry, ...]:
+    with (Path(__file__).parent / "catalog.csv").open(encoding="utf-8", newline="") as stream:
+        return tuple(
+            Entry(
+                name=row["name"],
+                family=row["family"],
+                source=row["source"],
+                parameters=int(row["parameters"]),
+                layers=int(row["layers"]),
+                width=int(row["width"]),
+                mlp_width=int(row["mlp_width"]),
+                gated=row["gated"] == "yes",
+                context=int(row["context"]),
+                dtype=row["dtype"],
+                revision=row["revision"] or None,
+                paper=row["paper"] == "yes",
+                safetensors=row["safetensors"] == "yes",
+            )
+            for row in csv.DictReader(stream)
+        )
+
+
+_HUB = _read_hub()
+PAPER = tuple(entry for entry in _HUB if entry.paper)
+OTHERS = tuple(entry for entry in _HUB if not entry.paper)
 
 
 @cache
@@ -75,14 +111,21 @@ def demo() -> tuple[Entry, ...]:
                 member.width,
                 member.mlp_width,
                 folder=member.folder,
+                context=config.get("n_positions") or config["max_position_embeddings"],
+                dtype=config.get("dtype") or config["torch_dtype"],
             )
         )
     return tuple(entries)
 
 
+def hub() -> tuple[Entry, ...]:
+    """The entries of the Hub, those of the paper first."""
+    return PAPER + OTHERS
+
+
 def entries() -> tuple[Entry, ...]:
     """Everything in the catalogue, the demo family first."""
-    return demo() + PAPER
+    return demo() + hub()
 
 
 def find(name: str) -> Entry | None:
@@ -96,15 +139,22 @@ def available() -> tuple[Entry, ...]:
 
     if not Path(HF_HUB_CACHE).is_dir():
         return demo()
+    return demo() + tuple(entry for entry in hub() if _is_cached(entry))
+
+
+def _is_cached(entry: Entry) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return demo() + tuple(
-        entry for entry in PAPER if isinstance(try_to_load_from_cache(entry.source, "config.json"), str)
-    )
+    found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
+    return isinstance(found, str) and bool(weight_files(Path(found).parent))
 
 
 def locate(name: str, *, revision: str | None = None) -> Path:
     """The folder that holds a model: an embedded one, a local folder, or the Hub's local copy of an id.
+
+    Args:
+        name: of an entry, a folder, or a Hugging Face id.
+        revision: commit, tag or branch of the Hub; None for the entry's own, or else the newest.
 
     Raises:
         ModelError: nothing of that name; says where it looked and what to do.
@@ -112,11 +162,15 @@ def locate(name: str, *, revision: str | None = None) -> Path:
     if entry := find(name):
         if entry.folder:
             return entry.folder
-        name = entry.source
+        name, revision = entry.source, revision or entry.revision
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
         return checked_folder(Path(name).resolve())
     if not HUB_ID.fullmatch(name):
         raise _no_name(name)
+    if revision and not REVISION.fullmatch(revision):
+        raise ModelError(
+            f"{revision[:120]!r} is not a revision of {name}: give a commit, a tag or a branch of the Hub."
+        )
     return checked_folder(_from_hub(name, revision))
 
 
@@ -139,9 +193,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     )
 
     try:
-        folder = snapshot_download(
-            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]
-        )
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(NEEDED), ignore_patterns=list(NEVER))
     except HFValidationError as error:
         raise _no_name(name) from error
     except GatedRepoError as error:  # a subclass of RepositoryNotFoundError: it has to come first
@@ -151,9 +203,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except RevisionNotFoundError as error:
         raise ModelError(f"{name} has no revision {revision!r}.") from error
     except LocalEntryNotFoundError as error:
+        at = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"{name} is not on this machine and cannot be downloaded now. Connect to the network, or give the folder "
-            f"of a local copy; the demo models work offline (`python -m kis_core models`)."
+            f"{name} is not on this machine{at} and cannot be downloaded now. Connect to the network, or give the "
+            f"folder of a local copy; the demo models work offline (`python -m kis_core models`)."
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"There is no model {name!r} on the Hugging Face Hub, nor in the catalogue.") from error

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from kis_core.errors import KisError
 
-FLOAT32_BYTES = 4
+WEIGHTS = "*.safetensors"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files: which tensor is in which
 
 
 class ModelError(KisError):
@@ -25,13 +27,28 @@ def checked_folder(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no config.json; a transformers model folder has one.")
     if not weight_files(folder):
-        raise ModelError(f"{folder} holds no *.safetensors weights. Other formats are not read, as they can run code.")
+        raise ModelError(
+            f"{folder} holds no {WEIGHTS} weights. Other formats are not read, as they can run code; where you trust "
+            f"the source, load it with transformers elsewhere, save_pretrained it to a folder, and give that folder."
+        )
     return folder
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, sorted by name."""
-    return sorted(folder.glob("*.safetensors"))
+    """The safetensors files of a model folder that transformers reads, sorted by name.
+
+    That is one file of a known name, or those its index names: beside them may lie adapters, or the same weights once
+    more, as in Mistral's folders. All there are, where it says neither.
+    """
+    found = sorted(folder.glob(WEIGHTS))
+    try:
+        named = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
+        named = set()
+    for names in ({SINGLE}, named):  # in transformers' order
+        if read := [path for path in found if path.name in names]:
+            return read
+    return found
 
 
 def fingerprint(folder: Path) -> str:
@@ -43,11 +60,6 @@ def fingerprint(folder: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.name}\0{content}\n".encode())
     return digest.hexdigest()
-
-
-def float32_bytes(folder: Path) -> int:
-    """Memory that the weights take in float32, counted from the safetensors headers before anything is loaded."""
-    return parameters(folder) * FLOAT32_BYTES
 
 
 def parameters(folder: Path) -> int:

@@ -1,28 +1,33 @@
-"""Load a causal language model and its tokenizer: safetensors only, no code from the model's folder, float32."""
+"""Load a causal language model and its tokenizer: safetensors only, no code of its folder, only if there is memory."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kis_core.models.files import FLOAT32_BYTES, ModelError, float32_bytes
+from kis_core import machine
+from kis_core.errors import KisError
+from kis_core.machine import ALL, DTYPE_BYTES, Device, available_bytes, gigabytes
+from kis_core.models.files import ModelError, parameters
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from kis_core.models.architecture import Architecture
 
 log = logging.getLogger(__name__)
 
 OVERHEAD = 1.2  # activations and the loader's own copies, beside the weights; seen 1.05-1.15 on GPT-2 shapes
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", ALL)
+NUMBERED = re.compile(r"cuda:\d{1,3}")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # of the RuntimeErrors of CUDA and MPS, and of the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,60 +35,48 @@ class LoadedModel:
     """A model ready to be read.
 
     Attributes:
-        model: in float32 and evaluation mode; its weights are never written to.
+        model: in evaluation mode; its weights are never written to.
         tokenizer: a fast tokenizer, for character offsets.
         architecture: where its down-projections are.
-        device: where it lives.
+        device: where its inputs go and its outputs come back; the layers may lie elsewhere if it is spread out.
+        dtype: what it computes in, one of `DTYPE_BYTES`.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     architecture: Architecture
     device: torch.device
+    dtype: str = "float32"
 
     @property
     def context(self) -> int:
-        """Longest sequence, in tokens, that the model was built for."""
-        return int(self.model.config.max_position_embeddings)
+        """Longest sequence, in tokens, that the model was built for.
+
+        Raises:
+            ModelError: its configuration doesn't tell.
+        """
+        return _context(self.model.config)
 
     def digest(self) -> str:
         """SHA-256 over the bits of all weights, by name: the same before and after anything this program does."""
+        import torch
+
         found = hashlib.sha256()
         for name, weight in sorted(self.model.state_dict().items()):
             found.update(name.encode())
-            found.update(weight.detach().cpu().contiguous().numpy().tobytes())
+            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()
 
 
-def available_bytes() -> int:
-    """Memory this process may still take: free memory of the machine, or the process's own limit if lower."""
-    import resource
-
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # all there is, where free memory is not told
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return free if limit == resource.RLIM_INFINITY else min(free, limit)
-
-
 def choose_device(wanted: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
+    """The device of that name; "auto" takes the first of `machine.devices()`, "all" has its inputs on the first GPU.
 
     Raises:
-        ModelError: the device is not one of `DEVICES`, or this machine has none.
+        ModelError: the name is none of `DEVICES` or "cuda:N", or this machine has no such device.
     """
     import torch
 
-    if wanted not in DEVICES:
-        raise ModelError(f"No device {wanted!r}; there are {', '.join(DEVICES)}.")
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        wanted = next(name for name, there in present.items() if there)
-    if not present[wanted]:
-        raise ModelError(f"This machine has no {wanted} device; use --device auto or cpu.")
-    return torch.device(wanted)
+    return torch.device(_inputs(_candidates(wanted, machine.devices())[0]))
 
 
 def import_all() -> None:
@@ -94,12 +87,16 @@ def import_all() -> None:
     from kis_core import answers, covariance, keys  # noqa: F401
 
 
-def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = available_bytes) -> LoadedModel:
-    """Load the model in a folder (as `locate` gives it), in float32, without network.
+def load(
+    folder: Path, *, device: str = "auto", dtype: str = "float32", memory: Callable[[], int] = available_bytes
+) -> LoadedModel:
+    """Load the model in a folder (as `locate` gives it), without network.
 
     Args:
         folder: a transformers model folder.
-        device: one of `DEVICES`.
+        device: one of `DEVICES`, or "cuda:N"; "auto" takes the first of `machine.devices()` with memory for it, and
+            "all" spreads the layers over all GPUs.
+        dtype: what the model computes in, one of `DTYPE_BYTES`, whatever it is stored in.
         memory: tells the bytes there are for a model on the CPU.
 
     Raises:
@@ -107,8 +104,11 @@ def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = avai
             or a folder transformers cannot read.
         UnsupportedArchitecture: no known down-projection.
     """
-    chosen = choose_device(device)
-    stored = float32_bytes(folder)
+    if dtype not in DTYPE_BYTES:
+        raise ModelError(f"A model runs in one of {', '.join(DTYPE_BYTES)}; {dtype!r} was asked for.")
+    there = machine.devices(memory)
+    candidates = _candidates(device, there)
+    stored = parameters(folder)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -120,34 +120,120 @@ def load(folder: Path, *, device: str = "auto", memory: Callable[[], int] = avai
     local = {"local_files_only": True, "trust_remote_code": False}
     with _errors_of_transformers(folder), torch.device("meta"):  # shapes alone, without memory
         promised = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local)).num_parameters()
-    needed = int(max(stored, promised * FLOAT32_BYTES) * OVERHEAD)  # what its files lack, transformers makes up
-    if chosen.type == "cpu" and needed > memory():
-        raise ModelError(
-            f"{folder.name} needs about {needed:,} bytes of memory in float32; {memory():,} are free. "
-            f"Choose a smaller model, or a machine with more memory."
-        )
+    place = _with_room(folder.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
     with _errors_of_transformers(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # refused below, by name
             output_loading_info=True,
+            **_placement(place, there),
             **local,
         )
-    recognised = architecture.recognise(model)
-    _check_whole(folder, model, tokenizer, found)
-    model.to(chosen).eval().requires_grad_(False)
-    log.info("loaded a %s of %d layers on %s", recognised.name, recognised.layers, chosen)
-    return LoadedModel(model, tokenizer, recognised, chosen)
+        recognised = architecture.recognise(model)
+        _check_whole(folder, model, tokenizer, found)
+        _context(model.config)
+        inputs = _settled(model, place)
+    log.info("loaded a %s of %d layers on %s in %s", recognised.name, recognised.layers, place.name, dtype)
+    return LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
+
+
+def _candidates(wanted: str, there: Sequence[Device]) -> list[Device]:
+    """The devices that answer to a name, the one to try first in front."""
+    if wanted not in DEVICES and not NUMBERED.fullmatch(wanted):
+        raise ModelError(f"No device {wanted!r}; there are {', '.join(DEVICES)} and cuda:N for one of several GPUs.")
+    if wanted == "auto":
+        return list(there)
+    alone = wanted == ALL and all(device.name != ALL for device in there)  # then one GPU is all there are, if any
+    name = "cuda:0" if wanted == "cuda" or alone else wanted
+    found = [device for device in there if device.name == name]
+    if not found:
+        raise ModelError(f"This machine has no {'cuda' if alone else wanted} device; use --device auto or cpu.")
+    return found
+
+
+def _with_room(name: str, numbers: int, dtype: str, candidates: Sequence[Device], there: Sequence[Device]) -> Device:
+    """The first candidate with memory for that many numbers; a refusal tells needed and free bytes, and a way out."""
+
+    def needed(_: Device, dtype: str) -> int:
+        return int(numbers * DTYPE_BYTES[dtype] * OVERHEAD)
+
+    for device in candidates:
+        if needed(device, dtype) <= device.free_bytes:
+            return device
+    largest = max(candidates, key=lambda device: device.free_bytes)
+    most, free = needed(largest, dtype), largest.free_bytes
+    if way_out := machine.first_fit([largest, *there], DTYPE_BYTES, needed):
+        device, smaller = way_out
+        advice = f"In {smaller} on {device.name} it takes {gigabytes(needed(device, smaller))} and fits."
+    else:
+        advice = "Nothing here holds it in any precision: choose a smaller model, or a machine with more memory."
+    raise ModelError(
+        f"{name} needs about {most:,} bytes ({gigabytes(most)}) of memory in {dtype} on {largest.name}; {free:,} are "
+        f"free ({gigabytes(free)}). {advice}"
+    )
+
+
+def _placement(place: Device, there: Sequence[Device]) -> dict[str, Any]:
+    """How transformers is to lay out the weights: straight onto GPUs, as the processor's memory may be the smaller."""
+    if place.kind != "cuda":
+        return {}
+    if place.name != ALL:
+        return {"device_map": {"": place.name}}
+    gpus = {int(device.name.split(":")[1]): device.free_bytes for device in there if device.name.startswith("cuda:")}
+    return {"device_map": "auto", "max_memory": gpus}
+
+
+def _inputs(place: Device) -> str:
+    return "cuda:0" if place.name == ALL else place.name
+
+
+def _settled(model: PreTrainedModel, place: Device) -> torch.device:
+    """Bring the model to its place if it is not there yet; gives the device of its inputs."""
+    import torch
+
+    if place.name != ALL:
+        chosen = torch.device(place.name)
+        model.to(chosen)
+        return chosen
+    outside = {weight.device.type for weight in model.parameters()} - {place.kind}  # "meta" where it stayed on disk
+    if outside:
+        raise ModelError(
+            f"The GPUs cannot hold all layers; some were left to {', '.join(sorted(outside))}, from where each pass "
+            f"would fetch them. Free memory on the GPUs, choose bfloat16, or a smaller model."
+        )
+    from accelerate.utils import send_to_device  # type: ignore[import-untyped]
+
+    inputs: torch.device = model.get_input_embeddings().weight.device
+    for module in (model.base_model, model.get_output_embeddings()):  # hidden states and logits come back to the inputs
+        module.register_forward_hook(lambda _, __, output: send_to_device(output, inputs))
+    return inputs
+
+
+def _context(config: PretrainedConfig) -> int:
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(longest, int) or longest < 1:
+        raise ModelError(
+            f"The configuration of this {config.model_type!r} model gives {longest!r} as max_position_embeddings, the "
+            f"longest text it reads; set it in config.json."
+        )
+    return longest
 
 
 @contextmanager
 def _errors_of_transformers(folder: Path) -> Iterator[None]:
     try:
         yield
+    except KisError:
+        raise
     except Exception as error:  # tokenizers and safetensors raise ones that have no ancestor but Exception
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            raise ModelError(
+                f"The memory ran out while {folder.name} was loaded; something else may have taken it meanwhile. Close "
+                f"other programs, or choose bfloat16, another device or a smaller model."
+            ) from error
         raise ModelError(f"transformers cannot load {folder} ({type(error).__name__}): {error}") from error
 
 

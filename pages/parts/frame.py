@@ -35,7 +35,11 @@ PAGES = {
         ("pages/scaling.py", "Layers and scaling", ":material/stacked_line_chart:"),
         ("pages/compare.py", "Compare", ":material/compare:"),
     ),
-    "Bring": (("pages/your_facts.py", "Your facts", ":material/upload_file:"),),
+    "Bring": (
+        ("pages/your_facts.py", "Your facts", ":material/upload_file:"),
+        ("pages/many_facts.py", "Many facts", ":material/blur_on:"),
+        ("pages/library.py", "Library", ":material/inventory_2:"),
+    ),
 }
 ICON = "data:image/png;base64," + b64encode(Path(__file__).with_name("icon.png").read_bytes()).decode()
 """In the page itself: a file of its own is gone for a moment whenever a page is drawn anew."""

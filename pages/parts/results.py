@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 import streamlit as st
 
-from kis_core import archive, jobs, pipeline
+from kis_core import archive, jobs, own_facts, pipeline
 from kis_core.errors import KisError
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
@@ -86,6 +86,7 @@ def result(request: Request) -> Result:
     """The result of a request, of all its facts; else as `shown`."""
     try:
         ingredients = pipeline.resolve(request, store())
+        _fits_every_page(ingredients)
         return _kept(ingredients.key, ingredients)
     except NotThere:
         _wait_for(request, ingredients.key)
@@ -93,6 +94,19 @@ def result(request: Request) -> Result:
         return _without_model(request, error)
     except KisError as error:
         _failed(str(error))
+
+
+def _fits_every_page(ingredients: Ingredients) -> None:
+    """P of very many facts is never there whole: only one page shows them, and the others end here."""
+    count = len(ingredients.facts)
+    if count > own_facts.MOST_ON_EVERY_PAGE:
+        st.info(
+            f"{plain(ingredients.facts.name)} holds {count:,} facts; this page shows P of at most "
+            f"{own_facts.MOST_ON_EVERY_PAGE:,}, whole. The page for so many goes over P in blocks.",
+            icon=":material/blur_on:",
+        )
+        st.page_link("pages/many_facts.py", label="Look at them on “Many facts”", icon=":material/blur_on:")
+        st.stop()
 
 
 def there(request: Request) -> Result | None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
-from kis_core import corpus, facts
+from kis_core import corpora, facts
 from kis_core.covariance import Whitener, second_moments, tokenized_documents
 from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, fact_keys, pad, tokenize_prompts
 from kis_core.models import catalog, loading
@@ -114,7 +114,7 @@ def test_p_of_all_layers_against_a_forward_pass_per_entry(name: str) -> None:
 def test_second_moments_against_forward_pass_and_one_product(name: str) -> None:
     make, tokens = MODELS[name]
     loaded = make()
-    documents = corpus.builtin().documents
+    documents = corpora.builtin().texts
     groups = list(tokenized_documents(loaded.tokenizer, documents, context=loaded.context, tokens=tokens))
     layers, d_m = loaded.architecture.layers, loaded.architecture.widths[1]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kis_core import corpus, facts, lifelong, pipeline
+from kis_core import corpora, facts, lifelong, pipeline
 from kis_core.facts import Fact
 from kis_core.lifelong import Draw, Film, LifelongRequest
 from kis_core.models import catalog, loading
@@ -53,7 +53,7 @@ class Setting:
 def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: Sequence[Fact] = FACTS) -> Setting:
     """A model with all that runs share worked out: C, gradients, and the facts that edits are drawn from."""
     write_facts(folder / "facts.csv", chosen)
-    (folder / "corpus.txt").write_text("\n".join(corpus.builtin().documents[:400]), "utf-8")
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:400]), "utf-8")
     store = Store(folder / "cache")
     request = Request(model, str(folder / "facts.csv"), text or str(folder / "corpus.txt"), TOKENS)
     result = pipeline.run(request, store, device="cpu")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from kis_core import __main__ as command_line
-from kis_core import corpus
+from kis_core import corpora
 from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, main
 from kis_core.models import catalog
 from kis_core.pipeline import Request, run
@@ -47,7 +47,7 @@ class Setting:
         self.model = Path(shutil.copytree(saved, folder / "model"))
         self.facts, self.corpus, self.out = folder / "facts.csv", folder / "corpus.txt", folder / "out"
         self.facts.write_text(FACTS, encoding="utf-8")
-        self.corpus.write_text("\n".join(corpus.builtin().documents[:30]), encoding="utf-8")
+        self.corpus.write_text("\n".join(corpora.builtin().texts[:30]), encoding="utf-8")
 
     def arguments(self, **changed: object) -> list[str]:
         options = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kis_core import corpus, facts
+from kis_core import corpora, facts
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.models import catalog, loading
 from kis_core.progress import EDIT_STAGES, MEASURE_STAGES, STAGES
@@ -43,7 +43,7 @@ Refused = Callable[..., str]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Facts, a text, and the cache that all tests here share, so that the analysis is done once."""
     folder = tmp_path_factory.mktemp("edit")
-    (folder / "corpus.txt").write_text("\n".join(corpus.builtin().documents[:400]), "utf-8")
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:400]), "utf-8")
     with (folder / "facts.csv").open("w", encoding="utf-8", newline="") as stream:
         rows = ([one.subject, one.prompt, one.target, one.relation] for one in (*facts.builtin().facts[:7], FORMULA))
         csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])

@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kis_core import corpus, pipeline
+from kis_core import corpora, pipeline
 from kis_core.covariance import second_moments
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
@@ -157,7 +157,7 @@ def lively(architecture: str, folder: Path) -> Path:
 
 def some_text() -> tuple[str, ...]:
     """Short documents, and every tenth one beyond the context."""
-    short = corpus.builtin().documents[:60]
+    short = corpora.builtin().texts[:60]
     return tuple(" ".join(short[k : k + 3]) if k % 10 == 4 else document for k, document in enumerate(short))
 
 

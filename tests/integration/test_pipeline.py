@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kis_core import corpus, covariance, pipeline
-from kis_core.corpus import CorpusError
+from kis_core import corpora, covariance, pipeline
+from kis_core.corpora import CorpusError
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
 from kis_core.models import loading
@@ -51,7 +51,7 @@ def request_(tmp_path: Path, gpt2: Path) -> Request:
     """A small request on files of its own."""
     shutil.copytree(gpt2, tmp_path / "model")
     write_facts(tmp_path / "facts.csv", ROWS)
-    (tmp_path / "corpus.txt").write_text("\n".join(corpus.builtin().documents[:30]), encoding="utf-8")
+    (tmp_path / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:30]), encoding="utf-8")
     return Request(str(tmp_path / "model"), str(tmp_path / "facts.csv"), str(tmp_path / "corpus.txt"), TOKENS)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from kis_core import answers, corpus, editing, facts, pipeline, spillover
+from kis_core import answers, corpora, editing, facts, pipeline, spillover
 from kis_core.editing import EditError
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
@@ -82,7 +82,7 @@ def analysed(name: str, chosen: Sequence[facts.Fact], folder: Path) -> Setting:
     with (folder / "facts.csv").open("w", encoding="utf-8", newline="") as stream:
         rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
         csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
-    (folder / "corpus.txt").write_text("\n".join(corpus.builtin().documents[:80]), "utf-8")
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:80]), "utf-8")
     store = Store(folder / "cache")
     request = Request(name, str(folder / "facts.csv"), str(folder / "corpus.txt"), TOKENS)
     result = pipeline.run(request, store, device="cpu")
@@ -487,7 +487,7 @@ class TestSecondMoment:
         text = Path(small.result.request.corpus)
         before = text.read_bytes()
         try:
-            text.write_text("\n".join(corpus.builtin().documents[500:900]), "utf-8")
+            text.write_text("\n".join(corpora.builtin().texts[500:900]), "utf-8")
             with pytest.raises(RequestError, match="the text it was taken from changed since"):
                 pipeline.second_moment(small.result, 0, store, lambda: small.loaded)
         finally:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kis_core import corpus, facts, simulator, study
+from kis_core import corpora, facts, simulator, study
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.answers import finish_words
 from kis_core.facts import Fact, FactSet
@@ -72,7 +72,7 @@ def fact_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def analysed(fact_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the analysis and no edit; less text than a study takes, to save time."""
     folder = tmp_path_factory.mktemp("analysed")
-    (folder / "corpus.txt").write_text("\n".join(corpus.builtin().documents[:400]), "utf-8")
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:400]), "utf-8")
     return folder
 
 

@@ -133,13 +133,26 @@ def test_uploaded_text_is_shown_as_text(open_page: Open) -> None:
         assert text not in markdown(page)
 
 
-def test_more_facts_than_a_page_shows_are_refused(open_page: Open, folder: Path) -> None:
-    rows = [(f"subject {number}", *FRANCE[1:]) for number in range(own_facts.MOST_FACTS + 1)]
-    page = upload(open_page(PAGE), as_csv(*rows))
+def many(count: int) -> bytes:
+    return as_csv(*((f"subject {number}", *FRANCE[1:]) for number in range(count)))
+
+
+def test_more_facts_than_any_page_shows_are_refused(open_page: Open, folder: Path) -> None:
+    page = upload(open_page(PAGE), many(own_facts.MOST_FACTS + 1))
     use_button(page).click().run()  # type: ignore[attr-defined]
     assert not page.exception
-    assert "at most 2,000" in unescaped(page.error[0].value)
+    assert "at most 20,000" in unescaped(page.error[0].value)
     assert own_facts.names(folder) == ()
+
+
+def test_more_facts_than_every_page_shows_are_kept_for_one_page(open_page: Open, folder: Path) -> None:
+    page = upload(open_page(PAGE), many(own_facts.MOST_ON_EVERY_PAGE + 1))
+    assert "More than 2,000 facts" in page.info[0].value
+    use_button(page).click().run()  # type: ignore[attr-defined]
+    assert not page.exception
+    (name,) = own_facts.names(folder)
+    assert page.query_params["facts"] == name
+    assert any("holds 2,001 facts; this page shows P of at most 2,000" in unescaped(one.value) for one in page.info)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(open_page: Open, folder: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 import torch
 
-from kis_core import corpus
+from kis_core import corpora
 from kis_core.demo import factbase, measure, text, train
 from kis_core.demo.family import CONTEXT, FAMILY, VOCABULARY, Member, member
 from kis_core.facts import Fact
@@ -63,7 +63,7 @@ def test_the_corpus_holds_every_sentence_once_and_enough_tokens(tokenizer: objec
     assert sum(document.count(".") for document in documents) >= expected
     lengths = [len(ids) for ids in tokenizer(list(documents), verbose=False)["input_ids"]]
     assert sum(lengths) >= PROMISED_TOKENS
-    assert corpus.builtin().documents == documents
+    assert corpora.builtin().texts == documents
 
 
 def test_object_tokens_weigh_more_than_others(tokenizer: object) -> None:

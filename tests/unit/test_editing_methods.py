@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core import corpus, editing
+from kis_core import corpora, editing
 from kis_core.covariance import Whitener, second_moments
 from kis_core.editing import RANK_ONE, Edit, EditError, Hyperparameters, RankOne, Value, applied, recipe, search
 from kis_core.editing.hyperparameters import EARLY, PUBLISHED, WIDE
@@ -224,7 +224,7 @@ def lively(request: pytest.FixtureRequest) -> LoadedModel:
 @pytest.fixture(scope="module")
 def whiteners(lively: LoadedModel) -> list[Whitener]:
     """C of the layers that reach the answer, over a little text."""
-    moments = second_moments(lively, corpus.builtin().documents, tokens=1300, layers=[0, 1])
+    moments = second_moments(lively, corpora.builtin().texts, tokens=1300, layers=[0, 1])
     return [Whitener.fit(moment.matrix) for moment in moments]
 
 

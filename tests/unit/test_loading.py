@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +18,21 @@ from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
     LlamaConfig,
+    PretrainedConfig,
 )
 
+from kis_core import answers, keys, log_odds, machine
+from kis_core.covariance import second_moments
+from kis_core.facts import Fact
+from kis_core.machine import Device
+from kis_core.models import loading
 from kis_core.models.architecture import UnsupportedArchitecture
-from kis_core.models.files import ModelError, checked_folder, fingerprint, float32_bytes, parameters
-from kis_core.models.loading import OVERHEAD, available_bytes, choose_device, load
+from kis_core.models.files import ModelError
+from kis_core.models.loading import OVERHEAD, LoadedModel, choose_device, load
 from tests import tiny
 
-TWO_GIGABYTES = 2 * 10**9
+TWO_GIGABYTES = 2 * 1024**3
+AT_ONCE = 5  # seconds, for a refusal; seen 0.5
 LLAMA_70B = LlamaConfig(
     vocab_size=32000, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
     num_key_value_heads=8,
@@ -39,63 +49,6 @@ def write_header(path: Path, header: object, data: bytes = b"") -> None:
 def change_config(folder: Path, **changes: object) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-class TestFiles:
-    def test_a_folder_without_safetensors_is_refused(self, folder: Path) -> None:
-        assert checked_folder(folder) == folder
-        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-        with pytest.raises(ModelError, match=r"no \*\.safetensors weights. Other formats are not read"):
-            checked_folder(folder)
-
-    def test_a_folder_without_configuration_is_refused(self, folder: Path) -> None:
-        (folder / "config.json").unlink()
-        with pytest.raises(ModelError, match=r"holds no config\.json"):
-            checked_folder(folder)
-
-    def test_parameters_are_counted_over_all_files_whatever_their_dtype(self, tmp_path: Path) -> None:
-        save_file({"a": torch.zeros(3, 4)}, tmp_path / "one.safetensors", metadata={"format": "pt"})
-        save_file({"b": torch.zeros(5, dtype=torch.float16), "c": torch.zeros(())}, tmp_path / "two.safetensors")
-        assert parameters(tmp_path) == 12 + 5 + 1
-        assert float32_bytes(tmp_path) == 4 * 18
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            b"",
-            b"\x05\x00",
-            struct.pack("<Q", 10**12),
-            struct.pack("<Q", 2**64 - 1) + b"{}",
-            struct.pack("<Q", 4) + b"nope",
-            struct.pack("<Q", 2) + b"[]",
-            struct.pack("<Q", 2) + b"\xff\xfe",
-            struct.pack("<Q", 8) + b'{"a": 1}',
-            struct.pack("<Q", 9) + b'{"a": {}}',
-            struct.pack("<Q", 22) + b'{"a": {"shape":["x"]}}',
-            struct.pack("<Q", 200_000) + b"[" * 200_000,
-        ],
-        ids=lambda content: repr(content[:24]),
-    )
-    def test_a_damaged_header_is_refused(self, folder: Path, content: bytes) -> None:
-        (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
-            parameters(folder)
-
-    @pytest.mark.parametrize("part", ["config.json", "tokenizer.json", "model.safetensors", "merges.txt", "spm.model"])
-    def test_the_fingerprint_follows_every_part(self, folder: Path, part: str) -> None:
-        before = fingerprint(folder)
-        with (folder / part).open("ab") as stream:
-            stream.write(b" ")
-        assert fingerprint(folder) != before
-
-    def test_the_fingerprint_follows_names_but_not_places_times_or_notes(self, folder: Path, tmp_path: Path) -> None:
-        before = fingerprint(folder)
-        (folder / "README.md").write_text("a note")
-        (folder / "config.json").touch()
-        moved = folder.rename(tmp_path / "elsewhere")
-        assert fingerprint(moved) == before
-        (moved / "model.safetensors").rename(moved / "other.safetensors")
-        assert fingerprint(moved) != before
 
 
 class TestMemory:
@@ -124,15 +77,179 @@ class TestMemory:
 
     def assert_refused(self, folder: Path) -> None:
         needed = f"{int(4 * LLAMA_70B_PARAMETERS * OVERHEAD):,} bytes"
-        with pytest.raises(ModelError, match=f"gpt2 needs about {needed} .*; 2,000,000,000 are free"):
+        free = r"2,147,483,648 are free \(2\.15 GB\)\. Nothing here holds it in any precision: choose a smaller model"
+        begun = perf_counter()
+        with pytest.raises(ModelError, match=rf"gpt2 needs about {needed} \(331 GB\) .* in float32 on cpu; {free}"):
             load(folder, device="cpu", memory=lambda: TWO_GIGABYTES)
+        assert perf_counter() - begun < AT_ONCE
 
     def test_the_limit_of_the_process_counts(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert available_bytes() > 100_000
         monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, resource.RLIM_INFINITY))
-        assert available_bytes() == 100_000
         with pytest.raises(ModelError, match="100,000 are free"):
             load(folder, device="cpu")
+
+    def test_a_refusal_names_the_precision_that_would_fit(self, folder: Path) -> None:
+        numbers = sum(parameter.numel() for parameter in tiny.model("GPT-2").model.parameters())
+        half = int(2 * numbers * OVERHEAD)
+        with pytest.raises(ModelError, match=r"in float32 on cpu; .* In bfloat16 on cpu it takes \S+ GB and fits\."):
+            load(folder, device="cpu", memory=lambda: half)
+        with pytest.raises(ModelError, match="Nothing here holds it in any precision"):
+            load(folder, device="cpu", dtype="bfloat16", memory=lambda: half - 1)
+        with pytest.raises(ModelError, match="the weights were read"):
+            load(folder, device="cpu", dtype="bfloat16", memory=lambda: half)
+
+    def test_or_the_device_that_would(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, gpu(0, 1000), CPU)
+        with pytest.raises(ModelError, match=r"on cuda:0; 1,000 are free .* In float32 on cpu it takes \S+ GB"):
+            load(folder, device="cuda")
+
+    def test_a_precision_there_is_not_is_refused(self, folder: Path) -> None:
+        with pytest.raises(ModelError, match="one of float32, bfloat16, float16; 'int8' was asked for"):
+            load(folder, dtype="int8")
+
+
+CPU = Device("cpu", "a processor", "cpu", 10**10, 10**10)
+
+
+def gpu(index: int, free: int) -> Device:
+    return Device(f"cuda:{index}", "a GPU", "cuda", 10**10, free)
+
+
+def have(monkeypatch: pytest.MonkeyPatch, *devices: Device) -> None:
+    """Let this machine have these devices."""
+    monkeypatch.setattr(machine, "devices", lambda *_: devices)
+
+
+class Placed(Exception):
+    """Where the weights were to go."""
+
+
+class TestPlaces:
+    """Which device a model goes to, on machines that the tests do not have."""
+
+    @pytest.fixture(autouse=True)
+    def only_the_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def tell(*_: object, **asked: Any) -> None:
+            raise Placed({name: asked[name] for name in ("device_map", "max_memory") if name in asked})
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", tell)
+
+    def place(self, folder: Path, device: str) -> object:
+        with pytest.raises(ModelError) as caught:
+            load(folder, device=device)
+        assert isinstance(caught.value.__cause__, Placed)
+        return caught.value.__cause__.args[0]
+
+    def test_weights_go_straight_to_a_gpu(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, gpu(1, 10**10), gpu(0, 10**9), Device("all", "2 GPUs", "cuda", 2 * 10**10, 10**10), CPU)
+        assert self.place(folder, "auto") == {"device_map": {"": "cuda:1"}}
+        assert self.place(folder, "cuda") == self.place(folder, "cuda:0") == {"device_map": {"": "cuda:0"}}
+        assert self.place(folder, "cpu") == {}
+        assert self.place(folder, "all") == {"device_map": "auto", "max_memory": {1: 10**10, 0: 10**9}}
+
+    def test_auto_passes_over_what_is_too_small(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, gpu(0, 1000), CPU)
+        assert self.place(folder, "auto") == {}
+        together = Device("all", "2 GPUs", "cuda", 2 * 10**6, 2 * 10**6)
+        have(monkeypatch, gpu(0, 10**5), gpu(1, 10**5), together, CPU)
+        assert self.place(folder, "auto") == {"device_map": "auto", "max_memory": {0: 10**5, 1: 10**5}}
+
+    def test_all_of_one_gpu_is_that_one(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, gpu(0, 10**10), CPU)
+        assert self.place(folder, "all") == {"device_map": {"": "cuda:0"}}
+
+    def test_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, gpu(1, 2), gpu(0, 1), Device("all", "2 GPUs", "cuda", 3, 3), CPU)
+        found = {name: str(choose_device(name)) for name in ("auto", "cuda", "cuda:0", "cuda:1", "all", "cpu")}
+        assert found == {
+            "auto": "cuda:1", "cuda": "cuda:0", "cuda:0": "cuda:0", "cuda:1": "cuda:1", "all": "cuda:0", "cpu": "cpu",
+        }  # fmt: skip
+        have(monkeypatch, CPU)
+        assert str(choose_device("auto")) == "cpu"
+        for lacking, told in {"cuda": "cuda", "cuda:3": "cuda:3", "mps": "mps", "all": "cuda"}.items():
+            with pytest.raises(ModelError, match=f"no {told} device; use --device auto or cpu"):
+                choose_device(lacking)
+
+    @pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:x", "cuda:-1", "", "cpu:0"])
+    def test_an_unknown_device_is_refused(self, folder: Path, name: str) -> None:
+        with pytest.raises(ModelError, match=f"No device '{name}'; there are auto, cpu, cuda, mps, all and cuda:N"):
+            load(folder, device=name)
+
+
+class TestSpread:
+    """`device_map="auto"` for real, on the only device there is."""
+
+    @pytest.fixture(autouse=True)
+    def laid_out_by_accelerate(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loading, "_placement", lambda *_: {"device_map": "auto"})
+
+    def test_layers_that_no_gpu_holds_are_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, Device("all", "2 GPUs", "cuda", 10**10, 10**10), CPU)
+        with pytest.raises(ModelError, match="The GPUs cannot hold all layers; some were left to cpu, from where"):
+            load(folder, device="all")
+
+    def test_what_comes_back_is_what_one_device_gives(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        have(monkeypatch, Device("all", "all there is", "cpu", 10**10, 10**10))
+        spread, alone = load(folder, device="all"), tiny.model("GPT-2")
+        assert spread.device == torch.device("cpu")
+        assert torch.equal(*(answers.next_token_logits(one, [[5, 6, 7], [8]]) for one in (spread, alone)))
+
+
+FACTS = (Fact("Malta", "The capital of {} is", "Valletta"), Fact("Oslo", "The city of {} lies in", "Norway"))
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+    def test_half_precision_is_read_like_any_other(self, name: str, dtype: str, tmp_path: Path) -> None:
+        folder = tiny.save(name, tmp_path / "model")
+        half, full = load(folder, device="cpu", dtype=dtype), load(folder, device="cpu")
+        assert {parameter.dtype for parameter in half.model.parameters()} == {getattr(torch, dtype)}
+        assert (half.dtype, full.dtype) == (dtype, "float32")
+        prompts = keys.tokenize_prompts(half.tokenizer, FACTS, context=half.context)
+        found, expected = (keys.fact_keys(one, prompts) for one in (half, full))
+        assert found.dtype == expected.dtype == "float32"
+        assert abs(found - expected).max() < 2**-5 * abs(expected).max()  # eight bits of mantissa, a few layers deep
+        moments = [second_moments(one, ["The city of Oslo lies in Norway."], tokens=9)[0] for one in (half, full)]
+        assert moments[0].matrix.dtype == "float64"
+        assert abs(moments[0].matrix - moments[1].matrix).max() < 2**-4 * abs(moments[1].matrix).max()
+        assert len(answers.top_answers(half, prompts)) == len(answers.knows(half, FACTS)) == len(FACTS)
+        sentences = log_odds.tokenize_sentences(half.tokenizer, FACTS, context=half.context)
+        assert torch.isfinite(log_odds.read(half, sentences).log_odds).all()
+
+    def test_the_digest_is_of_names_and_bits(self, gpt2: LoadedModel) -> None:
+        by_hand = hashlib.sha256()
+        for name, weight in sorted(gpt2.model.state_dict().items()):
+            by_hand.update(name.encode() + weight.numpy().tobytes())
+        assert gpt2.digest() == by_hand.hexdigest()
+
+    def test_one_bit_of_a_bfloat16_weight_shows(self, folder: Path) -> None:
+        loaded = load(folder, device="cpu", dtype="bfloat16")
+        before, bits = loaded.digest(), loaded.model.transformer.ln_f.weight.view(torch.int16)
+        assert loaded.digest() == before
+        bits[-1] ^= 1
+        assert loaded.digest() != before
+        bits[-1] ^= 1
+        assert loaded.digest() == before
+
+
+class Config(PretrainedConfig):
+    """A configuration with anything in it."""
+
+    model_type = "anything"
+
+
+class TestContext:
+    def test_a_nested_configuration_tells_of_its_text(self, gpt2: LoadedModel) -> None:
+        gpt2.model.config = Config()
+        gpt2.model.config.text_config = Config(max_position_embeddings=77)
+        assert gpt2.context == 77
+
+    @pytest.mark.parametrize("found", [None, "long", 0, -1])
+    def test_one_that_does_not_tell_is_refused(self, gpt2: LoadedModel, found: object) -> None:
+        gpt2.model.config = Config() if found is None else Config(max_position_embeddings=found)
+        with pytest.raises(ModelError, match=f"'anything' model gives {found!r} as max_position_embeddings"):
+            _ = gpt2.context
 
 
 class TestLoad:
@@ -219,21 +336,25 @@ class TestLoad:
         with pytest.raises(UnsupportedArchitecture, match="'bloom'"):
             load(folder, device="cpu")
 
-    def test_an_unknown_device_is_refused(self, folder: Path) -> None:
-        with pytest.raises(ModelError, match=r"No device 'tpu'; there are auto, cpu, cuda, mps\."):
-            load(folder, device="tpu")
-
-    def test_a_device_this_machine_lacks_is_refused_and_auto_passes_it_over(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_memory_that_runs_out_is_told(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        for lacking in ("cuda", "mps"):
-            with pytest.raises(ModelError, match=f"no {lacking} device; use --device auto or cpu"):
-                choose_device(lacking)
-        assert choose_device("auto").type == "cpu"
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert choose_device("auto").type == "cuda"
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+        with pytest.raises(ModelError, match=r"The memory ran out while gpt2 was loaded.* choose bfloat16"):
+            load(folder, device="cpu")
 
 
 def cut(path: Path, share: float) -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactFileError, FactSet
-from kis_core.own_facts import FOLDER, MOST_FACTS, NAME, STEM_CHARACTERS, delete, names, path_of, save
+from kis_core.own_facts import (
+    FOLDER,
+    MOST_FACTS,
+    MOST_ON_EVERY_PAGE,
+    NAME,
+    STEM_CHARACTERS,
+    delete,
+    names,
+    path_of,
+    save,
+)
 
 OUTSIDE = "outside-0123abcd"
 SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u0085\u00a0\u2028\u202e\ufeff🦆"
@@ -100,12 +110,22 @@ def test_a_file_name_becomes_a_plain_one(root: Path, file: str, stem: str) -> No
     assert path_of(root, name).parent == root / FOLDER
 
 
-def test_a_page_shows_so_many_facts_and_no_more(root: Path) -> None:
+def test_so_many_facts_can_be_looked_at_and_no_more(root: Path) -> None:
     most = FactSet("many.csv", KEPT.facts[:1] * MOST_FACTS)
+    assert MOST_FACTS > MOST_ON_EVERY_PAGE
     assert len(fact_sets.load(path_of(root, save(root, most)))) == MOST_FACTS
-    with pytest.raises(FactFileError, match=r"many\.csv holds 2,001 facts; a page shows at most 2,000"):
+    with pytest.raises(FactFileError, match=r"many\.csv holds 20,001 facts; at most 20,000 can be looked at"):
         save(root, FactSet("many.csv", KEPT.facts[:1] * (MOST_FACTS + 1)))
     assert len(names(root)) == 1
+
+
+def test_the_demo_fact_base_is_a_set_like_any_other(root: Path) -> None:
+    base = fact_sets.demo_base()
+    assert MOST_ON_EVERY_PAGE < len(base) <= MOST_FACTS
+    assert fact_sets.load(path_of(root, save(root, base))).facts == base.facts
+    assert {fact.prompt.count(fact_sets.SLOT) for fact in base.facts} == {1}
+    asked = {(fact.subject, fact.target) for fact in fact_sets.builtin().facts}
+    assert asked <= {(fact.subject, fact.target) for fact in base.facts}
 
 
 # A write that fails

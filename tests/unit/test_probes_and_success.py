@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from kis_core import corpus, editing
+from kis_core import corpora, editing
 from kis_core.covariance import Whitener, second_moments
 from kis_core.demo import factbase
 from kis_core.editing import Edit, Probes, Success, objects_of_relation, probes, succeeded
@@ -175,7 +175,7 @@ def cases(demo: LoadedModel) -> list[Case]:
     """Real edits, weak to excessive, so that all numbers take many values."""
     facts = builtin().facts
     how = replace(editing.recipe("demo-gpt2-32", width=32, layers=4).hyperparameters, steps=25)
-    [moment] = second_moments(demo, corpus.builtin().documents, tokens=4000, layers=[0])
+    [moment] = second_moments(demo, corpora.builtin().texts, tokens=4000, layers=[0])
     whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
     made = []
     for number in (0, 32, 48, 64):

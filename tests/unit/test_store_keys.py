@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import pipeline
-from kis_core.corpus import Corpus
+from kis_core.corpora import Texts
 from kis_core.facts import Fact, FactSet
 from kis_core.pipeline import Ingredients, Request
 from kis_core.store import key_of
 
 PARIS = Fact("Paris", "{} is the capital of", "France")
 REQUEST = Request(model="owner/model", layers=(0, 1), revision="main")
-INGREDIENTS = Ingredients(REQUEST, Path("folder"), "0" * 64, FactSet("facts", (PARIS,)), Corpus("text", ("One.",)))
+INGREDIENTS = Ingredients(REQUEST, Path("folder"), "0" * 64, FactSet("facts", (PARIS,)), Texts("text", ("One.",)))
 OTHER_REQUESTS = (
     {"model": "owner_model"}, {"model": "owner-model"}, {"model": "owner/Model"}, {"tokens": 1}, {"layers": (0,)},
     {"layers": None}, {"revision": None}, {"revision": "v1"}, {"seed": 1},
@@ -28,7 +28,7 @@ OTHER_INGREDIENTS = (
     replace(INGREDIENTS, weights="1" * 64),
     replace(INGREDIENTS, facts=FactSet("facts", (PARIS, PARIS))),
     replace(INGREDIENTS, facts=FactSet("facts", (replace(PARIS, relation="capital"),))),
-    replace(INGREDIENTS, corpus=Corpus("text", ("One", "."))),
+    replace(INGREDIENTS, corpus=Texts("text", ("One", "."))),
 )
 
 
@@ -46,7 +46,7 @@ def test_a_new_format_of_the_numbers_gives_another_key(monkeypatch: pytest.Monke
 def test_the_key_depends_on_content_not_on_names_places_or_order_of_layers() -> None:
     same = Ingredients(
         replace(REQUEST, facts="mine.csv", corpus="mine.txt", layers=(1, 0, 1)),
-        Path("elsewhere"), "0" * 64, FactSet("mine.csv", (PARIS,)), Corpus("mine.txt", ("One.",)),
+        Path("elsewhere"), "0" * 64, FactSet("mine.csv", (PARIS,)), Texts("mine.txt", ("One.",)),
     )  # fmt: skip
     assert same.key == INGREDIENTS.key
 

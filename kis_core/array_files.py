@@ -1,0 +1,64 @@
+"""Safetensors files: on disk whole or not at all, and checked in pieces, however large they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import safetensors
+
+DTYPES = frozenset({
+    "F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64",
+})  # fmt: skip
+"""What safetensors calls the types of numbers that it reads into numpy."""
+
+
+class Damaged(Exception):
+    """An entry fails a check; the message says which."""
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a new file; when this returns it outlives a loss of power."""
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    _sync(path.parent)
+
+
+def move(file: Path, path: Path) -> None:
+    """Move a file within a disk; when this returns it outlives a loss of power, and is as new as if written now."""
+    os.utime(file)
+    _sync(file)
+    os.replace(file, path)
+    _sync(path.parent)
+
+
+def check(path: Path, sha256: str) -> None:
+    """Read a file in pieces, and look at its header.
+
+    Raises:
+        Damaged: it cannot be read, has another checksum, or holds no arrays that numpy knows.
+    """
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != sha256:
+            raise Damaged("its checksum does not fit")
+        with safetensors.safe_open(path, "np") as file:
+            unknown = {file.get_slice(name).get_dtype() for name in file.keys()} - DTYPES  # noqa: SIM118
+    except OSError as error:
+        raise Damaged("its file cannot be read") from error
+    except safetensors.SafetensorError as error:
+        raise Damaged("its file holds no arrays") from error
+    if unknown:
+        raise Damaged("its file holds numbers of a type that numpy lacks")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

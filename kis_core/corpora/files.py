@@ -1,0 +1,166 @@
+"""Local files of documents, read as a stream: text, JSON lines and parquet.
+
+A name that ends in `.parquet` is parquet; in `.jsonl`, `.ndjson` or `.json`, one JSON object a line; any other is UTF-8
+text with one document a line. Text and JSON lines may be compressed (`.gz`). Blank documents are passed over.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from kis_core.corpora.corpus import Corpus, CorpusError, Stamp
+
+TEXT_FIELD = "text"
+PARQUET = ".parquet"
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is another format, or never ends
+ROWS_AT_ONCE = 256  # of parquet: about 1 MB of Wikipedia
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Files(Corpus):
+    """Documents in one file, or in several that follow one another."""
+
+    paths: tuple[Path, ...]
+
+    def documents(self) -> Iterator[str]:
+        """Texts of all files in order.
+
+        Raises:
+            CorpusError: a file is gone or cannot be read; names the file, and line or row and the reason.
+        """
+        for path in self.paths:
+            try:
+                yield from filter(str.strip, _READERS[_kind(path)](path))
+            except (OSError, EOFError, zlib.error) as error:
+                raise CorpusError(f"{path.name} cannot be read: {error}. Is the file complete?") from error
+
+    @property
+    def stamp(self) -> Stamp:
+        """Path, size and time of change of each file."""
+        try:
+            states = [(path.resolve(), path.stat()) for path in self.paths]
+        except OSError as error:
+            raise CorpusError(f"{self.name} is no longer there: {error}") from error
+        return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
+
+
+def shards(folder: Path) -> tuple[Path, ...]:
+    """The parquet files of a folder by name, as datasets are published; none where there is no such folder."""
+    try:
+        return tuple(sorted(path for path in folder.iterdir() if path.suffix == PARQUET and path.is_file()))
+    except (OSError, ValueError):  # no folder, or a name that no system could hold
+        return ()
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(PARQUET):
+        return PARQUET
+    return JSON_LINES[0] if name.endswith(JSON_LINES) else TEXT_FIELD
+
+
+def _text(path: Path) -> Iterator[str]:
+    for _, line in _lines(path):
+        yield line
+
+
+def _json_lines(path: Path) -> Iterator[str]:
+    field = None
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            field = field or _text_field(record)
+            yield _field(record, field)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{path.name}, line {number}: {error}. One JSON object a line is expected.") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line; only line feeds end one."""
+    number = 0
+    with _opened(path) as stream:
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise CorpusError(
+                    f"{path.name}, line {number} is longer than {MAX_LINE_BYTES:,} bytes. One document a line is read."
+                )
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            try:
+                yield number, line.decode("utf-8").removesuffix("\n").strip("\r")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"{path.name} is not UTF-8 text (line {number}: {error}). Save it as UTF-8."
+                ) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _text_field(record: Any) -> str:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"found {type(record).__name__}, no object")
+    strings = [name for name, value in record.items() if isinstance(value, str)]
+    if TEXT_FIELD in record:
+        return TEXT_FIELD
+    if len(strings) != 1:
+        raise ValueError(f"no field `{TEXT_FIELD}`, and not just one of strings; found {_listed(record)}")
+    return str(strings[0])
+
+
+def _field(record: Any, field: str) -> str:
+    if not isinstance(record, Mapping) or field not in record:
+        raise ValueError(f"no field `{field}`; found {_listed(record)}")
+    value = "" if record[field] is None else record[field]
+    if not isinstance(value, str):
+        raise ValueError(f"field `{field}` is {type(value).__name__}, no string")
+    value.encode()  # a ValueError where JSON holds half a character (a lone surrogate), which no tokenizer takes
+    return value
+
+
+def _parquet(path: Path) -> Iterator[str]:
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    read = 0
+    try:
+        with ParquetFile(path) as file:
+            column = _text_column(file.schema_arrow, path.name)
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column], use_threads=False):
+                yield from (text or "" for text in batch.column(0).to_pylist())
+                read += batch.num_rows
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
+        where = f" after row {read:,}" if read else ""
+        raise CorpusError(f"{path.name} is no parquet file, or a damaged one{where}: {error}") from error
+
+
+def _text_column(schema: Any, name: str) -> str:
+    """`text`, or the only column of strings."""
+    strings = [field.name for field in schema if str(field.type) in ("string", "large_string", "string_view")]
+    if TEXT_FIELD in strings:
+        return TEXT_FIELD
+    if len(strings) != 1:
+        found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise CorpusError(
+            f"{name} has no column `{TEXT_FIELD}` of strings, and not just one of strings; found: {found}"
+        )
+    return str(strings[0])
+
+
+def _listed(record: Any) -> str:
+    return ", ".join(map(repr, record))[:200] or "none" if isinstance(record, Mapping) else type(record).__name__
+
+
+_READERS = {TEXT_FIELD: _text, JSON_LINES[0]: _json_lines, PARQUET: _parquet}

@@ -1,0 +1,110 @@
+"""A pass over the text that can be taken up again after a kill: its sums and its place, kept in the store.
+
+A checkpoint is one value a layer, and a head that names the moment they are all of. The head is written last, so that
+whoever reads finds either the whole checkpoint of one moment or the whole one before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kis_core.store import Store, StoreError, key_of
+
+log = logging.getLogger(__name__)
+
+HEAD, PART = "unfinished", "unfinished-part"  # kinds of keys in the store
+SECONDS_BETWEEN = 60.0
+WRITING_SHARE = 0.05  # of the time at most goes into checkpoints: sums of tens of gigabytes take minutes to write
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A checkpoint that was read: where the pass was, and a reader of its arrays, layer by layer."""
+
+    place: dict[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of one pass.
+
+    Args:
+        store: where they lie.
+        ingredients: all that determines the pass.
+        about: what it is, for people; stored with the head.
+        clock: tells seconds.
+    """
+
+    def __init__(
+        self, store: Store, ingredients: Mapping[str, Any], about: Mapping[str, Any], clock: Any = time.monotonic
+    ) -> None:
+        self._store, self._ingredients, self._about, self._clock = store, dict(ingredients), dict(about), clock
+        self._head = key_of(HEAD, ingredients)
+        self._last, self._cost = clock(), 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for the next one: a minute after the last, or later where writing takes long."""
+        return bool(self._clock() - self._last >= max(SECONDS_BETWEEN, self._cost / WRITING_SHARE))
+
+    def save(self, place: Mapping[str, Any], parts: Iterator[tuple[str, dict[str, np.ndarray]]]) -> None:
+        """Keep a moment. What cannot be written is logged, and the pass goes on: it can be kept again later.
+
+        Args:
+            place: of the pass, as JSON.
+            parts: arrays by name, made one after the other so that no more than one need lie in memory twice.
+        """
+        began = self._clock()
+        moment = f"{place['batches']}"
+        before = self._store.get(self._head)
+        names = []
+        try:
+            for name, arrays in parts:
+                self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
+                names.append(name)
+            meta = {"place": dict(place), "moment": moment, "names": names, "about": self._about}
+            self._store.put(self._head, meta, {})
+        except StoreError as error:
+            log.warning("the checkpoint was not kept: %s", error)
+        else:
+            if before and before.meta["moment"] != moment:
+                self._drop(before.meta["moment"], before.meta["names"])
+        self._last = self._clock()
+        self._cost = self._last - began
+
+    def read(self) -> Taken | None:
+        """The last moment kept, or None: nothing was, or a part of it is gone or damaged."""
+        head = self._store.get(self._head)
+        if head is None:
+            return None
+        arrays: dict[str, np.ndarray] = {}
+        for name in head.meta["names"]:
+            part = self._store.get(self._part(name, head.meta["moment"]))
+            if part is None:
+                return None
+            arrays |= part.arrays
+        return Taken(head.meta["place"], arrays)
+
+    def clear(self) -> None:
+        """Forget this pass, and what a killed writer left of it."""
+        for key, meta in self._store.listed(PART).items():
+            if meta.get("of") == self._head:
+                self._store.delete(key)
+        self._store.delete(self._head)
+
+    def _part(self, name: str, moment: str) -> str:
+        return key_of(PART, self._ingredients | {"name": name, "moment": moment})
+
+    def _drop(self, moment: str, names: list[str]) -> None:
+        for name in names:
+            self._store.delete(self._part(name, moment))
+
+
+def unfinished(store: Store) -> list[dict[str, Any]]:
+    """What the store knows of passes that were begun and not ended: their `about` and how far they came."""
+    return [meta["about"] | {"tokens_read": meta["place"]["tokens"]} for meta in store.listed(HEAD).values()]

@@ -1,0 +1,69 @@
+"""One pass shared by several processes, as `torchrun` starts them: each takes every n-th batch, the sums are added up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which batches this process takes.
+
+    Attributes:
+        rank: of this process, from 0.
+        world: how many processes there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def takes(self, batch: int) -> bool:
+        """Whether a batch, by its number in the pass, is this process's."""
+        return batch % self.world == self.rank
+
+    @property
+    def first(self) -> bool:
+        """Whether this process ends up with the whole, and writes it."""
+        return self.rank == 0
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, on the first one; others get their own value back."""
+        if self.world > 1:
+            torch.distributed.reduce(value, dst=0)
+        return value
+
+    def wait(self) -> None:
+        """Until every process is here: none ends while another still needs it."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+ALONE = Share()
+
+
+def launched() -> bool:
+    """Whether this process is one of several that `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def together(device: str) -> Iterator[Share]:
+    """Within the block, this process and the others that `torchrun` started can add up tensors on a device."""
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of several on one machine each takes its own GPU."""
+    local = os.environ.get("LOCAL_RANK", "0")
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{local}"
+    return "cpu" if device == "auto" else device

@@ -1,0 +1,274 @@
+"""What this machine computes on: its devices, their memory, and how fast they are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of what a model may run in, the most precise first
+ALL = "all"
+
+TRIANGLE = 5 / 8  # of a full product's work, in the column blocks of the sum of k kᵀ
+ALL_EIGENVALUES = 4096  # widest C of which the whitening takes every eigenvalue; beyond, two of them at hardly any cost
+
+PROBE_TOKENS = 512  # a common batch has more, and is hardly faster a token
+PROBE_WIDTHS = {"cpu": 768, "mps": 1024, "cuda": 2048}  # milliseconds a round, yet large enough to be busy with
+PROBE_FACTOR_WIDTH = 1024  # smaller ones fit a cache and promise too much; larger ones outlast the probe
+ONE_AT_A_TIME = threading.Lock()  # two probes at once would each find half a machine
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A place to run a model.
+
+    Attributes:
+        name: as `loading.load` takes it: "cuda:0", "all" (every GPU together), "mps" or "cpu".
+        label: what people call it.
+        kind: "cuda", "mps" or "cpu".
+        total_bytes: of memory.
+        free_bytes: of them, those that may be taken now.
+        half: the half precision it computes in.
+    """
+
+    name: str
+    label: str
+    kind: str
+    total_bytes: int
+    free_bytes: int
+    half: str = "bfloat16"
+
+    @property
+    def dtypes(self) -> tuple[str, str]:
+        """What a model may run in here, the most precise first."""
+        return "float32", self.half
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a device reaches, in floating-point operations a second.
+
+    Attributes:
+        forward: in a transformer layer's forward pass.
+        product: in the products that add up k kᵀ.
+        factor: of the processor, in the float64 eigenvalues and Cholesky factor of C; None where it was not measured.
+    """
+
+    forward: float
+    product: float
+    factor: float | None = None
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as people read them: three digits, in units of 10⁹."""
+    return f"{count / 1e9:.3g} GB" if count < 999.5e9 else f"{count / 1e9:,.0f} GB"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_bytes() -> int:
+    """Memory this process may still take: free memory of the machine, or less where process or container is limited."""
+    import resource
+
+    free = _physical_bytes()  # where free memory is not told
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        free = min(free, limit)
+    return min(free, _left_to_container(free))
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _left_to_container(otherwise: int, root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a container (control group, version 2) may still take; /proc/meminfo tells of the whole machine."""
+    try:
+        limit = int((root / "memory.max").read_text())  # "max" without a limit
+        used = int((root / "memory.current").read_text())
+        fields = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(fields["inactive_file"]))  # cached files give way
+    except (OSError, ValueError, KeyError):
+        return otherwise
+
+
+def devices(memory: Callable[[], int] = available_bytes) -> tuple[Device, ...]:
+    """The devices of this machine, the one to try first in front: GPUs, all of them together, MPS, the processor.
+
+    Args:
+        memory: tells the bytes that may be taken of the processor's memory.
+    """
+    import torch
+
+    gpus = [_gpu(index) for index in range(torch.cuda.device_count())]
+    gpus.sort(key=lambda gpu: -gpu.free_bytes)  # others may be at work on one
+    free = memory()
+    cpu = Device("cpu", _processor(), "cpu", _physical_bytes(), free)
+    mps = [_mps(free)] if torch.backends.mps.is_available() else []
+    return (*gpus, *_together(gpus), *mps, cpu)
+
+
+def first_fit(
+    candidates: Iterable[Device], dtypes: Iterable[str], needed: Callable[[Device, str], int]
+) -> tuple[Device, str] | None:
+    """The first device with memory for a model, and the first of the dtypes it computes in that fits there.
+
+    Args:
+        candidates: in order of preference.
+        dtypes: likewise.
+        needed: bytes it takes on that device in that dtype.
+    """
+    wanted = tuple(dtypes)
+    return next(
+        (
+            (device, dtype)
+            for device in candidates
+            for dtype in wanted
+            if dtype in device.dtypes and needed(device, dtype) <= device.free_bytes
+        ),
+        None,
+    )
+
+
+def _gpu(index: int) -> Device:
+    import torch
+
+    free, total = torch.cuda.mem_get_info(index)
+    free += torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)  # torch's own, to be used again
+    newer = torch.cuda.get_device_capability(index) >= (8, 0)  # Ampere, the first with bfloat16 units
+    name = torch.cuda.get_device_name(index)
+    return Device(f"cuda:{index}", name, "cuda", total, free, "bfloat16" if newer else "float16")
+
+
+def _together(gpus: list[Device]) -> list[Device]:
+    if len(gpus) < 2:
+        return []
+    total, free = sum(gpu.total_bytes for gpu in gpus), sum(gpu.free_bytes for gpu in gpus)
+    half = "bfloat16" if all(gpu.half == "bfloat16" for gpu in gpus) else "float16"
+    return [replace(gpus[0], name=ALL, label=f"{len(gpus)} GPUs", total_bytes=total, free_bytes=free, half=half)]
+
+
+def _mps(free: int) -> Device:
+    import torch
+
+    total = torch.mps.recommended_max_memory()
+    own = total - torch.mps.driver_allocated_memory()
+    half = "bfloat16" if torch.backends.mps.is_macos_or_newer(14, 0) else "float16"
+    return Device("mps", f"{_processor()} GPU", "mps", total, min(free, own), half)  # one memory serves both
+
+
+@cache
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "processor"
+
+
+def probe(device: str, dtype: str, seconds: float = 2.0) -> Speed:
+    """How fast a device is, measured once a process; takes about `seconds`, and some more where a device has to wake.
+
+    Args:
+        device: name of one of `devices()`. The GPUs of "all" take turns, so one of them stands for them.
+        dtype: of the forward pass, one of `DTYPE_BYTES`.
+        seconds: for the whole measurement.
+    """
+    with ONE_AT_A_TIME:
+        return _probed("cuda:0" if device == ALL else device, dtype, seconds)
+
+
+@cache
+def _probed(device: str, dtype: str, seconds: float) -> Speed:
+    import torch
+
+    place = torch.device(device)
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(place.type, lambda: None)
+    width, share = PROBE_WIDTHS[place.type], seconds / 3
+    with torch.inference_mode():
+        return Speed(
+            _rate(*_forward(place, dtype, width), wait, share),
+            _rate(*_product(place, 2 * width), wait, share),
+            _rate(*_factor(PROBE_FACTOR_WIDTH), lambda: None, share),
+        )
+
+
+def _rate(work: Callable[[], object], operations: float, wait: Callable[[], object], seconds: float) -> float:
+    """Operations a second: the median over repetitions, after one to warm up."""
+    times: list[float] = []
+    work()
+    wait()
+    end = perf_counter() + seconds
+    while not times or perf_counter() < end:
+        begin = perf_counter()
+        work()
+        wait()
+        times.append(perf_counter() - begin)
+    return operations / median(times)
+
+
+def _forward(place: torch.device, dtype: str, width: int) -> tuple[Callable[[], object], float]:
+    """A transformer layer with all that lies between its products, which counts as time but not as work."""
+    import torch
+    from torch.nn import functional as f
+
+    made = {"device": place, "dtype": getattr(torch, dtype)}
+    hidden = torch.randn(1, PROBE_TOKENS, width, **made)
+    shapes = {"attention": (3, 1), "out": (1, 1), "up": (4, 1), "down": (1, 4)}  # in widths
+    weights = {name: torch.randn(out * width, into * width, **made) / width for name, (out, into) in shapes.items()}
+
+    def layer() -> torch.Tensor:
+        heads = f.linear(f.layer_norm(hidden, (width,)), weights["attention"]).view(1, PROBE_TOKENS, 3, -1, 64)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        mixed = f.scaled_dot_product_attention(query, key, value, is_causal=True)
+        between = hidden + f.linear(mixed.transpose(1, 2).reshape(hidden.shape), weights["out"])
+        inner = f.gelu(f.linear(f.layer_norm(between, (width,)), weights["up"]))
+        return between + f.linear(inner, weights["down"])
+
+    return layer, 2.0 * PROBE_TOKENS * sum(weight.numel() for weight in weights.values())
+
+
+def _product(place: torch.device, width: int) -> tuple[Callable[[], object], float]:
+    """A batch's share of the sum of k kᵀ."""
+    import torch
+
+    from kis_core.covariance.moment import SecondMomentSum  # the thing itself, so that the measure follows it
+
+    keys, total = torch.randn(PROBE_TOKENS, width, device=place), SecondMomentSum()
+    return partial(total.add, keys), product_operations(PROBE_TOKENS, width)
+
+
+def product_operations(tokens: int, width: int) -> float:
+    """Of the sum of k kᵀ over tokens, whose lower triangle alone is formed."""
+    return 2 * TRIANGLE * tokens * float(width) ** 2
+
+
+def _factor(width: int) -> tuple[Callable[[], object], float]:
+    """The factor of C and what is found out about it."""
+    import numpy as np
+
+    from kis_core.covariance.whitener import Whitener
+
+    keys = np.random.default_rng(0).standard_normal((width, 2 * width))
+    return partial(Whitener.fit, keys @ keys.T), factor_operations(width)
+
+
+def factor_operations(width: int) -> float:
+    """Of the Cholesky factor of C, n³/3, and up to some width its eigenvalues, 4/3 n³ (Golub & Van Loan, 4.2, 8.3)."""
+    return (5 / 3 if width <= ALL_EIGENVALUES else 1 / 3) * float(width) ** 3

@@ -1,0 +1,23 @@
+"""From the last hidden states to logits, as the model itself gets there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from kis_core.models.loading import LoadedModel
+
+
+def logits(loaded: LoadedModel, hidden: Tensor) -> Tensor:
+    """Logits of the next token, (…, vocabulary), float32; differentiable.
+
+    Args:
+        loaded: the model.
+        hidden: (…, d), as its base model puts it out.
+    """
+    found: Tensor = loaded.model.get_output_embeddings()(hidden).float()
+    cap = loaded.architecture.logit_cap
+    return found if cap is None else cap * torch.tanh(found / cap)

@@ -1,0 +1,328 @@
+"""Library: what is computed, where it came from, whether it is whole; take it elsewhere, bring it here, let it go."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+import pandas as pd
+import streamlit as st
+
+from kis_core import bundle, library, own_facts
+from kis_core.errors import KisError
+from kis_core.facts import BUILTIN_SETS, FactSet
+from kis_core.facts import load as load_facts
+from kis_core.library import MOMENTS, RESULT, RUN, Shelved
+from kis_core.result import Result
+from kis_core.store import default_root
+from pages.parts import results, state
+from pages.parts.frame import frame, request_for, split
+from pages.parts.provenance import HASH, origin
+from pages.parts.results import store
+from pages.parts.text import plain
+
+DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
+UPLOAD_MEGABYTES = 2_000  # and so does an upload
+ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
+TOLD = 12  # of the chosen rows, with all that is known of them
+NAMES = {RESULT: "superposition P", MOMENTS: "second moment C", RUN: "run of edits", library.BETWEEN: "kept in between"}
+EMPTY = (
+    "Nothing is computed yet. Open **Superposition** to compute P of the model chosen on the left, or import a bundle "
+    "below that was computed elsewhere."
+)
+NOT_OPEN = "The pages look at C over another text, another number of tokens or other layers than this one."
+
+
+def main() -> None:
+    """The page."""
+    frame("Library")
+    st.subheader("What is computed, and what it takes on disk", anchor=False)
+    _tell()
+    try:
+        rows = library.shelf(store())
+        if rows:
+            _chosen(_table(rows))
+        else:
+            st.info(EMPTY, icon=":material/inventory_2:")
+        st.divider()
+        left, right = split(1.2, 1)
+        with left:
+            _import()
+        with right:
+            _disk(rows)
+    except (KisError, OSError) as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def _table(rows: list[Shelved]) -> list[Shelved]:
+    """All rows; returns the selected ones."""
+    frame = pd.DataFrame(
+        {
+            "what": [NAMES[row.what] for row in rows],
+            "model": [row.model for row in rows],
+            "of": [row.facts if row.what == RESULT else row.name if row.what == RUN else "" for row in rows],
+            "bytes": [row.bytes for row in rows],
+            "layers": [_ranges(row.layers) for row in rows],
+            "text": [_text_behind(row) for row in rows],
+            "written": [datetime.fromtimestamp(row.written) for row in rows],
+        }
+    )
+    drawn = hashlib.sha256(repr([row.id for row in rows]).encode()).hexdigest()[:HASH]
+    event = st.dataframe(
+        frame,
+        hide_index=True,
+        height="content" if len(rows) <= ROWS_AT_ONCE else LARGEST_TABLE,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=f"shelf-{drawn}",  # a table of other rows is another one, or the selection would slip to a neighbour
+        column_config={
+            "what": st.column_config.TextColumn("what", width=126),
+            "model": st.column_config.TextColumn("model", width=124),
+            "of": st.column_config.TextColumn("facts, or run", width=136),
+            "bytes": st.column_config.NumberColumn("size", format="bytes", width=76),
+            "layers": st.column_config.TextColumn("layers", width=64),
+            "text": st.column_config.TextColumn("text behind C", width=170),
+            "written": st.column_config.DatetimeColumn("computed", format="D MMM YYYY, HH:mm", width=130),
+        },
+    )
+    return [rows[at] for at in event["selection"]["rows"] if at < len(rows)]
+
+
+def _text_behind(row: Shelved) -> str:
+    return " · ".join(filter(None, (row.corpus, f"{row.tokens:,} tokens" if row.tokens else "")))
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Numbers as people write them: 0–3, 5."""
+    found: list[list[int]] = []
+    for layer in layers:
+        if found and layer == found[-1][-1] + 1:
+            found[-1][1:] = [layer]
+        else:
+            found.append([layer])
+    return ", ".join("–".join(map(str, ends)) for ends in found)
+
+
+def _chosen(rows: list[Shelved]) -> None:
+    if not rows:
+        st.info(
+            "Select rows to see where they came from, to check, export, delete or open them.",
+            icon=":material/check_box:",
+        )
+        return
+    keys = [key for row in rows for key in row.keys]
+    behind = library.moments_behind(store(), keys) - set(keys)
+    along = bool(behind) and st.toggle(
+        f"Together with C behind them ({_bytes(_size_of(behind))})",
+        key="along",
+        help="C needs the model and the text to be computed anew. Of those deleted, C that other results need stays.",
+    )
+    everything = [*keys, *sorted(behind)] if along else keys
+    with st.container(horizontal=True, gap="small"):
+        if len(rows) == 1 and rows[0].what == RESULT:
+            _open_button(rows[0])
+        if st.button("Verify", icon=":material/verified:", help="Reads every byte and compares it with its checksum."):
+            _verify(rows, everything)
+        _export(everything)
+        if st.button("Delete", icon=":material/delete:"):
+            st.session_state["deleting"] = [row.id for row in rows]
+    if st.session_state.get("deleting") == [row.id for row in rows]:
+        _ask_to_delete(rows, keys, along)
+    for row in rows[:TOLD]:
+        _provenance(row)
+    if len(rows) > TOLD:
+        st.caption(f"and {len(rows) - TOLD:,} more")
+
+
+def _size_of(keys: set[str]) -> int:
+    return sum(item.bytes for key in keys if (item := store().find(key)))
+
+
+def _open_button(row: Shelved) -> None:
+    result = library.described(store(), row.keys[0])
+    if result is None:
+        return
+    asked = replace(request_for(row.model), facts="") if row.model in state.models() else None
+    opens = asked == replace(result.request, facts="")
+    if st.button(
+        "Open", icon=":material/open_in_new:", type="primary", disabled=not opens, help=None if opens else NOT_OPEN
+    ):
+        for choice, value in (("model", row.model), ("facts", _name_of(result)), ("pair", None), ("window", None)):
+            state.choose(choice, value)
+        st.switch_page("pages/superposition.py")
+
+
+def _name_of(result: Result) -> str:
+    """What the pages call the facts of a result; a result holds its facts, so they are kept if they are not here."""
+    facts = result.facts
+    for name in state.fact_sets():
+        source = name if name in BUILTIN_SETS else str(own_facts.path_of(default_root(), name))
+        with suppress(KisError):
+            if load_facts(source).fingerprint == facts.fingerprint:
+                return name
+    return own_facts.save(default_root(), FactSet(str(facts.name), facts.facts))
+
+
+def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
+    bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
+    lost = set(library.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
+    if not lost:
+        _say("success", f"{_values(len(keys))} read: all whole.")
+    else:
+        whose = sorted({f"{NAMES[row.what]} {_told(row)}" for row in rows if lost & set(row.keys)})
+        _say(
+            "warning",
+            f"{len(lost):,} of {_values(len(keys))} damaged or gone, and set aside: "
+            f"{plain('; '.join(whose) or 'C behind them')}. What is lost is computed anew when it is next needed.",
+        )
+        _forget()
+    st.rerun()
+
+
+def _export(keys: list[str]) -> None:
+    portable = [key for key in keys if not library.of_this_machine(key)]
+    size = _size_of(set(portable))
+    small = size <= DOWNLOAD_BYTES
+
+    def packed() -> io.BytesIO:
+        stream = io.BytesIO()
+        bundle.export(store(), portable, stream)
+        stream.seek(0)
+        return stream
+
+    st.download_button(
+        f"Export {_bytes(size)}",
+        packed,
+        "library.zip",
+        "application/zip",
+        icon=":material/download:",
+        on_click="ignore",
+        disabled=not small or not portable,
+        key="export-library",
+        help="One file for another machine, where Import puts it in place. The whole library, of any size: "
+        "`python -m kis_core export --out FILE`",
+    )
+    if not small:
+        st.caption(f"A browser takes {_bytes(DOWNLOAD_BYTES)} at most: `python -m kis_core export --out FILE`")
+
+
+def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
+    going = set(keys) | (library.moments_alone_behind(store(), set(keys)) if along else set())
+    what = "; ".join(f"{NAMES[row.what]} {_told(row)}".strip() for row in rows[:TOLD])
+    more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
+    with st.container(border=True):
+        st.markdown(
+            f"**Delete {_values(len(going))}, {_bytes(_size_of(going))}?** {plain(what)}{more}. All of it can be "
+            f"computed anew from the model and the text; that takes time."
+        )
+        with st.container(horizontal=True, gap="small"):
+            if st.button(f"Delete {_values(len(going))}", type="primary", key="delete-now"):
+                del st.session_state["deleting"]
+                freed = _size_of(going)
+                gone = library.delete(store(), keys, with_moments=along)
+                _forget()
+                _say("success", f"{_values(gone)} deleted; {_bytes(freed)} are free again.")
+                st.rerun()
+            if st.button("Keep", key="delete-not"):
+                del st.session_state["deleting"]
+                st.rerun()
+
+
+def _provenance(row: Shelved) -> None:
+    if row.what == RESULT and (result := library.described(store(), row.keys[0])):
+        with suppress(KeyError, TypeError, ValueError, IndexError, AttributeError):  # it came from a stranger
+            source = result.provenance
+            versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
+            st.caption(
+                f"**{NAMES[RESULT]}** {plain(origin(result, None))}  \n"
+                f"computed on {plain(str(source['device']))} in {plain(str(source['dtype']))} · weights SHA-256 "
+                f"{plain(str(source['weights_sha256'])[: 2 * HASH])}… · {plain(versions)}"
+            )
+            return
+    weights = f" · weights SHA-256 {row.weights[: 2 * HASH]}…" if row.weights else ""
+    st.caption(
+        f"**{NAMES[row.what]}** {plain(_told(row))} · {_values(len(row.keys))}, {_bytes(row.bytes)}{plain(weights)}"
+    )
+
+
+def _told(row: Shelved) -> str:
+    if row.what == library.BETWEEN:
+        return "to be quicker next time; deleting it costs only time"
+    layers = f"layers {_ranges(row.layers)}" if row.layers else ""
+    name = row.name if row.what == RUN else ""
+    parts = (row.model or "of a model not known here", row.facts, name, layers, _text_behind(row))
+    return " · ".join(filter(None, parts))
+
+
+def _import() -> None:
+    st.markdown("**Import.** A bundle made by Export, or by `python -m kis_core export` on a cluster.")
+    uploaded = st.file_uploader(
+        "A bundle", type=["zip"], max_upload_size=UPLOAD_MEGABYTES, label_visibility="collapsed"
+    )
+    st.caption("Larger ones: `python -m kis_core import FILE`. Copying the cache folder works as well.")
+    if uploaded is None or not st.button(f"Import {_bytes(uploaded.size)}", type="primary", icon=":material/upload:"):
+        return
+    bar = st.progress(0.0, text=bundle.IMPORT_STAGE)
+    try:
+        done = bundle.load(
+            store(), uploaded, report=lambda _, at, total: bar.progress(at / total if total else 1.0)
+        )  # fmt: skip
+    except KisError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    _forget()
+    _say("success", f"{_values(done.count)} imported; {done.skipped:,} were here already.")
+    st.rerun()
+
+
+def _disk(rows: list[Shelved]) -> None:
+    taken = library.disk(store())
+    st.markdown(f"**Disk.** The cache folder takes {_bytes(taken.total)}.")
+    sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
+    listed = "".join(f"\n- {NAMES[what]}: {_bytes(size)}" for what, size in sizes.items() if size)
+    st.markdown(
+        f"{listed}\n- damaged, set aside: {_bytes(taken.damaged)}\n- left by killed processes: {_bytes(taken.orphans)}"
+    )
+    clearable = taken.damaged + taken.orphans
+    if clearable and st.button(f"Clear {_bytes(clearable)}", icon=":material/mop:"):
+        _say("success", f"{_bytes(library.clear(store()))} are free again.")
+        st.rerun()
+
+
+def _forget() -> None:
+    """Let go of what this server remembers of the store."""
+    st.cache_data.clear()
+    for remembered in (results._kept, results._of_archive):
+        remembered.clear()
+
+
+def _say(how: str, text: str) -> None:
+    """Tell something once the page is drawn anew."""
+    st.session_state["library-says"] = (how, text)
+
+
+def _tell() -> None:
+    how, text = st.session_state.pop("library-says", ("", ""))
+    if how == "success":
+        st.success(text, icon=":material/check_circle:")
+    elif how == "warning":
+        st.warning(text, icon=":material/warning:")
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count:,} values"
+
+
+def _bytes(count: int) -> str:
+    """Bytes as people read them: 512 B, 94.9 kB, 1.2 GB."""
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
+
+
+main()
