@@ -11,6 +11,7 @@ import torch
 from kis_core import progress
 from kis_core.facts import Fact
 from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, pad
+from kis_core.models import head
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -38,13 +39,12 @@ def next_token_logits(
     loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> torch.Tensor:
     """Logits after the last token of each sequence, (n, vocabulary), float32 on the CPU."""
-    head = loaded.model.get_output_embeddings()
     parts, order = [], []
     for batch in batches([len(s) for s in sequences], tokens_per_batch=tokens_per_batch):
         ids, mask = pad([sequences[k] for k in batch], loaded.device)
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         last = mask.sum(dim=1) - 1
-        parts.append(head(hidden[torch.arange(len(batch), device=loaded.device), last]).float().cpu())
+        parts.append(head.logits(loaded, hidden[torch.arange(len(batch), device=loaded.device), last]).cpu())
         order += batch
     result = torch.cat(parts)
     return result[torch.argsort(torch.tensor(order))]
@@ -117,7 +117,6 @@ def knows(
     sentences = [f"{fact.text} {fact.target}" for fact in facts]
     encoded = loaded.tokenizer(sentences, return_offsets_mapping=True, verbose=False)
     known = [False] * len(facts)
-    head = loaded.model.get_output_embeddings()
     lengths = [len(ids) for ids in encoded["input_ids"]]
     for whole in batches(lengths, tokens_per_batch=tokens_per_batch):
         batch = [k for k in whole if lengths[k] <= loaded.context]
@@ -125,10 +124,15 @@ def knows(
             continue
         ids, mask = pad([encoded["input_ids"][k] for k in batch], loaded.device)
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        chosen = head(hidden).argmax(dim=-1)
+        answers = [
+            (row, at)
+            for row, k in enumerate(batch)
+            for at, (_, last) in enumerate(encoded["offset_mapping"][k])
+            if last > len(facts[k].text)  # a space that is a token of its own has an empty span
+        ]
+        rows, at = [row for row, _ in answers], [at for _, at in answers]
+        chosen = head.logits(loaded, hidden[rows, [place - 1 for place in at]]).argmax(dim=-1)
+        wrong = {row for row, right in zip(rows, (chosen == ids[rows, at]).tolist(), strict=True) if not right}
         for row, k in enumerate(batch):
-            prompt_end = len(facts[k].text)
-            spans = enumerate(encoded["offset_mapping"][k])
-            answer = [at for at, (_, last) in spans if last > prompt_end]  # a space of its own has an empty span
-            known[k] = all(int(chosen[row, at - 1]) == int(ids[row, at]) for at in answer)
+            known[k] = row not in wrong
     return known

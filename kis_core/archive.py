@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
@@ -54,12 +56,17 @@ def computed(store: Store) -> list[Computed]:
         if meta.get("format") == FORMAT:
             with suppress(KeyError, TypeError, ValueError, AttributeError, RequestError):  # written by another version
                 found.append(_computed(key, meta))
-    return sorted(found, key=lambda one: (one.parameters, one.request.model, one.request.tokens, one.key))
+    return sorted(found, key=_order)
+
+
+def _order(one: Computed) -> tuple[Any, ...]:
+    tokens = one.request.tokens
+    return one.parameters, one.request.model, tokens is None, tokens or 0, one.key  # all of the text comes last
 
 
 def _computed(key: str, meta: dict[str, Any]) -> Computed:
     origin = meta["provenance"]
-    return Computed(
+    found = Computed(
         key=key,
         request=_request(origin),
         family=origin["family"],
@@ -74,17 +81,46 @@ def _computed(key: str, meta: dict[str, Any]) -> Computed:
         corpus_sha256=origin["corpus_sha256"],
         tokens=origin["tokens_counted"],
     )
+    _check(found)
+    return found
+
+
+def _check(table: Any) -> None:
+    """Hold each field of a dataclass, and of those in it, against its type: what was imported may hold anything."""
+    for name, kinds in _kinds(type(table)).items():
+        value = getattr(table, name)
+        if not isinstance(value, kinds):
+            raise TypeError(f"{type(table).__name__}.{name} is a {type(value).__name__}")
+        for part in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(part):
+                _check(part)
+
+
+@cache
+def _kinds(table: type) -> dict[str, tuple[type, ...]]:
+    """What the fields of a dataclass may hold, by name; an int also stands for a float, as in JSON."""
+    found = {}
+    for name, hint in get_type_hints(table).items():
+        parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        kinds = tuple(get_origin(part) or part for part in parts)
+        found[name] = (*kinds, int) if float in kinds else kinds
+    return found
 
 
 def comparable(result: Result, results: Iterable[Computed]) -> list[Computed]:
-    """Those that differ from a result in the model alone: same facts, same text, same number of tokens asked for.
+    """Those that differ from a result in the model alone: same facts, same text, as much of it asked for, same dtype.
 
     For a `Result.subset`, the facts are those of the result it was taken from.
     """
     origin = result.provenance
     facts = origin.get("facts_whole_sha256", origin["facts_sha256"])
-    mine = (facts, origin["corpus_sha256"], result.request.tokens)
-    return [one for one in results if (one.facts_sha256, one.corpus_sha256, one.request.tokens) == mine]
+    mine = (facts, origin["corpus_sha256"], _manner(result.request))
+    return [one for one in results if (one.facts_sha256, one.corpus_sha256, _manner(one.request)) == mine]
+
+
+def _manner(request: Request) -> tuple[int | None, int | None, float | None, str]:
+    """How much of the text C is taken over, and in which arithmetic."""
+    return request.tokens, request.documents, request.settled, request.dtype
 
 
 def fullest_of_each_model(results: Iterable[Computed]) -> list[Computed]:
@@ -104,12 +140,11 @@ def without_model(request: Request, store: Store) -> Result | None:
         FactFileError: the request names facts that are not there.
     """
     facts = fact_sets.load(request.facts).fingerprint
-    like = (request.model, request.revision, request.corpus, request.tokens)
+    like = replace(request, facts="", layers=None, seed=0)
     found = [
         one
         for one in computed(store)
-        if one.facts_sha256 == facts
-        and (one.request.model, one.request.revision, one.request.corpus, one.request.tokens) == like
+        if one.facts_sha256 == facts and replace(one.request, facts="", layers=None, seed=0) == like
     ]
     return read(fullest_of_each_model(found)[0].key, store) if found else None
 

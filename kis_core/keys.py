@@ -128,18 +128,17 @@ def fact_keys(
     order: list[int] = []
     for batch in batches([len(p.tokens) for p in prompts], tokens_per_batch=tokens_per_batch):
         tokens, mask = pad([prompts[k].tokens for k in batch], loaded.device)
-        rows = torch.arange(len(batch), device=loaded.device)
-        at = torch.tensor([prompts[k].key_index for k in batch], device=loaded.device)
+        at = [prompts[k].key_index for k in batch]
 
-        def keep(layer: int, key: torch.Tensor, rows: torch.Tensor = rows, at: torch.Tensor = at) -> None:
-            if layer in collected:
-                collected[layer].append(key[rows, at].float())
+        def keep(layer: int, key: torch.Tensor, at: list[int] = at) -> None:
+            if layer in collected:  # numbers, which are at home on any device; the layers may lie on several
+                collected[layer].append(key[list(range(len(at))), at].float().cpu())
 
         with watch_down_projections(loaded, keep):
             loaded.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False)
         order += batch
         report("Keys of the facts", len(order), len(prompts))
-    keys = torch.stack([torch.cat(collected[layer]) for layer in chosen]).cpu().numpy()
+    keys = torch.stack([torch.cat(collected[layer]) for layer in chosen]).numpy()
     result = np.empty_like(keys)
     result[:, order] = keys
     bad = np.argwhere(~np.isfinite(result).all(axis=2))
@@ -147,6 +146,6 @@ def fact_keys(
         layer, index = bad[0]
         raise NotFinite(
             f"layer {chosen[layer]}: the key of fact {index} is not finite ({prompts[index].key_token!r}); "
-            f"are the weights damaged or out of range for float32?"
+            f"are the weights damaged or out of range for {loaded.dtype}?"
         )
     return result

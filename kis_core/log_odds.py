@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kis_core.facts import Fact
 from kis_core.keys import TOKENS_PER_BATCH, SubjectNotFound, batches, pad
+from kis_core.models import head
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -93,7 +94,7 @@ def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> Reading:
     rows = [row for row, s in enumerate(sentences) for _ in s.answer]
     positions = [s.prompt_end + k for s in sentences for k in range(len(s.answer))]
     first = [k for k, at in enumerate(positions) if at == sentences[rows[k]].prompt_end]
-    logits = loaded.model.get_output_embeddings()(hidden[rows, positions]).float()
+    logits = head.logits(loaded, hidden[rows, positions])
     wanted = torch.tensor([token for s in sentences for token in s.answer], device=loaded.device)
     per_token = token_log_odds(logits, wanted).cpu().double()  # a single number each; some devices know no float64
     log_prob = torch.zeros(len(sentences), dtype=torch.float64)

@@ -18,6 +18,7 @@ from kis_core import sweep as sweeps
 from kis_core.facts import FactSet
 from kis_core.models import loading
 from kis_core.models.files import ModelError
+from kis_core.moments import moments
 from kis_core.pipeline import Ingredients
 from kis_core.request import Request, RequestError
 from kis_core.result import LayerReport
@@ -36,8 +37,8 @@ ANSWERING = "Which facts the model answers"
 STAGES = {
     "Reading facts and text": 0.01,
     "Loading the model": 0.09,
-    "Second moment of the keys": 0.40,
     "Keys of the facts": 0.15,
+    "Second moment of the keys": 0.40,
     "Whitening": 0.05,
     ANSWERING: 0.15,
     sweeps.STAGE: 0.15,
@@ -171,7 +172,7 @@ def run(
     @cache
     def load() -> LoadedModel:
         report("Loading the model", 0, 1)
-        loaded = loading.load(ingredients.folder, device=device)
+        loaded = loading.load(ingredients.folder, device=device, dtype=ingredients.request.dtype)
         report("Loading the model", 1, 1)
         return loaded
 
@@ -230,10 +231,10 @@ def _whitened(
     if layer >= loaded.architecture.layers:
         raise RequestError(f"the model has layers 0 to {loaded.architecture.layers - 1}; layer {layer} was asked for")
     prompts = tokenize_prompts(loaded.tokenizer, ingredients.facts.facts, context=loaded.context)
-    matrix, tokens = pipeline._second_moments(ingredients, loaded, [layer], store, report)[0]
     keys = fact_keys(loaded, prompts, layers=[layer], report=report)[0]
+    [moment] = moments(ingredients, loaded, [layer], store, report, keys={layer: keys})
     report("Whitening", 0, len(keys))
-    whitener = Whitener.fit(matrix)
+    whitener = Whitener.fit(moment.matrix)
     for begin in range(0, len(keys), WHITENED_AT_ONCE):
         at = slice(begin, begin + WHITENED_AT_ONCE)
         keys[at] = whitener.whiten(keys[at])
@@ -243,7 +244,7 @@ def _whitened(
         tally.NOTHING, NO_INTERVAL, tally.NOTHING, NO_INTERVAL,
     )  # fmt: skip
     ids = np.array([prompt.tokens[prompt.key_index] for prompt in prompts], dtype=np.int64)
-    provenance = pipeline._provenance(ingredients, loaded, tokens)
+    provenance = pipeline.provenance(ingredients, loaded, moment)
     return Entry({"condition": condition.to_json(), "provenance": provenance}, {"whitened": keys, "token_ids": ids})
 
 

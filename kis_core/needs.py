@@ -208,11 +208,13 @@ def _seconds(entry: Sized, tokens: int, whole_passes: float, layers: int, speed:
 
 
 def _nearest(entry: Sized, device: Device, dtype: str) -> str | None:
-    """Of the catalogue's smaller models that fit, the largest one of the family, or else the largest."""
+    """Of the catalogue's smaller models that can be read and fit, the largest one of the family, or else the largest."""
     fitting = [
         other
         for other in catalog.entries()
-        if other.parameters < entry.parameters and required_bytes(other, device, dtype) <= device.free_bytes
+        if other.safetensors
+        and other.parameters < entry.parameters
+        and required_bytes(other, device, dtype) <= device.free_bytes
     ]
     best = max(fitting, key=lambda other: (other.family == entry.family, other.parameters), default=None)
     return best.name if best else None

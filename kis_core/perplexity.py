@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from kis_core.keys import TOKENS_PER_BATCH, batches, pad
+from kis_core.models import head
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -24,7 +25,6 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: i
     """
     encoded = loaded.tokenizer(list(texts), padding=False, verbose=False)["input_ids"] if texts else []
     rows = [ids[: loaded.context] for ids in encoded if len(ids) > 1]
-    head = loaded.model.get_output_embeddings()
     total, count = 0.0, 0
     for batch in batches([len(row) for row in rows], tokens_per_batch=tokens_per_batch):
         ids, mask = pad([rows[k] for k in batch], loaded.device)
@@ -32,7 +32,7 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: i
         foretold = mask[:, 1:].bool()
         states, wanted = hidden[:, :-1][foretold], ids[:, 1:][foretold]
         for begin in range(0, len(wanted), AT_ONCE):
-            logits = head(states[begin : begin + AT_ONCE]).float()
+            logits = head.logits(loaded, states[begin : begin + AT_ONCE])
             loss = torch.nn.functional.cross_entropy(logits, wanted[begin : begin + AT_ONCE], reduction="sum")
             total += float(loss)
         count += len(wanted)

@@ -19,9 +19,9 @@ def silent(stage: str, done: int, total: int) -> None:
 STAGES = {
     "Reading facts and text": 0.02,
     "Loading the model": 0.20,
-    "Second moment of the keys": 0.55,
     "Keys of the facts": 0.05,
     "The model's own answers": 0.08,
+    "Second moment of the keys": 0.55,
     "Whitening": 0.10,
 }
 """Stages of an analysis in order, with their rough share of the time: for the progress bar only."""

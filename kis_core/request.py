@@ -25,7 +25,7 @@ class Request:
     Attributes:
         model: catalogue name, Hugging Face id or local folder.
         facts: `"builtin"`, or the path of a CSV or CounterFact JSON file.
-        corpus: `"builtin"`, `"wikipedia"`, the path of a text, JSONL or parquet file, or a folder of statistics (C itself).
+        corpus: `"builtin"`, `"wikipedia"`, the path of a text, JSONL or parquet file, or of statistics that hold C.
         tokens: how many tokens of the corpus C is taken over, at most; None for all of them.
         layers: which layers, or None for all.
         revision: commit or tag of a model on the Hub, or None for the one the catalogue pins.

@@ -44,5 +44,5 @@ def analyse(root: Path, kill_after: float | None, answers: Any) -> None:
         entry = store.get(key_of("second-moment", determined | {"layer": layer}))
         if entry is None:
             raise LookupError(f"C of layer {layer} was not stored")
-        seen.append((hashlib.sha256(entry.arrays["matrix"].tobytes()).hexdigest(), entry.meta["tokens"]))
+        seen.append((hashlib.sha256(entry.arrays["triangle"].tobytes()).hexdigest(), entry.meta["tokens"]))
     answers.put((seen, times["Second moment of the keys"] - times["Loading the model"]))

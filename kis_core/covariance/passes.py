@@ -44,17 +44,15 @@ class _Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pass gives.
+    """How a pass went.
 
     Attributes:
-        moments: C by layer; empty in a process that is not the first of several.
         reading: which documents were read.
         padding: share of the tokens run that were padding.
         batches: how many there were.
         settled: whether it ended early because P no longer moved.
     """
 
-    moments: dict[int, SecondMoment]
     reading: Reading
     padding: float
     batches: int
@@ -91,7 +89,8 @@ def second_moments(
     """
     chosen = list(range(loaded.architecture.layers) if layers is None else layers)
     one = Pass(loaded, chosen, Extent(tokens), tokens_per_batch)
-    moments = one.run(lambda: iter(documents), report=report).moments
+    one.run(lambda: iter(documents), report=report)
+    moments = dict(one.moments())
     return [moments[layer] for layer in chosen]
 
 
@@ -152,7 +151,20 @@ class Pass:
         if not self.reading.count or not self._tokens_before:
             raise ValueError("the corpus holds no token for this tokenizer")
         padding = 1 - self._real / self._run if self._run else 0.0
-        return Outcome(self._summed(), self.reading, padding, self._batches, settled)
+        return Outcome(self.reading, padding, self._batches, settled)
+
+    def moments(self) -> Iterator[tuple[int, SecondMoment]]:
+        """C by layer once the text is read, each taken out of its sum, so that both need not lie in memory for all.
+
+        Of several processes the first one gets them; the others have to ask as well, and get none.
+        """
+        width = self.loaded.architecture.widths[1]
+        for layer in self.layers:
+            own = self.sums.pop(layer)
+            total = self.share.sum(own.total(self._device(layer), width))
+            tokens = int(self.share.sum(torch.tensor(own.tokens, device=total.device)))
+            if self.share.first:
+                yield layer, SecondMomentSum.of(total, tokens).mean()
 
     def _read(
         self,
@@ -216,8 +228,8 @@ class Pass:
                 raise
             if len(rows) == 1:
                 raise OutOfMemory(
-                    f"A single text of {len(rows[0])} tokens does not fit beside the model on {self.loaded.device}. Use "
-                    f"fewer layers at a time (--layers), half precision (--dtype bfloat16), or a larger device."
+                    f"A single text of {len(rows[0])} tokens does not fit beside the model on {self.loaded.device}. "
+                    f"Use fewer layers at a time (--layers), half precision (--dtype bfloat16), or a larger device."
                 ) from error
             log.warning("out of memory with %d tokens in a batch; going on with half of it", self.budget)
             self.budget = max(1, min(self.budget, len(rows) * max(map(len, rows))) // 2)
@@ -262,18 +274,6 @@ class Pass:
 
     def _look(self, settling: Settling) -> bool:
         return settling.look({layer: self.sums[layer].mean().matrix for layer in settling.keys}, self._tokens_before)
-
-    def _summed(self) -> dict[int, SecondMoment]:
-        """C of every layer, one after the other out of its sum, so that both need not lie in memory for all."""
-        width = self.loaded.architecture.widths[1]
-        moments = {}
-        for layer in self.layers:
-            own = self.sums.pop(layer)
-            total = self.share.sum(own.total(self._device(layer), width))
-            tokens = int(self.share.sum(torch.tensor(own.tokens, device=total.device)))
-            if self.share.first:
-                moments[layer] = SecondMomentSum.of(total, tokens).mean()
-        return moments
 
     def _device(self, layer: int) -> torch.device:
         return self.loaded.architecture.weight(layer).device

@@ -1,4 +1,4 @@
-"""One pass shared by several processes, as `torchrun` starts them: each takes every n-th batch, the sums are added up."""
+"""One pass shared by the processes `torchrun` starts: each takes every n-th batch, and the sums are added up."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ class Share:
         if self.world > 1:
             torch.distributed.reduce(value, dst=0)
         return value
+
+    def agreed(self, layers: list[int], device: torch.device) -> list[int]:
+        """The layers that the first process names, in every process."""
+        if self.world == 1:
+            return layers
+        size = torch.tensor(max(layers, default=-1) + 1, device=device)
+        torch.distributed.broadcast(size, src=0)
+        flags = torch.zeros(int(size), dtype=torch.int64, device=device)
+        for layer in layers if self.first else ():
+            flags[layer] = 1
+        torch.distributed.broadcast(flags, src=0)
+        return [int(layer) for layer in flags.nonzero().flatten()]
+
+    def least(self, value: int, device: torch.device) -> int:
+        """The smallest value that any process has."""
+        if self.world == 1:
+            return value
+        found = torch.tensor(value, device=device)
+        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MIN)
+        return int(found)
 
     def wait(self) -> None:
         """Until every process is here: none ends while another still needs it."""

@@ -105,8 +105,11 @@ def batches(lengths: Sequence[int], *, tokens_per_batch: int) -> Iterator[list[i
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made in a thread while the one before is worked on."""
-    with ThreadPoolExecutor(1, "kis-reader") as reader:
-        coming = reader.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = reader.submit(next, items, None)
-            yield item
+    reader = ThreadPoolExecutor(1, "kis-reader")
+    try:
+        coming = reader.submit(list[T], islice(items, 1))
+        while item := coming.result():
+            coming = reader.submit(list[T], islice(items, 1))
+            yield item[0]
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)  # whoever stops does not wait for a slow network

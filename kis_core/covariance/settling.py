@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -57,11 +58,13 @@ class Settling:
     Attributes:
         keys: (m, d_m) keys of the facts by watched layer.
         threshold: below which P counts as settled, or None to look on only.
+        looked: told of each look.
         looks: so far.
     """
 
     keys: Mapping[int, np.ndarray]
     threshold: float | None = None
+    looked: Callable[[Look], None] | None = None
     looks: list[Look] = field(default_factory=list)
     _before: dict[int, np.ndarray] = field(default_factory=dict)
     _next: float = 0.0
@@ -88,6 +91,8 @@ class Settling:
             p = _p(means[layer], keys)
             if (before := self._before.get(layer)) is not None:
                 self.looks.append(Look(tokens, layer, moved(before, p)))
+                if self.looked:
+                    self.looked(self.looks[-1])
             self._before[layer] = p
         return self.settled
 
@@ -98,16 +103,18 @@ class Settling:
         enough = len(last) == STILL_LOOKS * len(self.keys) > 0
         return self.threshold is not None and enough and all(look.moved < self.threshold for look in last)
 
-    def state(self) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `resume` needs, as JSON and as arrays."""
-        return {"looks": [as_json(look) for look in self.looks], "next": self._next}, {
-            f"p{layer}": p for layer, p in self._before.items()
-        }
+        told = {"looks": [as_json(look) for look in self.looks], "next": self._next}
+        return told, {f"p{layer}": p for layer, p in self._before.items()}
 
-    def resume(self, state: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+    def resume(self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state`."""
-        self.looks[:] = map(from_json, state["looks"])  # type: ignore[call-overload]
-        self._next = float(state["next"])  # type: ignore[arg-type]
+        self.looks[:] = map(from_json, state["looks"])
+        if self.looked:
+            for look in self.looks:
+                self.looked(look)
+        self._next = float(state["next"])
         self._before = {layer: arrays[f"p{layer}"] for layer in self.keys if f"p{layer}" in arrays}
 
 

@@ -116,7 +116,9 @@ def applied(loaded: LoadedModel, *edits: Change) -> Iterator[None]:
     for edit in edits:
         _check(loaded, edit)
     layers = sorted({edit.layer for edit in edits})
-    adders = [_adder([edit for edit in edits if edit.layer == layer], loaded.device) for layer in layers]
+    adders = [
+        _adder([edit for edit in edits if edit.layer == layer], device_of(loaded, layer)) for layer in layers
+    ]
 
     def add(number: int, keys: Tensor, output: Tensor) -> Tensor:
         for adder in adders[number]:
@@ -125,6 +127,11 @@ def applied(loaded: LoadedModel, *edits: Change) -> Iterator[None]:
 
     with hooked([loaded.architecture.down_projections[layer] for layer in layers], add):
         yield
+
+
+def device_of(loaded: LoadedModel, layer: int) -> torch.device:
+    """Where a layer computes: elsewhere than the inputs lie, maybe, if the model is spread over several devices."""
+    return loaded.architecture.weight(layer).device
 
 
 def _adder(edits: list[Change], device: torch.device) -> list[Callable[[Tensor, Tensor], Tensor]]:
@@ -137,12 +144,18 @@ def _adder(edits: list[Change], device: torch.device) -> list[Callable[[Tensor, 
         deltas = _tensor(np.stack([edit.delta for edit in thin]), device)
         found.append(partial(overlaid, reach=reach, deltas=deltas))
     if full:
-        found.append(partial(_moved, matrix=_tensor(np.sum(full, axis=0), device)))
+        found.append(partial(moved, matrix=_tensor(np.sum(full, axis=0), device)))
     return found
 
 
-def _moved(keys: Tensor, output: Tensor, matrix: Tensor) -> Tensor:
-    """A down-projection's output with a full ΔW on top, summed in the precision of the matrix as in `overlaid`."""
+def moved(keys: Tensor, output: Tensor, matrix: Tensor) -> Tensor:
+    """A down-projection's output with a full ΔW on top, summed in the precision of the matrix as in `overlaid`.
+
+    Args:
+        keys: (…, d_m), its input.
+        output: (…, d).
+        matrix: (d, d_m).
+    """
     return output + (keys.to(matrix.dtype) @ matrix.T).to(output.dtype)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.editing.edit import DenseEdit, EditError, applied
+from kis_core.editing.edit import DenseEdit, EditError, applied, device_of, moved
 from kis_core.editing.method import Asked, Made, Site
 from kis_core.log_odds import read, tokenize_sentences
 from kis_core.models.hooks import hooked
@@ -53,12 +53,12 @@ class FineTuning:
         )
         seen: dict[str, Tensor] = {}
         with applied(loaded, *site.standing), torch.inference_mode(False), torch.enable_grad():
-            change = torch.zeros(loaded.architecture.widths, device=loaded.device, requires_grad=True)
+            change = torch.zeros(loaded.architecture.widths, device=device_of(loaded, layer), requires_grad=True)
             optimizer = torch.optim.Adam([change], lr=weights.tuning_rate)
 
             def add(_: int, keys: Tensor, output: Tensor) -> Tensor:
                 seen["key"] = keys[0, sentence.key_index].detach()
-                return output + keys @ change.T
+                return moved(keys, output, change)
 
             log_prob = torch.zeros(())
             for step in range(weights.tuning_steps + 1):

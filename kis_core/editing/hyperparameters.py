@@ -84,13 +84,13 @@ EASY_EDIT = "EasyEdit's ROME settings"
 PUBLISHED = {
     "gpt2-medium": _published(8, 20, 0.5, 3, ROME),
     "gpt2-large": _published(12, 20, 0.5, 4, ROME),
-    "openai-community/gpt2-xl": _published(17, 20, 0.5, 4, ROME),
+    "gpt2-xl": _published(17, 20, 0.5, 4, ROME),
     "gpt-j-6b": _published(5, 20, 0.5, 4, ROME),
     "llama-2-7b": _published(5, 25, 1e-3, 4, EASY_EDIT),
     "llama-3-8b": _published(5, 25, 1e-3, 4, EASY_EDIT),
-    "mistralai/Mistral-7B-v0.1": _published(5, 25, 1e-3, 4, EASY_EDIT),
+    "mistral-7b-v0.1": _published(5, 25, 1e-3, 4, EASY_EDIT),
 }
-"""By catalogue name, or Hub id for models outside the catalogue."""
+"""By catalogue name."""
 
 
 def recipe(model: str, *, width: int, layers: int) -> Recipe:
@@ -102,7 +102,7 @@ def recipe(model: str, *, width: int, layers: int) -> Recipe:
         layers: L.
     """
     entry = catalog.find(model)
-    published = PUBLISHED.get(entry.name if entry else model) or PUBLISHED.get(model)
+    published = PUBLISHED.get(entry.name) if entry else None
     if published and published.layer < layers - 1:  # the last one cannot be edited
         return published
     if width < WIDE:

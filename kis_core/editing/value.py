@@ -13,11 +13,12 @@ from torch import Tensor
 
 from kis_core import progress
 from kis_core.editing.contexts import about, contexts, random_prefixes
-from kis_core.editing.edit import EditError, overlaid
+from kis_core.editing.edit import EditError, device_of, overlaid
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.facts import Fact
 from kis_core.keys import Prompt, pad, tokenize_prompts
 from kis_core.log_odds import Sentence, read, tokenize_sentences
+from kis_core.models import head
 from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def search(
         if reach is None:
             raise ValueError("to let δ act everywhere, the search has to know how the edit reaches")
         spread = reach(keys[0].numpy(), keys.mean(dim=0).numpy())
-        added = partial(_everywhere, loaded, layer, torch.tensor(spread[None], dtype=torch.float32).to(loaded.device))
+        reaching = torch.tensor(spread[None], dtype=torch.float32, device=device_of(loaded, layer))
+        added = partial(_everywhere, loaded, layer, reaching)
     drift = _drift(loaded, fact) if hyperparameters.kl else None
     delta, losses, probability = _descend(
         loaded, sentences, drift, added, layer, float(outputs[0].norm()), hyperparameters, seen, report
@@ -175,7 +177,7 @@ def _descend(
     width, _ = loaded.architecture.widths
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
-        delta = torch.zeros(width, device=loaded.device, requires_grad=True)
+        delta = torch.zeros(width, device=device_of(loaded, layer), requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
         before = _next_at_subject(loaded, drift, added, delta).detach() if drift else None
         losses: list[float] = []
@@ -210,9 +212,9 @@ def _at_positions(loaded: LoadedModel, layer: int, at: Sequence[int], delta: Ten
     """Within the block, δ is added at one position of each row."""
 
     def add(_: int, keys: Tensor, output: Tensor) -> Tensor:
-        rows = torch.zeros(output.shape[:2], dtype=output.dtype, device=output.device)
+        rows = torch.zeros(output.shape[:2], device=output.device)
         rows[list(range(len(at))), list(at)] = 1
-        return output + rows[..., None] * delta
+        return output + (rows[..., None] * delta).to(output.dtype)
 
     return hooked([loaded.architecture.down_projections[layer]], add)
 
@@ -230,5 +232,4 @@ def _next_at_subject(loaded: LoadedModel, drift: Prompt, added: Added, delta: Te
     ids, mask = pad([drift.tokens], loaded.device)
     with added([drift.key_index], delta):
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    logits = loaded.model.get_output_embeddings()(hidden[0, drift.key_index]).float()
-    return torch.log_softmax(logits, dim=-1)
+    return torch.log_softmax(head.logits(loaded, hidden[0, drift.key_index]), dim=-1)

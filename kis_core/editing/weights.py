@@ -43,8 +43,8 @@ class Weights:
         return asdict(self)
 
 
-MEMIT_LAMBDA = {"openai-community/gpt2-xl": 20_000.0, "gpt-j-6b": 15_000.0}
-"""As MEMIT's authors run it (Meng et al., arXiv 2210.07229, and its code); by catalogue name or Hub id."""
+MEMIT_LAMBDA = {"gpt2-xl": 20_000.0, "gpt-j-6b": 15_000.0}
+"""As MEMIT's authors run it (Meng et al., arXiv 2210.07229, and its code); by catalogue name."""
 LAMBDA_SHARE = 0.1
 """λ as a share of d_m elsewhere: kᵀC⁻¹k is about d_m for a key of general text, so nine tenths of an edit land."""
 NULL_BELOW, NULL_L2 = 0.02, 10.0  # AlphaEdit's own (Fang et al., arXiv 2410.02355, and its code)
@@ -66,7 +66,7 @@ def weights(model: str, *, width: int, mlp_width: int) -> Weights:
     """
     entry = catalog.find(model)
     name = entry.name if entry else model
-    published = name in MEMIT_LAMBDA or (entry is not None and entry.family != catalog.DEMO)
+    published = entry is not None and entry.family != catalog.DEMO
     return Weights(
         memit_lambda=MEMIT_LAMBDA.get(name, LAMBDA_SHARE * mlp_width),
         null_below=NULL_BELOW if published else None,

@@ -225,9 +225,11 @@ class _Course:
 
     def _save(self) -> None:
         """Store the run as it was when last measured."""
-        film, at = to_entry(self.film), self.measured_state
+        film, at, source = to_entry(self.film), self.measured_state, self.bench.result.provenance
+        about = {"name": self.request.told, "model": self.bench.result.request.model}
+        about |= {"facts": source["facts"], "corpus": source["corpus"]}  # for the Library, which opens no run
         try:
-            self.bench.store.put(key(self.bench, self.request), film.meta, film.arrays | at.arrays())
+            self.bench.store.put(key(self.bench, self.request), film.meta | {"about": about}, film.arrays | at.arrays())
         except StoreError as error:
             log.warning("measured but not kept: %s", error)
         self.saved = time.monotonic()

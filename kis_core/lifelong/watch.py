@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kis_core import pipeline
+from kis_core import corpora, pipeline, rome_statistics
 from kis_core.covariance.reading import LONGEST
 from kis_core.demo import factbase
 from kis_core.editing.success import continuations
@@ -44,26 +44,37 @@ class HeldOut:
 def held_out(bench: Simulator) -> HeldOut:
     """Text the model was not trained on, or that C at least was not taken over, as far as there is any.
 
-    Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any.
+    Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any. The
+    same where C came as statistics, without its text.
     """
     request = bench.result.request
-    if request.corpus == "builtin":
+    without_text = rome_statistics.recognises(request.corpus)
+    if request.corpus == corpora.BUILTIN_NAME or without_text:
         looked_at = {fact.subject for fact in bench.facts}
         about = [b for b in factbase.load() if b.subject in looked_at]
         few = sum(len(b.held_out) for b in about) < HELD_OUT_SENTENCES
         sentences = [s for b in (factbase.load() if few else about) for s in b.sentences(held_out=True)]
         chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
         whose = "" if few else " about the facts looked at"
-        return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training")
+        why = ", as C came without its text" if without_text else ""
+        return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
     documents = pipeline.resolve(request, bench.store).corpus.documents()
-    taken, counted = deque[str](maxlen=HELD_OUT_DOCUMENTS), 0
-    longest = min(bench.model.context, LONGEST)
-    while counted < bench.result.provenance["tokens_counted"] and (document := next(documents, None)) is not None:
-        taken.append(document)
-        counted += min(longest, len(bench.model.tokenizer(document, verbose=False)["input_ids"]))
+    taken = deque(_behind_c(bench, documents), maxlen=HELD_OUT_DOCUMENTS)
     if found := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
         return HeldOut(found, f"{len(found)} documents of the corpus that C was not taken over")
     return HeldOut(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
+
+
+def _behind_c(bench: Simulator, documents: Iterator[str]) -> Iterator[str]:
+    """Those at the beginning that C was taken over: by their number, or by their tokens where nobody counted them."""
+    source = bench.result.provenance
+    if (count := source.get("documents_read")) is not None:
+        yield from islice(documents, count)
+        return
+    counted, longest = 0, min(bench.model.context, LONGEST)
+    while counted < source["tokens_counted"] and (document := next(documents, None)) is not None:
+        yield document
+        counted += min(longest, len(bench.model.tokenizer(document, verbose=False)["input_ids"]))
 
 
 def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,8 @@ def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:
 
     @cache
     def loaded() -> LoadedModel:
-        return loading.load(catalog.locate(request.model, revision=request.revision), device=device)
+        folder = catalog.locate(request.model, revision=request.revision)
+        return loading.load(folder, device=device, dtype=request.dtype)
 
     def load() -> LoadedModel:
         with lock:

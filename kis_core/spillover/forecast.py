@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from kis_core.editing.edit import Change, Edit, overlaid
+from kis_core.editing.edit import Change, Edit, device_of, overlaid
 from kis_core.log_odds import Sentence, batched, read
 from kis_core.models.hooks import hooked
 from kis_core.spillover.sensitivity import Sensitivity
@@ -68,11 +68,11 @@ def propagated(loaded: LoadedModel, sentences: Sequence[Sentence], edit: Edit, f
     What the paper's coefficient alone would do; an edit also acts on the other tokens.
     """
     shares = torch.from_numpy(edit.coefficients(facts.subject_keys))
-    delta = torch.from_numpy(edit.delta)
+    delta, device = torch.from_numpy(edit.delta), device_of(loaded, edit.layer)
     changed = np.empty(len(sentences))
     for numbers, batch in batched(sentences):
         at = [sentence.key_index for sentence in batch]
-        moved = (shares[numbers, None] * delta).float().to(loaded.device)
+        moved = (shares[numbers, None] * delta).float().to(device)
 
         def add(_: int, keys: Tensor, output: Tensor, moved: Tensor = moved, at: list[int] = at) -> Tensor:
             output = output.clone()
@@ -94,9 +94,9 @@ def first_order_logits(loaded: LoadedModel, sentences: Sequence[Sentence], edit:
     Returns:
         two (m, vocabulary) float32 tensors on the CPU.
     """
-    module = loaded.architecture.down_projections[edit.layer]
-    reach = torch.tensor(edit.reach[None], dtype=torch.float32, device=loaded.device)
-    delta = torch.tensor(edit.delta[None], dtype=torch.float32, device=loaded.device)
+    module, device = loaded.architecture.down_projections[edit.layer], device_of(loaded, edit.layer)
+    reach = torch.tensor(edit.reach[None], dtype=torch.float32, device=device)
+    delta = torch.tensor(edit.delta[None], dtype=torch.float32, device=device)
     parts, order = [], []
     for numbers, batch in batched(sentences):
         with (

@@ -36,12 +36,12 @@ def simulator(result: Result) -> Simulator:
 @st.cache_resource(show_spinner=False, max_entries=KEPT_SIMULATORS)
 def _simulator(key: tuple[Any, ...], _result: Result) -> Simulator:
     request, weights = _result.request, _result.provenance["weights_sha256"]
-    return Simulator(_result, store(), lambda: _model(request.model, request.revision, weights))
+    return Simulator(_result, store(), lambda: _model(request.model, request.revision, weights, request.dtype))
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_MODELS)
-def _model(name: str, revision: str | None, weights: str) -> LoadedModel:
-    return loading.load(catalog.locate(name, revision=revision))
+def _model(name: str, revision: str | None, weights: str, dtype: str) -> LoadedModel:
+    return loading.load(catalog.locate(name, revision=revision), dtype=dtype)
 
 
 @st.cache_resource(show_spinner=False)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kis_core import corpora, covariance, pipeline
+from kis_core import corpora, covariance, ingredients, pipeline
 from kis_core.corpora import CorpusError
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
@@ -204,7 +204,7 @@ class TestCache:
     def test_another_fact_set_reuses_the_second_moment(
         self, request_: Request, store: Store, count: Count, tmp_path: Path
     ) -> None:
-        passes = count(covariance, "second_moments")
+        passes = count(covariance, "Pass")
         first = run(request_, store, device="cpu")
         assert len(passes) == 1
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
@@ -213,11 +213,11 @@ class TestCache:
         np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
 
     def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
-        passes = count(covariance, "second_moments")
+        passes = count(covariance, "Pass")
         run(replace(request_, layers=(1,)), store, device="cpu")
         run(request_, store, device="cpu")
         run(replace(request_, layers=(0, 2)), store, device="cpu")
-        assert [len(moments) for moments in passes] == [1, 2]
+        assert [one.layers for one in passes] == [[1], [0, 2]]
 
     def test_a_subset_of_layers_is_a_slice_of_the_full_run(self, request_: Request, tmp_path: Path) -> None:
         full = run(request_, Store(tmp_path / "full"), device="cpu")
@@ -238,7 +238,7 @@ class TestCache:
             path.write_bytes(content)
         if kind == "second-moment":
             store.delete(resolve(request_, store).key)
-        loads, passes = count(loading, "load"), count(covariance, "second_moments")
+        loads, passes = count(loading, "load"), count(covariance, "Pass")
         assert_equal(run(request_, store, device="cpu"), first)
         assert len(loads) == 1
         assert len(passes) == (1 if kind == "second-moment" else 0)
@@ -261,12 +261,12 @@ class TestCancel:
         self, request_: Request, store: Store, count: Count
     ) -> None:
         def stop(now: str, done: int, total: int) -> None:
-            if now == "Keys of the facts":
+            if now == "Whitening":
                 raise Cancelled
 
         with pytest.raises(Cancelled):
             run(request_, store, device="cpu", report=stop)
-        passes = count(covariance, "second_moments")
+        passes = count(covariance, "Pass")
         run(request_, store, device="cpu")
         assert passes == []
 
@@ -328,7 +328,9 @@ class TestWrongInput:
             ({"tokens": -3}, "at least one token; -3 were"),
             ({"layers": ()}, r"layers count from 0; \(\) were"),
             ({"layers": (-1, 2)}, r"layers count from 0; \(-1, 2\) were"),
-            ({"dtype": "float16"}, "'float16' is not available"),
+            ({"documents": 0}, "at least one document; 0 were"),
+            ({"settled": 1.0}, "a share between 0 and 1"),
+            ({"dtype": "int8"}, "float16; 'int8' was asked for"),
         ):
             with pytest.raises(RequestError, match=reason):
                 Request(**changes)
@@ -362,5 +364,5 @@ class TestWrongInput:
 
 def test_format_is_part_of_every_key(request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = resolve(request_, store).key
-    monkeypatch.setattr(pipeline, "FORMAT", pipeline.FORMAT + 1)
+    monkeypatch.setattr(ingredients, "FORMAT", ingredients.FORMAT + 1)
     assert resolve(request_, store).key != before

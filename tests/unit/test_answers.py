@@ -59,7 +59,8 @@ class Scripted(torch.nn.Module):
         for piece, following in script.items():
             for other, logit in following.items():
                 self.table[PIECES.index(piece), PIECES.index(other)] = logit
-        self.config = SimpleNamespace(max_position_embeddings=context)
+        sizes = SimpleNamespace(max_position_embeddings=context)
+        self.config = SimpleNamespace(get_text_config=lambda: sizes)
         self.longest = 0
 
     @property

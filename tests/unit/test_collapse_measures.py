@@ -232,10 +232,7 @@ class TestWhatMethodsStartFrom:
         wide = editing.weights("/some/folder", width=256, mlp_width=1024)
         assert (wide.tuning_rate, wide.memit_lambda) == (pytest.approx(2.5e-4), pytest.approx(102.4))
 
-    def test_memits_lambda_of_gpt2_xl(self) -> None:
-        assert editing.weights("openai-community/gpt2-xl", width=1600, mlp_width=6400).memit_lambda == 20_000
-
-    def test_the_rest_of_gpt2_xl(self) -> None:
-        """The very model on which FT's rate and AlphaEdit's threshold were published."""
-        found = editing.weights("openai-community/gpt2-xl", width=1600, mlp_width=6400)
-        assert found == Weights(20_000, 0.02, 10, 5e-4, 25)
+    def test_of_gpt2_xl(self) -> None:
+        """The very model on which FT's rate and AlphaEdit's threshold were published, too."""
+        assert self.of("gpt2-xl") == Weights(20_000, 0.02, 10, 5e-4, 25)
+        assert self.of("openai-community/gpt2-xl") == self.of("gpt2-xl")

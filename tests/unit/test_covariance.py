@@ -8,15 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core import covariance
-from kis_core.covariance import (
-    MAX_CONDITION,
-    RIDGE_SHARE,
-    SecondMomentSum,
-    Whitener,
-    second_moments,
-    tokenized_documents,
-)
+from kis_core.covariance import Extent, SecondMomentSum, Whitener, reading, second_moments
+from kis_core.covariance.whitener import MAX_CONDITION, RIDGE_SHARE
 from kis_core.keys import NotFinite, watch_down_projections
 from kis_core.models.loading import LoadedModel
 from kis_core.progress import Cancelled
@@ -114,9 +107,9 @@ class TestSecondMomentSum:
 
 class TestTokenizedDocuments:
     def lengths(self, *, context: int, tokens: int) -> list[int]:
-        groups = tokenized_documents(lambda texts, **_: {"input_ids": [list(range(len(t))) for t in texts]},
-                                     ["aaaa", "", "bb", "cccccc", "ddd"], context=context, tokens=tokens)  # fmt: skip
-        return [len(ids) for group in groups for ids in group]
+        groups = reading.groups(lambda texts, **_: {"input_ids": [list(range(len(t))) for t in texts]},
+                                ["aaaa", "", "bb", "cccccc", "ddd"], Extent(tokens), context=context)  # fmt: skip
+        return [len(ids) for group in groups for ids in group.rows]
 
     def test_each_is_cut_at_the_context(self) -> None:
         assert self.lengths(context=3, tokens=100) == [3, 2, 3, 3]
@@ -130,7 +123,7 @@ class TestTokenizedDocuments:
     @pytest.mark.parametrize("tokens", [1, 5, 11, 100])
     def test_groups_do_not_change_what_is_read(self, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
         whole = self.lengths(context=5, tokens=tokens)
-        monkeypatch.setattr(covariance, "DOCUMENTS_AT_ONCE", 2)
+        monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", 2)
         assert self.lengths(context=5, tokens=tokens) == whole
 
 

@@ -333,23 +333,24 @@ AS_PUBLISHED = {  # of FIELD_NOTES: layer, steps, learning rate, weight decay, c
     "gpt2-medium": (8, 20, 0.5, 0.5, 3),
     "openai-community/gpt2-medium": (8, 20, 0.5, 0.5, 3),
     "gpt2-large": (12, 20, 0.5, 0.5, 4),
+    "gpt2-xl": (17, 20, 0.5, 0.5, 4),
     "openai-community/gpt2-xl": (17, 20, 0.5, 0.5, 4),
     "gpt-j-6b": (5, 20, 0.5, 0.5, 4),
     "EleutherAI/gpt-j-6b": (5, 20, 0.5, 0.5, 4),
     "llama-2-7b": (5, 25, 0.5, 1e-3, 4),
     "meta-llama/Llama-2-7b-hf": (5, 25, 0.5, 1e-3, 4),
     "llama-3-8b": (5, 25, 0.5, 1e-3, 4),
+    "mistral-7b-v0.1": (5, 25, 0.5, 1e-3, 4),
     "mistralai/Mistral-7B-v0.1": (5, 25, 0.5, 1e-3, 4),
 }
-SHAPES = {"openai-community/gpt2-xl": (1600, 48), "mistralai/Mistral-7B-v0.1": (4096, 32)}  # outside the catalogue
 
 
 class TestRecipe:
     @pytest.mark.parametrize("name", AS_PUBLISHED)
     def test_as_published(self, name: str) -> None:
         entry = catalog.find(name)
-        width, layers = (entry.width, entry.layers) if entry else SHAPES[name]
-        found = recipe(name, width=width, layers=layers)
+        assert entry
+        found = recipe(name, width=entry.width, layers=entry.layers)
         layer, steps, learning_rate, weight_decay, clamp = AS_PUBLISHED[name]
         expected = Hyperparameters(
             steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, kl=0.0625, clamp=clamp,

@@ -287,7 +287,8 @@ class Chain(torch.nn.Module):
         self.table = torch.zeros(len(PIECES), len(PIECES))
         for word, then in following.items():
             self.table[word, then] = 1.0
-        self.config = SimpleNamespace(max_position_embeddings=context)
+        sizes = SimpleNamespace(max_position_embeddings=context)
+        self.config = SimpleNamespace(get_text_config=lambda: sizes)
         self.longest = 0
 
     @property

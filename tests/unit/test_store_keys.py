@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core import pipeline
+from kis_core import ingredients as ingredients_module
 from kis_core.corpora import Texts
 from kis_core.facts import Fact, FactSet
 from kis_core.pipeline import Ingredients, Request
@@ -21,14 +21,15 @@ REQUEST = Request(model="owner/model", layers=(0, 1), revision="main")
 INGREDIENTS = Ingredients(REQUEST, Path("folder"), "0" * 64, FactSet("facts", (PARIS,)), Texts("text", ("One.",)))
 OTHER_REQUESTS = (
     {"model": "owner_model"}, {"model": "owner-model"}, {"model": "owner/Model"}, {"tokens": 1}, {"layers": (0,)},
-    {"layers": None}, {"revision": None}, {"revision": "v1"}, {"seed": 1},
+    {"layers": None}, {"revision": None}, {"revision": "v1"}, {"seed": 1}, {"documents": 7},
+    {"dtype": "bfloat16"}, {"settled": 0.02},
 )  # fmt: skip
 OTHER_INGREDIENTS = (
     *(replace(INGREDIENTS, request=replace(REQUEST, **changed)) for changed in OTHER_REQUESTS),
     replace(INGREDIENTS, weights="1" * 64),
     replace(INGREDIENTS, facts=FactSet("facts", (PARIS, PARIS))),
     replace(INGREDIENTS, facts=FactSet("facts", (replace(PARIS, relation="capital"),))),
-    replace(INGREDIENTS, corpus=Texts("text", ("One", "."))),
+    replace(INGREDIENTS, corpus=Texts("text", ("One", ".")), text=""),
 )
 
 
@@ -39,7 +40,7 @@ def test_each_ingredient_varied_gives_another_key() -> None:
 
 def test_a_new_format_of_the_numbers_gives_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = INGREDIENTS.key
-    monkeypatch.setattr(pipeline, "FORMAT", pipeline.FORMAT + 1)
+    monkeypatch.setattr(ingredients_module, "FORMAT", ingredients_module.FORMAT + 1)
     assert INGREDIENTS.key != before
 
 

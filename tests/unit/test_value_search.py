@@ -97,7 +97,8 @@ class Running(nn.Module):
         self.keys[self.WORDS.index("Malta")] = torch.tensor([3.0, 4.0])
         self.down = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(layers)).requires_grad_(False)
         self.down[0].weight.copy_(torch.eye(2))
-        self.config = SimpleNamespace(max_position_embeddings=context)
+        sizes = SimpleNamespace(max_position_embeddings=context)
+        self.config = SimpleNamespace(get_text_config=lambda: sizes)
 
     @property
     def base_model(self) -> Running:

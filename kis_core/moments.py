@@ -1,0 +1,293 @@
+"""C of a model's layers: from the store, from files of statistics, or in as few passes over the text as memory allows.
+
+Each C is stored as soon as its pass is over, and a pass keeps its place every minute, so that whatever ends the
+process costs a minute of work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kis_core import progress
+from kis_core.corpora import Corpus
+from kis_core.ingredients import SECOND_MOMENT, Ingredients, resolve, second_moment_key
+from kis_core.request import RequestError
+from kis_core.result import Result
+from kis_core.rome_statistics import Statistics
+from kis_core.store import Entry, Store, StoreError, key_of
+
+if TYPE_CHECKING:
+    from kis_core.covariance.ranks import Share
+    from kis_core.covariance.settling import Look
+    from kis_core.models.loading import LoadedModel
+
+log = logging.getLogger(__name__)
+
+WATCHED_FACTS = 256  # whose P is looked at while C grows: of thousands of facts it would cost more than it tells
+
+Looked = Callable[["Look"], None]
+"""Told of each look at how far P still moves, while C grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """C of a layer, and where it comes from.
+
+    Attributes:
+        layer: its number.
+        matrix: C, (d_m, d_m) float64.
+        tokens: behind it.
+        told: how the text was read: documents, their digest, padding, looks at P.
+        left: layers that are still to come after this one without another pass, and with one.
+    """
+
+    layer: int
+    matrix: np.ndarray
+    tokens: int
+    told: dict[str, Any]
+    left: tuple[int, int] = (0, 0)
+
+
+def moments(
+    ingredients: Ingredients,
+    loaded: LoadedModel,
+    layers: Sequence[int],
+    store: Store,
+    report: progress.Report = progress.silent,
+    *,
+    keys: Mapping[int, np.ndarray] | None = None,
+    looked: Looked | None = None,
+    share: Share | None = None,
+) -> Iterator[Moment]:
+    """C of each layer, one after the other; what is stored first, the rest as its passes end.
+
+    Args:
+        ingredients: of the request.
+        loaded: the model.
+        layers: which.
+        store: where C and checkpoints are kept.
+        report: told of every batch.
+        keys: (m, d_m) keys of the facts by layer, to look at how far their P still moves.
+        looked: told of these looks.
+        share: of the work that this process does; of several, only the first one gets C.
+
+    Raises:
+        NotFinite, OutOfMemory: as `covariance.Pass.run`.
+        StatisticsError: files of statistics do not fit the model.
+        RequestError: P is to settle, but no facts are given or several processes share the work.
+    """
+    from kis_core.covariance.ranks import ALONE
+
+    share = share or ALONE
+    stored = {layer: moment for layer in layers if (moment := read(ingredients, layer, store, peek=True))}
+    missing = share.agreed([layer for layer in layers if layer not in stored], loaded.device)
+    for layer in (layer for layer in layers if layer not in missing):
+        if share.first and (moment := read(ingredients, layer, store)):
+            yield moment
+        elif share.first:
+            missing.append(layer)  # it turned out to be damaged
+    if not missing:
+        return
+    text = ingredients.corpus
+    if isinstance(text, Statistics):
+        yield from _from_files(ingredients, text, loaded, sorted(missing), store, report)
+        return
+    groups = _groups(ingredients, loaded, sorted(missing), store, share)
+    for number, group in enumerate(groups):
+        later = sum(map(len, groups[number + 1 :]))
+
+        def told(stage: str, done: int, total: int, number: int = number) -> None:
+            report(stage, number * total + done, len(groups) * total)
+
+        passed = _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share)
+        for place, moment in enumerate(passed):
+            entry = _kept(ingredients, moment, store)
+            yield Moment(moment.layer, unpacked(entry.arrays["triangle"]), moment.tokens, moment.told,
+                         (len(group) - 1 - place, later))  # fmt: skip
+
+
+def second_moment(
+    result: Result,
+    layer: int,
+    store: Store,
+    load: Callable[[], LoadedModel],
+    report: progress.Report = progress.silent,
+) -> np.ndarray:
+    """C of a result's layer, (d_m, d_m): the stored one, which needs no model; computed anew if it was deleted.
+
+    Raises:
+        ModelError, FactFileError, CorpusError: it is gone, and so is what it came from.
+        RequestError: it is gone, and what it came from has changed.
+    """
+    if entry := store.get(second_moment_key(result, layer)):
+        return unpacked(entry.arrays["triangle"])
+    ingredients, source = resolve(result.request, store), result.provenance
+    found = (ingredients.weights, ingredients.text)
+    if found != (source["weights_sha256"], source["corpus_sha256"]):
+        what = "weights" if found[0] != source["weights_sha256"] else "text"
+        raise RequestError(
+            f"C of layer {layer} is no longer stored, and the {what} it was taken from changed since; analyse anew"
+        )
+    if result.request.settled is not None:
+        raise RequestError(
+            f"C of layer {layer} is no longer stored, and where P had settled is not known; analyse anew"
+        )
+    [moment] = moments(ingredients, load(), [layer], store, report)
+    return moment.matrix
+
+
+def read(ingredients: Ingredients, layer: int, store: Store, *, peek: bool = False) -> Moment | None:
+    """A stored C, or None; with `peek` only whether there is one, without its matrix."""
+    key = key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": layer})
+    if peek:
+        return Moment(layer, np.empty((0, 0)), 0, {}) if store.holds(key) else None
+    if (entry := store.get(key)) is None:
+        return None
+    return Moment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], entry.meta["told"])
+
+
+def packed(matrix: np.ndarray) -> np.ndarray:
+    """The lower triangle of a symmetric matrix row by row, (d_m (d_m + 1) / 2,): half the size, nothing lost."""
+    triangle = np.empty(len(matrix) * (len(matrix) + 1) // 2, matrix.dtype)
+    for row, values in enumerate(matrix):
+        begin = row * (row + 1) // 2
+        triangle[begin : begin + row + 1] = values[: row + 1]
+    return triangle
+
+
+def unpacked(triangle: np.ndarray) -> np.ndarray:
+    """The symmetric matrix that was `packed`."""
+    size = int((np.sqrt(8 * len(triangle) + 1) - 1) / 2)
+    matrix = np.empty((size, size), triangle.dtype)
+    for row in range(size):
+        values = triangle[row * (row + 1) // 2 :][: row + 1]
+        matrix[row, : row + 1] = values
+        matrix[: row + 1, row] = values
+    return matrix
+
+
+def _kept(ingredients: Ingredients, moment: Moment, store: Store) -> Entry:
+    """C as it is stored; where it cannot be, the log says why and the work goes on."""
+    entry = Entry(
+        {"tokens": moment.tokens, "told": moment.told, "about": about(ingredients) | {"layer": moment.layer}},
+        {"triangle": packed(moment.matrix)},
+    )
+    key = key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": moment.layer})
+    try:
+        store.put(key, entry.meta, entry.arrays)
+    except StoreError as error:
+        log.warning("C of layer %d was computed but not kept: %s", moment.layer, error)
+    return entry
+
+
+def about(ingredients: Ingredients) -> dict[str, Any]:
+    """What a stored C or checkpoint is of, for people."""
+    request = ingredients.request
+    return {
+        "model": request.model,
+        "corpus": ingredients.corpus.name,
+        "tokens": request.tokens,
+        "documents": request.documents,
+        "dtype": request.dtype,
+        "weights_sha256": ingredients.weights,
+    }
+
+
+def _from_files(
+    ingredients: Ingredients,
+    files: Statistics,
+    loaded: LoadedModel,
+    layers: Sequence[int],
+    store: Store,
+    report: progress.Report,
+) -> Iterator[Moment]:
+    shape = loaded.architecture
+    files.check(
+        shape.layers, shape.widths[1], shape.module_path, model=ingredients.request.model, weights=ingredients.weights,
+        wanted=layers,
+    )  # fmt: skip
+    for done, layer in enumerate(layers, 1):
+        found = files.moment(layer)
+        told = {"statistics": files.name, "documents": found.samples}
+        moment = Moment(layer, found.matrix, found.tokens, told, (len(layers) - done, 0))
+        _kept(ingredients, moment, store)
+        report("Second moment of the keys", done, len(layers))
+        yield moment
+
+
+def _groups(
+    ingredients: Ingredients, loaded: LoadedModel, missing: list[int], store: Store, share: Share
+) -> list[list[int]]:
+    """Layers that are summed up together: first those of a pass that was begun and can be taken up again."""
+    from kis_core import machine, needs
+
+    devices = {device.name: device for device in machine.devices()}
+    name = "all" if len(shape_devices(loaded)) > 1 else str(loaded.device)
+    device = devices.get(name) or next(one for one in devices.values() if one.kind == loaded.device.type)
+    room = share.least(needs.budget(device, 0), loaded.device)
+    begun = _begun(ingredients, set(missing), store) if share.world == 1 else []
+    rest = [layer for layer in missing if layer not in begun]
+    width = loaded.architecture.widths[1]
+    try:
+        return [group for group in (begun, *needs.grouped(rest, width, room)) if group]
+    except MemoryError:
+        return [[layer] for layer in missing]  # the estimate is cautious; if it was right, the pass will say so
+
+
+def shape_devices(loaded: LoadedModel) -> set[str]:
+    """The devices that a model's layers lie on."""
+    return {str(loaded.architecture.weight(layer).device) for layer in range(loaded.architecture.layers)}
+
+
+def _begun(ingredients: Ingredients, missing: set[int], store: Store) -> list[int]:
+    from kis_core.covariance.checkpoint import HEAD
+
+    mine = key_of(SECOND_MOMENT, ingredients.second_moment_key)
+    for meta in store.listed(HEAD).values():
+        told = meta["about"]
+        if told.get("of") == mine and told.get("world") == 1 and set(told["layers"]) <= missing:
+            return sorted(told["layers"])
+    return []
+
+
+def _pass(
+    ingredients: Ingredients,
+    text: Corpus,
+    loaded: LoadedModel,
+    layers: list[int],
+    store: Store,
+    report: progress.Report,
+    keys: Mapping[int, np.ndarray],
+    looked: Looked | None,
+    share: Share,
+) -> Iterator[Moment]:
+    from kis_core.covariance import Extent, Pass, tokens_per_batch
+    from kis_core.covariance.checkpoint import Checkpoints
+    from kis_core.covariance.settling import Settling, as_json, watched
+
+    request = ingredients.request
+    if request.settled is not None and (share.world > 1 or not keys):
+        raise RequestError("reading until P has settled needs facts, and one process alone; leave `settled` out")
+    seen = {layer: keys[layer][:WATCHED_FACTS] for layer in watched(layers) if layer in keys}
+    watching = Settling(seen, request.settled, looked)
+    mine = {"layers": layers, "rank": share.rank, "world": share.world}
+    described = about(ingredients) | mine | {"of": key_of(SECOND_MOMENT, ingredients.second_moment_key)}
+    checkpoints = Checkpoints(store, ingredients.second_moment_key | mine, described)
+    one = Pass(loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share)
+    outcome = one.run(
+        text.documents, report=report, checkpoints=checkpoints, settling=watching if share.world == 1 else None
+    )
+    told = outcome.reading.to_json() | {
+        "padding": outcome.padding,
+        "settled": outcome.settled,
+        "looks": [as_json(look) for look in watching.looks],
+    }
+    for layer, moment in one.moments():
+        yield Moment(layer, moment.matrix, moment.tokens, told)
+    share.wait()
+    checkpoints.clear()
