@@ -140,11 +140,11 @@ def without_model(request: Request, store: Store) -> Result | None:
         FactFileError: the request names facts that are not there.
     """
     facts = fact_sets.load(request.facts).fingerprint
-    like = replace(request, facts="", layers=None, seed=0)
+    like = (facts, request.model, request.revision, request.corpus, _manner(request))
     found = [
         one
         for one in computed(store)
-        if one.facts_sha256 == facts and replace(one.request, facts="", layers=None, seed=0) == like
+        if (one.facts_sha256, one.request.model, one.request.revision, one.request.corpus, _manner(one.request)) == like
     ]
     return read(fullest_of_each_model(found)[0].key, store) if found else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from kis_core.ingredients import SECOND_MOMENT, Ingredients, resolve, second_mom
 from kis_core.request import RequestError
 from kis_core.result import Result
 from kis_core.rome_statistics import Statistics
-from kis_core.store import Entry, Store, StoreError, key_of
+from kis_core.store import Store, StoreError, key_of
 
 if TYPE_CHECKING:
     from kis_core.covariance.ranks import Share
@@ -43,14 +43,14 @@ class Moment:
         matrix: C, (d_m, d_m) float64.
         tokens: behind it.
         told: how the text was read: documents, their digest, padding, looks at P.
-        left: layers that are still to come after this one without another pass, and with one.
+        later: layers that wait for another pass.
     """
 
     layer: int
     matrix: np.ndarray
     tokens: int
     told: dict[str, Any]
-    left: tuple[int, int] = (0, 0)
+    later: int = 0
 
 
 def moments(
@@ -64,7 +64,7 @@ def moments(
     looked: Looked | None = None,
     share: Share | None = None,
 ) -> Iterator[Moment]:
-    """C of each layer, one after the other; what is stored first, the rest as its passes end.
+    """C of each layer, one after the other; first what is stored, then the rest, all of a pass stored before the first.
 
     Args:
         ingredients: of the request.
@@ -84,31 +84,36 @@ def moments(
     from kis_core.covariance.ranks import ALONE
 
     share = share or ALONE
-    stored = {layer: moment for layer in layers if (moment := read(ingredients, layer, store, peek=True))}
-    missing = share.agreed([layer for layer in layers if layer not in stored], loaded.device)
-    for layer in (layer for layer in layers if layer not in missing):
-        if share.first and (moment := read(ingredients, layer, store)):
-            yield moment
-        elif share.first:
+    known = store.holds if share.world == 1 else store.verify  # several processes have to agree beforehand
+    missing = share.agreed([layer for layer in layers if not known(_name(ingredients, layer))], loaded.device)
+    for layer in [layer for layer in layers if layer not in missing and share.first]:
+        if moment := read(ingredients, layer, store):
+            yield replace(moment, later=len(missing))
+        else:
             missing.append(layer)  # it turned out to be damaged
+    text = ingredients.corpus
     if not missing:
         return
-    text = ingredients.corpus
     if isinstance(text, Statistics):
-        yield from _from_files(ingredients, text, loaded, sorted(missing), store, report)
-        return
-    groups = _groups(ingredients, loaded, sorted(missing), store, share)
+        _take_over(ingredients, text, loaded, sorted(missing), store, report)
+        groups = [sorted(missing)]
+    else:
+        groups = _groups(ingredients, loaded, sorted(missing), store, share)
     for number, group in enumerate(groups):
-        later = sum(map(len, groups[number + 1 :]))
 
         def told(stage: str, done: int, total: int, number: int = number) -> None:
             report(stage, number * total + done, len(groups) * total)
 
-        passed = _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share)
-        for place, moment in enumerate(passed):
-            entry = _kept(ingredients, moment, store)
-            yield Moment(moment.layer, unpacked(entry.arrays["triangle"]), moment.tokens, moment.told,
-                         (len(group) - 1 - place, later))  # fmt: skip
+        unkept: dict[int, Moment] = {}
+        if not isinstance(text, Statistics):
+            for moment in _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share):
+                if not _keep(ingredients, moment, store):
+                    unkept[moment.layer] = moment
+        for layer in group if share.first else ():
+            if moment := unkept.get(layer) or read(ingredients, layer, store):
+                yield replace(moment, later=sum(map(len, groups[number + 1 :])))
+            else:
+                raise StoreError(f"C of layer {layer} was stored and cannot be read back; is the disk failing?")
 
 
 def second_moment(
@@ -141,14 +146,15 @@ def second_moment(
     return moment.matrix
 
 
-def read(ingredients: Ingredients, layer: int, store: Store, *, peek: bool = False) -> Moment | None:
-    """A stored C, or None; with `peek` only whether there is one, without its matrix."""
-    key = key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": layer})
-    if peek:
-        return Moment(layer, np.empty((0, 0)), 0, {}) if store.holds(key) else None
-    if (entry := store.get(key)) is None:
+def read(ingredients: Ingredients, layer: int, store: Store) -> Moment | None:
+    """A stored C, or None: there is none, or it is damaged."""
+    if (entry := store.get(_name(ingredients, layer))) is None:
         return None
     return Moment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], entry.meta["told"])
+
+
+def _name(ingredients: Ingredients, layer: int) -> str:
+    return key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": layer})
 
 
 def packed(matrix: np.ndarray) -> np.ndarray:
@@ -171,18 +177,15 @@ def unpacked(triangle: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _kept(ingredients: Ingredients, moment: Moment, store: Store) -> Entry:
-    """C as it is stored; where it cannot be, the log says why and the work goes on."""
-    entry = Entry(
-        {"tokens": moment.tokens, "told": moment.told, "about": about(ingredients) | {"layer": moment.layer}},
-        {"triangle": packed(moment.matrix)},
-    )
-    key = key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": moment.layer})
+def _keep(ingredients: Ingredients, moment: Moment, store: Store) -> bool:
+    """Store C; where it cannot be, the log says why and the work goes on."""
+    told = {"tokens": moment.tokens, "told": moment.told, "about": about(ingredients) | {"layer": moment.layer}}
     try:
-        store.put(key, entry.meta, entry.arrays)
+        store.put(_name(ingredients, moment.layer), told, {"triangle": packed(moment.matrix)})
     except StoreError as error:
         log.warning("C of layer %d was computed but not kept: %s", moment.layer, error)
-    return entry
+        return False
+    return True
 
 
 def about(ingredients: Ingredients) -> dict[str, Any]:
@@ -198,14 +201,15 @@ def about(ingredients: Ingredients) -> dict[str, Any]:
     }
 
 
-def _from_files(
+def _take_over(
     ingredients: Ingredients,
     files: Statistics,
     loaded: LoadedModel,
     layers: Sequence[int],
     store: Store,
     report: progress.Report,
-) -> Iterator[Moment]:
+) -> None:
+    """Store C of these layers as the files have it."""
     shape = loaded.architecture
     files.check(
         shape.layers, shape.widths[1], shape.module_path, model=ingredients.request.model, weights=ingredients.weights,
@@ -214,10 +218,8 @@ def _from_files(
     for done, layer in enumerate(layers, 1):
         found = files.moment(layer)
         told = {"statistics": files.name, "documents": found.samples}
-        moment = Moment(layer, found.matrix, found.tokens, told, (len(layers) - done, 0))
-        _kept(ingredients, moment, store)
+        _keep(ingredients, Moment(layer, found.matrix, found.tokens, told), store)
         report("Second moment of the keys", done, len(layers))
-        yield moment
 
 
 def _groups(

@@ -88,7 +88,7 @@ def _compute(
     found: dict[int, _Layer] = {}
     last = None
     for last in moments(ingredients, loaded, layers, store, report, keys=keys, looked=looked):
-        if not last.left[1]:  # no pass is to come: only now does whitening count as the stage
+        if not last.later:  # no pass is to come: only now does whitening count as the stage
             report("Whitening", len(found), len(layers))
         found[last.layer] = _layer(last, keys[last.layer], artefacts)
     if last is None:

@@ -225,14 +225,20 @@ class _Course:
 
     def _save(self) -> None:
         """Store the run as it was when last measured."""
-        film, at, source = to_entry(self.film), self.measured_state, self.bench.result.provenance
-        about = {"name": self.request.told, "model": self.bench.result.request.model}
-        about |= {"facts": source["facts"], "corpus": source["corpus"]}  # for the Library, which opens no run
+        film, at = to_entry(self.film), self.measured_state
+        meta = film.meta | {"about": self._about()}
         try:
-            self.bench.store.put(key(self.bench, self.request), film.meta | {"about": about}, film.arrays | at.arrays())
+            self.bench.store.put(key(self.bench, self.request), meta, film.arrays | at.arrays())
         except StoreError as error:
             log.warning("measured but not kept: %s", error)
         self.saved = time.monotonic()
+
+    def _about(self) -> dict[str, str]:
+        """What the run is, for the Library, which opens no run."""
+        result, made = self.bench.result, self.film.edits
+        name = f"{made} edit{'' if made == 1 else 's'}, {self.request.told}"
+        names = {part: str(result.provenance[part]) for part in ("facts", "corpus")}
+        return {"name": name, "model": result.request.model} | names
 
     def _standing(self) -> tuple[Change, ...]:
         return tuple(DenseEdit(layer, total) for layer, total in zip(self.layers, self.state.total, strict=True))

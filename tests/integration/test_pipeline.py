@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kis_core import corpora, covariance, ingredients, pipeline
+from kis_core import corpora, covariance, ingredients
 from kis_core.corpora import CorpusError
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
