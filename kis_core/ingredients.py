@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kis_core import archive, corpora, rome_statistics
+from kis_core import archive, corpora, progress, rome_statistics
 from kis_core import facts as fact_sets
 from kis_core.corpora import Corpus
 from kis_core.facts import FactSet
@@ -84,20 +84,30 @@ def second_moment_key(result: Result, layer: int) -> str:
     """Name in the store of C of a result's layer."""
     source, request = result.provenance, result.request
     facts = source.get("facts_whole_sha256", source["facts_sha256"])
+    settled = None if source.get("statistics") else request.settled  # C from files is there whole
     told = _moment_key(
         source["weights_sha256"], source["corpus_sha256"], source["tokens_requested"],
-        source.get("documents_requested"), source.get("moment_dtype", source["dtype"]), request.settled, facts,
+        source.get("documents_requested"), source.get("moment_dtype", source["dtype"]), settled, facts,
     )  # fmt: skip
     return key_of(SECOND_MOMENT, told | {"layer": layer})
 
 
-def resolve(request: Request, store: Store) -> Ingredients:
+def resolve(
+    request: Request, store: Store, *, download: bool = True, report: progress.Report = progress.silent
+) -> Ingredients:
     """Find and fingerprint what a request names.
 
+    Args:
+        request: what is asked for.
+        store: where fingerprints of large files are kept.
+        download: whether to get from the Hub a model that is not here.
+        report: told of a download as it comes.
+
     Raises:
+        NotHere: the model is not on this machine, and was not to be downloaded.
         ModelError, FactFileError, CorpusError, StatisticsError: something named is not there or not usable.
     """
-    folder = catalog.locate(request.model, revision=request.revision)
+    folder = catalog.locate(request.model, revision=request.revision, download=download, report=report)
     corpus = _corpus(request.corpus)
     return Ingredients(
         request, folder, _weights_fingerprint(folder, store), fact_sets.load(request.facts), corpus,

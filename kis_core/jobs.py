@@ -1,4 +1,4 @@
-"""Long work in the background: one worker a device, one run for many askers, progress, time left, cancel."""
+"""Long work in the background: one worker a device, one run for many askers, progress, pace, time left, cancel."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from kis_core import progress
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5  # a batch takes a second or two on a slow machine; a stuck job must not hold up the end
+TRAIL, TRAIL_SECONDS = 20, 0.5  # reports that the rate is taken over, and how far apart: the last ten seconds
 TELLING_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
 
 
@@ -44,6 +46,8 @@ class Snapshot:
         seconds: since it began to run.
         seconds_left: an estimate, or None while it is too early to tell.
         error: why it failed.
+        done: of the present stage, in its own units: tokens, facts, layers.
+        rate: of these a second, over the last moments; None while it is too early to tell.
     """
 
     state: State
@@ -52,13 +56,28 @@ class Snapshot:
     seconds: float
     seconds_left: float | None
     error: BaseException | None
+    done: int = 0
+    rate: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits or works."""
+        return self.state in (State.QUEUED, State.RUNNING)
 
 
 class Job:
-    """One piece of work and what is known of it."""
+    """One piece of work and what is known of it.
 
-    def __init__(self, stages: Mapping[str, float] = progress.STAGES) -> None:
+    Attributes:
+        label: what it is, for people.
+        lane: the device it waits for.
+    """
+
+    def __init__(self, stages: Mapping[str, float] = progress.STAGES, label: str = "", lane: str = "") -> None:
+        self.label, self.lane = label, lane
         self._stages = stages
+        self._trail: deque[tuple[float, int]] = deque(maxlen=TRAIL)
+        self._done = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stage, self._share = "Waiting for its turn", 0.0
@@ -91,8 +110,13 @@ class Job:
         """
         if self._stop.is_set():
             raise progress.Cancelled(stage)
+        now = time.monotonic()
         with self._lock:
-            self._stage = stage
+            if stage != self._stage:
+                self._trail.clear()
+            self._stage, self._done = stage, done
+            if not self._trail or now - self._trail[-1][0] >= TRAIL_SECONDS:
+                self._trail.append((now, done))
             self._share = max(self._share, progress.overall(stage, done, total, self._stages))
 
     def snapshot(self) -> Snapshot:
@@ -103,7 +127,14 @@ class Job:
             left = None
             if state is State.RUNNING and self._share >= TELLING_SHARE:
                 left = seconds * (1 - self._share) / self._share
-            return Snapshot(state, self._stage, self._share, seconds, left, error)
+            return Snapshot(state, self._stage, self._share, seconds, left, error, self._done, self._rate())
+
+    def _rate(self) -> float | None:
+        """Units of the stage a second, over the trail of the last reports."""
+        if len(self._trail) < 2:
+            return None
+        (began, before), (now, done) = self._trail[0], self._trail[-1]
+        return (done - before) / (now - began) if done > before else None
 
     def _state(self) -> tuple[State, BaseException | None]:
         future = self._future
@@ -132,21 +163,25 @@ class Job:
 
 
 class Runner:
-    """One worker; jobs run in the order asked for.
+    """Workers, one for each lane, which is to say for each device; a lane's jobs run in the order asked for.
 
-    The worker is a daemon: a process that ends calls its jobs off and gives them `GRACE_SECONDS` to stop, no more.
+    The workers are daemons: a process that ends calls its jobs off and gives them `GRACE_SECONDS` to stop, no more.
     """
 
     def __init__(self) -> None:
-        self._waiting: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
-        self._worker = threading.Thread(target=self._work, name="kis-worker", daemon=True)
-        self._worker.start()
-        atexit.register(self._end)
+        self._lanes: dict[str, _Lane] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
+        atexit.register(self._end)
 
     def submit(
-        self, key: str, work: Callable[[progress.Report], Any], stages: Mapping[str, float] = progress.STAGES
+        self,
+        key: str,
+        work: Callable[[progress.Report], Any],
+        stages: Mapping[str, float] = progress.STAGES,
+        *,
+        label: str = "",
+        lane: str = "",
     ) -> Job:
         """Start the work of that key, or join it if it is already waiting or running and not called off.
 
@@ -154,36 +189,37 @@ class Runner:
             key: what makes two askers want the same.
             work: called with a report function in the worker thread; stores its own result.
             stages: of that work, with their shares of the time.
+            label: what it is, for people.
+            lane: the device it is to run on.
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job and not job._stop.is_set() and job.snapshot().state in (State.QUEUED, State.RUNNING):
+            if job and not job._stop.is_set() and job.snapshot().alive:
                 return job
-            job = Job(stages)
+            job = Job(stages, label, lane)
             job._future = Future()
-            self._waiting.put((job._future, partial(job._run, work)))
+            if lane not in self._lanes:
+                self._lanes[lane] = _Lane()
+            self._lanes[lane].waiting.put((job._future, partial(job._run, work)))
             self._jobs[key] = job
             return job
+
+    def jobs(self) -> dict[str, Job]:
+        """The last job of every key, in the order they were first asked for."""
+        with self._lock:
+            return dict(self._jobs)
 
     def _end(self) -> None:
         """Torch aborts a process that ends in the middle of its work, so let the work stop where it can."""
         with self._lock:
             for job in self._jobs.values():
                 job.cancel()
-        self._waiting.put(None)
-        self._worker.join(GRACE_SECONDS)
-
-    def _work(self) -> None:
-        while (waiting := self._waiting.get()) is not None:
-            future, work = waiting
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - whoever asked is told, and the worker goes on
-                future.set_exception(error)
-            else:
-                future.set_result(None)
+            lanes = list(self._lanes.values())
+        for lane in lanes:
+            lane.waiting.put(None)
+        until = time.monotonic() + GRACE_SECONDS
+        for lane in lanes:
+            lane.worker.join(max(0.0, until - time.monotonic()))
 
     def find(self, key: str) -> Job | None:
         """The last job of that key, whatever became of it."""
@@ -194,5 +230,26 @@ class Runner:
         """Drop an ended job, so that it can be asked for afresh."""
         with self._lock:
             job = self._jobs.get(key)
-            if job and job.snapshot().state not in (State.QUEUED, State.RUNNING):
+            if job and not job.snapshot().alive:
                 del self._jobs[key]
+
+
+class _Lane:
+    """A queue and the one thread that works it off."""
+
+    def __init__(self) -> None:
+        self.waiting: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
+        self.worker = threading.Thread(target=self._work, name="kis-worker", daemon=True)
+        self.worker.start()
+
+    def _work(self) -> None:
+        while (waiting := self.waiting.get()) is not None:
+            future, work = waiting
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - whoever asked is told, and the worker goes on
+                future.set_exception(error)
+            else:
+                future.set_result(None)

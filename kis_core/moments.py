@@ -7,8 +7,10 @@ process costs a minute of work.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from kis_core.rome_statistics import Statistics
 from kis_core.store import Store, StoreError, key_of
 
 if TYPE_CHECKING:
+    import torch
+
     from kis_core.covariance.ranks import Share
     from kis_core.covariance.settling import Look
     from kis_core.models.loading import LoadedModel
@@ -95,21 +99,24 @@ def moments(
     if not missing:
         return
     if isinstance(text, Statistics):
-        _take_over(ingredients, text, loaded, sorted(missing), store, report)
         groups = [sorted(missing)]
     else:
-        groups = _groups(ingredients, loaded, sorted(missing), store, share)
+        groups = _groups(ingredients, loaded, set(layers), set(missing), store, share)
+    wanted = set(missing) if share.first else set()  # of a pass taken up again, some layers may be stored already
     for number, group in enumerate(groups):
 
         def told(stage: str, done: int, total: int, number: int = number) -> None:
             report(stage, number * total + done, len(groups) * total)
 
+        if isinstance(text, Statistics):
+            found = _from_files(ingredients, text, loaded, group, told)
+        else:
+            found = _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share)
         unkept: dict[int, Moment] = {}
-        if not isinstance(text, Statistics):
-            for moment in _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share):
-                if not _keep(ingredients, moment, store):
-                    unkept[moment.layer] = moment
-        for layer in group if share.first else ():
+        for moment in found:
+            if moment.layer in wanted and not _keep(ingredients, moment, store):
+                unkept[moment.layer] = moment
+        for layer in sorted(wanted & set(group)):
             if moment := unkept.get(layer) or read(ingredients, layer, store):
                 yield replace(moment, later=sum(map(len, groups[number + 1 :])))
             else:
@@ -150,7 +157,10 @@ def read(ingredients: Ingredients, layer: int, store: Store) -> Moment | None:
     """A stored C, or None: there is none, or it is damaged."""
     if (entry := store.get(_name(ingredients, layer))) is None:
         return None
-    return Moment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], entry.meta["told"])
+    told = entry.meta["told"]
+    if told.get("looks_of", "") != ingredients.facts.fingerprint:
+        told = told | {"looks": []}  # looks at P of other facts
+    return Moment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], told)
 
 
 def _name(ingredients: Ingredients, layer: int) -> str:
@@ -201,15 +211,10 @@ def about(ingredients: Ingredients) -> dict[str, Any]:
     }
 
 
-def _take_over(
-    ingredients: Ingredients,
-    files: Statistics,
-    loaded: LoadedModel,
-    layers: Sequence[int],
-    store: Store,
-    report: progress.Report,
-) -> None:
-    """Store C of these layers as the files have it."""
+def _from_files(
+    ingredients: Ingredients, files: Statistics, loaded: LoadedModel, layers: Sequence[int], report: progress.Report
+) -> Iterator[Moment]:
+    """C of these layers as the files have it."""
     shape = loaded.architecture
     files.check(
         shape.layers, shape.widths[1], shape.module_path, model=ingredients.request.model, weights=ingredients.weights,
@@ -217,43 +222,50 @@ def _take_over(
     )  # fmt: skip
     for done, layer in enumerate(layers, 1):
         found = files.moment(layer)
-        told = {"statistics": files.name, "documents": found.samples}
-        _keep(ingredients, Moment(layer, found.matrix, found.tokens, told), store)
+        yield Moment(layer, found.matrix, found.tokens, {"statistics": files.name, "documents": found.samples})
         report("Second moment of the keys", done, len(layers))
 
 
 def _groups(
-    ingredients: Ingredients, loaded: LoadedModel, missing: list[int], store: Store, share: Share
+    ingredients: Ingredients, loaded: LoadedModel, asked: set[int], missing: set[int], store: Store, share: Share
 ) -> list[list[int]]:
-    """Layers that are summed up together: first those of a pass that was begun and can be taken up again."""
+    """Layers that are summed up together: first those of a pass that was begun and can be taken up again.
+
+    A sum lies on the device of its layer; where there are several, each group takes of each what fits there.
+    """
+    from kis_core import needs
+
+    begun = share.agreed(_begun(ingredients, asked, missing, store, share) if share.first else [], loaded.device)
+    width, by_device = loaded.architecture.widths[1], defaultdict(list)
+    for layer in sorted(missing.difference(begun)):
+        by_device[loaded.architecture.weight(layer).device].append(layer)
+    parts = [needs.grouped(there, width, _room(place, loaded, share)) for place, there in by_device.items()]
+    together = [sorted(chain.from_iterable(part)) for part in zip_longest(*parts, fillvalue=())]
+    return [group for group in (begun, *together) if group]
+
+
+def _room(place: torch.device, loaded: LoadedModel, share: Share) -> int:
+    """Bytes for the sums of a group on a device: at least for one, as the estimate is cautious and a pass can tell."""
     from kis_core import machine, needs
+    from kis_core.covariance.ranks import sharing
 
-    devices = {device.name: device for device in machine.devices()}
-    name = "all" if len(shape_devices(loaded)) > 1 else str(loaded.device)
-    device = devices.get(name) or next(one for one in devices.values() if one.kind == loaded.device.type)
-    room = share.least(needs.budget(device, 0), loaded.device)
-    begun = _begun(ingredients, set(missing), store) if share.world == 1 else []
-    rest = [layer for layer in missing if layer not in begun]
-    width = loaded.architecture.widths[1]
-    try:
-        return [group for group in (begun, *needs.grouped(rest, width, room)) if group]
-    except MemoryError:
-        return [[layer] for layer in missing]  # the estimate is cautious; if it was right, the pass will say so
+    devices = machine.devices()
+    named = [device for device in devices if device.name == str(place)]
+    device = (named or [device for device in devices if device.kind == place.type])[0]
+    room = share.least(needs.budget(device, 0) // sharing(place), loaded.device)
+    return max(room, needs.moment_bytes(loaded.architecture.widths[1]))
 
 
-def shape_devices(loaded: LoadedModel) -> set[str]:
-    """The devices that a model's layers lie on."""
-    return {str(loaded.architecture.weight(layer).device) for layer in range(loaded.architecture.layers)}
-
-
-def _begun(ingredients: Ingredients, missing: set[int], store: Store) -> list[int]:
+def _begun(ingredients: Ingredients, asked: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
+    """Layers of a pass that a checkpoint is of, if all were asked for and not all are stored."""
     from kis_core.covariance.checkpoint import HEAD
 
-    mine = key_of(SECOND_MOMENT, ingredients.second_moment_key)
+    mine = (key_of(SECOND_MOMENT, ingredients.second_moment_key), share.rank, share.world)
     for meta in store.listed(HEAD).values():
         told = meta["about"]
-        if told.get("of") == mine and told.get("world") == 1 and set(told["layers"]) <= missing:
-            return sorted(told["layers"])
+        layers = set(told["layers"])
+        if (told["of"], told["rank"], told["world"]) == mine and layers <= asked and layers & missing:
+            return sorted(layers)
     return []
 
 
@@ -276,7 +288,7 @@ def _pass(
     if request.settled is not None and (share.world > 1 or not keys):
         raise RequestError("reading until P has settled needs facts, and one process alone; leave `settled` out")
     seen = {layer: keys[layer][:WATCHED_FACTS] for layer in watched(layers) if layer in keys}
-    watching = Settling(seen, request.settled, looked)
+    watching = Settling(seen, request.settled, looked, ingredients.facts.fingerprint)
     mine = {"layers": layers, "rank": share.rank, "world": share.world}
     described = about(ingredients) | mine | {"of": key_of(SECOND_MOMENT, ingredients.second_moment_key)}
     checkpoints = Checkpoints(store, ingredients.second_moment_key | mine, described)
@@ -288,6 +300,7 @@ def _pass(
         "padding": outcome.padding,
         "settled": outcome.settled,
         "looks": [as_json(look) for look in watching.looks],
+        "looks_of": watching.of,
     }
     for layer, moment in one.moments():
         yield Moment(layer, moment.matrix, moment.tokens, told)

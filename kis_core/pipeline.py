@@ -61,7 +61,7 @@ def run(
         Cancelled: `report` called it off.
     """
     report("Reading facts and text", 0, 1)
-    ingredients = resolve(request, store)
+    ingredients = resolve(request, store, report=report)
     report("Reading facts and text", 1, 1)
     entry = store.get_or_compute(ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report)
     return _result(ingredients, entry)

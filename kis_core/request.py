@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
+from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.models import catalog
@@ -16,6 +18,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 class RequestError(KisError):
     """A request that makes no sense; the message says what does."""
+
+
+HOW = ("corpus", "tokens", "documents", "layers", "revision", "dtype", "settled")
+"""The fields of a request that say how C of a model is taken: all but the model, the facts and the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +64,16 @@ class Request:
                 raise RequestError(f"layers count from 0; {self.layers} were asked for")
         if self.dtype not in DTYPES:
             raise RequestError(f"a model runs in one of {', '.join(DTYPES)}; {self.dtype!r} was asked for")
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How C is taken: the fields named in `HOW`."""
+        return {name: getattr(self, name) for name in HOW}
+
+
+def usual(model: str) -> dict[str, Any]:
+    """How C of a model is taken where nobody says: the paper's way, or for the demo family over its own text."""
+    entry = catalog.find(model)
+    if entry is not None and entry.family == catalog.DEMO:
+        return {}
+    return {"corpus": WIKIPEDIA_NAME, "tokens": None, "documents": PAPER_DOCUMENTS}

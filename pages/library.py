@@ -6,7 +6,6 @@ import hashlib
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 
 import pandas as pd
@@ -17,13 +16,14 @@ from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet
 from kis_core.facts import load as load_facts
 from kis_core.library import MOMENTS, RESULT, RUN, Shelved
+from kis_core.request import Request, usual
 from kis_core.result import Result
 from kis_core.store import default_root
 from pages.parts import results, state
-from pages.parts.frame import frame, request_for, split
+from pages.parts.background import store
+from pages.parts.frame import frame, split
 from pages.parts.provenance import HASH, origin
-from pages.parts.results import store
-from pages.parts.text import plain
+from pages.parts.text import plain, volume
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
 UPLOAD_MEGABYTES = 2_000  # and so does an upload
@@ -34,7 +34,6 @@ EMPTY = (
     "Nothing is computed yet. Open **Superposition** to compute P of the model chosen on the left, or import a bundle "
     "below that was computed elsewhere."
 )
-NOT_OPEN = "The pages look at C over another text, another number of tokens or other layers than this one."
 
 
 def main() -> None:
@@ -117,7 +116,7 @@ def _chosen(rows: list[Shelved]) -> None:
     keys = [key for row in rows for key in row.keys]
     behind = library.moments_behind(store(), keys) - set(keys)
     along = bool(behind) and st.toggle(
-        f"Together with C behind them ({_bytes(_size_of(behind))})",
+        f"Together with C behind them ({volume(_size_of(behind))})",
         key="along",
         help="C needs the model and the text to be computed anew. Of those deleted, C that other results need stays.",
     )
@@ -144,14 +143,11 @@ def _size_of(keys: set[str]) -> int:
 
 def _open_button(row: Shelved) -> None:
     result = library.described(store(), row.keys[0])
-    if result is None:
-        return
-    asked = replace(request_for(row.model), facts="") if row.model in state.models() else None
-    opens = asked == replace(result.request, facts="")
-    if st.button(
-        "Open", icon=":material/open_in_new:", type="primary", disabled=not opens, help=None if opens else NOT_OPEN
-    ):
-        for choice, value in (("model", row.model), ("facts", _name_of(result)), ("pair", None), ("window", None)):
+    if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
+        state.look_again()
+        how = None if result.request.how == Request(row.model, **usual(row.model)).how else result.request.how
+        chosen = {"model": row.model, "facts": _name_of(result), "behind": how, "pair": None, "window": None}
+        for choice, value in chosen.items():
             state.choose(choice, value)
         st.switch_page("pages/superposition.py")
 
@@ -195,7 +191,7 @@ def _export(keys: list[str]) -> None:
         return stream
 
     st.download_button(
-        f"Export {_bytes(size)}",
+        f"Export {volume(size)}",
         packed,
         "library.zip",
         "application/zip",
@@ -207,7 +203,7 @@ def _export(keys: list[str]) -> None:
         "`python -m kis_core export --out FILE`",
     )
     if not small:
-        st.caption(f"A browser takes {_bytes(DOWNLOAD_BYTES)} at most: `python -m kis_core export --out FILE`")
+        st.caption(f"A browser takes {volume(DOWNLOAD_BYTES)} at most: `python -m kis_core export --out FILE`")
 
 
 def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
@@ -216,7 +212,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
     more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
     with st.container(border=True):
         st.markdown(
-            f"**Delete {_values(len(going))}, {_bytes(_size_of(going))}?** {plain(what)}{more}. All of it can be "
+            f"**Delete {_values(len(going))}, {volume(_size_of(going))}?** {plain(what)}{more}. All of it can be "
             f"computed anew from the model and the text; that takes time."
         )
         with st.container(horizontal=True, gap="small"):
@@ -225,7 +221,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
                 freed = _size_of(going)
                 gone = library.delete(store(), keys, with_moments=along)
                 _forget()
-                _say("success", f"{_values(gone)} deleted; {_bytes(freed)} are free again.")
+                _say("success", f"{_values(gone)} deleted; {volume(freed)} are free again.")
                 st.rerun()
             if st.button("Keep", key="delete-not"):
                 del st.session_state["deleting"]
@@ -245,7 +241,7 @@ def _provenance(row: Shelved) -> None:
             return
     weights = f" · weights SHA-256 {row.weights[: 2 * HASH]}…" if row.weights else ""
     st.caption(
-        f"**{NAMES[row.what]}** {plain(_told(row))} · {_values(len(row.keys))}, {_bytes(row.bytes)}{plain(weights)}"
+        f"**{NAMES[row.what]}** {plain(_told(row))} · {_values(len(row.keys))}, {volume(row.bytes)}{plain(weights)}"
     )
 
 
@@ -264,7 +260,7 @@ def _import() -> None:
         "A bundle", type=["zip"], max_upload_size=UPLOAD_MEGABYTES, label_visibility="collapsed"
     )
     st.caption("Larger ones: `python -m kis_core import FILE`. Copying the cache folder works as well.")
-    if uploaded is None or not st.button(f"Import {_bytes(uploaded.size)}", type="primary", icon=":material/upload:"):
+    if uploaded is None or not st.button(f"Import {volume(uploaded.size)}", type="primary", icon=":material/upload:"):
         return
     bar = st.progress(0.0, text=bundle.IMPORT_STAGE)
     try:
@@ -281,23 +277,22 @@ def _import() -> None:
 
 def _disk(rows: list[Shelved]) -> None:
     taken = library.disk(store())
-    st.markdown(f"**Disk.** The cache folder takes {_bytes(taken.total)}.")
+    st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
     sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
-    listed = "".join(f"\n- {NAMES[what]}: {_bytes(size)}" for what, size in sizes.items() if size)
+    listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
     st.markdown(
-        f"{listed}\n- damaged, set aside: {_bytes(taken.damaged)}\n- left by killed processes: {_bytes(taken.orphans)}"
+        f"{listed}\n- damaged, set aside: {volume(taken.damaged)}\n- left by killed processes: {volume(taken.orphans)}"
     )
     clearable = taken.damaged + taken.orphans
-    if clearable and st.button(f"Clear {_bytes(clearable)}", icon=":material/mop:"):
-        _say("success", f"{_bytes(library.clear(store()))} are free again.")
+    if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
+        _say("success", f"{volume(library.clear(store()))} are free again.")
         st.rerun()
 
 
 def _forget() -> None:
     """Let go of what this server remembers of the store."""
     st.cache_data.clear()
-    for remembered in (results._kept, results._of_archive):
-        remembered.clear()
+    results.forget_all()
 
 
 def _say(how: str, text: str) -> None:
@@ -315,14 +310,6 @@ def _tell() -> None:
 
 def _values(count: int) -> str:
     return "1 value" if count == 1 else f"{count:,} values"
-
-
-def _bytes(count: int) -> str:
-    """Bytes as people read them: 512 B, 94.9 kB, 1.2 GB."""
-    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while size >= 999.5 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
 
 
 main()

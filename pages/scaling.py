@@ -12,9 +12,10 @@ from kis_core.archive import Computed
 from kis_core.models import catalog
 from kis_core.result import Result
 from pages.parts import state
+from pages.parts.background import store
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, request_for, split
-from pages.parts.results import compute, remembered, shown, store
+from pages.parts.results import compute, remembered, shown
 from pages.parts.text import plain
 
 HELP = (

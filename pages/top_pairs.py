@@ -9,11 +9,12 @@ import streamlit as st
 from kis_core import archive, pairs, published
 from kis_core.result import Result
 from pages.parts import state
+from pages.parts.background import store
 from pages.parts.figure import About, say
 from pages.parts.frame import View, frame, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
-from pages.parts.results import remembered, shown, store
+from pages.parts.results import remembered, shown
 from pages.parts.text import plain
 
 LISTS = {"strongest": "Strongest", "stay": "Pairs that stay", "paper": "In the paper"}

@@ -7,8 +7,10 @@ whoever reads finds either the whole checkpoint of one moment or the whole one b
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ WRITING_SHARE = 0.05  # of the time at most goes into checkpoints: sums of tens 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A checkpoint that was read: where the pass was, and a reader of its arrays, layer by layer."""
+    """A checkpoint that was read: where the pass was, and its arrays by name."""
 
     place: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -60,20 +62,11 @@ class Checkpoints:
             parts: arrays by name, made one after the other so that no more than one need lie in memory twice.
         """
         began = self._clock()
-        moment = f"{place['batches']}"
-        before = self._store.get(self._head)
-        names = []
         try:
-            for name, arrays in parts:
-                self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
-                names.append(name)
-            meta = {"place": dict(place), "moment": moment, "names": names, "about": self._about}
-            self._store.put(self._head, meta, {})
-        except StoreError as error:
-            log.warning("the checkpoint was not kept: %s", error)
-        else:
-            if before and before.meta["moment"] != moment:
-                self._drop(before.meta["moment"], before.meta["names"])
+            self._write(place, parts)
+        except (StoreError, MemoryError) as error:
+            log.warning("the checkpoint was not kept: %s", str(error) or type(error).__name__)
+        self._sweep()
         self._last = self._clock()
         self._cost = self._last - began
 
@@ -92,17 +85,28 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget this pass, and what a killed writer left of it."""
-        for key, meta in self._store.listed(PART).items():
-            if meta.get("of") == self._head:
-                self._store.delete(key)
-        self._store.delete(self._head)
+        with suppress(StoreError):  # what is left lies in the Library, to be deleted there
+            self._store.delete(self._head)
+        self._sweep()
+
+    def _write(self, place: Mapping[str, Any], parts: Iterator[tuple[str, dict[str, np.ndarray]]]) -> None:
+        moment, names = secrets.token_hex(8), []  # a name of its own: nothing that an older head names is written over
+        for name, arrays in parts:
+            self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
+            names.append(name)
+        meta = {"place": dict(place), "moment": moment, "names": names, "about": self._about}
+        self._store.put(self._head, meta, {})
+
+    def _sweep(self) -> None:
+        """Delete the parts that the head does not name."""
+        with suppress(StoreError):  # the next one will
+            head = self._store.find(self._head)
+            for key, meta in self._store.listed(PART).items():
+                if meta.get("of") == self._head and not (head and meta.get("moment") == head.meta["moment"]):
+                    self._store.delete(key)
 
     def _part(self, name: str, moment: str) -> str:
         return key_of(PART, self._ingredients | {"name": name, "moment": moment})
-
-    def _drop(self, moment: str, names: list[str]) -> None:
-        for name in names:
-            self._store.delete(self._part(name, moment))
 
 
 def unfinished(store: Store) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ class SecondMomentSum:
         # (d_m, n) with contiguous rows: the product below runs a quarter faster on it than on (n, d_m)
         columns = keys.T.to(dtype, memory_format=torch.contiguous_format, copy=True)
         if counted is not None:
-            columns *= counted  # a key of padding becomes zero and adds nothing
+            columns.masked_fill_(~counted, 0)  # not a product: what padding gives need not even be finite
         if self._sum is None:
             self._sum = torch.zeros(len(columns), len(columns), dtype=torch.float64, device=keys.device)
         # only the lower triangle, in column blocks: C is symmetric, and these products are what the pass costs
@@ -79,7 +79,7 @@ class SecondMomentSum:
         """
         if self._sum is None or not self.tokens:
             raise ValueError("no keys were added")
-        lower = self._sum.tril().cpu().numpy()
+        lower = self._sum.cpu().tril().numpy()  # in this order: a GPU full of sums has no room for a copy
         lower += np.tril(lower, -1).T
         lower /= self.tokens
         return SecondMoment(lower, self.tokens)

@@ -19,11 +19,12 @@ from kis_core.corpora import Reading
 from kis_core.covariance.checkpoint import Checkpoints
 from kis_core.covariance.moment import SecondMoment, SecondMomentSum, home
 from kis_core.covariance.ranks import ALONE, Share
-from kis_core.covariance.reading import Extent, Group, ahead, batches, groups
+from kis_core.covariance.reading import Extent, Group, ahead, batches, cut, groups
 from kis_core.covariance.settling import Settling
 from kis_core.errors import KisError
 from kis_core.keys import TOKENS_PER_BATCH, NotFinite, pad
 from kis_core.models.hooks import hooked
+from kis_core.models.loading import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STAGE = "Second moment of the keys"
+SAYS_SO = (*OUT_OF_MEMORY, "status_alloc_failed")  # the last of cuBLAS and cuDNN, which have memory of their own
 TOKENS_PER_BATCH_CUDA = 16_384  # fills a large GPU; halved by itself where memory does not allow it
 
 
 class OutOfMemory(KisError):
-    """Not even a single row fits beside the model."""
+    """Not even a single row fits beside the model, or memory ran out where the batch could not be taken again."""
 
 
 class _Enough(Exception):
@@ -102,18 +104,18 @@ class Pass:
         loaded: the model.
         layers: whose keys are summed up.
         extent: how much text is read.
-        budget: padded tokens in one forward pass; halved when memory runs out.
+        tokens_per_batch: padded tokens in one forward pass, as long as memory allows.
         share: of the batches that this process takes.
     """
 
     loaded: LoadedModel
     layers: Sequence[int]
     extent: Extent
-    budget: int
+    tokens_per_batch: int
     share: Share = ALONE
     sums: dict[int, SecondMomentSum] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
-    _group_budget: int = 0  # with which the present group was cut into batches
+    _budget: int = 0  # padded tokens that memory allows; batches stay as they are cut, so that all ranks agree on them
     _first: int = 0  # document of the present group
     _tokens_before: int = 0  # in all groups before it
     _done: int = 0  # batches of it
@@ -143,12 +145,14 @@ class Pass:
             ValueError: the documents hold no token.
         """
         self.sums = {layer: SecondMomentSum() for layer in self.layers}
-        if checkpoints and (taken := checkpoints.read()):
+        self._budget = self.tokens_per_batch
+        taken = checkpoints.read() if checkpoints else None
+        if taken and taken.place.get("cut") == cut(self.tokens_per_batch):
             self._take_up(taken.place, taken.arrays, settling)
         settled = bool(settling and settling.settled)
         if not settled:
             settled = self._read(documents(), report, checkpoints, settling)
-        if not self.reading.count or not self._tokens_before:
+        if not self._tokens_before:
             raise ValueError("the corpus holds no token for this tokenizer")
         padding = 1 - self._real / self._run if self._run else 0.0
         return Outcome(self.reading, padding, self._batches, settled)
@@ -178,10 +182,9 @@ class Pass:
             tokens_before=self._tokens_before,
         )  # fmt: skip
         for group in ahead(found):
-            self._group_budget = self._group_budget or self.budget
-            cut = list(batches([len(row) for row in group.rows], tokens_per_batch=self._group_budget))
-            seen = group.tokens_before + sum(len(group.rows[k]) for batch in cut[: self._done] for k in batch)
-            for batch in cut[self._done :]:
+            parts = list(batches([len(row) for row in group.rows], tokens_per_batch=self.tokens_per_batch))
+            seen = group.tokens_before + sum(len(group.rows[k]) for part in parts[: self._done] for k in part)
+            for batch in parts[self._done :]:
                 rows = [group.rows[k] for k in batch]
                 if self.share.takes(self._batches):
                     self._forward(rows, set(self.layers))
@@ -199,12 +202,12 @@ class Pass:
         return False
 
     def _end(self, group: Group) -> None:
-        """Close a group: the next one begins after it, with the budget that is left."""
+        """Close a group: the next one begins after it."""
         for place, document in enumerate(group.documents, group.first):
             self.reading.add(place, document)
         self._first = group.first + len(group.documents)
         self._tokens_before += group.tokens
-        self._done = self._group_budget = 0
+        self._done = 0
 
     def _expected(self, group: Group, seen: int) -> int:
         """Tokens in all: as asked for, or as the documents so far let expect."""
@@ -218,21 +221,28 @@ class Pass:
 
     def _forward(self, rows: Sequence[Sequence[int]], missing: set[int]) -> None:
         """Add the keys of rows to the layers that still miss them; in halves where memory does not do for all."""
-        if len(rows) > 1 and len(rows) * max(map(len, rows)) > self.budget:
+        padded = len(rows) * max(map(len, rows))
+        if len(rows) > 1 and padded > self._budget:
             self._halves(rows, missing)
             return
         try:
             self._add(rows, missing)
         except (RuntimeError, MemoryError) as error:
-            if not _memory(error) or any(self.sums[layer].torn for layer in missing):
+            if not _memory(error):
                 raise
+            if torn := [layer for layer in missing if self.sums[layer].torn]:
+                raise OutOfMemory(
+                    f"Memory ran out while keys were added to C of layer {torn[0]}, whose sum is lost. Run the same "
+                    f"again: it goes on from its last checkpoint. If it ends here once more, use fewer layers "
+                    f"at a time (--layers)."
+                ) from error
             if len(rows) == 1:
                 raise OutOfMemory(
                     f"A single text of {len(rows[0])} tokens does not fit beside the model on {self.loaded.device}. "
                     f"Use fewer layers at a time (--layers), half precision (--dtype bfloat16), or a larger device."
                 ) from error
-            log.warning("out of memory with %d tokens in a batch; going on with half of it", self.budget)
-            self.budget = max(1, min(self.budget, len(rows) * max(map(len, rows))) // 2)
+            log.warning("out of memory with %d tokens in a batch; going on with half of it", padded)
+            self._budget = max(1, padded // 2)
         else:
             return
         if self.loaded.device.type == "cuda":  # outside the handler, whose traceback holds the activations
@@ -273,7 +283,7 @@ class Pass:
         return f"layer {layer}, batch {self._batches}: an activation is not finite; the batch begins with {text[:80]!r}"
 
     def _look(self, settling: Settling) -> bool:
-        return settling.look({layer: self.sums[layer].mean().matrix for layer in settling.keys}, self._tokens_before)
+        return settling.look(lambda layer: self.sums[layer].mean().matrix, self._tokens_before)
 
     def _device(self, layer: int) -> torch.device:
         return self.loaded.architecture.weight(layer).device
@@ -282,7 +292,7 @@ class Pass:
         told, arrays = settling.state() if settling else ({}, {})
         place = {
             "first": self._first, "tokens": self._tokens_before, "done": self._done, "batches": self._batches,
-            "group_budget": self._group_budget, "budget": self.budget, "run": self._run, "real": self._real,
+            "cut": cut(self.tokens_per_batch), "budget": self._budget, "run": self._run, "real": self._real,
             "counted": {str(layer): one.tokens for layer, one in self.sums.items()},
             "reading": self.reading.to_json(), "settling": told,
         }  # fmt: skip
@@ -292,15 +302,14 @@ class Pass:
             for layer, one in self.sums.items():
                 if one.tokens:
                     total = one.total(self._device(layer), self.loaded.architecture.widths[1])
-                    yield f"layer {layer}", {f"sum{layer}": total.tril().cpu().numpy()}
+                    yield f"layer {layer}", {f"sum{layer}": total.cpu().tril().numpy()}
 
         checkpoints.save(place, parts())
 
     def _take_up(self, place: dict[str, Any], arrays: Any, settling: Settling | None) -> None:
         self._first, self._tokens_before = place["first"], place["tokens"]
         self._done, self._batches = place["done"], place["batches"]
-        self._group_budget, self.budget = place["group_budget"], place["budget"]
-        self._run, self._real = place["run"], place["real"]
+        self._budget, self._run, self._real = place["budget"], place["run"], place["real"]
         self.reading = Reading.from_json(place["reading"])
         for layer in self.layers:
             if f"sum{layer}" in arrays:
@@ -313,6 +322,4 @@ class Pass:
 def _memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in text for words in SAYS_SO)

@@ -38,7 +38,7 @@ class Share:
         return value
 
     def agreed(self, layers: list[int], device: torch.device) -> list[int]:
-        """The layers that the first process names, in every process."""
+        """The layers that the first process names, in every process and in rising order; alone, as they are."""
         if self.world == 1:
             return layers
         size = torch.tensor(max(layers, default=-1) + 1, device=device)
@@ -74,11 +74,17 @@ def launched() -> bool:
 @contextmanager
 def together(device: str) -> Iterator[Share]:
     """Within the block, this process and the others that `torchrun` started can add up tensors on a device."""
-    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    own = torch.device(device) if device.startswith("cuda") else None  # else NCCL guesses it from the rank
+    torch.distributed.init_process_group("nccl" if own else "gloo", device_id=own)
     try:
         yield Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:
         torch.distributed.destroy_process_group()
+
+
+def sharing(device: torch.device) -> int:
+    """How many processes take memory of this one's device: on one machine each has its GPU, but all the same memory."""
+    return 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def own_device(device: str) -> str:

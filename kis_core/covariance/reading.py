@@ -76,13 +76,18 @@ def groups(
             read += 1
             if row:
                 rows.append(row)
-        if rows:
+        if read:
             group = Group(first, texts[:read], tuple(rows), tokens_before)
             tokens_before += group.tokens
             yield group
         first += len(texts)
         if left is not None and left <= 0:
             return
+
+
+def cut(tokens_per_batch: int) -> list[float]:
+    """All that `groups` and `batches` go by beside the text: whoever counts batches has to know it."""
+    return [DOCUMENTS_AT_ONCE, LONGEST, MOST_PADDING, tokens_per_batch]
 
 
 def batches(lengths: Sequence[int], *, tokens_per_batch: int) -> Iterator[list[int]]:

@@ -58,6 +58,7 @@ class Settling:
     Attributes:
         keys: (m, d_m) keys of the facts by watched layer.
         threshold: below which P counts as settled, or None to look on only.
+        of: names the facts, so that no look at the P of others is taken up.
         looked: told of each look.
         looks: so far.
     """
@@ -65,6 +66,7 @@ class Settling:
     keys: Mapping[int, np.ndarray]
     threshold: float | None = None
     looked: Callable[[Look], None] | None = None
+    of: str = ""
     looks: list[Look] = field(default_factory=list)
     _before: dict[int, np.ndarray] = field(default_factory=dict)
     _next: float = 0.0
@@ -76,11 +78,11 @@ class Settling:
         first = next(iter(self.keys.values()))
         return len(first) > 1 and tokens >= max(self._next, FIRST_LOOK * first.shape[1])
 
-    def look(self, means: Mapping[int, np.ndarray], tokens: int) -> bool:
+    def look(self, mean: Callable[[int], np.ndarray], tokens: int) -> bool:
         """Compare P with that of the look before.
 
         Args:
-            means: C so far of every watched layer.
+            mean: gives C so far of a layer, (d_m, d_m); asked for one after the other.
             tokens: behind it.
 
         Returns:
@@ -88,7 +90,7 @@ class Settling:
         """
         self._next = tokens * STEP
         for layer, keys in self.keys.items():
-            p = _p(means[layer], keys)
+            p = _p(mean(layer), keys)
             if (before := self._before.get(layer)) is not None:
                 self.looks.append(Look(tokens, layer, moved(before, p)))
                 if self.looked:
@@ -105,11 +107,13 @@ class Settling:
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `resume` needs, as JSON and as arrays."""
-        told = {"looks": [as_json(look) for look in self.looks], "next": self._next}
+        told = {"of": self.of, "looks": [as_json(look) for look in self.looks], "next": self._next}
         return told, {f"p{layer}": p for layer, p in self._before.items()}
 
     def resume(self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`, if it is of the same facts."""
+        if state["of"] != self.of:
+            return
         self.looks[:] = map(from_json, state["looks"])
         if self.looked:
             for look in self.looks:
@@ -126,7 +130,7 @@ def moved(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _p(matrix: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    guarded = matrix.copy()
+    guarded = matrix.copy(order="F")  # as LAPACK wants it: the factor takes its place
     guarded[np.diag_indices_from(guarded)] += GUARD * np.trace(matrix) / len(matrix)
     try:
         factor = scipy.linalg.cholesky(guarded, lower=True, overwrite_a=True)

@@ -12,6 +12,8 @@ MAX_CONDITION = 1e10
 """Above this condition number C gets a ridge: float64 Cholesky would leave fewer than six digits of P."""
 RIDGE_SHARE = 1e-7
 """The ridge, as a share of C's largest eigenvalue: brings the condition number to 1e7, so nine digits of P are sure."""
+MOST_NEGATIVE = 1e-2
+"""As a share of the largest: an eigenvalue further below zero is no rounding, not even that of sums in TF32."""
 ALL_EIGENVALUES = 4096
 """Up to this width every eigenvalue is computed; above, where that takes many minutes, the two ends by Lanczos."""
 LANCZOS_TOLERANCE = 1e-6  # relative error of an end of the spectrum; the condition number is told with two digits
@@ -25,7 +27,8 @@ class Whitener:
         factor: lower triangular F with F Fᵀ = C + ridge·I, float64, (d_m, d_m).
         rank: numerical rank of C before any ridge.
         condition_number: largest over smallest eigenvalue of C before any ridge; inf when singular.
-        ridge: what was added to C's diagonal, in units of C; 0 when C was well conditioned.
+        ridge: what was added to C's diagonal, in units of C; 0 when C was well conditioned. Where rounding of float32
+            sums has left a negative eigenvalue, it is larger by as much.
     """
 
     factor: np.ndarray
@@ -38,7 +41,7 @@ class Whitener:
         """Factorise a symmetric positive semidefinite matrix.
 
         Raises:
-            ValueError: not a finite, non-zero square matrix.
+            ValueError: not a finite, non-zero square matrix; or it has eigenvalues far below zero.
         """
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"C has shape {matrix.shape}; a square matrix was expected")
@@ -50,11 +53,14 @@ class Whitener:
         largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
         if largest <= 0:
             raise ValueError("C is zero: the corpus gave no keys, or the layer is dead")
+        if smallest < -MOST_NEGATIVE * largest:
+            raise ValueError(f"C is no second moment: its eigenvalues go from {smallest:.3g} to {largest:.3g}")
         cutoff = largest * len(matrix) * np.finfo(np.float64).eps  # numpy's own rule for matrix_rank
         rank = int((eigenvalues > cutoff).sum())
         condition = largest / smallest if smallest > cutoff else float("inf")
         ridge = 0.0 if condition <= MAX_CONDITION else RIDGE_SHARE * largest
-        ridged = matrix.copy()
+        ridge -= smallest if smallest < -cutoff else 0.0
+        ridged = matrix.copy(order="F")  # as LAPACK wants it: the factor takes its place
         ridged[np.diag_indices_from(ridged)] += ridge
         return cls(scipy.linalg.cholesky(ridged, lower=True, overwrite_a=True), rank, condition, ridge)
 
@@ -69,7 +75,7 @@ class Whitener:
 
 def _well_conditioned(matrix: np.ndarray) -> Whitener | None:
     """The factor of a wide C that needs no ridge, without all of its eigenvalues; None where they have to tell."""
-    size, start = len(matrix), np.ones(len(matrix))
+    size, start = len(matrix), np.random.default_rng(0).normal(size=len(matrix))  # in no space of C's own
     try:
         factor = scipy.linalg.cholesky(matrix, lower=True)
         operator = scipy.sparse.linalg.LinearOperator(

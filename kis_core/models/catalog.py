@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kis_core import progress
 from kis_core.demo.family import FAMILY
 from kis_core.machine import DTYPE_BYTES
-from kis_core.models.files import WEIGHTS, ModelError, checked_folder, parameters, weight_files
+from kis_core.models.download import hub_folder, no_name
+from kis_core.models.files import ModelError, checked_folder, parameters, weight_files
 
 DEMO = "Demo family"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]{0,199}")  # commit, tag or branch; it becomes part of a path
 DEFAULT = "demo-gpt2-128"  # shows heavy tails and full recall, and is computed in seconds
-
-NEEDED = ("*.json", WEIGHTS, "*.model", "*.txt")
-NEVER = ("*/*", "consolidated*")  # other formats and precisions, and Mistral's weights once more under its own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +148,21 @@ def _is_cached(entry: Entry) -> bool:
     return isinstance(found, str) and bool(weight_files(Path(found).parent))
 
 
-def locate(name: str, *, revision: str | None = None) -> Path:
+def locate(
+    name: str, *, revision: str | None = None, download: bool = True, report: progress.Report = progress.silent
+) -> Path:
     """The folder that holds a model: an embedded one, a local folder, or the Hub's local copy of an id.
 
     Args:
         name: of an entry, a folder, or a Hugging Face id.
         revision: commit, tag or branch of the Hub; None for the entry's own, or else the newest.
+        download: whether to get from the Hub what is not here.
+        report: told of a download as it comes.
 
     Raises:
         ModelError: nothing of that name; says where it looked and what to do.
+        NotHere: it is not on this machine, and was not to be downloaded.
+        Gated: its licence has to be accepted first.
     """
     if entry := find(name):
         if entry.folder:
@@ -166,52 +171,9 @@ def locate(name: str, *, revision: str | None = None) -> Path:
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
         return checked_folder(Path(name).resolve())
     if not HUB_ID.fullmatch(name):
-        raise _no_name(name)
+        raise no_name(name)
     if revision and not REVISION.fullmatch(revision):
         raise ModelError(
             f"{revision[:120]!r} is not a revision of {name}: give a commit, a tag or a branch of the Hub."
         )
-    return checked_folder(_from_hub(name, revision))
-
-
-def _no_name(name: str) -> ModelError:
-    return ModelError(
-        f"{name[:120]!r} is neither a folder on this machine nor a model name. `python -m kis_core models` lists "
-        f"the names; a local transformers folder works too."
-    )
-
-
-def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=list(NEEDED), ignore_patterns=list(NEVER))
-    except HFValidationError as error:
-        raise _no_name(name) from error
-    except GatedRepoError as error:  # a subclass of RepositoryNotFoundError: it has to come first
-        raise ModelError(
-            f"{name} is gated: accept its licence at https://huggingface.co/{name}, run `hf auth login`, try again."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{name} has no revision {revision!r}.") from error
-    except LocalEntryNotFoundError as error:
-        at = f" at revision {revision}" if revision else ""
-        raise ModelError(
-            f"{name} is not on this machine{at} and cannot be downloaded now. Connect to the network, or give the "
-            f"folder of a local copy; the demo models work offline (`python -m kis_core models`)."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"There is no model {name!r} on the Hugging Face Hub, nor in the catalogue.") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{name} could not be downloaded ({type(error).__name__}). Try again, or give a folder."
-        ) from error
-    return Path(folder)
+    return checked_folder(hub_folder(name, revision, download=download, report=report))

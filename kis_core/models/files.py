@@ -18,6 +18,22 @@ class ModelError(KisError):
     """A model that cannot be had. The message says what was found and what to do."""
 
 
+class NotHere(ModelError):
+    """A model that is not on this machine, and was not to be downloaded."""
+
+
+class Gated(ModelError):
+    """A model whose licence has to be accepted first.
+
+    Attributes:
+        page: where on the Hub.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.page = f"https://huggingface.co/{name}"
+        super().__init__(f"{name} is gated: accept its licence at {self.page}, run `hf auth login`, try again.")
+
+
 def checked_folder(folder: Path) -> Path:
     """The folder itself, once it is seen to hold a configuration and safetensors weights.
 
@@ -31,6 +47,9 @@ def checked_folder(folder: Path) -> Path:
             f"{folder} holds no {WEIGHTS} weights. Other formats are not read, as they can run code; where you trust "
             f"the source, load it with transformers elsewhere, save_pretrained it to a folder, and give that folder."
         )
+    absent = sorted(name for name in _indexed(folder) if not (folder / name).is_file())
+    if absent and not (folder / SINGLE).is_file():
+        raise NotHere(f"{folder} lacks {len(absent)} of its weight files, such as {absent[0]}; get them first.")
     return folder
 
 
@@ -41,14 +60,18 @@ def weight_files(folder: Path) -> list[Path]:
     more, as in Mistral's folders. All there are, where it says neither.
     """
     found = sorted(folder.glob(WEIGHTS))
-    try:
-        named = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or a damaged one
-        named = set()
-    for names in ({SINGLE}, named):  # in transformers' order
+    for names in ({SINGLE}, _indexed(folder)):  # in transformers' order
         if read := [path for path in found if path.name in names]:
             return read
     return found
+
+
+def _indexed(folder: Path) -> set[str]:
+    """Names of the weight files that the index of a folder lists; none if there is no index, or a damaged one."""
+    try:
+        return set(map(str, json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
 def fingerprint(folder: Path) -> str:

@@ -55,7 +55,7 @@ class LoadedModel:
         Raises:
             ModelError: its configuration doesn't tell.
         """
-        return _context(self.model.config)
+        return context_of(self.model.config)
 
     def digest(self) -> str:
         """SHA-256 over the bits of all weights, by name: the same before and after anything this program does."""
@@ -118,10 +118,10 @@ def load(
     transformers_logging.disable_progress_bar()  # the caller shows progress, and what is wrong comes as an error
     transformers_logging.set_verbosity_error()
     local = {"local_files_only": True, "trust_remote_code": False}
-    with _errors_of_transformers(folder), torch.device("meta"):  # shapes alone, without memory
+    with errors_of_transformers(folder), torch.device("meta"):  # shapes alone, without memory
         promised = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local)).num_parameters()
     place = _with_room(folder.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
-    with _errors_of_transformers(folder):
+    with errors_of_transformers(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -134,7 +134,7 @@ def load(
         )
         recognised = architecture.recognise(model)
         _check_whole(folder, model, tokenizer, found)
-        _context(model.config)
+        context_of(model.config)
         inputs = _settled(model, place)
     log.info("loaded a %s of %d layers on %s in %s", recognised.name, recognised.layers, place.name, dtype)
     return LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
@@ -212,7 +212,12 @@ def _settled(model: PreTrainedModel, place: Device) -> torch.device:
     return inputs
 
 
-def _context(config: PretrainedConfig) -> int:
+def context_of(config: PretrainedConfig) -> int:
+    """Longest sequence, in tokens, that a configuration is for.
+
+    Raises:
+        ModelError: it does not say.
+    """
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(longest, int) or longest < 1:
         raise ModelError(
@@ -223,7 +228,8 @@ def _context(config: PretrainedConfig) -> int:
 
 
 @contextmanager
-def _errors_of_transformers(folder: Path) -> Iterator[None]:
+def errors_of_transformers(folder: Path) -> Iterator[None]:
+    """Within the block, whatever transformers raises over a folder becomes a ModelError."""
     try:
         yield
     except KisError:

@@ -18,8 +18,9 @@ from kis_core.models import catalog, loading
 from kis_core.models.loading import LoadedModel
 from kis_core.result import Result
 from kis_core.simulator import EditRequest, Simulator
-from pages.parts import results
-from pages.parts.results import LOOK_AGAIN, identity, runner, store
+from pages.parts import background, results
+from pages.parts.background import LOOK_AGAIN, runner, store
+from pages.parts.results import identity
 from pages.parts.text import count, duration, plain
 
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
@@ -57,7 +58,7 @@ def foretold(bench: Simulator, request: EditRequest) -> bool:
     key = f"forecast-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
 
     def work(report: progress.Report) -> None:
-        results.settle_imports()
+        background.settle_imports()
         seen = _losses()[key] = []
         try:
             bench.prepare(request, seen=seen.append, report=report)
@@ -86,7 +87,7 @@ def advised(bench: Simulator, request: EditRequest) -> bool:
     key = f"advice-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
 
     def work(report: progress.Report) -> None:
-        results.settle_imports()
+        background.settle_imports()
         for _ in bench.advise(request, report=report):
             pass
 
@@ -107,7 +108,7 @@ def table(
         return _tables()[key]
 
     def work(report: progress.Report) -> None:
-        results.settle_imports()
+        background.settle_imports()
         found = make(report)
         while len(_tables()) >= KEPT_TABLES:
             _tables().pop(next(iter(_tables())))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from kis_core.errors import KisError
+from kis_core.request import BUILTIN_CORPUS, HOW, Request
+
 MOST_CHARACTERS = 2_000  # of a text in a link
 NUMBER = r"-?\d{1,6}(?:\.\d{1,6})?"
 
@@ -211,3 +214,51 @@ class Settings:
     def write(self, value: Sequence[tuple[str, float]]) -> str:
         """The names and numbers in a row."""
         return "~".join(f"{name}:{round(float(number), 6):f}".rstrip("0").rstrip(".") for name, number in value)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """How C of a model is taken: fields of a request with their values, or None for whatever there is."""
+
+    corpora: Callable[[], Iterable[str]]
+    default: dict[str, Any] | None = None
+
+    def read(self, text: str) -> dict[str, Any]:
+        """The fields, if they make a request, over a text that is known here."""
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
+        found: dict[str, Any] = {}
+        for part in text.split("~"):
+            name, _, value = part.partition(":")
+            if name not in HOW:
+                raise ValueError(f"there are {', '.join(HOW)}")
+            found[name] = _field(name, unquote(value))
+        if found.get("corpus", BUILTIN_CORPUS) not in set(self.corpora()):
+            raise ValueError("no such text is known on this machine")
+        try:
+            return Request(**found).how
+        except (KisError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    def write(self, value: dict[str, Any]) -> str:
+        """The fields that differ from the usual ones."""
+        usual = Request().how
+        told = {name: one for name, one in value.items() if one != usual[name]} or {"corpus": value["corpus"]}
+        return "~".join(f"{name}:{_told(one)}" for name, one in told.items())
+
+
+def _field(name: str, text: str) -> Any:
+    if text == "all":
+        return None
+    if name in ("tokens", "documents"):
+        return int(text)
+    if name == "settled":
+        return float(text)
+    return tuple(int(part) for part in text.split("-")) if name == "layers" else text
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "all"
+    text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text.replace("%", "%25").replace("~", "%7E")

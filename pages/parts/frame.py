@@ -5,16 +5,17 @@ from __future__ import annotations
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from kis_core import own_facts
 from kis_core.facts import BUILTIN_SETS
-from kis_core.request import Request
+from kis_core.request import Request, usual
 from kis_core.store import default_root
 from pages.parts import state
-from pages.parts.text import count
+from pages.parts.text import count, plain, text_behind
 
 PAGES = {
     "See": (
@@ -36,6 +37,7 @@ PAGES = {
         ("pages/compare.py", "Compare", ":material/compare:"),
     ),
     "Bring": (
+        ("pages/models.py", "Models", ":material/model_training:"),
         ("pages/your_facts.py", "Your facts", ":material/upload_file:"),
         ("pages/many_facts.py", "Many facts", ":material/blur_on:"),
         ("pages/library.py", "Library", ":material/inventory_2:"),
@@ -103,10 +105,17 @@ def frame(title: str) -> View:
 
 
 def request_for(model: str) -> Request:
-    """The request for a model on the chosen facts."""
+    """The request for a model on the chosen facts, over the chosen text if it is the chosen model."""
     facts = state.get("facts")
     source = facts if facts in BUILTIN_SETS else str(own_facts.path_of(default_root(), facts))
-    return Request(model=model, facts=source)
+    behind = state.get("behind") if model == state.get("model") else None
+    return Request(model=model, facts=source, **behind or _way(model, source))
+
+
+def _way(model: str, facts: str) -> dict[str, Any]:
+    """How C of a model is taken where nobody chose: the demo family's usual way, or the fullest there is."""
+    usually = usual(model)
+    return state.ways(model, facts)[0] if usually else usually
 
 
 def _choices() -> View:
@@ -114,8 +123,8 @@ def _choices() -> View:
     model = st.selectbox(
         "Model",
         list(models),
-        help="The demo family was trained by this project on its own facts and works offline. Models of the paper "
-        "appear here once their weights are on this machine.",
+        help="The demo family was trained by this project on its own facts and works offline. Others are fetched and "
+        "computed on the page **Models**, and appear here.",
         **state.widget("model"),
     )
     entry = models[model]
@@ -132,6 +141,7 @@ def _choices() -> View:
         + "\n- sets of your own: see the page **Your facts**",
         **state.widget("facts"),
     )
+    _text(model)
     known_only = st.toggle(
         "Only facts the model answers",
         help="As the paper does: keep the facts whose answer is the model’s first choice, token by token.",
@@ -142,6 +152,27 @@ def _choices() -> View:
         f"d = {entry.width}, dₘ = {entry.mlp_width}"
     )
     return View(request_for(model), layer, known_only)
+
+
+def _text(model: str) -> None:
+    """Which text C was taken over: a choice where there are several, and always in the link of a model of the Hub."""
+    if not usual(model):
+        return
+    chosen = request_for(model).how
+    ways = state.ways(model, request_for(model).facts)
+    if state.get("behind") is None:
+        state.settle("behind", chosen)
+    if chosen not in ways:
+        ways = [chosen, *ways]
+    if len(ways) > 1:
+        st.selectbox(
+            "Text behind C",
+            range(len(ways)),
+            format_func=lambda at: text_behind(ways[at]),
+            **state.widget("behind", ways.__getitem__, write=ways.index(chosen)),
+        )
+    else:
+        st.caption(f"C over {plain(text_behind(chosen))}")
 
 
 def _layer(layers: int) -> int:

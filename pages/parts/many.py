@@ -23,10 +23,10 @@ from kis_core.progress import Report
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import StoreError
-from pages.parts import results
+from pages.parts import background, results
+from pages.parts.background import LOOK_AGAIN, runner, store
 from pages.parts.frame import View
 from pages.parts.provenance import origin
-from pages.parts.results import LOOK_AGAIN, runner, store
 from pages.parts.text import count, duration, plain
 
 KEPT = 3  # sweeps in memory, for all sessions: the widest take gigabytes
@@ -98,7 +98,7 @@ def _asked_to_start(entry: catalog.Entry) -> bool:
 
 def _start(key: str, view: View) -> NoReturn:
     def work(report: Report) -> None:
-        results.settle_imports()
+        background.settle_imports()
         many.run(view.request, view.layer, store(), known_only=view.known_only, report=report)
 
     runner().forget(key)

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import streamlit as st
 
-from kis_core import archive, jobs, own_facts, pipeline
+from kis_core import archive, asked, jobs, own_facts, pipeline
+from kis_core.asked import Asked
 from kis_core.errors import KisError
-from kis_core.models import catalog, loading
-from kis_core.models.files import ModelError
+from kis_core.models import catalog
+from kis_core.models.files import ModelError, NotHere
 from kis_core.ordering import order_facts
 from kis_core.pipeline import Ingredients
-from kis_core.progress import Report
-from kis_core.request import DEFAULT_TOKENS, Request
+from kis_core.request import Request
 from kis_core.result import Result
-from kis_core.store import Store
+from pages.parts import state
+from pages.parts.background import LOOK_AGAIN, failed, progress, runner, store, submit
 from pages.parts.frame import View
-from pages.parts.text import count, duration, plain
+from pages.parts.text import count, plain
 
 START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes unasked: seconds to a minute of CPU
 KEPT_RESULTS = 8  # in memory, for all sessions; the others are read again from disk in a moment
-LOOK_AGAIN = 0.5  # seconds between two looks at a running job
 
 T = TypeVar("T")
 
 
 class NotThere(Exception):
     """There is no such result yet; raised so that its absence is never kept."""
-
-
-@st.cache_resource(show_spinner=False)
-def store() -> Store:
-    """The one store of this server."""
-    return Store()
-
-
-@st.cache_resource(show_spinner=False)
-def runner() -> jobs.Runner:
-    """The one worker of this server."""
-    return jobs.Runner()
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
@@ -85,7 +72,7 @@ def _subset(key: tuple[Any, ...], _full: Result, _kept: list[int], _why: str) ->
 def result(request: Request) -> Result:
     """The result of a request, of all its facts; else as `shown`."""
     try:
-        ingredients = pipeline.resolve(request, store())
+        ingredients = pipeline.resolve(request, store(), download=False)
         _fits_every_page(ingredients)
         return _kept(ingredients.key, ingredients)
     except NotThere:
@@ -93,7 +80,7 @@ def result(request: Request) -> Result:
     except ModelError as error:
         return _without_model(request, error)
     except KisError as error:
-        _failed(str(error))
+        failed(error)
 
 
 def _fits_every_page(ingredients: Ingredients) -> None:
@@ -112,7 +99,7 @@ def _fits_every_page(ingredients: Ingredients) -> None:
 def there(request: Request) -> Result | None:
     """The result of a request if it is stored, or None."""
     try:
-        ingredients = pipeline.resolve(request, store())
+        ingredients = pipeline.resolve(request, store(), download=False)
         return _kept(ingredients.key, ingredients)
     except (NotThere, KisError):
         return None
@@ -123,9 +110,11 @@ def _without_model(request: Request, error: ModelError) -> Result:
     try:
         found = _of_archive(request)
     except NotThere:
-        _failed(str(error))
+        if isinstance(error, NotHere):
+            _wait_for(request, Asked(request).key)
+        failed(error)
     except KisError as wrong:
-        _failed(str(wrong))
+        failed(wrong)
     st.caption(f":material/cloud_off: {plain(request.model)} is not on this machine: its stored result is shown.")
     return found
 
@@ -173,11 +162,18 @@ def stored(request: Request) -> Result | None:
     Raises:
         KisError: what the request names is not there or not usable.
     """
-    ingredients = pipeline.resolve(request, store())
+    ingredients = pipeline.resolve(request, store(), download=False)
     try:
         return _kept(ingredients.key, ingredients)
     except NotThere:
         return None
+
+
+def forget_all() -> None:
+    """Let go of every result in memory: the store was changed behind its back."""
+    for remembered in (_kept, _of_archive):
+        remembered.clear()
+    state.look_again()
 
 
 def compute(requests: Sequence[Request], what: str) -> None:
@@ -192,7 +188,7 @@ def compute(requests: Sequence[Request], what: str) -> None:
     waiting = {}
     for request in requests:
         try:
-            key = pipeline.resolve(request, store()).key
+            key = pipeline.resolve(request, store(), download=False).key
         except KisError as error:
             st.warning(f"{plain(request.model)}: {plain(str(error))}", icon=":material/error:")
             continue
@@ -212,19 +208,15 @@ def compute(requests: Sequence[Request], what: str) -> None:
         f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
     )
     for key in waiting if asked else missing if small and not ended else ():
-        _submit(waiting[key], key)
-    running = [key for key in waiting if (job := runner().find(key)) and _alive(job)]
+        submit(waiting[key], key)
+    running = [key for key in waiting if (job := runner().find(key)) and job.snapshot().alive]
     if running:
         _progress_of(running, len(requests), what)
 
 
-def _alive(job: jobs.Job) -> bool:
-    return job.snapshot().state in (jobs.State.QUEUED, jobs.State.RUNNING)
-
-
 @st.fragment(run_every=LOOK_AGAIN)
 def _progress_of(keys: list[str], total: int, what: str) -> None:
-    alive = [job for key in keys if (job := runner().find(key)) and _alive(job)]
+    alive = [job for key in keys if (job := runner().find(key)) and job.snapshot().alive]
     if len(alive) < len(keys):
         st.rerun()  # one more is there to be drawn
         return
@@ -238,83 +230,64 @@ def _progress_of(keys: list[str], total: int, what: str) -> None:
 
 
 def _wait_for(request: Request, key: str) -> NoReturn:
-    job = runner().find(key)
-    if job is None:
-        entry = catalog.find(request.model)
-        if entry is None or entry.parameters <= START_BY_ITSELF or _asked_to_start(entry):
-            _start(request, key)
-        st.stop()
-    state = job.snapshot()
-    if state.state is jobs.State.FAILED:
-        known = isinstance(state.error, KisError)
-        message = str(state.error) if known else f"An unexpected {type(state.error).__name__} ended the computation."
-        _failed(message, key)
-    if state.state is jobs.State.CANCELLED:
+    """Show how far the computation is, or begin it, or say what keeps it from being begun; the page ends here.
+
+    A model that is still to be downloaded has no content to name its result by: its job goes by what was asked.
+    """
+    known = {name: job for name in (key, Asked(request).key) if (job := runner().find(name))}
+    if not known:
+        _not_begun(request, key)
+    name = next((name for name, job in known.items() if job.snapshot().alive), next(iter(known)))
+    snapshot = known[name].snapshot()
+    if snapshot.state is jobs.State.FAILED and snapshot.error is not None:
+        failed(snapshot.error, name)
+    if snapshot.state is jobs.State.CANCELLED:
         st.info("The computation was cancelled. What was already finished is kept.", icon=":material/cancel:")
         if st.button("Compute", type="primary"):
             _start(request, key)
         st.stop()
-    if state.state is jobs.State.DONE:
-        if pipeline.cached(pipeline.resolve(request, store()), store()) is None:
-            _failed(f"There is no result in {store().root}: it could not be kept (disk full?) or was deleted.", key)
+    if snapshot.state is jobs.State.DONE:
+        if pipeline.cached(pipeline.resolve(request, store(), download=False), store()) is None:
+            lost = f"There is no result in {store().root}: it could not be kept (disk full?) or was deleted."
+            failed(KisError(lost), name)
         st.rerun()  # it was stored while this page was being drawn
-    _progress(key)
+    progress(name)
     st.stop()
 
 
-def _start(request: Request, key: str) -> None:
-    _submit(request, key)
+def _not_begun(request: Request, key: str) -> NoReturn:
+    entry = catalog.find(request.model)
+    small = entry is not None and entry.parameters <= START_BY_ITSELF
+    here = key != Asked(request).key
+    if small and here:
+        _start(request, key)
+    begun = next((one for one in asked.unfinished(store()) if one.request == request), None)
+    if begun:
+        st.info(
+            f"P of **{plain(request.model)}** was begun and interrupted: what was read of the text is kept, and it "
+            f"goes on from there.",
+            icon=":material/pause_circle:",
+        )
+    elif entry is None and here:
+        _start(request, key)
+    else:
+        what = "" if here else " The model is not on this machine yet and would be downloaded."
+        st.info(
+            f"P of **{plain(request.model)}**{_size(entry)} is not computed yet.{what} The page **Models** shows what "
+            f"it needs on this machine before anything is loaded. You can cancel at any time.",
+            icon=":material/hourglass_empty:",
+        )
+    with st.container(horizontal=True):
+        if st.button("Resume" if begun else "Compute", type="primary", icon=":material/play_arrow:"):
+            _start(request, key, begun.device if begun else "auto")
+        st.page_link("pages/models.py", label="What it needs here", icon=":material/model_training:")
+    st.stop()
+
+
+def _size(entry: catalog.Entry | None) -> str:
+    return f" ({count(entry.parameters)} parameters)" if entry else ""
+
+
+def _start(request: Request, key: str, device: str = "auto") -> None:
+    submit(request, key, device)
     st.rerun()
-
-
-def _submit(request: Request, key: str) -> None:
-    def work(report: Report) -> None:
-        settle_imports()
-        pipeline.run(request, store(), report=report)
-
-    runner().submit(key, work)
-
-
-@st.cache_resource(show_spinner=False)
-def settle_imports() -> None:
-    """Import what is heavy and take it out of the garbage collector's sight, once a server.
-
-    Streamlit collects after every rerun. With a million objects of torch and transformers to look through, that holds
-    the interpreter for a third of a second each time, and halves the speed of a computation in the background.
-    """
-    loading.import_all()
-    gc.collect()
-    gc.freeze()
-
-
-def _asked_to_start(entry: catalog.Entry) -> bool:
-    st.info(
-        f"P of **{entry.name}** ({count(entry.parameters)} parameters) is not computed yet. It takes one pass over "
-        f"{DEFAULT_TOKENS:,} tokens of text; without a GPU that can take long. You can cancel at any time.",
-        icon=":material/hourglass_empty:",
-    )
-    return st.button("Compute", type="primary")
-
-
-@st.fragment(run_every=LOOK_AGAIN)
-def _progress(key: str) -> None:
-    job = runner().find(key)
-    snapshot = job.snapshot() if job else None
-    if job is None or snapshot is None or snapshot.state not in (jobs.State.QUEUED, jobs.State.RUNNING):
-        st.rerun()
-        return
-    st.markdown("**Computing this view for the first time.** The result is kept: next time it opens at once.")
-    left = f" · about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
-    st.progress(snapshot.share, text=f"{snapshot.stage} · {snapshot.seconds:.0f} s{left}")
-    if st.button("Cancel", icon=":material/cancel:"):
-        job.cancel()
-
-
-def _failed(message: str, key: str | None = None) -> NoReturn:
-    st.error(plain(message), icon=":material/error:")
-    st.caption("Choose another model or fact set on the left, or mend what the message names and try again.")
-    if st.button("Try again"):
-        if key:
-            runner().forget(key)
-        st.rerun()
-    st.stop()

@@ -12,8 +12,8 @@ from kis_core.errors import KisError
 from kis_core.lifelong import Film, LifelongRequest
 from kis_core.models import catalog
 from kis_core.simulator import Simulator
-from pages.parts import results
-from pages.parts.results import LOOK_AGAIN
+from pages.parts import background, results
+from pages.parts.background import LOOK_AGAIN
 from pages.parts.text import duration, plain
 
 KEPT_FILMS = 60  # in memory, for all sessions
@@ -90,7 +90,7 @@ def start(runs: Sequence[Run]) -> None:
 
 def _submit(run: Run) -> None:
     def work(report: progress.Report) -> None:
-        results.settle_imports()
+        background.settle_imports()
         lifelong.run(run.bench, run.asked, seen=lambda found: _keep(run.key, found), report=report)
 
     runner().submit(run.job, work, progress.LIFELONG_STAGES)

@@ -7,18 +7,23 @@ dictionary of the session; widgets show it and write to it, and the address bar 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
 
-from kis_core import archive, own_facts
+from kis_core import archive, asked, own_facts
+from kis_core.corpora import WIKIPEDIA_NAME
+from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME, BUILTIN_SETS
 from kis_core.models import catalog
+from kis_core.models.describe import described
 from kis_core.ordering import ORDERS
 from kis_core.pairs import TAGS
+from kis_core.request import BUILTIN_CORPUS, Request, usual
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
 from kis_core.store import Store, default_root
-from pages.parts.choices import Choice, Edits, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
+from pages.parts.choices import Behind, Choice, Edits, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
 from pages.parts.text import plain
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
@@ -40,14 +45,54 @@ MOST_WORDS = 80
 def models() -> dict[str, catalog.Entry]:
     """The models that can be looked at, by name: those on this machine, and those with stored results."""
     here = {entry.name: entry for entry in catalog.available()}
-    stored = _stored_models(str(default_root()))
-    return here | {entry.name: entry for entry in catalog.PAPER if entry.name in stored and entry.name not in here}
+    return here | {name: entry for name, entry in _met(str(default_root())).items() if name not in here}
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _stored_models(root: str) -> set[str]:
-    """Names of models with results in the store, which may have come from another machine."""
-    return {one.request.model for one in archive.computed(Store(root))}
+def _met(root: str) -> dict[str, catalog.Entry]:
+    """Models with results in the store, which may have come from another machine, or that were asked for."""
+    store, found = Store(root), {}
+    for one in archive.computed(store):
+        found[one.request.model] = catalog.find(one.request.model) or catalog.Entry(
+            one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
+            one.mlp_width,
+        )  # fmt: skip
+    for begun in asked.unfinished(store):
+        with suppress(KisError):
+            found.setdefault(begun.request.model, described(begun.request.model, revision=begun.request.revision))
+    return found
+
+
+def ways(model: str, facts: str) -> list[dict[str, Any]]:
+    """How C of a model was taken for a fact set, the fullest first, then what was asked for; the usual way if none."""
+    told = _ways(str(default_root()))
+    found = [how for of, source, how in told if of == model and source == facts]
+    found += [how for of, _, how in told if of == model and how not in found]  # C is there, whatever the facts
+    return found or [Request(model, **usual(model)).how]
+
+
+@st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
+def _ways(root: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, facts and way of everything in the store, the most tokens and layers first, and of what was asked for."""
+    store = Store(root)
+    computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
+    requests = [one.request for one in computed] + [begun.request for begun in asked.unfinished(store)]
+    found = []
+    for request in requests:
+        if (one := (request.model, request.facts, request.how)) not in found:
+            found.append(one)
+    return found
+
+
+def texts() -> set[str]:
+    """The texts that C may be taken over when a link asks for it: those of the program, and those met before."""
+    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _ways(str(default_root())))}
+
+
+def look_again() -> None:
+    """Let go of what is remembered of the store: something was just asked for, stored or deleted."""
+    for remembered in (_met, _ways):
+        remembered.clear()
 
 
 def fact_sets() -> tuple[str, ...]:
@@ -63,6 +108,7 @@ CHOICES: dict[str, Choice] = {
     "model": OneOf(catalog.DEFAULT, models),
     "layer": Whole(0),
     "facts": OneOf(BUILTIN_NAME, fact_sets),
+    "behind": Behind(texts),  # C: which text, how much of it, in which precision
     "keep": _among("all", "known"),  # facts: all, or those the model answers
     "pair": Tuple(2, "a pair of facts is written like 0-1"),
     "order": _among(*ORDERS),
@@ -146,6 +192,8 @@ def get(name: str) -> Any:
 def choose(name: str, value: Any) -> None:
     """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told."""
     st.session_state["missing"] = []
+    if name == "model" and value != get("model"):
+        settle("behind", None)  # that was said of the other model
     settle(name, value)
 
 

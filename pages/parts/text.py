@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from html import escape
+from pathlib import Path
+from typing import Any
 
 from kis_core.facts import SLOT, Fact
 
@@ -38,3 +40,22 @@ def share(probability: float) -> str:
     if probability < 0.001:
         return "< 0.1 %"
     return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
+
+
+def text_behind(how: dict[str, Any]) -> str:
+    """How C is taken, as people say it: wikipedia · 100,000 documents · bfloat16."""
+    parts = [Path(how["corpus"]).name]
+    parts += [f"{how[name]:,} {name}" for name in ("documents", "tokens") if how[name] is not None]
+    if how["layers"] is not None:
+        parts.append(f"layers {', '.join(map(str, how['layers']))}")
+    if how["settled"] is not None:
+        parts.append(f"until P moves less than {how['settled']:.1%}")
+    return " · ".join(parts + ([how["dtype"]] if how["dtype"] != "float32" else []))
+
+
+def volume(count: float) -> str:
+    """Bytes as people read them: 94.9 kB, 1.2 GB."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:.3g} {units[0]}"

@@ -73,8 +73,9 @@ def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser-cache")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(warm_cache: Path) -> Iterator[str]:
+    """One for all who need no fresh one: its imports cost more than most tests."""
     with serving(warm_cache) as url:
         yield url
 

@@ -57,7 +57,7 @@ def until(page: Page, holds: Callable[[], bool], what: str) -> float:
     began = time.monotonic()
     while not holds():
         assert time.monotonic() - began < STEP_SECONDS, what
-        page.wait_for_timeout(10)
+        page.wait_for_timeout(25)  # milliseconds; every look costs the cores that the server needs
     return time.monotonic() - began
 
 

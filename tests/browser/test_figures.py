@@ -113,11 +113,13 @@ def test_a_point_of_the_scaling_law_opens_its_model_and_layer(server: str, open_
     box = chart.bounding_box()
     assert box is not None
     tooltip, opened = page.locator("#vg-tooltip-element.visible"), False
-    for y in range(int(box["y"]) + 40, int(box["y"] + box["height"]) - 60, 6):
-        for x in range(int(box["x"] + 0.4 * box["width"]), int(box["x"] + 0.65 * box["width"]), 6):
-            page.mouse.move(x, y)
+    for across in (0.56, 0.54, 0.58):  # the axis on the left takes some of the width
+        for y in range(int(box["y"]) + 40, int(box["y"] + box["height"]) - 60, 6):
+            page.mouse.move(box["x"] + across * box["width"], y)
+            page.wait_for_timeout(20)  # milliseconds until what lies under the mouse is told
             if tooltip.count() and "kurtosis" in tooltip.inner_text():
-                page.mouse.click(x, y)
+                page.mouse.down()
+                page.mouse.up()
                 opened = True
                 break
         if opened:
@@ -174,7 +176,7 @@ def test_facts_of_ones_own(server: str, open_page: Open, tmp_path: Path) -> None
     expect(again.get_by_text("3 facts (my-facts-")).to_be_visible()
 
 
-@pytest.mark.parametrize("count", [436, 1000])
+@pytest.mark.parametrize("count", [pytest.param(436, marks=pytest.mark.stress), 1000])  # drawn in one and the same way
 def test_a_large_fact_set_stays_usable(
     count: int, warm_cache: Path, server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +204,7 @@ def test_a_large_fact_set_stays_usable(
 
 
 def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={large_set(warm_cache, 436)}"))
+    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={large_set(warm_cache, 1000)}"))
     page.wait_for_timeout(1500)
     overview = page.locator("[data-testid=stVegaLiteChart] canvas").first
     begin, end = place_in(overview, 0.6, 0.45), place_in(overview, 0.8, 0.7)
@@ -214,8 +216,8 @@ def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str
     found = re.search(r"window=(\d+)-(\d+)-(\d+)-(\d+)", page.url)
     assert found
     top, bottom, left, right = map(int, found.groups())
-    assert 0 <= top < bottom <= 436
-    assert 0 <= left < right <= 436
+    assert 0 <= top < bottom <= 1000
+    assert 0 <= left < right <= 1000
     assert max(bottom - top, right - left) <= 128
 
 

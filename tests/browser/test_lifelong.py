@@ -25,7 +25,7 @@ def edits_shown(page: Page) -> int:
 def test_a_run_draws_while_it_goes_and_resumes_after_a_cancel(
     server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = open_page(f"{server}/lifelong?{QUICK}&edits=25&seed=3")
+    page = open_page(f"{server}/lifelong?{QUICK}&edits=20&seed=3")
     cancel = page.get_by_role("button", name="Cancel")
     expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)  # the analysis comes first
     until(page, lambda: edits_shown(page) >= 5, "nothing is drawn while the run goes")
@@ -35,31 +35,31 @@ def test_a_run_draws_while_it_goes_and_resumes_after_a_cancel(
     cancel.click()
     expect(page.get_by_text("What was measured is kept")).to_be_visible()
     came_to = edits_shown(page)
-    assert 5 < came_to < 25
+    assert 5 < came_to < 20
 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Done")).to_be_visible(timeout=PATIENCE)
-    until(page, lambda: edits_shown(page) == 25, "the newest step is not shown at the end")
+    until(page, lambda: edits_shown(page) == 20, "the newest step is not shown at the end")
     with capsys.disabled():
-        print(f"\nfive edits, measured and drawn: {seconds:.1f} s; cancelled after {came_to} edits, resumed to 25")
+        print(f"\nfive edits, measured and drawn: {seconds:.1f} s; cancelled after {came_to} edits, resumed to 20")
 
 
 def test_a_run_is_played_looked_into_and_reopened(
     server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = shown(open_page(f"{server}/lifelong?{QUICK}&edits=20&chronicle=damage"), "button:has-text('Done')")
+    page = shown(open_page(f"{server}/lifelong?{QUICK}&edits=10&chronicle=damage"), "button:has-text('Done')")
     page.get_by_role("button", name="Play").click()
     until(page, lambda: edits_shown(page) == 0, "the play does not begin at the first step")
     seen = {0}
-    until(page, lambda: bool(seen.add(edits_shown(page)) or 20 in seen), "the play does not come to the end")
-    assert seen == {0, 5, 10, 15, 20}
+    until(page, lambda: bool(seen.add(edits_shown(page)) or 10 in seen), "the play does not come to the end")
+    assert seen == {0, 5, 10}
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
     slider = page.get_by_role("slider", name="After so many edits")
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    seconds = until(page, lambda: edits_shown(page) == 15, "the scrubber does not scrub")
-    assert "step=15" in page.url
+    seconds = until(page, lambda: edits_shown(page) == 5, "the scrubber does not scrub")
+    assert "step=5" in page.url
 
     page.wait_for_timeout(500)
     page.mouse.click(*place_in(page.locator(CHARTS).nth(1).locator("canvas, svg").first, 0.5, 0.6))
@@ -69,5 +69,5 @@ def test_a_run_is_played_looked_into_and_reopened(
         print(f"\na step of the scrubber: {seconds:.2f} s; a click on the heatmap: {clicked:.2f} s")
 
     again = shown(open_page(page.url))
-    assert edits_shown(again) == 15
+    assert edits_shown(again) == 5
     assert again.url.split("?")[1] == page.url.split("?")[1]

@@ -137,7 +137,7 @@ def test_a_link_that_asks_for_what_is_not_there_says_so(server: str, open_page: 
 
 def test_cancel_cancels_and_compute_goes_on(tmp_path: Path, open_page: Open) -> None:
     with serving(tmp_path) as url:
-        page = open_page(f"{url}/superposition?model=demo-llama-128")
+        page = open_page(f"{url}/superposition?model=demo-gpt2-64")  # slow enough to be cancelled
         page.get_by_role("button", name="Cancel").click(timeout=PATIENCE)
         expect(page.get_by_text("The computation was cancelled")).to_be_visible(timeout=PATIENCE)
         assert not list((tmp_path / "matrices").glob("superposition-*"))

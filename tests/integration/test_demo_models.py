@@ -17,9 +17,9 @@ from kis_core.models.files import parameters, weight_files
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY_BYTES = 35_000_000
-SAMPLE = 150  # facts of which every template is asked; all of them are measured by `kis_core.demo.measure`
+SAMPLE = 60  # facts of which every template is asked; all of them are measured by `kis_core.demo.measure`
 TRAINED_SHARE, HELD_OUT_SHARE = 0.99, 0.97
-SLACK = 0.01  # of a share, for the sample: 600 and 300 questions
+SLACK = 0.01  # of a share, for the sample: 240 and 120 questions
 
 every_member = pytest.mark.parametrize("member", FAMILY, ids=lambda member: member.name)
 

@@ -30,17 +30,13 @@ SUBJECTS_OF_ONE = 2000  # more edits than there are of any one relation
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    """Edits are drawn from the fact base."""
-    folder = tmp_path_factory.mktemp("demo")
-    return tools.analysed(folder).bench(folder / "copy")
+def demo(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    return demo.bench(tmp_path_factory.mktemp("demo") / "store")
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    """A model of which nothing but the facts looked at is known; two of them are about one subject."""
-    folder = tmp_path_factory.mktemp("stranger")
-    return tools.analysed(folder, tools.copied(folder)).bench(folder / "copy")
+def stranger(stranger: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    return stranger.bench(tmp_path_factory.mktemp("stranger") / "store")
 
 
 @pytest.fixture(autouse=True)

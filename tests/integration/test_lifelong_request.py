@@ -20,18 +20,6 @@ METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    return tools.analysed(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    """Of which nothing but the facts looked at is known."""
-    folder = tmp_path_factory.mktemp("stranger")
-    return tools.analysed(folder, tools.copied(folder))
-
-
-@pytest.fixture(scope="module")
 def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     return demo.bench(tmp_path_factory.mktemp("shared") / "store")
 

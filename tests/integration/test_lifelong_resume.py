@@ -59,21 +59,9 @@ lifelong.run(bench, tools.asked(bench, "rome", 12, every=4), report=report)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    return tools.analysed(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
     """C taken over the text the model was taught with."""
     return tools.analysed(tmp_path_factory.mktemp("taught"), text="builtin")
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    """Of which nothing but the facts looked at is known."""
-    folder = tmp_path_factory.mktemp("stranger")
-    return tools.analysed(folder, tools.copied(folder))
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +185,7 @@ class TestTakenUpAgain:
         called_off(bench, request, 8)
         assert lifelong.known(bench, request).edits == 4
 
+    @pytest.mark.stress  # starts a process; above, runs end anywhere, and `test_store.py` kills a holder of its lock
     def test_killed(self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], Film]) -> None:
         source = bench.result.request
         done = subprocess.run(

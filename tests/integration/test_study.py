@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from kis_core.models.loading import LoadedModel
 from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
 from kis_core.store import Store
+from tests.integration.study_tools import tables as tables_of
 
 MODEL = "demo-gpt2-32"
 FILES = ["edits.csv", "quality.csv", "flips.csv", "edits.md"]
@@ -37,7 +37,6 @@ FORECASTS = [
 ]  # fmt: skip
 ROUNDING = 1e-4  # of log-odds, read in float32 passes one by one and in batches; seen 2e-5
 SHIFT = 1e-6  # of a float32 output, relative to ‖δ‖
-CELLS = re.compile(r"(?<!\\)\|")
 
 
 @dataclass(frozen=True)
@@ -237,19 +236,8 @@ class TestNumbers:
 
 
 class TestMarkdown:
-    def tables(self, text: str) -> dict[str, list[dict[str, str]]]:
-        """Rows by the column heads, of each titled table."""
-        found = {}
-        for title, body in re.findall(r"\*\*(.+?)\*\*\n\n((?:\|.*\n?)+)", text):
-            heads, rule, *rows = (
-                [cell.replace("\\|", "|").strip() for cell in CELLS.split(line)[1:-1]] for line in body.splitlines()
-            )
-            assert set(rule) == {"---"}
-            found[title] = [dict(zip(heads, row, strict=True)) for row in rows]
-        return found
-
     def test_rows_are_models_and_layers(self, done: Done) -> None:
-        success, *others = self.tables(done.text).values()
+        success, *others = tables_of(done.text).values()
         assert len(others) == 4
         assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
         for rows in others:
@@ -257,7 +245,7 @@ class TestMarkdown:
             assert list(rows[0])[-len(FORECASTS) :] == FORECASTS
 
     def test_success(self, done: Done) -> None:
-        success, *_ = self.tables(done.text).values()
+        success, *_ = tables_of(done.text).values()
         assert (success[LAST]["edits"], success[LAST]["efficacy"]) == ("0", "cannot reach the answer")
         for layer in range(LAST):
             made = done.edits[done.edits["layer"] == layer]
@@ -272,7 +260,7 @@ class TestMarkdown:
             assert row["shift error"] == f"{made['shift_error'].max():.0e}"
 
     def test_means_over_edits(self, done: Done) -> None:
-        tables = self.tables(done.text)
+        tables = tables_of(done.text)
         for title, measure in (
             ("Spearman correlation of forecast and measured loss of log-odds, mean over edits", "spearman"),
             ("The same of sizes alone, |forecast| and |change|", "spearman_size"),
@@ -284,7 +272,7 @@ class TestMarkdown:
                     assert row[name] == ("–" if of.isna().all() else f"{of.dropna().sum() / of.notna().sum():.2f}")
 
     def test_few_flips_are_called_so(self, done: Done) -> None:
-        [(title, rows)] = [(title, rows) for title, rows in self.tables(done.text).items() if "AUC" in title]
+        [(title, rows)] = [(title, rows) for title, rows in tables_of(done.text).items() if "AUC" in title]
         assert title.endswith("under 10 flips it means little")
         assert {row["flips"] for row in rows} != {"0 (few)"}, "a test of nothing"
         for layer, row in enumerate(rows):
@@ -293,24 +281,6 @@ class TestMarkdown:
             assert row["flips"] == f"{count}" + (" (few)" if count < 10 else "")
             assert row["GradSim"] == ("–" if np.isnan(table.loc["GradSim", "auc"]) else
                                       f"{table.loc['GradSim', 'auc']:.2f}")  # fmt: skip
-
-    def test_by_hand(self) -> None:
-        edits = pd.DataFrame(
-            [("a", 0, True, True, 0.5, 1.0, 4, 2, 2e-7), ("a", 0, True, False, None, 0.5, 8, 1, 5e-7)],
-            columns=["model", "layer", "reaches", "efficacy", "paraphrase", "neighbourhood", "flips", "flips_both",
-                     "shift_error"],
-        )  # fmt: skip
-        quality = pd.DataFrame({"model": "a", "layer": 0, "forecast": ["|P|", "|P|"], "spearman": [0.25, np.nan],
-                                "spearman_size": [np.nan, np.nan], "pearson": [0.5, -0.25]})  # fmt: skip
-        flips = pd.DataFrame({"model": "a", "layer": 0, "forecast": ["|P|"], "auc": [0.875], "flips": [12]})
-        tables = self.tables(study.markdown(edits, quality, flips))
-        success, spearman, size, pearson, pooled = (rows[0] for rows in tables.values())
-        assert success == {
-            "model": "a", "layer": "0", "edits": "2", "efficacy": "50%", "paraphrase": "50%", "neighbourhood": "75%",
-            "flips": "12", "of them foretold": "25%", "shift error": "5e-07",
-        }  # fmt: skip
-        assert (spearman["|P|"], size["|P|"], pearson["|P|"]) == ("0.25", "–", "0.12")
-        assert pooled == {"model": "a", "layer": "0", "flips": "12", "|P|": "0.88"}
 
 
 def first_edits(done: Done) -> list[pd.DataFrame]:
@@ -372,27 +342,6 @@ class TestCommand:
             pd.testing.assert_frame_equal(table, expected, check_exact=True)
         [(models, how, options)] = given
         assert (models, how, options["method"], options["seed"]) == ([MODEL], {}, "rome", 0)
-
-    def test_options_reach_the_function(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        given: list[tuple[Any, dict[str, Any]]] = []
-
-        def remember(*arguments: Any, **options: Any) -> list[Path]:
-            given.append((arguments, options))
-            return []
-
-        monkeypatch.setattr(study, "run", remember)
-        out = f"--out={tmp_path}"
-        assert main(["study", "--models=a,b", "--edits=7", "--seed=4", "--method=r-rome", "--no-everywhere", out]) == 0
-        assert main(["study", "--mean-key", "--everywhere", out]) == 0
-        (_, first), (demo, second) = given
-        assert given[0][0] == (["a", "b"], tmp_path)
-        assert first["how"] == {"everywhere": False}
-        assert {name: first[name] for name in ("edits", "seed", "method", "facts", "device")} == {
-            "edits": 7, "seed": 4, "method": "r-rome", "facts": "builtin", "device": "auto",
-        }  # fmt: skip
-        assert demo[0] == [entry.name for entry in catalog.demo()]
-        assert second["how"] == {"mean_key": True, "everywhere": True}
-        assert (second["edits"], second["seed"], second["method"]) == (50, 0, "rome")
 
     def refused(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         assert main(["study", "--device=cpu", *arguments]) == WRONG_INPUT

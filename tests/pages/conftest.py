@@ -151,6 +151,8 @@ def open_page(cache: Cache, compiled: ScriptCache, monkeypatch: pytest.MonkeyPat
     """Run a page with a link's query; the caches of the process are this test's own, and nothing computes unasked."""
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     monkeypatch.setattr(results, "START_BY_ITSELF", 0)
+    # a third of the time; `test_charts.py` checks the finished specifications instead
+    monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a page's run leaves itself there
     for module in (app_test, local_script_runner):
         monkeypatch.setattr(module, "ScriptCache", lambda: compiled)
@@ -223,8 +225,6 @@ def open_edit(
             simulators[key] = make(key, result)
         return simulators[key]
 
-    # the charts' specifications are checked in the unit tests; here it would take a third of the time
-    monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
     monkeypatch.setattr(charts, "spillover", spillover)
     monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
     monkeypatch.setattr(bench, "QUICK", SECONDS)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import jobs, lifelong, pipeline
+from kis_core import editing, jobs, lifelong, pipeline
+from kis_core.editing import Recipe
 from kis_core.lifelong import Draw, Film
 from kis_core.models import catalog, loading
 from kis_core.models.loading import LoadedModel
 from kis_core.simulator import Simulator
 from kis_core.store import Store
-from pages.parts import results
+from pages.parts import background, results
 from pages.parts import runs as workers
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
 from tests.pages.looking import Chart, charts, html
@@ -30,6 +30,7 @@ STEPS = [0, 5, 10, 15]
 LINK = {"edits": str(EDITS)}
 PICKED = ((1, "French"), (0, "a ~ 50 % [x](y)"))
 HAND = {"draw": "hand", "queue": "1:French~0:a %7E 50 %25 [x](y)"}
+SEARCHED = 16  # steps of a search for a value, at most: enough for most edits to take
 SECONDS = 60  # until a job that is waited for must have ended
 
 
@@ -63,11 +64,28 @@ class Runs:
         return lifelong.run(bench, lifelong.ask(bench, layers, method, edits, draw))
 
 
+def search_briefly(patch: pytest.MonkeyPatch) -> None:
+    """From then on a value is searched for in few steps: a run takes a quarter of the time, and any δ will do."""
+    usual = editing.recipe
+
+    def brief(model: str, **size: int) -> Recipe:
+        found = usual(model, **size)
+        return replace(found, hyperparameters=replace(found.hyperparameters, steps=SEARCHED))
+
+    patch.setattr(editing, "recipe", brief)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    search_briefly(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def runs(cache: Cache) -> Runs:
     """The library, with the runs stored that the pages open: one to the end, and a few short ones set against it."""
     with pytest.MonkeyPatch.context() as patch:
         with_one_layer(cache, patch)
+        search_briefly(patch)
         made = Runs(cache, loading.load(catalog.locate(MODEL)))
         made.film()
         for method in ("alphaedit", "fine-tuning"):
@@ -80,15 +98,9 @@ def runs(cache: Cache) -> Runs:
 
 
 @pytest.fixture
-def film(runs: Runs) -> Film:
+def film(runs: Runs, quick: None) -> Film:
     """The run that the page opens with `LINK`."""
     return runs.film()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts are not checked against the schema: that is done in the unit tests, and takes a third of the time."""
-    monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
 
 
 def button(page: AppTest, label: str) -> Any:
@@ -162,5 +174,5 @@ def seen(runs: Runs, look: Open, quick: None) -> Callable[..., AppTest]:
 @pytest.fixture
 def opened(runs: Runs, open_page: Open, quick: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     """The same for those who touch it."""
-    monkeypatch.setattr(results, "settle_imports", lambda: None)  # heavy imports that nothing here needs
+    monkeypatch.setattr(background, "settle_imports", lambda: None)  # heavy imports that nothing here needs
     return lambda **link: open_page(PAGE, **LINK | link)

@@ -16,7 +16,7 @@ from kis_core.errors import KisError
 from kis_core.many import ManyFacts
 from kis_core.result import Result
 from kis_core.store import Store
-from pages.parts import results
+from pages.parts import background, results
 from tests.pages.conftest import ANSWERED, HOSTILE, MODEL, ONE_LAYER, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import (
     captions,
@@ -40,7 +40,7 @@ OTHERS = ("app.py", "pages/superposition.py", "pages/compare.py", "pages/edit.py
 @pytest.fixture
 def starts(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first visit computes unasked, as for the demo models."""
-    monkeypatch.setattr(results, "settle_imports", lambda: None)
+    monkeypatch.setattr(background, "settle_imports", lambda: None)
     monkeypatch.setattr(results, "START_BY_ITSELF", 50_000_000)
 
 

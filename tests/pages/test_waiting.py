@@ -13,7 +13,7 @@ from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.pipeline import Result
 from kis_core.request import DEFAULT_TOKENS
-from pages.parts import results
+from pages.parts import background, results
 from pages.parts.text import plain
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
 from tests.pages.looking import charts, markdown
@@ -38,7 +38,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[pipeline.Request]:
     """Computations that were begun, in order; none of them computes anything."""
     requests: list[pipeline.Request] = []
     monkeypatch.setattr(pipeline, "run", lambda request, *_, **__: requests.append(request))
-    monkeypatch.setattr(results, "settle_imports", lambda: None)  # heavy imports that nothing here needs
+    monkeypatch.setattr(background, "settle_imports", lambda: None)  # heavy imports that nothing here needs
     return requests
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from kis_core import archive
+from kis_core import facts as fact_sets
 from kis_core.archive import (
     FORMAT,
     Computed,
@@ -178,6 +179,21 @@ def test_the_smallest_model_comes_first_then_names_then_tokens(store: Store) -> 
     assert found == [("c", 20, 9), ("a", 100, 90), *of_b, ("a", 300, 9)]
 
 
+def test_all_of_the_text_comes_after_any_part_of_it(store: Store) -> None:
+    for tokens in (None, 9, 11):
+        keep(store, request=Request(model="b", tokens=tokens), tokens_counted=12)
+    assert [one.request.tokens for one in computed(store)] == [9, 11, None]
+
+
+@pytest.mark.parametrize("one", [{"documents": 5}, {"settled": 0.02}, {"revision": "main"}, {"tokens": None}])
+def test_a_request_with_more_to_it_is_listed(store: Store, one: dict[str, Any]) -> None:
+    keep(store, tokens_counted=7)
+    result = to_entry(made(random_p()))
+    asked = with_provenance(request=result.meta["provenance"]["request"] | one, tokens_counted=7)
+    store.put(key_of(archive.KIND, one), asked(result.meta), result.arrays)
+    assert Request(layers=(0, 1), **one) in [found.request for found in computed(store)]
+
+
 def test_an_empty_store_lists_nothing(store: Store) -> None:
     assert computed(store) == []
 
@@ -216,7 +232,29 @@ def test_damaged_metadata_is_left_out(store: Store) -> None:
     assert [one.key for one in computed(store)] == [second]
 
 
+def with_provenance(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda meta: meta | {"provenance": meta["provenance"] | changed}
+
+
+def with_report(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda meta: meta | {"reports": [meta["reports"][0] | changed]}
+
+
 UNREADABLE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "parameters in words": with_provenance(parameters="x"),
+    "no parameters": with_provenance(parameters=None),
+    "a family that is a list": with_provenance(family=["GPT-2"]),
+    "a number of facts in words": with_provenance(facts_count="many"),
+    "a corpus without a name": with_provenance(corpus=None),
+    "tokens that are a table": with_provenance(tokens_counted={"all": 1}),
+    "a request of a numbered model": with_provenance(request={"model": 5}),
+    "a request of a share of a token": with_provenance(request={"tokens": 2.5}),
+    "a request of documents in words": with_provenance(request={"documents": "all"}),
+    "a request with a list for a revision": with_provenance(request={"revision": ["main"]}),
+    "a layer between two": with_report(layer=0.5),
+    "a kurtosis that is nothing": lambda meta: with_report(moments=meta["reports"][0]["moments"] | {"kurtosis": None})(
+        meta
+    ),
     "no provenance": lambda meta: {name: value for name, value in meta.items() if name != "provenance"},
     "a report of another shape": lambda meta: meta | {"reports": [{"layer": 0}]},
     "a request with more to it": lambda meta: (
@@ -243,6 +281,25 @@ def one_computed(store: Store, **changes: Any) -> Computed:
     return replace(computed(store)[0], **changes)
 
 
+OTHERWISE: tuple[dict[str, Any], ...] = (
+    {"tokens": 99}, {"tokens": None}, {"documents": 5}, {"settled": 0.02}, {"dtype": "bfloat16"},
+)  # fmt: skip
+"""How much of the text C is taken over, and in which arithmetic, another way."""
+
+
+@pytest.mark.parametrize("one", OTHERWISE)
+def test_the_result_of_a_model_that_is_not_here_is_that_of_this_very_request(store: Store, one: dict[str, Any]) -> None:
+    plain = made(random_p())
+    facts = fact_sets.builtin()
+    wanted = Request(facts="builtin")
+    asked = asdict(replace(wanted, **one)) | {"layers": [0, 1]}
+    source = plain.provenance | {"request": asked, "facts_sha256": facts.fingerprint, "tokens_counted": 7}
+    entry = to_entry(replace(plain, provenance=source))
+    store.put(key_of(archive.KIND, one), entry.meta, entry.arrays)
+    assert archive.without_model(wanted, store) is None
+    assert archive.without_model(replace(wanted, **one), store) is not None
+
+
 def test_comparable_results_differ_in_the_model_alone(store: Store) -> None:
     mine = one_computed(store)
     other_model = replace(mine.request, model="other", layers=(1,), revision="main", seed=3, facts="x", corpus="y")
@@ -250,7 +307,7 @@ def test_comparable_results_differ_in_the_model_alone(store: Store) -> None:
     differ = [
         replace(mine, facts_sha256="1"),
         replace(mine, corpus_sha256="1"),
-        replace(mine, request=replace(mine.request, tokens=mine.request.tokens + 1)),
+        *(replace(mine, request=replace(mine.request, **one)) for one in OTHERWISE),
     ]
     result = archive.read(mine.key, store)
     assert result is not None

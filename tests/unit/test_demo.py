@@ -94,7 +94,7 @@ def test_a_short_training_run_learns(tokenizer: object, monkeypatch: pytest.Monk
     few = factbase.load()[:8]
     monkeypatch.setattr(factbase, "load", lambda: few)
     tiny = Member("tiny", "gpt2", 32, 2)
-    model = train.train(tiny, tokenizer, steps=60, seed=0)
+    model = train.train(tiny, tokenizer, steps=40, seed=0)
     prompt = tokenizer(next(few[0].sentences()), return_tensors="pt")["input_ids"]
     untrained = train.build_model(tiny).eval()
     with torch.inference_mode():

@@ -1,11 +1,9 @@
-"""What is drawn of an edit: forecasts and measurements as frames, reach of edits, and how links write an edit down."""
+"""What is drawn of an edit: forecasts and measurements of every fact as frames, axes, layers beside each other."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,11 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core import archive, own_facts
 from kis_core.editing import Edit, Hyperparameters, Success
-from kis_core.facts import FactFileError, FactSet
-from kis_core.pairs import NOTABLE, reach_of_edits
-from kis_core.request import Request, RequestError
+from kis_core.request import RequestError
 from kis_core.result import Result
 from kis_core.simulator import (
     FORECASTS,
@@ -35,28 +30,20 @@ from kis_core.simulator import (
     spill_frame,
 )
 from kis_core.spillover import Measurement
-from kis_core.store import Store, key_of
-from pages.parts.choices import MOST_CHARACTERS, Number, Settings
+from kis_core.store import Store
+from tests.unit.edit_frame_tools import FLIPS, NAN, ROUNDING, P
 from tests.unit.results_tools import made
 
-ROUNDING = 1e-9  # relative, of a few float64 operations
 ROOM = 0.06  # of its height that an axis leaves above and below
 LEAST_SPAN = 1e-200  # below it six per cent of a height are no float64 number any more
-WRITTEN = 0.005  # a strength is written with two digits
-SIX_DIGITS = 5e-7  # a setting with six
-NAN = float("nan")
-
-P = np.array([[[1.0, 0.2, 0.3, 0.4], [0.05, 1.0, -0.9, NAN], [0.1, 0.2, 1.0, 0.3], [0.4, 0.5, 0.6, 1.0]]])
 E = 1  # the edited fact of what follows
 ALL = np.array([-0.5, 9.0, 0.25, -2.0])
 SUBJECT = np.array([0.0, 9.0, -0.5, 1.0])
 SHIFT = np.array([0.25, 5.0, -4.5, 0.0])
-FLIPS = FlipForecast((0, 3, 3, 1), (0.5, 1.0, 1.25, 0.1), ("one", "two", "three", "new"))
 COLUMNS = [
     "rank", "fact", "subject", "told", "p", "forecast", "measured", "kind", "flips", "flips_foretold", "answers",
     "outcome", "end",
 ]  # fmt: skip
-NAMES = ("steps", "clamp", "mean_key")
 
 
 def no_model() -> NoReturn:
@@ -335,261 +322,3 @@ class TestShareFrame:
         found = share_frame(made(p), 0, 0)
         assert found.empty
         assert found.columns.tolist() == COLUMNS
-
-
-class TestReachOfEdits:
-    def test_by_hand(self) -> None:
-        p = np.array([[1.0, 0.3, -0.4, 0.0], [0.05, 1.0, -0.09, 0.0], [0.1, -0.1, 1.0, 0.7], [0.0, 0.0, 0.0, 1.0]])
-        found = reach_of_edits(made(p[None], subjects=["a", "b", "c", "d"]), 0)
-        assert found.columns.tolist() == ["i", "j", "edited", "suffers", "reach", "p", "leaks"]
-        assert found.index.tolist() == [0, 1, 2, 3]
-        assert found["i"].tolist() == [2, 0, 1, 3]
-        assert found["j"].tolist()[:3] == [3, 2, 2], "the one it hits hardest, whatever the sign"
-        assert found["p"].tolist() == [0.7, -0.4, -0.09, 0.0]
-        reach = [np.sqrt(0.01 + 0.01 + 0.49), 0.5, np.sqrt(0.05**2 + 0.09**2), 0.0]
-        np.testing.assert_allclose(found["reach"], reach, rtol=ROUNDING)
-        assert found["leaks"].tolist() == [3, 2, 0, 0], f"{NOTABLE} and more counts, on either side of zero"
-        assert found["edited"].tolist() == ["c → land 2", "a → land 0", "b → land 1", "d → land 3"]
-        assert found["suffers"].tolist()[:3] == ["d → land 3", "c → land 2", "c → land 2"]
-
-    def test_a_layer_is_asked_for_by_its_number(self) -> None:
-        result = made(np.stack([np.array([[1.0, 0.5], [0.2, 1.0]]), np.array([[1.0, 0.1], [0.2, 1.0]])]), layers=(3, 8))
-        assert reach_of_edits(result, 3)["i"].tolist() == [0, 1]
-        assert reach_of_edits(result, 8)["i"].tolist() == [1, 0]
-
-    def test_a_fact_whose_key_is_zero_is_left_out_and_hits_nobody(self) -> None:
-        p = np.array([[1.0, 0.3, NAN], [0.2, 1.0, NAN], [NAN, NAN, NAN]])
-        found = reach_of_edits(made(p[None]), 0)
-        assert found[["i", "j", "reach", "p", "leaks"]].to_numpy().tolist() == [
-            [0, 1, 0.3, 0.3, 1], [1, 0, 0.2, 0.2, 1],
-        ]  # fmt: skip
-
-    def test_equal_reach_keeps_the_facts_in_order(self) -> None:
-        assert reach_of_edits(made(np.ones((1, 40, 40))), 0)["i"].tolist() == list(range(40))
-
-    def test_the_result_stays_as_it_is(self) -> None:
-        result = made(P)
-        before = result.p.copy()
-        reach_of_edits(result, 0)
-        np.testing.assert_array_equal(result.p, before)
-
-    @pytest.mark.parametrize(("p", "rows"), [(np.ones((1, 1, 1)), 1), (np.full((1, 3, 3), NAN), 0)])
-    def test_of_a_single_fact_or_none(self, p: np.ndarray, rows: int) -> None:
-        found = reach_of_edits(made(p), 0)
-        assert found["reach"].tolist() == [0.0] * rows
-
-
-class TestFlipForecast:
-    FLIPS = FlipForecast((4, 7, 4, 9), (0.25, 0.0, 0.5, 1.5), ("early", "at once", "late", "last"))
-
-    @pytest.mark.parametrize(
-        ("strength", "told"),
-        [
-            (0.0, {7: "at once"}),
-            (0.249, {7: "at once"}),
-            (0.25, {7: "at once", 4: "early"}),
-            (0.5, {7: "at once", 4: "late"}),
-            (1.49, {7: "at once", 4: "late"}),
-            (1.5, {7: "at once", 4: "late", 9: "last"}),
-        ],
-    )
-    def test_the_last_change_up_to_a_strength_is_told(self, strength: float, told: dict[int, str]) -> None:
-        assert self.FLIPS.by(strength) == told
-
-    def test_of_changes_at_once_the_last_is_told(self) -> None:
-        assert FlipForecast((4, 4, 4), (0.25, 0.5, 0.5), ("early", "one", "two")).by(0.5) == {4: "two"}
-
-    def test_where_nothing_changes_nothing_is_told(self) -> None:
-        assert FlipForecast((), (), ()).by(1.5) == {}
-
-    def test_what_does_not_belong_together_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="zip"):
-            FlipForecast((0, 1), (0.5,), ("a", "b")).by(1.0)
-
-
-class TestWithoutModel:
-    """A result found in the store by what its request names, though the model is not here."""
-
-    @pytest.fixture
-    def facts(self, tmp_path: Path) -> str:
-        """A fact file with the facts of all results here, by another name."""
-        return self.file_of(made(P).facts, tmp_path)
-
-    @staticmethod
-    def file_of(facts: FactSet, folder: Path) -> str:
-        name = own_facts.save(folder, FactSet("mine", facts.facts))
-        return str(own_facts.path_of(folder, name))
-
-    @staticmethod
-    def keep(store: Store, layers: Sequence[int] = (0,), p: np.ndarray = P, **asked: Any) -> Result:
-        result = made(np.repeat(p, len(layers), axis=0), layers=layers)
-        request = replace(result.request, **({"layers": None} | asked))
-        fields = {name: getattr(request, name) for name in Request.__dataclass_fields__}
-        result = replace(result, request=request, provenance=result.provenance | {"request": fields})
-        entry = archive.to_entry(result)
-        store.put(key_of(archive.KIND, {"layers": list(layers)} | asked), entry.meta, entry.arrays)
-        return result
-
-    def test_it_is_found_by_model_facts_text_and_tokens(self, store: Store, facts: str) -> None:
-        kept = self.keep(store, model="gpt2", facts="/elsewhere/known.csv")
-        found = archive.without_model(Request(model="gpt2", facts=facts), store)
-        assert found is not None
-        assert found.request == kept.request
-        assert found.facts.facts == kept.facts.facts
-        np.testing.assert_array_equal(found.p, kept.p)
-
-    def test_of_several_that_with_most_layers_is_found(self, store: Store, facts: str) -> None:
-        for layers in ((1,), (0, 1, 2), (0, 2)):
-            self.keep(store, layers, model="gpt2")
-        found = archive.without_model(Request(model="gpt2", facts=facts), store)
-        assert found is not None
-        assert found.layers == (0, 1, 2)
-
-    @pytest.mark.parametrize(
-        "other", [{"model": "gpt2-large"}, {"tokens": 5}, {"corpus": "mine.txt"}, {"revision": "0" * 40}], ids=str
-    )
-    def test_another_one_is_not_taken_for_it(self, other: dict[str, Any], store: Store, facts: str) -> None:
-        wanted = Request(model="gpt2", facts=facts)
-        self.keep(store, **{"model": "gpt2"} | other)
-        assert archive.without_model(wanted, store) is None
-        assert archive.without_model(replace(wanted, **other), store) is not None
-
-    def test_that_of_other_facts_is_not_taken_for_it(self, store: Store, tmp_path: Path) -> None:
-        self.keep(store, model="gpt2")
-        others = self.file_of(made(np.eye(3)[None]).facts, tmp_path)
-        assert archive.without_model(Request(model="gpt2", facts=others), store) is None
-
-    def test_in_an_empty_store_there_is_none(self, store: Store, facts: str) -> None:
-        assert archive.without_model(Request(model="gpt2", facts=facts), store) is None
-
-    def test_facts_that_are_not_there_are_named(self, store: Store) -> None:
-        with pytest.raises(FactFileError, match="No fact file"):
-            archive.without_model(Request(model="gpt2", facts="/nowhere.csv"), store)
-
-
-# Choices of an edit in a link
-
-
-@given(st.integers(0, 150))
-def test_a_strength_comes_back(hundredths: int) -> None:
-    kind = Number(1.0, 0.0, 1.5)
-    assert kind.read(kind.write(hundredths / 100)) == hundredths / 100
-
-
-@given(st.floats(0, 999))
-def test_a_number_comes_back_to_two_digits(value: float) -> None:
-    kind = Number(0.0, 0.0, 999.0)
-    assert kind.read(kind.write(value)) == pytest.approx(value, abs=WRITTEN + ROUNDING * value)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(1.0, "1"), (0.0, "0"), (0.05, "0.05"), (0.5, "0.5"), (10.0, "10"), (100.0, "100"), (1.5, "1.5")],
-)
-def test_a_number_is_written_as_people_write_it(value: float, text: str) -> None:
-    assert Number(0.0, 0.0, 999.0).write(value) == text
-
-
-@pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("0.33", 0.33), ("1.5", 1.5), ("001", 1.0), ("1.50", 1.5)])
-def test_a_number_is_read(text: str, value: float) -> None:
-    assert Number(1.0, 0.0, 1.5).read(text) == value
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "-0.5", "1.51", "2", "0.001", "1e0", "1.", ".5", "nan", "inf", "1,5", " 1", "1\n", "+1", "1000", "one", "0x1"],
-)
-def test_a_number_out_of_its_range_or_none_is_refused_with_the_range(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape("a number from 0 to 1.5")):
-        Number(1.0, 0.0, 1.5).read(text)
-
-
-@pytest.mark.parametrize("text", ["0.49", "4.01"])
-def test_both_ends_of_a_range_count(text: str) -> None:
-    kind = Number(1.0, 0.5, 4.0)
-    assert (kind.read("0.5"), kind.read("4")) == (0.5, 4.0)
-    with pytest.raises(ValueError, match=re.escape("from 0.5 to 4")):
-        kind.read(text)
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_read_as_a_number_or_refused(text: str) -> None:
-    kind = Number(1.0, 0.0, 1.5)
-    try:
-        value = kind.read(text)
-    except ValueError as refusal:
-        said = str(refusal)
-    else:
-        assert kind.read(kind.write(value)) == value
-        return
-    assert "a number from" in said
-
-
-@given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 999_999_999_999), min_size=1))
-def test_settings_come_back(millionths: dict[str, int]) -> None:
-    kind = Settings(NAMES)
-    settings = tuple(sorted((name, number / 1e6) for name, number in millionths.items()))
-    found = kind.read(kind.write(settings))
-    assert [name for name, _ in found] == [name for name, _ in settings]
-    assert [number for _, number in found] == pytest.approx([number for _, number in settings], abs=SIX_DIGITS)
-    assert kind.read(kind.write(found)) == found
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ((("steps", 20.0),), "steps:20"),
-        ((("steps", 100),), "steps:100"),
-        ((("clamp", 0.5), ("mean_key", 0.0)), "clamp:0.5~mean_key:0"),
-        ((("clamp", 1 / 3),), "clamp:0.333333"),
-        ((), ""),
-    ],
-)
-def test_settings_are_written_as_people_write_them(settings: tuple[tuple[str, float], ...], text: str) -> None:
-    assert Settings(NAMES).write(settings) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "settings"),
-    [
-        ("steps:20", (("steps", 20.0),)),
-        ("steps:20~clamp:0.0625", (("clamp", 0.0625), ("steps", 20.0))),
-        ("mean_key:1~mean_key:0", (("mean_key", 0.0),)),
-    ],
-)
-def test_settings_are_read_by_name_the_last_one_counts(text: str, settings: tuple[tuple[str, float], ...]) -> None:
-    assert Settings(NAMES).read(text) == settings
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "steps", "steps:", "steps:-1", "steps:1e3", "steps:nan", "steps:20~", "~steps:20", "steps=20", "Steps:20",
-        "seed:1", "steps:1234567", "steps:1.", "steps:20\n", "steps:20~seed:1", "steps :20", "steps:20,clamp:1",
-    ],
-)  # fmt: skip
-def test_settings_that_make_no_sense_are_refused_with_the_names_there_are(text: str) -> None:
-    with pytest.raises(ValueError, match=r"written like steps:20, with the names steps, clamp, mean_key$"):
-        Settings(NAMES).read(text)
-
-
-@given(
-    st.one_of(st.text(max_size=300), st.from_regex(r"(steps|clamp):\d{1,9}(\.\d{0,8})?(~steps:\d)?", fullmatch=True))
-)
-def test_any_text_is_read_as_settings_or_refused(text: str) -> None:
-    kind = Settings(NAMES)
-    try:
-        value = kind.read(text)
-    except ValueError as refusal:
-        said = str(refusal)
-    else:
-        assert kind.read(kind.write(value)) == value
-        return
-    assert "settings are written like" in said
-
-
-def test_very_many_settings_are_read_whole_or_not_at_all() -> None:
-    text = "steps:12~" * (MOST_CHARACTERS // len("steps:12~") - 1) + "clamp:123456"
-    assert len(text) == MOST_CHARACTERS + 1
-    with pytest.raises(ValueError, match=r"written like|at most"):
-        Settings(NAMES).read(text)

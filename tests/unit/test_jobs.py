@@ -167,7 +167,7 @@ def test_cancel_takes_effect_within_one_report(runner: Runner) -> None:
     snapshot = ended(job)
     assert (snapshot.state, snapshot.error) == (State.CANCELLED, None)
     assert work.reported == 1
-    assert snapshot.share == pytest.approx(0.495)
+    assert snapshot.share == pytest.approx(0.625)
 
 
 def test_a_queued_job_can_be_cancelled_and_never_runs(runner: Runner) -> None:
@@ -272,9 +272,9 @@ def test_the_time_left_by_hand(runner: Runner, monkeypatch: pytest.MonkeyPatch) 
     assert job.snapshot().seconds == 10
     assert job.snapshot().seconds_left is None
     work.report(*HALF)
-    assert job.snapshot().seconds_left == pytest.approx(10 * 0.505 / 0.495, rel=ROUNDING)
+    assert job.snapshot().seconds_left == pytest.approx(10 * 0.375 / 0.625, rel=ROUNDING)
     now[0] = 120.0
-    assert job.snapshot().seconds_left == pytest.approx(20 * 0.505 / 0.495, rel=ROUNDING)
+    assert job.snapshot().seconds_left == pytest.approx(20 * 0.375 / 0.625, rel=ROUNDING)
     work.end()
     assert ended(job).seconds_left is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,12 @@ class TestFactKeys:
         gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
         with pytest.raises(NotFinite, match=r"layer 1: the key of fact 0 is not finite \('.+'\)"):
             fact_keys(gpt2, prompts_of(gpt2, 2))
+
+    @pytest.mark.parametrize("dtype", ["float32", "float16"])
+    def test_and_the_arithmetic_that_overflowed(self, gpt2: LoadedModel, dtype: str) -> None:
+        gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
+        with pytest.raises(NotFinite, match=f"out of range for {dtype}\\?"):
+            fact_keys(replace(gpt2, dtype=dtype), prompts_of(gpt2, 2))
 
     def test_half_precision_overflow_is_seen(self, gpt2: LoadedModel) -> None:
         gpt2.model.bfloat16().half()

@@ -211,13 +211,27 @@ class TestRefusal:
         assert needs(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
 
     def test_the_same_family_comes_first_then_the_largest(self) -> None:
-        fitting = [one for one in catalog.entries() if required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes]
+        fitting = [
+            one
+            for one in catalog.entries()
+            if one.safetensors and required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes
+        ]
         llamas = [one for one in fitting if one.family == "Llama"]
         found = needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
         assert found.nearest in {one.name for one in llamas}
         assert catalog.find(found.nearest).parameters == max(one.parameters for one in llamas)  # type: ignore[union-attr]
         alone = needs(replace(LLAMA_70B, family="none"), 10, device=GPU, dtype="bfloat16")
         assert catalog.find(alone.nearest).parameters == max(one.parameters for one in fitting)  # type: ignore[union-attr]
+
+    def test_what_cannot_be_read_is_not_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        best = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        assert best is not None
+        unread = tuple(replace(one, safetensors=one.name != best.name) for one in catalog.entries())
+        monkeypatch.setattr(catalog, "entries", lambda: unread)
+        second = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        assert second is not None
+        assert second.safetensors
+        assert (second.family, second.name != best.name) == ("Llama", True)
 
     def test_fewer_digits_are_named_where_they_would_do(self) -> None:
         llama = Model("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)

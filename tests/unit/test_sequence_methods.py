@@ -64,11 +64,17 @@ def rank_one_reach(name: str, c: np.ndarray, key: np.ndarray, mean: np.ndarray, 
     return np.asarray(direction / (direction @ right))
 
 
+CASES = [
+    *(("GPT-2", name, how) for name in ("rome", "r-rome", "identity") for how in HOWS),
+    *((architecture, "rome", "acting everywhere") for architecture in tiny.ARCHITECTURES[1:]),
+]
+"""Every method and way on one architecture; on the others what takes most of it."""
+
+
 class TestRankOne:
     """W_n = W_{n-1} + (v_e - W_{n-1} k_e) uᵀ."""
 
-    @pytest.mark.parametrize("how", HOWS)
-    @pytest.mark.parametrize("name", ["rome", "r-rome", "identity"])
+    @pytest.mark.parametrize(("place", "name", "how"), CASES, indirect=["place"])
     def test_every_edit_of_a_sequence_is_that_of_the_model_the_ones_before_it_left(
         self, place: Place, name: str, how: str
     ) -> None:

@@ -84,23 +84,24 @@ def assert_spread(place: Place, name: str, site: Site, asked: Sequence[Asked], f
     return made
 
 
-RANGES = pytest.mark.parametrize(
-    ("layers", "asked", "how"),
-    [
-        ((1,), PAIR[:1], "plain"),
-        ((1,), PAIR, "acting everywhere"),
-        ((0, 1), ASKED, "plain"),
-        ((0, 1), PAIR, "mean key"),
-    ],
-    ids=["one edit in one layer", "two in one layer", "three in two layers", "two in two, by mean keys"],
+RANGES = {
+    "one edit in one layer": ((1,), PAIR[:1], "plain"),
+    "two in one layer": ((1,), PAIR, "acting everywhere"),
+    "three in two layers": ((0, 1), ASKED, "plain"),
+    "two in two, by mean keys": ((0, 1), PAIR, "mean key"),
+}
+ranges = pytest.mark.parametrize(
+    ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
+    [*(("GPT-2", name) for name in RANGES), *((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:])],
+    indirect=["place"],
 )
 
 
 class TestMemit:
-    @RANGES
-    def test_is_r_kt_over_lambda_c_and_kkt_layer_after_layer(
-        self, place: Place, layers: tuple[int, ...], asked: tuple[Asked, ...], how: str
-    ) -> None:
+    @ranges
+    def test_is_r_kt_over_lambda_c_and_kkt_layer_after_layer(self, place: Place, ranged: str) -> None:
+        layers, asked, how = RANGES[ranged]
+
         def formula(layer: int, keys: np.ndarray) -> np.ndarray:
             return np.asarray(keys @ np.linalg.inv(WEIGHTS.memit_lambda * place.cs[layer] + keys.T @ keys))
 
@@ -149,10 +150,9 @@ def alphaedit(pi: np.ndarray, keys: np.ndarray, past: np.ndarray, l2: float) -> 
 
 
 class TestAlphaEdit:
-    @RANGES
-    def test_is_its_formula_layer_after_layer(
-        self, place: Place, layers: tuple[int, ...], asked: tuple[Asked, ...], how: str
-    ) -> None:
+    @ranges
+    def test_is_its_formula_layer_after_layer(self, place: Place, ranged: str) -> None:
+        layers, asked, how = RANGES[ranged]
         rng = np.random.default_rng(3)
         below = threshold(place.cs[layers[-1]], 25)
         scale = {layer: float(np.sqrt(np.trace(place.cs[layer]))) for layer in layers}

@@ -1,4 +1,4 @@
-"""The search for a value: by hand on a model of two numbers, and against a slow reference on all architectures."""
+"""The search for a value: against a slow reference on all architectures, to the last bit, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,70 +6,36 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from kis_core.covariance import Whitener
-from kis_core.editing import Hyperparameters, Value, contexts, reaches_answer, rome, search, value
-from kis_core.editing.contexts import LIKELY, about, random_prefixes
+from kis_core.editing import Hyperparameters, Value, reaches_answer, rome, search, value
+from kis_core.editing.contexts import random_prefixes
 from kis_core.editing.edit import EditError
 from kis_core.facts import Fact
 from kis_core.keys import SubjectNotFound
-from kis_core.models.architecture import Architecture
 from kis_core.models.loading import LoadedModel
 from kis_core.progress import Cancelled
 from tests import tiny
+from tests.unit.value_tools import IN_MALTA, MALTA, Running, gpt2, how, loaded, running
 
-BY_HAND = 1e-6  # float32 losses of size 1, and Adam's eps of 1e-8 beside gradients of size 1
+__all__ = ["gpt2", "loaded"]  # fixtures
 REFERENCE = 2e-4  # of δ, relative: float32 gradients through Adam, which divides by their size; seen 3.4e-5
 LOSS = 2e-6  # relative: float32 logits in float64 sums; seen 1.1e-7
 SITE = 1e-5  # relative: float32 activations three layers deep; seen 6e-7
-LIVELY = 8  # fresh weights of size 0.02 leave a model so linear that δ hardly matters
-
 PROJECTION = {
     "GPT-2": "transformer.h.{}.mlp.c_proj",
     "GPT-J": "transformer.h.{}.mlp.fc_out",
     "GPT-NeoX": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
     "Llama": "model.layers.{}.mlp.down_proj",
 }
-UNKNOWN = "the"  # of the words of the model of two numbers
-MALTA = Fact("Malta", "The capital of {} is", "Valletta")
 PREFIXES = ("It was so", "Some people once said. Then {he} went.")
-
-
-def lively(architecture: str) -> LoadedModel:
-    """A random model far from linear, with biases where its architecture has them."""
-    made = tiny.model(architecture, seed=5)
-    torch.manual_seed(6)
-    for name, parameter in made.model.named_parameters():
-        if parameter.ndim == 2:
-            parameter.mul_(LIVELY)
-        elif name.endswith("bias"):
-            parameter.copy_(torch.randn_like(parameter) / 4)
-    return made
-
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    return lively(request.param)
-
-
-@pytest.fixture(scope="module")
-def gpt2() -> LoadedModel:
-    return lively("GPT-2")
-
-
-def how(**parts: Any) -> Hyperparameters:
-    """Everything off but a few steps of Adam."""
-    plain: dict[str, Any] = {"weight_decay": 0.0, "kl": 0.0, "clamp": 100.0, "prefixes": (), "stop_loss": 0.0}
-    return Hyperparameters(**plain | {"steps": 3, "learning_rate": 0.1} | parts)
 
 
 def hooks_on(model: nn.Module) -> int:
@@ -81,126 +47,6 @@ def assert_equal(found: Value, expected: Value) -> None:
     assert (found.losses, found.probability) == (expected.losses, expected.probability)
     for name in ("delta", "key", "output", "mean_key", "mean_output"):
         assert np.array_equal(getattr(found, name), getattr(expected, name)), name
-
-
-class Running(nn.Module):
-    """A model of two numbers: W = 1, and the logits of words 0 and 1 are the sum of all values so far.
-
-    Only the subject has a key, (3, 4): after it the logits are (3, 4), and with δ added there (3, 4) + δ.
-    """
-
-    WORDS = ("Rome", "Oslo", "Malta", "the", "is", "a", "of", ".")
-
-    def __init__(self, layers: int, context: int) -> None:
-        super().__init__()
-        self.keys = nn.Parameter(torch.zeros(len(self.WORDS), 2), requires_grad=False)
-        self.keys[self.WORDS.index("Malta")] = torch.tensor([3.0, 4.0])
-        self.down = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(layers)).requires_grad_(False)
-        self.down[0].weight.copy_(torch.eye(2))
-        sizes = SimpleNamespace(max_position_embeddings=context)
-        self.config = SimpleNamespace(get_text_config=lambda: sizes)
-
-    @property
-    def base_model(self) -> Running:
-        return self
-
-    def get_output_embeddings(self) -> nn.Module:
-        return nn.Identity()
-
-    def forward(self, *, input_ids: Tensor, **_: object) -> SimpleNamespace:
-        return SimpleNamespace(last_hidden_state=self.down[0](self.keys[input_ids]).cumsum(dim=1))
-
-
-def running(*, layers: int = 2, context: int = 50) -> LoadedModel:
-    made = Tokenizer(models.WordLevel({word: k for k, word in enumerate(Running.WORDS)}, unk_token=UNKNOWN))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    model = Running(layers, context)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
-    return LoadedModel(model, tokenizer, Architecture("two numbers", tuple(model.down)), torch.device("cpu"))
-
-
-IN_MALTA = Fact("Malta", "the {} is", "Oslo")
-
-
-def surprise(towards: float, other: float) -> float:
-    """-log p of one of two words from their logits."""
-    return math.log1p(math.exp(other - towards))
-
-
-class TestByHand:
-    def test_the_first_loss_is_the_models_own_surprise(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1))
-        assert found.losses[0] == pytest.approx(surprise(3, 4), abs=BY_HAND)
-        assert search(running(), IN_MALTA, "Oslo", 0, how(steps=1)).losses[0] == pytest.approx(
-            surprise(4, 3), abs=BY_HAND
-        )
-
-    def test_adams_first_step_is_the_learning_rate_in_each_number(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, learning_rate=0.25))
-        assert found.delta == pytest.approx([0.25, -0.25], abs=BY_HAND)
-        assert found.losses == pytest.approx([surprise(3, 4), surprise(3.25, 3.75)], abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-surprise(3.25, 3.75)), abs=BY_HAND)
-
-    def test_key_and_value_and_their_means(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1), prefixes=["of Malta"])
-        assert (found.key.tolist(), found.output.tolist()) == ([3, 4], [3, 4])
-        assert (found.mean_key.tolist(), found.mean_output.tolist()) == ([3, 4], [3, 4])
-        assert {getattr(found, name).dtype for name in ("delta", "key", "output", "mean_key")} == {np.dtype("float64")}
-        # after "of Malta." the logits are (6, 8) before δ: δ counts at the subject meant, not at the other one
-        expected = [(surprise(3 + s, 4 - s) + surprise(6 + s, 8 - s)) / 2 for s in (0, 0.1)]
-        assert found.losses == pytest.approx(expected, abs=BY_HAND)
-
-    def test_an_object_of_several_tokens_counts_by_its_mean_token(self) -> None:
-        found = search(running(), IN_MALTA, "Rome Rome Oslo", 0, how(steps=1))
-        for loss, (first, second) in zip(found.losses, [(3, 4), (3.1, 3.9)], strict=True):
-            assert loss == pytest.approx((2 * surprise(first, second) + surprise(second, first)) / 3, abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-found.losses[-1]), abs=BY_HAND)
-
-    def test_weight_decay_is_delta_over_the_square_of_the_value(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, weight_decay=7.0))
-        size = 0.1 * math.sqrt(2)
-        assert found.losses[0] == pytest.approx(surprise(3, 4), abs=BY_HAND)
-        assert found.losses[1] == pytest.approx(surprise(3.1, 3.9) + 7.0 * size / 25, abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-surprise(3.1, 3.9)), abs=BY_HAND)
-
-    def test_the_divergence_is_of_what_now_follows_the_subject_from_before(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, kl=3.0))
-        now, before = 1 / (1 + math.exp(0.8)), 1 / (1 + math.exp(1.0))  # of Rome, from logits 0.8 and 1 apart
-        divergence = now * math.log(now / before) + (1 - now) * math.log((1 - now) / (1 - before))
-        assert found.losses[0] == pytest.approx(surprise(3, 4), abs=BY_HAND), "no divergence where δ is 0"
-        assert found.losses[1] == pytest.approx(surprise(3.1, 3.9) + 3.0 * divergence, abs=BY_HAND)
-
-    def test_delta_is_clamped_to_its_share_of_the_value(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=4, clamp=0.01))
-        each = 0.01 * 5 / math.sqrt(2)
-        assert found.delta == pytest.approx([each, -each], abs=BY_HAND)
-        assert found.losses[1:] == pytest.approx([surprise(3 + each, 4 - each)] * 4, abs=BY_HAND)
-
-    def test_delta_acts_at_every_token_by_its_share(self) -> None:
-        """u = (1, 0): a share of 3 at each Malta, of which the prompt has two."""
-        twice = Fact("Malta", "of Malta the {} is", "Oslo")
-        found = search(
-            running(), twice, "Rome", 0, how(steps=1, everywhere=True), reach=lambda *_: np.array([1.0, 0.0])
-        )
-        assert found.losses == pytest.approx([surprise(6, 8), surprise(6 + 6 * 0.1, 8 - 6 * 0.1)], abs=BY_HAND)
-        assert found.everywhere
-        assert not search(running(), twice, "Rome", 0, how(steps=1)).everywhere
-
-    def test_enough_is_enough(self) -> None:
-        loaded = running()
-        full = search(loaded, IN_MALTA, "Rome", 0, how(steps=8))
-        assert list(full.losses) == sorted(full.losses, reverse=True)
-        stop = (full.losses[2] + full.losses[3]) / 2
-        early = search(loaded, IN_MALTA, "Rome", 0, how(steps=8, stop_loss=stop))
-        assert early.losses == full.losses[:4]
-        assert early.delta == pytest.approx([0.3, -0.3], rel=0.1), "three steps of about 0.1"
-        assert early.probability == pytest.approx(math.exp(-full.losses[3]), abs=BY_HAND)
-
-    def test_a_model_that_says_so_already_needs_no_value(self) -> None:
-        found = search(running(), IN_MALTA, "Oslo", 0, how(steps=8, stop_loss=1.0))
-        assert found.delta.tolist() == [0.0, 0.0]
-        assert len(found.losses) == 1
-        assert found.probability == pytest.approx(math.exp(-surprise(4, 3)), abs=BY_HAND)
 
 
 @dataclass(frozen=True)
@@ -511,111 +357,3 @@ class TestRefused:
             search(
                 loaded, IN_MALTA, "Rome", 0, chosen, reach=lambda k, mean: rome.reach(k, mean, whitener, chosen)
             )  # fmt: skip
-
-
-class TestContexts:
-    def test_the_prompt_first_and_then_after_each_beginning(self) -> None:
-        beginnings = ["It was so", "He said. Then", "Ends. ", "...", "", "{}", "a {b} {}", " . "]
-        made = contexts.contexts(MALTA, beginnings)
-        assert [fact.text for fact in made] == [
-            "The capital of Malta is",
-            "It was so. The capital of Malta is",
-            "He said. Then. The capital of Malta is",
-            "Ends. The capital of Malta is",
-            "a b. The capital of Malta is",
-        ]
-        for fact in made:
-            begin, end = fact.subject_span
-            assert fact.text[begin:end] == fact.subject == "Malta"
-            assert fact.target == MALTA.target
-
-    def test_what_is_said_of_the_subject(self) -> None:
-        assert about(MALTA).text == "Malta is a"
-        assert about(MALTA).subject_span == (0, 5)
-
-    def test_no_beginnings_but_the_prompts_own(self) -> None:
-        assert contexts.contexts(MALTA, []) == [MALTA]
-
-
-class TestRandomPrefixes:
-    def test_are_sampled_among_the_likeliest_next_tokens(self, loaded: LoadedModel) -> None:
-        """Against sampling on the whole model, one text at a time, with the same generator."""
-        chosen = how(prefixes=((2, 3), (0, 9), (1, 5)), seed=11)
-        generator = torch.Generator().manual_seed(11)
-        start = loaded.tokenizer("")["input_ids"] or [0]
-        expected = []
-        for count, length in ((2, 3), (1, 5)):
-            texts = [list(start) for _ in range(count)]
-            for _ in range(length):
-                with torch.no_grad():
-                    rows = torch.stack([loaded.model(torch.tensor([text])).logits[0, -1] for text in texts])
-                likely = rows.sort(dim=-1, descending=True)
-                shares = likely.values[:, :5].exp() / likely.values[:, :5].exp().sum(dim=-1, keepdim=True)
-                picked = torch.multinomial(shares, 1, generator=generator)[:, 0].tolist()
-                for text, pick, row in zip(texts, picked, likely.indices, strict=True):
-                    text.append(int(row[pick]))
-            expected += [loaded.tokenizer.decode(text[len(start) :]).strip() for text in texts]
-        assert random_prefixes(loaded, chosen) == expected
-        assert LIKELY == 5
-
-    def test_differ_from_each_other_and_by_the_seed(self, gpt2: LoadedModel) -> None:
-        first, again, other = (random_prefixes(gpt2, how(prefixes=((4, 6),), seed=seed)) for seed in (0, 0, 1))
-        assert first == again
-        assert len({*first, *other}) == 8
-
-    def test_never_longer_than_the_model_reads(self, gpt2: LoadedModel) -> None:
-        [text] = random_prefixes(gpt2, how(prefixes=((1, 100),)))
-        assert text
-
-    def test_the_token_they_begin_with_is_not_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where a tokenizer has no special tokens, its token 0 begins, which is a word like any other."""
-        monkeypatch.setattr(contexts, "next_token_logits", lambda _, begun: torch.arange(8.0).repeat(len(begun), 1))
-        [text] = random_prefixes(running(), how(prefixes=((1, 3),)))
-        assert len(text.split()) == 3
-        assert set(text.split()) <= set(Running.WORDS[3:])
-
-    def test_none_wanted_none_made(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object) -> None:
-            pytest.fail("the model was asked for nothing")
-
-        monkeypatch.setattr(contexts, "next_token_logits", refuse)
-        assert random_prefixes(gpt2, how(prefixes=())) == random_prefixes(gpt2, how(prefixes=((0, 5),))) == []
-
-    def test_begin_with_what_the_tokenizer_puts_before_every_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single="a of $A", special_tokens=[("a", 5), ("of", 6)]
-        )
-        random_prefixes(loaded, how(prefixes=((2, 1),)))
-        assert begun == [[5, 6], [5, 6]]
-
-    def test_else_with_its_first_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.bos_token, loaded.tokenizer.eos_token = Running.WORDS[1], Running.WORDS[4]
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[1]]
-
-    def test_else_with_its_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.eos_token = Running.WORDS[4]
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[4]]
-
-    def test_a_first_token_may_have_the_number_0(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.bos_token, loaded.tokenizer.eos_token = Running.WORDS[0], Running.WORDS[4]
-        assert (loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id) == (0, 4)
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[0]]
-
-
-def first_asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Will hold what the model is asked to go on from."""
-    begun: list[list[int]] = []
-
-    def anything(_: LoadedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
-        begun.extend(list(sequence) for sequence in sequences)
-        return torch.zeros(len(sequences), len(Running.WORDS))
-
-    monkeypatch.setattr(contexts, "next_token_logits", anything)
-    return begun

@@ -1,0 +1,62 @@
+"""What was asked for and is not finished: kept on disk, so that after a crash or a restart it can be taken up again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kis_core.errors import KisError
+from kis_core.request import Request
+from kis_core.store import Store, key_of
+
+KIND = "asked"  # of the keys they are stored under
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An analysis that was begun.
+
+    Attributes:
+        request: what was asked for.
+        device: where it was to run.
+    """
+
+    request: Request
+    device: str = "auto"
+
+    @property
+    def key(self) -> str:
+        """What tells it from any other, whether or not its model is on this machine yet."""
+        return key_of(KIND, asdict(self.request))
+
+
+def remember(store: Store, one: Asked) -> None:
+    """Keep it until it is finished.
+
+    Raises:
+        StoreError: the store cannot be written to.
+    """
+    store.put(one.key, {"request": asdict(one.request), "device": one.device}, {})
+
+
+def forget(store: Store, request: Request) -> None:
+    """It is finished, or no longer wanted; what was computed of it stays."""
+    store.delete(Asked(request).key)
+
+
+def unfinished(store: Store) -> list[Asked]:
+    """What was begun and neither finished nor dropped, on this cache folder by any process."""
+    found = []
+    for meta in store.listed(KIND).values():
+        with suppress(KeyError, TypeError, ValueError, AttributeError, KisError):  # written by another version
+            found.append(_read(meta))
+    return sorted(found, key=lambda one: (one.request.model, one.key))
+
+
+def _read(meta: dict[str, Any]) -> Asked:
+    layers = meta["request"]["layers"]
+    request = Request(**meta["request"] | {"layers": layers and tuple(layers)})
+    if not all(isinstance(text, str) for text in (request.model, request.facts, request.corpus, meta["device"])):
+        raise TypeError("a name is text")
+    return Asked(request, meta["device"])

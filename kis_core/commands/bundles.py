@@ -1,0 +1,65 @@
+"""`export` and `import`: the store, or one model's part of it, as a file for another machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kis_core import bundle, library, rome_statistics
+from kis_core.commands.line import ProgressLine
+from kis_core.ingredients import SECOND_MOMENT
+from kis_core.request import RequestError
+from kis_core.store import Store
+
+NO_BUNDLE = (
+    "`import` reads bundles, which `export` writes. A ROME .npz file, or a folder of them, is read where text would "
+    "be: analyse --corpus DIR"
+)
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
+    told = "write what is stored to one file, to import on another machine"
+    export = commands.add_parser("export", help=told, description=told)
+    export.add_argument("--out", required=True, type=Path, metavar="FILE")
+    export.add_argument("--model", metavar="NAME", help="only what was computed for that model (all there is)")
+    export.add_argument("--without-moments", action="store_true", help="leave out every C: far smaller, P is all there")
+    export.set_defaults(command=_export)
+
+    told = "take in bundles from another machine"
+    taken = commands.add_parser("import", help=told, description=told, epilog=NO_BUNDLE)
+    taken.add_argument("files", nargs="+", metavar="FILE", type=Path)
+    taken.set_defaults(command=_import)
+
+
+def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    from kis_core.covariance.checkpoint import HEAD, PART
+
+    store = Store()
+    keys = _of_model(store, args.model) if args.model else {item.key for item in store.inventory()}
+    left_out = {SECOND_MOMENT, HEAD, PART} if args.without_moments else set()
+    chosen = {key for key in keys if not library.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
+    if not chosen:
+        raise RequestError(f"nothing to export is stored in {store.root}")
+    size = bundle.export(store, chosen, args.out, report=line)
+    yield f"{args.out}: {len(chosen):,} values, {size:,} bytes"
+
+
+def _of_model(store: Store, model: str) -> set[str]:
+    """Everything that was computed for a model: results, every C, and runs of edits."""
+    shelf = library.shelf(store)
+    if found := {key for row in shelf if row.model == model for key in row.keys}:
+        return found
+    others = ", ".join(sorted({row.model for row in shelf if row.model})) or "nothing"
+    raise RequestError(f"nothing of {model!r} is stored in {store.root}; found: {others}")
+
+
+def _import(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    store = Store()
+    for path in args.files:
+        if rome_statistics.recognises(path):
+            raise RequestError(f"{path} holds statistics and is no bundle. {NO_BUNDLE}")
+        taken = bundle.load(store, path, report=line)
+        yield f"{path}: {taken.count:,} values came, {taken.bytes:,} bytes; {taken.skipped:,} were there already"

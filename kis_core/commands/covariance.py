@@ -1,0 +1,146 @@
+"""`covariance`: C of a model into the store and into ROME's files, by one process or by those that torchrun starts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kis_core import pipeline, progress, rome_statistics
+from kis_core.commands import options
+from kis_core.commands.line import ProgressLine, refuse
+from kis_core.errors import KisError
+from kis_core.ingredients import Ingredients
+from kis_core.models import catalog, loading
+from kis_core.moments import Moment, moments
+from kis_core.request import RequestError
+from kis_core.rome_statistics import Statistics
+from kis_core.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kis_core.covariance.ranks import Share
+
+ONE_EACH = ("auto", "cpu", "cuda")  # devices of which every process of several can have its own
+TOLD = (
+    "revision", "weights_sha256", "architecture", "corpus", "corpus_sha256", "tokens_requested", "documents_requested",
+    "tokens_counted", "documents_read", "documents_sha256_sum", "moment_dtype", "settled", "versions",
+)  # fmt: skip
+"""Of a result's provenance, what is true of C: nothing of facts, of this machine, or of where its files lie."""
+EPILOG = (
+    "Run again after a kill, it goes on where it was. On a machine with several GPUs, or on several machines: torchrun "
+    "--nproc-per-node N -m kis_core covariance ...; the processes share the text, and the first one writes."
+)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    told = "compute C of a model's layers; store it, and write ROME's files"
+    covariance = commands.add_parser("covariance", help=told, description=told, epilog=EPILOG)
+    options.add_model(covariance)
+    options.add_text(covariance, corpus=None, tokens="all")
+    options.add_facts(covariance)
+    covariance.add_argument("--layers", default="all", metavar="all|0,2", help="default all")
+    options.add_out(covariance)
+    covariance.set_defaults(command=_covariance)
+
+
+def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    request = options.asked(args, layers=options.chosen_layers(args.layers), tokens=None)
+    options.folder(args.out)
+    with _processes(args.device) as (share, device):
+        store, report = Store(), line if share.first else progress.silent
+        report("Reading facts and text", 0, 1)
+        ingredients = pipeline.resolve(request, store, report=report)
+        report("Loading the model", 0, 1)
+        loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
+        layers = pipeline.chosen_layers(request, loaded.architecture.layers)
+        keys = None if request.settled is None else _keys(ingredients, loaded, layers, report)
+        for moment in moments(ingredients, loaded, layers, store, report, keys=keys, share=share):
+            if isinstance(ingredients.corpus, Statistics):
+                yield ingredients.corpus.paths[moment.layer]  # C came from there
+                continue
+            yield _write(args.out, ingredients, loaded, moment)
+
+
+def _write(out: Path, ingredients: Ingredients, loaded: loading.LoadedModel, moment: Moment) -> Path:
+    """Write C of a layer where ROME looks for it; gives the path."""
+    name, module = _short_name(ingredients), loaded.architecture.module_path(moment.layer)
+    samples = moment.told["documents"]
+    path = rome_statistics.path_for(out, name, _dataset(ingredients), module, samples)
+    told = pipeline.provenance(ingredients, loaded, moment)
+    provenance = {what: told[what] for what in TOLD} | {"model": name, "layer": moment.layer, "module": module}
+    rome_statistics.write(path, moment.matrix, moment.tokens, samples, provenance)
+    return path
+
+
+@contextmanager
+def _processes(wanted: str) -> Iterator[tuple[Share, str]]:
+    """This process's share of the work and its device; an error of one of several processes ends them all."""
+    from kis_core.covariance import ranks
+
+    if not ranks.launched():
+        yield ranks.ALONE, wanted
+        return
+    device = _own_device(wanted)
+    with ranks.together(device) as share:
+        try:
+            yield share, device
+        except (KisError, OSError) as error:
+            _leave(error)
+        except RuntimeError as error:
+            if not _of_another(error):
+                raise
+            _leave(RequestError("another process ended before its share was done; what it said tells why"))
+
+
+def _own_device(wanted: str) -> str:
+    import torch
+
+    from kis_core.covariance.ranks import own_device
+
+    if wanted not in ONE_EACH:
+        raise RequestError(f"several processes take a device each: --device {', '.join(ONE_EACH)}; found {wanted}")
+    device, here = own_device(wanted), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.startswith("cuda") and here > (gpus := torch.cuda.device_count()):
+        raise RequestError(f"{here} processes were started on a machine with {gpus} GPUs; use --nproc-per-node {gpus}")
+    return device
+
+
+def _leave(error: KisError | OSError) -> NoReturn:
+    """End this process now, upon which torchrun ends the others: to take the group down is to wait for them."""
+    os._exit(refuse(error))
+
+
+def _of_another(error: RuntimeError) -> bool:
+    """Whether an error says that another process no longer answers."""
+    import torch
+
+    return isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
+
+
+def _keys(
+    ingredients: Ingredients, loaded: loading.LoadedModel, layers: list[int], report: progress.Report
+) -> Mapping[int, np.ndarray]:
+    from kis_core.keys import fact_keys, tokenize_prompts
+
+    prompts = tokenize_prompts(loaded.tokenizer, ingredients.facts.facts, context=loaded.context)
+    return dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
+
+
+def _short_name(ingredients: Ingredients) -> str:
+    """What ROME's folders call a model: its name without the owner."""
+    asked, folder = ingredients.request.model, ingredients.folder
+    if entry := catalog.find(asked):
+        return Path(entry.source).name
+    return Path(asked).name if folder.parent.name == "snapshots" else folder.name  # on the Hub's cache, a commit
+
+
+def _dataset(ingredients: Ingredients) -> str:
+    """What ROME's folders call a text: a file without its suffix, a folder as it is."""
+    name = ingredients.corpus.name
+    return Path(name).stem if Path(ingredients.request.corpus).is_file() else name

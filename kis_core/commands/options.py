@@ -1,0 +1,142 @@
+"""Options that several commands share, and the request they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
+from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
+from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
+from kis_core.models.loading import DEVICES, NUMBERED
+from kis_core.request import DEFAULT_TOKENS, DTYPES, Request, RequestError
+
+ALL = "all"
+CORPUS = "wikipedia|builtin|FILE|DIR"
+CORPUS_HELP = (
+    "text, one document a line; JSON lines or parquet with a field `text`; a folder of parquet files; or a folder of "
+    "ROME's .npz files, which hold C itself"
+)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, in what arithmetic, and where it runs."""
+    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="catalogue name, Hub id or local folder")
+    parser.add_argument("--revision", metavar="COMMIT", help="of the Hub; by default the one the catalogue pins")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="the model runs in (%(default)s)")
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where the model runs."""
+    parser.add_argument("--device", type=device, default=DEVICES[0], metavar="NAME",
+                        help="auto, cpu, mps, cuda, cuda:N, or all for every GPU together (%(default)s)")  # fmt: skip
+
+
+def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str) -> None:
+    """What text C is taken over, and how much of it.
+
+    Args:
+        parser: of the command.
+        corpus: by default; None where it has to be given.
+        tokens: how many by default, in words.
+    """
+    told = CORPUS_HELP if corpus is None else f"{CORPUS_HELP} (%(default)s)"
+    parser.add_argument("--corpus", required=corpus is None, default=corpus, metavar=CORPUS, help=told)
+    parser.add_argument("--tokens", type=count, metavar="N|all", help=f"behind C, at most ({tokens})")
+    parser.add_argument("--documents", type=count, metavar="N|all",
+                        help=f"that are read, at most (all; {PAPER_DOCUMENTS:,} of wikipedia)")  # fmt: skip
+    parser.add_argument("--settled", type=float, metavar="SHARE",
+                        help="read until P of the facts moves by less than this share of its spread (not by default)",
+                        )  # fmt: skip
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Where model, facts, text and files are, for commands that edit; as `analyse`, so that both use the same C."""
+    add_model(parser)
+    add_facts(parser)
+    add_text(parser, corpus=BUILTIN_CORPUS, tokens=few_tokens())
+    add_out(parser)
+
+
+def add_facts(parser: argparse.ArgumentParser, default: str | None = BUILTIN_FACTS) -> None:
+    """Which facts; they have to be named where there is no default."""
+    parser.add_argument("--facts", required=default is None, default=default, metavar="builtin|FILE",
+                        help="CSV or CounterFact JSON")  # fmt: skip
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Where files are written."""
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+
+
+def few_tokens() -> str:
+    """How many tokens an analysis takes by default, in words."""
+    return f"{DEFAULT_TOKENS:,}; all with --corpus {WIKIPEDIA_NAME} or --documents"
+
+
+def asked(
+    args: argparse.Namespace, *, layers: tuple[int, ...] | None = None, tokens: int | None = DEFAULT_TOKENS
+) -> Request:
+    """The request that these options make.
+
+    Args:
+        args: as parsed.
+        layers: which; None for all.
+        tokens: by default, where the options do not say how much is read.
+    """
+    documents = args.documents
+    if documents is None and args.corpus == WIKIPEDIA_NAME:
+        documents = PAPER_DOCUMENTS
+    if args.tokens is not None:
+        tokens = None if args.tokens == ALL else args.tokens
+    elif documents is not None:
+        tokens = None
+    return Request(
+        args.model, args.facts, args.corpus, tokens, layers, args.revision, args.dtype,
+        documents=None if documents == ALL else documents, settled=args.settled,
+    )  # fmt: skip
+
+
+def count(text: str) -> int | str:
+    """A number, or `all`."""
+    return text if text == ALL else int(text)
+
+
+def device(text: str) -> str:
+    """The name of a device, whether or not this machine has it."""
+    if text not in DEVICES and not NUMBERED.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def chosen_layers(text: str) -> tuple[int, ...] | None:
+    """Layers from `all` or `0,2`.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if text == ALL:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"--layers takes `all` or numbers such as 0,2; found {text!r}") from None
+
+
+def folder(path: Path) -> Path:
+    """The path, once it is seen that a folder can be there.
+
+    Raises:
+        RequestError: it is a file, or below one.
+    """
+    standing = next(path for path in (path, *path.absolute().parents) if path.exists())
+    if not standing.is_dir():
+        raise RequestError(f"{standing} is a file; --out names a folder")
+    return path
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,56 @@
+"""The size of a model that is in no catalogue, from its configuration alone: no weight is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from kis_core.machine import DTYPE_BYTES
+from kis_core.models import catalog
+from kis_core.models.catalog import HUB_ID, Entry
+from kis_core.models.download import CONFIGURATION, hub_configuration, no_name
+from kis_core.models.files import ModelError
+
+TYPED = "Typed in"  # family of what a user names
+
+
+def described(name: str, *, revision: str | None = None) -> Entry:
+    """An entry for a name: the catalogue's own, or one read from the configuration of a folder or an id of the Hub.
+
+    Raises:
+        ModelError: no such model, or one whose configuration cannot be had now.
+        UnsupportedArchitecture: its keys cannot be read.
+    """
+    if entry := catalog.find(name):
+        return entry
+    if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
+        path = Path(name).resolve() / CONFIGURATION
+    elif HUB_ID.fullmatch(name):
+        path = hub_configuration(name, revision)
+    else:
+        raise no_name(name)
+    if not path.is_file():
+        raise ModelError(f"{name} holds no {CONFIGURATION}; a transformers model folder has one.")
+    return _read(name, path, revision)
+
+
+def _read(name: str, path: Path, revision: str | None) -> Entry:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from kis_core.models.architecture import recognise
+    from kis_core.models.loading import context_of, errors_of_transformers
+
+    with errors_of_transformers(path.parent), torch.device("meta"):  # shapes alone, without memory
+        config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config)
+        shape, context = recognise(model), context_of(config)
+    width, mlp_width = shape.widths
+    stored = json.loads(path.read_text("utf-8"))
+    dtype = stored.get("dtype") or stored.get("torch_dtype")
+    return Entry(
+        name, TYPED, name, model.num_parameters(), shape.layers, width, mlp_width,
+        folder=path.parent if os.path.isdir(name) else None, context=context,
+        dtype=dtype if dtype in DTYPE_BYTES else "float32", revision=revision,
+    )  # fmt: skip

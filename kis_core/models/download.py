@@ -1,0 +1,109 @@
+"""Models of the Hugging Face Hub: their folder in its local cache, downloaded there if it is to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kis_core import progress
+from kis_core.models.files import WEIGHTS, Gated, ModelError, NotHere
+
+STAGE = "Downloading the model"
+CONFIGURATION = "config.json"
+NEEDED = ("*.json", WEIGHTS, "*.model", "*.txt")
+NEVER = ("*/*", "consolidated*")  # other formats and precisions, and Mistral's weights once more under its own names
+
+
+def hub_folder(name: str, revision: str | None, *, download: bool, report: progress.Report = progress.silent) -> Path:
+    """The folder of an id of the Hub in its local cache.
+
+    Raises:
+        ModelError, NotHere, Gated: see `catalog.locate`.
+        Cancelled: `report` called the download off.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _errors_of_the_hub(name, revision, download):
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=list(NEEDED), ignore_patterns=list(NEVER),
+            local_files_only=not download, tqdm_class=_told_to(report),
+        )  # fmt: skip
+    return Path(folder)
+
+
+def hub_configuration(name: str, revision: str | None) -> Path:
+    """The configuration alone of an id of the Hub: a few kilobytes.
+
+    Raises:
+        ModelError, NotHere, Gated: see `catalog.locate`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with _errors_of_the_hub(name, revision, True):
+        return Path(hf_hub_download(name, CONFIGURATION, revision=revision))
+
+
+def no_name(name: str) -> ModelError:
+    """The error for what is no name of a model at all."""
+    return ModelError(
+        f"{name[:120]!r} is neither a folder on this machine nor a model name. `python -m kis_core models` lists "
+        f"the names; a local transformers folder works too."
+    )
+
+
+def _told_to(report: progress.Report) -> Any:
+    """A progress bar of the Hub's that draws nothing and tells of bytes instead; a report that cancels ends it."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Told(tqdm):  # type: ignore[misc]  # the Hub's carries no types
+        """One bar, over the files or over the bytes of one."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
+            self._bytes, self._all = 0, int(options.get("total") or 0)
+            self._counts = options.get("unit") == "B"
+
+        def update(self, n: float | None = 1) -> None:
+            """Bytes came in."""
+            self._bytes += int(n or 0)
+            if self._counts:
+                report(STAGE, self._bytes, max(self._all, self._bytes))
+
+    return Told
+
+
+@contextmanager
+def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Iterator[None]:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise no_name(name) from error
+    except GatedRepoError as error:  # a subclass of RepositoryNotFoundError: it has to come first
+        raise Gated(name) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{name} has no revision {revision!r}.") from error
+    except LocalEntryNotFoundError as error:
+        at = f" at revision {revision}" if revision else ""
+        if not download:
+            raise NotHere(f"{name} is not on this machine{at}; “Compute” on the page Models downloads it.") from error
+        raise ModelError(
+            f"{name} is not on this machine{at} and cannot be downloaded now. Connect to the network, or give the "
+            f"folder of a local copy; the demo models work offline (`python -m kis_core models`)."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"There is no model {name!r} on the Hugging Face Hub, nor in the catalogue.") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{name} could not be downloaded ({type(error).__name__}). Try again, or give a folder."
+        ) from error

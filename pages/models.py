@@ -1,0 +1,133 @@
+"""Models: what there is, what each needs on this machine before anything is loaded, and the button that computes it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from kis_core import machine
+from kis_core.errors import KisError
+from kis_core.models import catalog
+from kis_core.models.catalog import Entry
+from kis_core.models.describe import described
+from kis_core.models.files import Gated
+from kis_core.needs import choose, needs
+from pages.parts import state
+from pages.parts.frame import frame, split
+from pages.parts.model_card import card
+from pages.parts.running import running
+from pages.parts.text import count, plain, volume
+
+HASH = 8
+TABLE = 520  # pixels
+
+
+def main() -> None:
+    """The page."""
+    view = frame("Models")
+    st.subheader("Which model, and what does it take here?", anchor=False)
+    running("models")
+    left, right = split(1.25, 1)
+    with left:
+        entry = _picked(_table()) or catalog.find(view.request.model) or state.models().get(view.request.model)
+    with right:
+        if entry is None:
+            st.info("Select a model to see what it needs on this machine.", icon=":material/touch_app:")
+        else:
+            card(entry, view.request.facts)
+
+
+def _table() -> Entry | None:
+    entries = catalog.entries()
+    rows = _rows(tuple(entry.name for entry in entries))
+    drawn = hashlib.sha256(rows.to_json().encode()).hexdigest()[:HASH]
+    event = st.dataframe(
+        rows, hide_index=True, height=TABLE, on_select="rerun", selection_mode="single-row", key=f"catalogue-{drawn}",
+        column_config={
+            "name": st.column_config.TextColumn("model", width=118, pinned=True),
+            "paper": st.column_config.CheckboxColumn("paper", width=52, help="Hu et al. studied it"),
+            "size": st.column_config.TextColumn("parameters", width=82),
+            "layers": st.column_config.NumberColumn("L", width=40, help="layers"),
+            "width": st.column_config.NumberColumn("d", width=55, help="width of the residual stream"),
+            "mlp_width": st.column_config.NumberColumn("dₘ", width=60, help="width of the MLP: length of a key"),
+            "here": st.column_config.TextColumn("on this machine", width=112),
+            "fits": st.column_config.TextColumn("fits", width=112, help="device and precision it would run in here"),
+            "download": st.column_config.TextColumn("download", width=78),
+            "gated": st.column_config.CheckboxColumn("gated", width=54, help="a licence has to be accepted first"),
+            "revision": st.column_config.TextColumn("revision", width=80, help="the commit that is read"),
+        },
+    )  # fmt: skip
+    st.caption(
+        f"{sum(entry.paper for entry in entries)} of them are those of the paper. Every other model of these "
+        f"architectures works too: type its Hugging Face id, or a folder on this machine."
+    )
+    rows_picked = event["selection"]["rows"]
+    return entries[rows_picked[0]] if rows_picked and rows_picked[0] < len(entries) else None
+
+
+@st.cache_data(show_spinner="Looking at this machine", ttl=20)
+def _rows(names: tuple[str, ...]) -> pd.DataFrame:
+    devices = machine.devices()
+    computed = set(state.models())
+    available = {entry.name for entry in catalog.available()}
+    rows = []
+    for entry in filter(None, map(catalog.find, names)):
+        there = "embedded" if entry.folder else "downloaded" if entry.name in available else ""
+        if not entry.folder and entry.name in computed - available:
+            there = "result stored"
+        rows.append(
+            {
+                "name": entry.name, "paper": entry.paper, "size": count(entry.parameters), "layers": entry.layers,
+                "width": entry.width, "mlp_width": entry.mlp_width, "here": there, "fits": _fits(entry, devices),
+                "download": "" if entry.folder else volume(entry.download_bytes), "gated": entry.gated,
+                "revision": (entry.revision or "newest")[:HASH] if not entry.folder else "",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _fits(entry: Entry, devices: tuple[machine.Device, ...]) -> str:
+    if not entry.safetensors:
+        return "no safetensors"
+    name, dtype = choose(entry, devices)
+    device = next(device for device in devices if device.name == name)
+    return f"{name} {dtype}" if needs(entry, 1, device=device, dtype=dtype).fits else "too large"
+
+
+def _picked(selected: Entry | None) -> Entry | None:
+    typed = st.text_input(
+        "Any other model", placeholder="owner/model, or a folder on this machine", key="typed-model",
+        help="A Hugging Face id, or a folder in the format of transformers with safetensors weights. Only its "
+        "configuration is read now.",
+    ).strip()  # fmt: skip
+    if not typed:
+        return selected
+    try:
+        return _described(typed, _touched(typed))
+    except KisError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        if isinstance(error, Gated):
+            st.link_button("Open the licence", error.page, icon=":material/gavel:")
+            st.code("hf auth login", language="bash")
+        return None
+
+
+@st.cache_data(show_spinner="Reading its configuration", ttl=600)
+def _described(name: str, touched: Any) -> Entry:
+    return described(name)
+
+
+def _touched(name: str) -> float | None:
+    """When a folder's configuration was last written, so that a mended one is read again."""
+    path = os.path.join(name, "config.json")
+    try:
+        return os.stat(path).st_mtime
+    except (OSError, ValueError):
+        return None
+
+
+main()

@@ -1,0 +1,147 @@
+"""The server's work in the background: one queue for each device, how far each job is, and what went wrong."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import streamlit as st
+
+from kis_core import asked, jobs, pipeline
+from kis_core.asked import Asked
+from kis_core.errors import KisError
+from kis_core.models import loading
+from kis_core.models.files import Gated
+from kis_core.progress import Report
+from kis_core.request import Request
+from kis_core.store import Store, StoreError
+from pages.parts import state
+from pages.parts.text import duration, plain, text_behind, volume
+
+if TYPE_CHECKING:
+    from kis_core.covariance.settling import Look
+
+LOOK_AGAIN = 0.5  # seconds between two looks at a running job
+PACES: dict[str, Callable[[float], str]] = {
+    "Second moment of the keys": lambda pace: f"{pace:,.0f} tokens/s",
+    "Downloading the model": lambda pace: f"{volume(pace)}/s",
+}
+"""How fast a stage goes, in words; the others are too short to tell."""
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> Store:
+    """The one store of this server."""
+    return Store()
+
+
+@st.cache_resource(show_spinner=False)
+def runner() -> jobs.Runner:
+    """The one worker of this server."""
+    return jobs.Runner()
+
+
+def submit(request: Request, key: str | None = None, device: str = "auto") -> jobs.Job:
+    """Compute a request in the background, or join whoever does.
+
+    Args:
+        request: what is wanted.
+        key: of its result; None where the model is not here yet.
+        device: where it is to run; each has a queue of its own.
+    """
+    wanted = Asked(request, device)
+    for name in (key, wanted.key):
+        if name and (job := runner().find(name)) and job.snapshot().alive:
+            return job
+    with suppress(StoreError):  # then it cannot be taken up again after a crash; the work itself will say why
+        asked.remember(store(), wanted)
+    state.look_again()
+    looks = _looks().setdefault(key or wanted.key, [])
+
+    def work(report: Report) -> None:
+        settle_imports()
+        looks.clear()
+        pipeline.run(request, store(), device=device, report=report, looked=looks.append)
+        asked.forget(store(), request)
+
+    label = f"{request.model} · {text_behind(request.how)}"
+    return runner().submit(key or wanted.key, work, label=label, lane="" if device == "auto" else device)
+
+
+@st.cache_resource(show_spinner=False)
+def _looks() -> dict[str, list[Look]]:
+    """How far P still moved at each look, by the key of the job."""
+    return {}
+
+
+def looks_of(key: str) -> list[Look]:
+    """How far P still moved at each look so far, of a job by its key."""
+    return list(_looks().get(key, ()))
+
+
+@st.cache_resource(show_spinner=False)
+def settle_imports() -> None:
+    """Import what is heavy and take it out of the garbage collector's sight, once a server.
+
+    Streamlit collects after every rerun. With a million objects of torch and transformers to look through, that holds
+    the interpreter for a third of a second each time, and halves the speed of a computation in the background.
+    """
+    loading.import_all()
+    gc.collect()
+    gc.freeze()
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def progress(key: str) -> None:
+    """How far a job is, with its Cancel; the page is drawn anew when it ends."""
+    job = runner().find(key)
+    snapshot = job.snapshot() if job else None
+    if job is None or snapshot is None or not snapshot.alive:
+        st.rerun()
+        return
+    st.markdown("**Computing this view for the first time.** The result is kept: next time it opens at once.")
+    st.progress(snapshot.share, text=telling(snapshot))
+    if looks := looks_of(key):
+        st.caption(movement(looks))
+    if st.button("Cancel", icon=":material/cancel:"):
+        job.cancel()
+
+
+def telling(snapshot: jobs.Snapshot) -> str:
+    """How far a job is, in words: stage, time, pace and time left."""
+    parts = [snapshot.stage, f"{snapshot.seconds:.0f} s" if snapshot.seconds < 90 else duration(snapshot.seconds)]
+    if snapshot.rate and snapshot.stage in PACES:
+        parts.append(PACES[snapshot.stage](snapshot.rate))
+    if snapshot.seconds_left is not None:
+        parts.append(f"about {duration(snapshot.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def movement(looks: Sequence[Look]) -> str:
+    """What the last looks say about whether the text is enough."""
+    last = [look for look in looks if look.tokens == looks[-1].tokens]
+    layers = ", ".join(f"{look.moved:.1%} in layer {look.layer}" for look in last)
+    return (
+        f"At {last[0].tokens:,} tokens the entries of P had moved by {layers} of their spread since two thirds of that "
+        f"text."
+    )
+
+
+def failed(error: BaseException, key: str | None = None) -> NoReturn:
+    """Say what went wrong and what to do; the page ends here. `key` is that of the job it ended."""
+    if isinstance(error, KisError):
+        message = str(error)
+    else:
+        message = f"An unexpected {type(error).__name__} ended the computation."
+    st.error(plain(message), icon=":material/error:")
+    if isinstance(error, Gated):
+        st.link_button("Open the licence", error.page, icon=":material/gavel:")
+        st.code("hf auth login", language="bash")
+    st.caption("Choose another model or fact set on the left, or mend what the message names and try again.")
+    if st.button("Try again"):
+        if key:
+            runner().forget(key)
+        st.rerun()
+    st.stop()

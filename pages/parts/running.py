@@ -1,0 +1,70 @@
+"""What the server is working on, what waits, and what was interrupted: with Cancel, Resume and Discard."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from kis_core import asked, jobs
+from kis_core.asked import Asked
+from pages.parts import state
+from pages.parts.background import LOOK_AGAIN, looks_of, movement, runner, store, submit, telling
+from pages.parts.text import plain, text_behind
+
+
+def running(where: str) -> None:
+    """The jobs alive and what was interrupted; nothing where there is neither.
+
+    Args:
+        where: the page, for the keys of its buttons.
+    """
+    alive = _alive()
+    if alive:
+        _jobs(where, sorted(alive))
+    for begun in _interrupted():
+        _offer(begun, where)
+
+
+def _alive() -> dict[str, jobs.Job]:
+    return {key: job for key, job in runner().jobs().items() if job.label and job.snapshot().alive}
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def _jobs(where: str, drawn: list[str]) -> None:
+    alive = _alive()
+    if sorted(alive) != drawn:
+        st.rerun()  # one ended or came: the page may have more to show
+    with st.container(border=True):
+        for key, job in alive.items():
+            left, right = st.columns([6, 1], vertical_alignment="center")
+            snapshot = job.snapshot()
+            on = f" on {job.lane}" if job.lane else ""
+            left.progress(snapshot.share, text=f"**{plain(job.label)}**{on} · {telling(snapshot)}")
+            if right.button("Cancel", key=f"{where}-cancel-{key}", icon=":material/cancel:", width="stretch"):
+                job.cancel()
+            if looks := looks_of(key):
+                st.caption(movement(looks))
+
+
+def _interrupted() -> list[Asked]:
+    """Begun, not finished, and nobody here is at work on it: after a crash, a restart or a Cancel."""
+    labels = {job.label for job in _alive().values()}
+    return [one for one in asked.unfinished(store()) if _label(one) not in labels]
+
+
+def _label(one: Asked) -> str:
+    return f"{one.request.model} · {text_behind(one.request.how)}"
+
+
+def _offer(one: Asked, where: str) -> None:
+    with st.container(border=True):
+        text, resume, discard = st.columns([5, 1.2, 1.2], vertical_alignment="center")
+        text.markdown(
+            f":material/pause_circle: **{plain(_label(one))}** was begun and not finished; it goes on from there."
+        )
+        if resume.button("Resume", key=f"{where}-resume-{one.key}", icon=":material/play_arrow:", width="stretch"):
+            submit(one.request, device=one.device)
+            st.rerun()
+        if discard.button("Discard", key=f"{where}-discard-{one.key}", icon=":material/delete:", width="stretch"):
+            asked.forget(store(), one.request)
+            state.look_again()
+            st.rerun()

@@ -1,0 +1,64 @@
+"""Every chart that a page sends to the browser obeys the schema of Vega-Lite; elsewhere the pages' tests skip that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import altair as alt
+import pytest
+from altair.utils.schemapi import validate_jsonschema
+from jsonschema.exceptions import ValidationError
+from streamlit.testing.v1 import AppTest
+
+from pages.parts import state
+from tests.pages.conftest import Open
+from tests.pages.lifelong_runs import quick, runs, seen
+from tests.pages.looking import charts
+
+__all__ = ["quick", "runs", "seen"]  # fixtures
+
+VIEWS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("app.py", {}),
+    ("pages/angles.py", {}),
+    ("pages/compare.py", {}),
+    ("pages/compare.py", {"facts": "large"}),  # more facts than are drawn cell by cell
+    ("pages/convergence.py", {}),
+    ("pages/distributions.py", {"tail": "0.5~1.1"}),
+    ("pages/scaling.py", {}),
+    ("pages/superposition.py", {"facts": "hostile"}),
+    ("pages/superposition.py", {"facts": "large"}),
+)
+EDIT = {"facts": "three", "pair": "0-1", "target": "French", "how": "steps:3"}
+WITH_CHARTS = ("pair", "scatter", "layers", "search")  # looks at an edit that draw a chart of their own
+CHRONICLES = tuple(name for name in state.CHRONICLE if name not in ("facts", "choosing"))  # which hold tables
+
+
+def assert_obeys(page: AppTest) -> None:
+    assert not page.exception
+    assert charts(page)
+    for chart in charts(page):
+        validate_jsonschema(chart.spec, alt.load_schema())
+
+
+def test_a_chart_that_breaks_it_is_found(look: Open) -> None:
+    """Or the tests below would find nothing."""
+    spec: dict[str, Any] = charts(look("app.py"))[0].spec
+    broken = spec | {"layer": [*spec["layer"], {"mark": "spot"}]}
+    with pytest.raises(ValidationError):
+        validate_jsonschema(broken, alt.load_schema())
+
+
+@pytest.mark.parametrize(("script", "link"), VIEWS)
+def test_of_every_page(script: str, link: dict[str, str], look: Open) -> None:
+    assert_obeys(look(script, **link))
+
+
+@pytest.mark.parametrize("look", WITH_CHARTS)
+def test_under_an_edit(look: str, look_at_edit: Callable[..., AppTest]) -> None:
+    assert_obeys(look_at_edit(**EDIT, look=look, performed="yes"))
+
+
+@pytest.mark.parametrize("chronicle", CHRONICLES)
+def test_of_a_run_of_edits(chronicle: str, seen: Callable[..., AppTest]) -> None:
+    assert_obeys(seen(chronicle=chronicle))
