@@ -28,7 +28,7 @@ class Computed:
     Attributes:
         key: its name in the store.
         request: what was asked.
-        family, parameters, layers_in_model, mlp_width: of the model.
+        family, parameters, layers_in_model, width, mlp_width: of the model.
         reports: one a computed layer.
         facts, facts_sha256, facts_count: the fact set.
         corpus, corpus_sha256, tokens: what C was taken over.
@@ -39,6 +39,7 @@ class Computed:
     family: str
     parameters: int
     layers_in_model: int
+    width: int
     mlp_width: int
     reports: tuple[LayerReport, ...]
     facts: str
@@ -72,6 +73,7 @@ def _computed(key: str, meta: dict[str, Any]) -> Computed:
         family=origin["family"],
         parameters=origin["parameters"],
         layers_in_model=origin["layers_in_model"],
+        width=origin["width"],
         mlp_width=origin["mlp_width"],
         reports=tuple(map(LayerReport.from_json, meta["reports"])),
         facts=origin["facts"],
@@ -87,7 +89,7 @@ def _computed(key: str, meta: dict[str, Any]) -> Computed:
 
 def _check(table: Any) -> None:
     """Hold each field of a dataclass, and of those in it, against its type: what was imported may hold anything."""
-    for name, kinds in _kinds(type(table)).items():
+    for name, kinds in _kinds(table.__class__).items():
         value = getattr(table, name)
         if not isinstance(value, kinds):
             raise TypeError(f"{type(table).__name__}.{name} is a {type(value).__name__}")

@@ -208,7 +208,7 @@ def _seconds(entry: Sized, tokens: int, whole_passes: float, layers: int, speed:
 
 
 def _nearest(entry: Sized, device: Device, dtype: str) -> str | None:
-    """Of the catalogue's smaller models that can be read and fit, the largest one of the family, or else the largest."""
+    """Of the catalogue's smaller models that are readable and fit, the largest of the family, or else the largest."""
     fitting = [
         other
         for other in catalog.entries()

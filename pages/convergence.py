@@ -32,7 +32,8 @@ def main() -> None:
     st.subheader("Enough facts? Enough text?", anchor=False)
     result = shown(view)
     _facts(view, result)
-    requests = [replace(view.request, tokens=count) for count in convergence.token_counts(view.request.tokens)]
+    counts = convergence.token_counts(result.provenance["tokens_counted"])[:-1]
+    requests = [*(replace(view.request, tokens=count) for count in counts), view.request]
     st.markdown("**More and more text behind C**")
     place = st.container()
     _tokens(view, result, requests)
@@ -116,7 +117,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
     code = (
         "from dataclasses import replace\n"
         "from kis_core import convergence\n\n"
-        f"counts = {sorted(request.tokens for request in requests)!r}\n"
+        f"counts = {[request.tokens for request in requests]!r}\n"
         f"found = [run(replace(result.request, tokens=n), Store()){kept} for n in counts]\n"
         "found = {one.provenance['tokens_counted']: one for one in found}\n"
         f"kurtosis, likeness = convergence.by_tokens(found, {view.layer})"

@@ -48,15 +48,16 @@ def _table() -> Entry | None:
     event = st.dataframe(
         rows, hide_index=True, height=TABLE, on_select="rerun", selection_mode="single-row", key=f"catalogue-{drawn}",
         column_config={
-            "name": st.column_config.TextColumn("model", width=118, pinned=True),
-            "paper": st.column_config.CheckboxColumn("paper", width=52, help="Hu et al. studied it"),
-            "size": st.column_config.TextColumn("parameters", width=82),
+            "name": st.column_config.TextColumn("model", width=114, pinned=True),
+            "size": st.column_config.TextColumn("parameters", width=84),
+            "fits": st.column_config.TextColumn("runs here", width=104, help="device and precision it would run in"),
+            "memory": st.column_config.TextColumn("memory", width=70, help="weights, C of one layer, room to work"),
+            "here": st.column_config.TextColumn("is here", width=92, help="on this machine already"),
+            "download": st.column_config.TextColumn("download", width=74),
+            "paper": st.column_config.CheckboxColumn("paper", width=50, help="Hu et al. studied it"),
             "layers": st.column_config.NumberColumn("L", width=40, help="layers"),
             "width": st.column_config.NumberColumn("d", width=55, help="width of the residual stream"),
             "mlp_width": st.column_config.NumberColumn("dₘ", width=60, help="width of the MLP: length of a key"),
-            "here": st.column_config.TextColumn("on this machine", width=112),
-            "fits": st.column_config.TextColumn("fits", width=112, help="device and precision it would run in here"),
-            "download": st.column_config.TextColumn("download", width=78),
             "gated": st.column_config.CheckboxColumn("gated", width=54, help="a licence has to be accepted first"),
             "revision": st.column_config.TextColumn("revision", width=80, help="the commit that is read"),
         },
@@ -79,23 +80,25 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
         there = "embedded" if entry.folder else "downloaded" if entry.name in available else ""
         if not entry.folder and entry.name in computed - available:
             there = "result stored"
+        fits, memory = _fits(entry, devices)
         rows.append(
             {
-                "name": entry.name, "paper": entry.paper, "size": count(entry.parameters), "layers": entry.layers,
-                "width": entry.width, "mlp_width": entry.mlp_width, "here": there, "fits": _fits(entry, devices),
-                "download": "" if entry.folder else volume(entry.download_bytes), "gated": entry.gated,
+                "name": entry.name, "size": count(entry.parameters), "fits": fits, "memory": memory, "here": there,
+                "download": "" if entry.folder else volume(entry.download_bytes), "paper": entry.paper,
+                "layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated,
                 "revision": (entry.revision or "newest")[:HASH] if not entry.folder else "",
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _fits(entry: Entry, devices: tuple[machine.Device, ...]) -> str:
+def _fits(entry: Entry, devices: tuple[machine.Device, ...]) -> tuple[str, str]:
+    """Where it would run, and the memory that takes."""
     if not entry.safetensors:
-        return "no safetensors"
+        return "no safetensors", ""
     name, dtype = choose(entry, devices)
-    device = next(device for device in devices if device.name == name)
-    return f"{name} {dtype}" if needs(entry, 1, device=device, dtype=dtype).fits else "too large"
+    found = needs(entry, 1, device=next(one for one in devices if one.name == name), dtype=dtype)
+    return f"{name} {dtype}" if found.fits else "too large", volume(found.required_bytes)
 
 
 def _picked(selected: Entry | None) -> Entry | None:

@@ -90,7 +90,7 @@ def second_moments(
         ValueError: the documents hold no token.
     """
     chosen = list(range(loaded.architecture.layers) if layers is None else layers)
-    one = Pass(loaded, chosen, Extent(tokens), tokens_per_batch)
+    one = Pass(loaded, sorted(set(chosen)), Extent(tokens), tokens_per_batch)
     one.run(lambda: iter(documents), report=report)
     moments = dict(one.moments())
     return [moments[layer] for layer in chosen]

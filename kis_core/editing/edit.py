@@ -116,9 +116,7 @@ def applied(loaded: LoadedModel, *edits: Change) -> Iterator[None]:
     for edit in edits:
         _check(loaded, edit)
     layers = sorted({edit.layer for edit in edits})
-    adders = [
-        _adder([edit for edit in edits if edit.layer == layer], device_of(loaded, layer)) for layer in layers
-    ]
+    adders = [_adder([edit for edit in edits if edit.layer == layer], device_of(loaded, layer)) for layer in layers]
 
     def add(number: int, keys: Tensor, output: Tensor) -> Tensor:
         for adder in adders[number]:

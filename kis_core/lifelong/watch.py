@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kis_core import corpora, pipeline, rome_statistics
+from kis_core import corpora, rome_statistics
 from kis_core.covariance.reading import LONGEST
 from kis_core.demo import factbase
 from kis_core.editing.success import continuations
@@ -47,8 +47,8 @@ def held_out(bench: Simulator) -> HeldOut:
     Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any. The
     same where C came as statistics, without its text.
     """
-    request = bench.result.request
-    without_text = rome_statistics.recognises(request.corpus)
+    request, source = bench.result.request, bench.result.provenance
+    without_text = bool(source.get("statistics")) or rome_statistics.recognises(request.corpus)
     if request.corpus == corpora.BUILTIN_NAME or without_text:
         looked_at = {fact.subject for fact in bench.facts}
         about = [b for b in factbase.load() if b.subject in looked_at]
@@ -58,7 +58,7 @@ def held_out(bench: Simulator) -> HeldOut:
         whose = "" if few else " about the facts looked at"
         why = ", as C came without its text" if without_text else ""
         return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
-    documents = pipeline.resolve(request, bench.store).corpus.documents()
+    documents = corpora.load(request.corpus).documents()
     taken = deque(_behind_c(bench, documents), maxlen=HELD_OUT_DOCUMENTS)
     if found := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
         return HeldOut(found, f"{len(found)} documents of the corpus that C was not taken over")

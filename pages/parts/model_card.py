@@ -147,8 +147,9 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
         ("passes over the text", f"{found.passes}"),
         ("time", duration(found.seconds) if found.seconds is not None else "unknown"),
     ]
-    for column, (label, value) in zip(st.columns(len(rows)), rows, strict=True):
-        column.metric(label, value)
+    for pair in (rows[:2], rows[2:]):
+        for column, (label, value) in zip(st.columns(2), pair, strict=True):
+            column.metric(label, value, border=True)
     told = (
         f"Estimated for {about}{plan.tokens:,} tokens"
         + (f" ({TOKENS_A_DOCUMENT} a document)" if plan.guessed else "")

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from kis_core import __main__ as command_line
 from kis_core import corpora
-from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, main
+from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, ProgressLine, main
+from kis_core.commands import analysing
+from kis_core.commands.line import duration
+from kis_core.machine import Device
 from kis_core.models import catalog
 from kis_core.pipeline import Request, run
 from kis_core.progress import STAGES
@@ -151,14 +153,44 @@ def test_analyse_runs_as_a_program(setting: Setting) -> None:
     assert ran.stdout.splitlines() == [str(setting.out / name) for name in FILES]
     *progress, left_out = ran.stderr.splitlines()
     assert left_out.startswith("left out row 3: ")
-    assert [PROGRESS.fullmatch(line)[1] for line in progress] == list(STAGES)
+    shown = [stage for stage in STAGES if stage != "Downloading the model"]
+    assert [PROGRESS.fullmatch(line)[1] for line in progress] == shown
 
 
-def test_models_lists_every_name(capsys: pytest.CaptureFixture[str]) -> None:
+def table_of_models(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
     assert main(["models"]) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "family", "parameters", "layers", "d", "d_m", "where"]
-    assert [row.split()[0] for row in rows] == [entry.name for entry in catalog.entries()]
+    header, *rows = (re.split(r"  +", row) for row in capsys.readouterr().out.splitlines())
+    assert header == [
+        "name", "family", "parameters", "layers", "d", "d_m", "context", "where", "gated", "revision", "download",
+        "fits",
+    ]  # fmt: skip
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def test_models_lists_every_name_and_what_fits_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Device("cpu", "a small machine", "cpu", 10**9, 10**9)
+    gpu = Device("cuda:0", "a GPU", "cuda", 8 * 10**9, 8 * 10**9)
+    monkeypatch.setattr("kis_core.machine.devices", lambda: (gpu, small))
+    rows = table_of_models(capsys)
+    assert list(rows) == [entry.name for entry in catalog.entries()]
+    fits = {name: row["fits"] for name, row in rows.items()}
+    assert (fits["demo-gpt2-32"], fits["gpt2-large"]) == ("cuda:0 float32", "cuda:0 float32")
+    assert fits["gpt-j-6b"] == "too large"  # 12 GB of weights in half precision
+    assert fits["pythia-1b"] == "cuda:0 float32"  # 4 GB of weights, 0.5 GB for C of a layer
+    assert fits["pythia-2.8b"] == "cuda:0 bfloat16"  # 11 GB of weights in full precision
+    assert rows["gpt2"] | {"fits": ""} == {
+        "name": "gpt2", "family": "GPT-2", "parameters": "124.44 M", "layers": "12", "d": "768", "d_m": "3072",
+        "context": "1024", "where": "openai-community/gpt2", "gated": "-", "revision": "607a30d7",
+        "download": "0.498 GB", "fits": "",
+    }  # fmt: skip
+    assert (rows["demo-gpt2-32"]["where"], rows["demo-gpt2-32"]["download"]) == ("embedded", "-")
+    assert {name for name, row in rows.items() if row["gated"] == "gated"} == {
+        entry.name for entry in catalog.entries() if entry.gated
+    }
+    for entry in catalog.entries():
+        assert (fits[entry.name] == "no safetensors") == (not entry.safetensors)
 
 
 class TestWrongInput:
@@ -284,22 +316,65 @@ def test_an_interrupt_ends_with_its_own_status(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "run", interrupted)
+    monkeypatch.setattr(analysing, "run", interrupted)
     assert main(setting.arguments()) == INTERRUPTED == 130
     assert capsys.readouterr().err == "\nstopped; what was already computed is kept\n"
 
 
-def test_progress_moves_on_one_line_of_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    line = command_line.ProgressLine()
-    line("Whitening", 1, 4)
-    line("Whitening", 4, 4)
-    line.close()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.endswith("\n")
-    assert [re.sub(r" +", " ", part) for part in told.split("\r\x1b[K")[1:]] == [
-        " 0.0 s 25% Whitening", " 0.0 s 100% Whitening\n",
-    ]  # fmt: skip
+class TestProgress:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[float]:
+        """The time, which the test moves on; standard error is a terminal."""
+        now = [0.0]
+        monkeypatch.setattr("kis_core.commands.line.time.monotonic", lambda: now[0])
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        return now
+
+    def test_moves_on_one_line_of_a_terminal(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+        line = ProgressLine()
+        line("Whitening", 1, 4)
+        clock[0] = 7.0
+        line("Whitening", 4, 4)
+        line.close()
+        line.close()
+        assert capsys.readouterr().err == "\r\x1b[K   0.0 s   25%  Whitening\r\x1b[K   7.0 s  100%  Whitening\n"
+
+    def test_tells_pace_and_time_left_of_what_takes_hours(
+        self, capsys: pytest.CaptureFixture[str], clock: list[float]
+    ) -> None:
+        line = ProgressLine()
+        for now, done in ((100.0, 500_000), (100.5, 501_000), (110.0, 520_000), (120.0, 500_000 + 60_000)):
+            clock[0] = now
+            line("Second moment of the keys", done, 10_000_000)
+        told = [part.partition("keys")[2] for part in capsys.readouterr().err.split("\r\x1b[K")[1:]]
+        # 20,000 tokens in 10 s and 9,480,000 to go; then 60,000 in 20 s, and 9,440,000
+        assert told == ["", "", "  2,000 tokens/s, 1 h 19 min left", "  3,000 tokens/s, 52 min left"]
+
+    def test_counts_no_tokens_where_layers_are_counted(
+        self, capsys: pytest.CaptureFixture[str], clock: list[float]
+    ) -> None:
+        line = ProgressLine()
+        for clock[0] in (0.0, 10.0):
+            line("Second moment of the keys", int(clock[0]), 40)
+            line("Downloading the model", int(clock[0] * 5e6), 100_000_000)
+        assert "tokens/s" not in capsys.readouterr().err
+
+    def test_leaves_the_line_for_what_else_is_said(
+        self, capsys: pytest.CaptureFixture[str], clock: list[float]
+    ) -> None:
+        line = ProgressLine()
+        line("Downloading the model", 0, 100_000_000)
+        clock[0] = 10.0
+        line("Downloading the model", 50_000_000, 100_000_000)
+        line.say("left out row 3")
+        line.say("left out row 4")
+        *_, last = capsys.readouterr().err.split("\r\x1b[K")
+        assert last == "  10.0 s   50%  Downloading the model  5 MB/s, 10 s left\nleft out row 3\nleft out row 4\n"
+
+    @pytest.mark.parametrize(
+        ("seconds", "told"),
+        [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3599.0, "59 min"), (3600.0, "1 h 00 min"),
+         (90_061.0, "25 h 01 min")],
+    )  # fmt: skip
+    def test_says_times_as_people_do(self, seconds: float, told: str) -> None:
+        assert duration(seconds) == told

@@ -307,11 +307,14 @@ def test_facts_of_a_result_that_are_not_here_are_taken_from_it(open_page: Open, 
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_result_that_the_pages_do_not_show_cannot_be_opened(open_page: Open) -> None:
+def test_a_result_over_another_text_opens_with_that_text(open_page: Open) -> None:
     page = open_page(PAGE)
     page = select(page, at(page, "superposition P", text="builtin · 1,000"))
-    assert button(page, "Open").disabled
-    assert not button(select(page, by_default(page)), "Open").disabled
+    button(page, "Open").click().run()
+    assert page.session_state["chosen"]["behind"]["tokens"] == 1_000
+    page = open_page(PAGE)
+    button(select(page, by_default(page)), "Open").click().run()
+    assert page.session_state["chosen"]["behind"] is None, "the usual text needs no word in the link"
 
 
 # Strangers

@@ -17,7 +17,9 @@ from kis_core.progress import Cancelled
 from kis_core.store import Store
 
 TOKENS_PER_BATCH = 48
-DOCUMENTS = corpora.builtin().texts[:14]
+DOCUMENTS = tuple(sentence for text in corpora.builtin().texts[:9] for sentence in text.split(". "))[:26]
+AT_ONCE = 8  # documents in a group, so that there are several
+SCARCE = 23  # tokens that memory does for: some batches of `DOCUMENTS` have more, no single one of them has
 NAME = {"pass": "of a test"}
 
 
@@ -28,6 +30,13 @@ class Ended:
     c: dict[int, bytes]
     tokens: tuple[int, ...]
     outcome: Outcome
+
+
+class EveryBatch(Checkpoints):
+    """Checkpoints after every batch."""
+
+    def due(self) -> bool:
+        return True
 
 
 def new(loaded: LoadedModel, *, layers: Sequence[int] = (0, 2), tokens: int | None = None) -> Pass:
@@ -48,7 +57,7 @@ def run(
     report: progress.Report = progress.silent,
     documents: Sequence[str] = DOCUMENTS,
 ) -> Ended:
-    checkpoints = Checkpoints(store, NAME, {}, lambda: 0.0) if store else None
+    checkpoints = EveryBatch(store, NAME, {}) if store else None
     outcome = one.run(lambda: iter(documents), report=report, checkpoints=checkpoints, settling=settling)
     return ended(one, outcome)
 

@@ -16,7 +16,9 @@ from kis_core.models.hooks import hooked
 from kis_core.models.loading import LoadedModel
 from kis_core.store import Store
 from tests import tiny
-from tests.unit.pass_tools import DOCUMENTS, TOKENS_PER_BATCH, Counting, before, new, out_of_memory_above, run
+from tests.unit.pass_tools import (
+    AT_ONCE, DOCUMENTS, SCARCE, TOKENS_PER_BATCH, Counting, before, new, out_of_memory_above, run,
+)  # fmt: skip
 
 EXACT = 1e-12  # relative: float64 sums in another order
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes over batches of another shape
@@ -25,7 +27,7 @@ SINGLE = 1e-6  # the same for products of a batch taken in float32; their sum is
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", 4)
+    monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE)
 
 
 def close(one: dict[int, bytes], other: dict[int, bytes], tolerance: float) -> None:
@@ -46,7 +48,7 @@ class TestEarlyStop:
             lambda module, _: ran.append(names.get(module, "")) if module in names else None
         )
         try:
-            found = run(new(loaded, layers=[last, 0]))
+            found = run(new(loaded, layers=sorted({last, 0})))
         finally:
             handle.remove()
         beyond = [name for k in range(last + 1, 3) for name in [names[loaded.architecture.blocks[k]]]]
@@ -74,7 +76,7 @@ class TestCounting:
         assert not found.outcome.settled
 
     def test_documents_without_a_token_are_read_all_the_same(self, gpt2: LoadedModel) -> None:
-        with_empty = ("", *DOCUMENTS[:3], "", "", "", "", *DOCUMENTS[3:])
+        with_empty = ("", *DOCUMENTS[:3], *[""] * 20, *DOCUMENTS[3:])
         assert run(new(gpt2), documents=with_empty).outcome.reading.count == len(with_empty)
         assert run(new(gpt2), documents=with_empty).tokens == run(new(gpt2)).tokens
 
@@ -97,7 +99,9 @@ class TestCounting:
 
 
 def cpu_error() -> RuntimeError:
-    return RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes")
+    return RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"
+    )
 
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -116,7 +120,10 @@ class TestOutOfMemory:
         self, gpt2: LoadedModel, layer: int, error: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
     ) -> None:
         undisturbed = run(new(gpt2, layers=[0, 1, 2]))
-        with before(gpt2.architecture.blocks[layer], out_of_memory_above(23, error)), caplog.at_level(logging.WARNING):
+        with (
+            before(gpt2.architecture.blocks[layer], out_of_memory_above(SCARCE, error)),
+            caplog.at_level(logging.WARNING),
+        ):
             found = run(new(gpt2, layers=[0, 1, 2]))
         assert found.tokens == undisturbed.tokens
         assert found.outcome.reading == undisturbed.outcome.reading
@@ -139,7 +146,7 @@ class TestOutOfMemory:
         monkeypatch.setattr(type(gpt2.model), "base_model", property(lambda _: fake))
         undisturbed = run(new(gpt2, layers=[0, 1, 2]))
         for layer in range(3):
-            action = out_of_memory_above(23, ERRORS["CUDA"])
+            action = out_of_memory_above(SCARCE, ERRORS["CUDA"])
             with before(gpt2.architecture.down_projections[layer], action):
                 found = run(new(gpt2, layers=[0, 1, 2]))
             close(found.c, undisturbed.c, EXACT)
@@ -148,7 +155,8 @@ class TestOutOfMemory:
     def test_in_the_sum_itself_before_anything_was_added(
         self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        undisturbed = run(new(gpt2))
+        alike = DOCUMENTS[:1] * 8
+        undisturbed = run(new(gpt2), documents=alike)
         real = moment.home
 
         def scarce(device: torch.device) -> torch.device:
@@ -158,7 +166,8 @@ class TestOutOfMemory:
 
         left = iter(range(2))
         monkeypatch.setattr(moment, "home", scarce)
-        close(run(new(gpt2)).c, undisturbed.c, FLOAT32)
+        close(run(new(gpt2), documents=alike).c, undisturbed.c, FLOAT32)
+        assert next(left, None) is None
 
     def test_in_the_midst_of_adding_is_never_passed_over(
         self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
@@ -178,7 +187,7 @@ class TestOutOfMemory:
     def test_a_single_row_that_does_not_fit_says_what_to_do(self, gpt2: LoadedModel) -> None:
         with (
             before(gpt2.architecture.blocks[1], out_of_memory_above(3, ERRORS["CUDA"])),
-            pytest.raises(OutOfMemory, match=r"A single text of \d+ tokens does not fit .* --dtype bfloat16"),
+            pytest.raises(OutOfMemory, match=r"A single text of \d+ tokens does not fit .*--dtype bfloat16"),
         ):
             run(new(gpt2))
         assert not any(module._forward_hooks for module in gpt2.model.modules())
@@ -194,7 +203,7 @@ class TestOutOfMemory:
         gpt2.model.transformer.h[2].mlp.c_fc.bias[0] = float("nan")
         store = Store(tmp_path / "cache")
         with (
-            before(gpt2.architecture.blocks[1], out_of_memory_above(23, ERRORS["CUDA"])),
+            before(gpt2.architecture.blocks[1], out_of_memory_above(SCARCE, ERRORS["CUDA"])),
             pytest.raises(NotFinite, match="layer 2, batch 0: .* begins with"),
         ):
             run(new(gpt2), store=store)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kis_core import pipeline
+from kis_core import corpora
 from kis_core.demo import factbase
 from kis_core.lifelong import watch
 from kis_core.request import Request
@@ -47,8 +47,7 @@ def corpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             taken.append(number)
             yield text
 
-    named = SimpleNamespace(corpus=SimpleNamespace(documents=documents))
-    monkeypatch.setattr(pipeline, "resolve", lambda request, store: named)
+    monkeypatch.setattr(corpora, "load", lambda _: SimpleNamespace(documents=documents))
     return taken
 
 
@@ -85,6 +84,7 @@ def test_where_c_came_without_its_text_the_demo_corpus_is_read(store: Store, tmp
     found = watch.held_out(bench_of(store, str(tmp_path)))
     assert found.told == "60 sentences held out in the demo family’s training, as C came without its text"
     assert set(found.texts) <= {sentence for fact in factbase.load() for sentence in fact.sentences(held_out=True)}
+    assert watch.held_out(bench_of(store, str(tmp_path / "since removed"), statistics="of ROME")) == found
     plain = watch.held_out(bench_of(store, "builtin"))
     assert plain.texts == found.texts
     assert plain.told == "60 sentences held out in the demo family’s training"

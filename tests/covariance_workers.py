@@ -1,0 +1,75 @@
+"""Commands that tests run in processes of their own, forked from one that has only imported: to kill, or to share."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from kis_core import __main__ as command_line
+from kis_core.covariance import checkpoint, moment, passes
+
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload([__name__, "kis_core.answers", "transformers"])
+SECONDS = 60  # that a command may take
+
+
+def start(
+    arguments: list[str], root: Path, said: Path, *, rank: int = 0, world: int = 1, port: int = 0, batch: int = 0,
+    end: str = "",
+) -> BaseProcess:  # fmt: skip
+    """Run the command line in a process, with a checkpoint after every batch.
+
+    Args:
+        arguments: of the command.
+        root: the cache folder.
+        said: file for what it writes to standard output and error.
+        rank, world: of the process, as torchrun tells them.
+        port: where the processes find each other.
+        batch: when to end early, by how many batches were told of.
+        end: how: "killed", or "not finite".
+    """
+    process = FORKSERVER.Process(target=_run, args=(arguments, root, said, rank, world, port, batch, end))
+    process.start()
+    return process
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _run(arguments: list[str], root: Path, said: Path, rank: int, world: int, port: int, batch: int, end: str) -> None:
+    os.environ |= {
+        "KIS_CACHE": str(root), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    with said.open("wb") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    checkpoint.SECONDS_BETWEEN, checkpoint.WRITING_SHARE = 0.0, float("inf")
+    told = 0
+
+    class Ending(passes.Pass):
+        def _forward(self, rows: object, missing: object) -> None:
+            nonlocal told
+            told += 1
+            if (told, end) == (batch, "killed"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            super()._forward(rows, missing)
+
+    def never(*_: object) -> None:
+        raise FloatingPointError
+
+    if end == "not finite":
+        moment.SecondMomentSum.add = never
+    import kis_core.covariance
+
+    kis_core.covariance.Pass = Ending
+    sys.exit(command_line.main(arguments))
