@@ -9,12 +9,14 @@ import socket
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from kis_core import __main__ as command_line
 from kis_core.covariance import checkpoint, moment, passes
 
+LOADING = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload([__name__, "kis_core.answers", "transformers"])
+FORKSERVER.set_forkserver_preload([__name__, "transformers.models.gpt2.modeling_gpt2", *LOADING])
 SECONDS = 60  # that a command may take
 
 
@@ -27,10 +29,10 @@ def start(
     Args:
         arguments: of the command.
         root: the cache folder.
-        said: file for what it writes to standard output and error.
+        said: file for what it writes to standard output and error; beside it, `batches` tells how many it took.
         rank, world: of the process, as torchrun tells them.
         port: where the processes find each other.
-        batch: when to end early, by how many batches were told of.
+        batch: at which of its batches to end early.
         end: how: "killed", or "not finite".
     """
     process = FORKSERVER.Process(target=_run, args=(arguments, root, said, rank, world, port, batch, end))
@@ -54,22 +56,22 @@ def _run(arguments: list[str], root: Path, said: Path, rank: int, world: int, po
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     checkpoint.SECONDS_BETWEEN, checkpoint.WRITING_SHARE = 0.0, float("inf")
-    told = 0
+    taken = 0
+    forward = passes.Pass._forward
 
-    class Ending(passes.Pass):
-        def _forward(self, rows: object, missing: object) -> None:
-            nonlocal told
-            told += 1
-            if (told, end) == (batch, "killed"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            super()._forward(rows, missing)
+    def counted(one: passes.Pass, rows: Any, missing: set[int]) -> None:
+        nonlocal taken
+        taken += 1
+        if (taken, end) == (batch, "killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        forward(one, rows, missing)
 
     def never(*_: object) -> None:
         raise FloatingPointError
 
     if end == "not finite":
         moment.SecondMomentSum.add = never
-    import kis_core.covariance
-
-    kis_core.covariance.Pass = Ending
-    sys.exit(command_line.main(arguments))
+    passes.Pass._forward = counted
+    status = command_line.main(arguments)
+    said.with_suffix(".batches").write_text(str(taken))
+    sys.exit(status)

@@ -44,7 +44,7 @@ def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     if not chosen:
         raise RequestError(f"nothing to export is stored in {store.root}")
     size = bundle.export(store, chosen, args.out, report=line)
-    yield f"{args.out}: {len(chosen):,} values, {size:,} bytes"
+    yield f"{args.out}: {_values(len(chosen))}, {size:,} bytes"
 
 
 def _of_model(store: Store, model: str) -> set[str]:
@@ -62,4 +62,8 @@ def _import(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
         if rome_statistics.recognises(path):
             raise RequestError(f"{path} holds statistics and is no bundle. {NO_BUNDLE}")
         taken = bundle.load(store, path, report=line)
-        yield f"{path}: {taken.count:,} values came, {taken.bytes:,} bytes; {taken.skipped:,} were there already"
+        yield f"{path}: {_values(taken.count)} came, {taken.bytes:,} bytes; {taken.skipped:,} there already"
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count:,} values"

@@ -18,7 +18,7 @@ from kis_core.progress import Report
 from kis_core.request import Request
 from kis_core.store import Store, StoreError
 from pages.parts import state
-from pages.parts.text import duration, plain, text_behind, volume
+from pages.parts.text import duration, named, plain, text_behind, volume
 
 if TYPE_CHECKING:
     from kis_core.covariance.settling import Look
@@ -66,7 +66,7 @@ def submit(request: Request, key: str | None = None, device: str = "auto") -> jo
         pipeline.run(request, store(), device=device, report=report, looked=looks.append)
         asked.forget(store(), request)
 
-    label = f"{request.model} · {text_behind(request.how)}"
+    label = f"{named(request.model)} · {text_behind(request.how)}"
     return runner().submit(key or wanted.key, work, label=label, lane="" if device == "auto" else device)
 
 

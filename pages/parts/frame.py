@@ -15,7 +15,7 @@ from kis_core.facts import BUILTIN_SETS
 from kis_core.request import Request, usual
 from kis_core.store import default_root
 from pages.parts import state
-from pages.parts.text import count, plain, text_behind
+from pages.parts.text import count, named, plain, text_behind
 
 PAGES = {
     "See": (
@@ -123,6 +123,7 @@ def _choices() -> View:
     model = st.selectbox(
         "Model",
         list(models),
+        format_func=named,
         help="The demo family was trained by this project on its own facts and works offline. Others are fetched and "
         "computed on the page **Models**, and appear here.",
         **state.widget("model"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -36,7 +37,7 @@ class Plan:
 
 def card(entry: Entry, facts: str) -> None:
     """Draw the card of a model; `facts` is the chosen fact set."""
-    st.markdown(f"#### {plain(entry.name)}")
+    st.markdown(f"#### {plain(Path(entry.name).name if entry.folder else entry.name)}")
     _facts(entry)
     if not entry.safetensors:
         st.warning(
@@ -45,12 +46,14 @@ def card(entry: Entry, facts: str) -> None:
             icon=":material/block:",
         )
         return
+    first = st.container()  # what it needs stands above the choices it depends on
     plan = _plan(entry, facts)
     if plan is None:
         return
     found = needs(entry, plan.tokens, device=plan.device, dtype=plan.request.dtype, layers=plan.request.layers,
                   speed=_speed(plan.device.name, plan.request.dtype))  # fmt: skip
-    _needs(found, plan, entry)
+    with first:
+        _needs(found, plan, entry)
     _command(plan)
 
 
@@ -61,7 +64,7 @@ def _facts(entry: Entry) -> None:
     ]  # fmt: skip
     if not entry.folder:
         parts.append(f"download about {volume(entry.download_bytes)}")
-    st.caption(" · ".join(parts))
+    st.caption(plain(" · ".join(parts)))
     if entry.gated:
         st.markdown(
             f":material/gavel: Gated: [accept its licence](https://huggingface.co/{entry.source}) once, and run "
@@ -117,8 +120,11 @@ def _plan(entry: Entry, facts: str) -> Plan | None:
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
-    guess = min(documents, PAPER_DOCUMENTS * 100) * min(TOKENS_A_DOCUMENT, entry.context or TOKENS_A_DOCUMENT)
-    return Plan(request, device, tokens or guess, tokens is None)
+    return Plan(request, device, tokens or documents * _tokens_a_document(entry), tokens is None)
+
+
+def _tokens_a_document(entry: Entry) -> int:
+    return min(TOKENS_A_DOCUMENT, entry.context or TOKENS_A_DOCUMENT)
 
 
 def _layers(entry: Entry) -> tuple[int, ...] | None:
@@ -144,15 +150,15 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
     rows = [
         ("weights", volume(found.weights_bytes)),
         ("C of all layers", volume(found.moments_bytes)),
-        ("passes over the text", f"{found.passes}"),
+        ("passes", f"{found.passes}"),
         ("time", duration(found.seconds) if found.seconds is not None else "unknown"),
     ]
-    for pair in (rows[:2], rows[2:]):
-        for column, (label, value) in zip(st.columns(2), pair, strict=True):
-            column.metric(label, value, border=True)
+    heads, rule, values = (" | ".join(cells) for cells in ((r[0] for r in rows), ("---",) * len(rows),
+                                                          (f"**{r[1]}**" for r in rows)))  # fmt: skip
+    st.markdown(f"{heads}\n{rule}\n{values}", width="stretch")
     told = (
         f"Estimated for {about}{plan.tokens:,} tokens"
-        + (f" ({TOKENS_A_DOCUMENT} a document)" if plan.guessed else "")
+        + (f" ({_tokens_a_document(entry)} a document)" if plan.guessed else "")
         + f", from a two-second trial of {plan.device.label}; download and loading come on top. "
         f"{volume(found.free_bytes)} are free."
     )

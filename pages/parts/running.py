@@ -8,7 +8,7 @@ from kis_core import asked, jobs
 from kis_core.asked import Asked
 from pages.parts import state
 from pages.parts.background import LOOK_AGAIN, looks_of, movement, runner, store, submit, telling
-from pages.parts.text import plain, text_behind
+from pages.parts.text import named, plain, text_behind
 
 
 def running(where: str) -> None:
@@ -52,7 +52,7 @@ def _interrupted() -> list[Asked]:
 
 
 def _label(one: Asked) -> str:
-    return f"{one.request.model} · {text_behind(one.request.how)}"
+    return f"{named(one.request.model)} · {text_behind(one.request.how)}"
 
 
 def _offer(one: Asked, where: str) -> None:

@@ -21,6 +21,11 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&^=/])", r"\\\1", text)
 
 
+def named(model: str) -> str:
+    """A model's name where there is little room: of a folder the last part."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def count(number: float) -> str:
     """A number as people say it: 0.40 M, 1.19 M, 6.7 B."""
     if number >= 1e9:

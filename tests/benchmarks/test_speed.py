@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 from kis_core import corpora, facts
-from kis_core.covariance import Whitener, second_moments, tokenized_documents
+from kis_core.covariance import Extent, Whitener, second_moments
+from kis_core.covariance.reading import groups
 from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, fact_keys, pad, tokenize_prompts
 from kis_core.models import catalog, loading
 from kis_core.models.architecture import recognise
@@ -107,7 +108,7 @@ def test_p_of_all_layers_against_a_forward_pass_per_entry(name: str) -> None:
     entries = len(prompts) ** 2 * layers
     pairwise = sample / PAIR_SAMPLE * entries
     print(f"\n{name}: P of {layers} layers {mine:.2f} s; pair by pair {pairwise:,.0f} s (one forward pass for each of "
-          f"{entries:,} entries, from {PAIR_SAMPLE} timed); ratio {pairwise / mine:,.0f} (aim >= 1,000)")  # fmt: skip
+          f"{entries:,} entries, from {PAIR_SAMPLE} timed); ratio {pairwise / mine:,.0f} (aim >= 2,000)")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -115,12 +116,12 @@ def test_second_moments_against_forward_pass_and_one_product(name: str) -> None:
     make, tokens = MODELS[name]
     loaded = make()
     documents = corpora.builtin().texts
-    groups = list(tokenized_documents(loaded.tokenizer, documents, context=loaded.context, tokens=tokens))
+    read = [group.rows for group in groups(loaded.tokenizer, documents, Extent(tokens), context=loaded.context)]
     layers, d_m = loaded.architecture.layers, loaded.architecture.widths[1]
 
     def baseline(dtype: torch.dtype) -> Callable[[], None]:
         def work() -> None:
-            for group in groups:
+            for group in read:
                 for batch in batches([len(ids) for ids in group], tokens_per_batch=TOKENS_PER_BATCH):
                     rows = [group[k] for k in batch]
                     bare_forward(loaded, rows)
@@ -136,4 +137,4 @@ def test_second_moments_against_forward_pass_and_one_product(name: str) -> None:
     for dtype in (torch.float64, torch.float32):
         mine, bare, ratio = paired(ours, baseline(dtype))
         print(f"\n{name}: C of {layers} layers over {tokens:,} tokens {mine:.2f} s; bare forward pass and one {dtype} "
-              f"product a layer and batch {bare:.2f} s; ratio {ratio:.2f} (aim <= 1.5)")  # fmt: skip
+              f"product a layer and batch {bare:.2f} s; ratio {ratio:.2f} (aim <= 1.3)")  # fmt: skip

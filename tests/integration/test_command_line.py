@@ -171,7 +171,7 @@ def test_models_lists_every_name_and_what_fits_here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Device("cpu", "a small machine", "cpu", 10**9, 10**9)
-    gpu = Device("cuda:0", "a GPU", "cuda", 8 * 10**9, 8 * 10**9)
+    gpu = Device("cuda:0", "a GPU", "cuda", 10**10, 10**10)
     monkeypatch.setattr("kis_core.machine.devices", lambda: (gpu, small))
     rows = table_of_models(capsys)
     assert list(rows) == [entry.name for entry in catalog.entries()]
@@ -323,15 +323,19 @@ def test_an_interrupt_ends_with_its_own_status(
 
 class TestProgress:
     @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[float]:
-        """The time, which the test moves on; standard error is a terminal."""
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The time, which the test moves on."""
         now = [0.0]
         monkeypatch.setattr("kis_core.commands.line.time.monotonic", lambda: now[0])
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         return now
 
+    def on_a_terminal(self) -> ProgressLine:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sys.stderr, "isatty", lambda: True)
+            return ProgressLine()
+
     def test_moves_on_one_line_of_a_terminal(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
-        line = ProgressLine()
+        line = self.on_a_terminal()
         line("Whitening", 1, 4)
         clock[0] = 7.0
         line("Whitening", 4, 4)
@@ -342,7 +346,7 @@ class TestProgress:
     def test_tells_pace_and_time_left_of_what_takes_hours(
         self, capsys: pytest.CaptureFixture[str], clock: list[float]
     ) -> None:
-        line = ProgressLine()
+        line = self.on_a_terminal()
         for now, done in ((100.0, 500_000), (100.5, 501_000), (110.0, 520_000), (120.0, 500_000 + 60_000)):
             clock[0] = now
             line("Second moment of the keys", done, 10_000_000)
@@ -353,7 +357,7 @@ class TestProgress:
     def test_counts_no_tokens_where_layers_are_counted(
         self, capsys: pytest.CaptureFixture[str], clock: list[float]
     ) -> None:
-        line = ProgressLine()
+        line = self.on_a_terminal()
         for clock[0] in (0.0, 10.0):
             line("Second moment of the keys", int(clock[0]), 40)
             line("Downloading the model", int(clock[0] * 5e6), 100_000_000)
@@ -362,7 +366,7 @@ class TestProgress:
     def test_leaves_the_line_for_what_else_is_said(
         self, capsys: pytest.CaptureFixture[str], clock: list[float]
     ) -> None:
-        line = ProgressLine()
+        line = self.on_a_terminal()
         line("Downloading the model", 0, 100_000_000)
         clock[0] = 10.0
         line("Downloading the model", 50_000_000, 100_000_000)

@@ -19,6 +19,7 @@ from kis_core import corpora, pipeline, rome_statistics
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.commands import options
 from kis_core.corpora import wikipedia
+from kis_core.covariance import passes
 from kis_core.moments import read
 from kis_core.request import Request
 from kis_core.store import Store
@@ -35,19 +36,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save("GPT-2", tmp_path_factory.mktemp("models") / "tiny-gpt2")
 
 
-def arguments(model: Path, out: Path, command: str = "covariance", **changed: object) -> list[str]:
+def arguments(model: Path, out: Path, command: str = "covariance", /, **changed: object) -> list[str]:
     chosen = {"model": model, "corpus": "builtin", "tokens": TOKENS, "device": "cpu", "out": out} | changed
     return [command, *(f"--{name}={value}" for name, value in chosen.items() if value is not None)]
 
 
 @pytest.fixture(scope="module")
-def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process writes that nobody disturbs."""
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """What one process writes that nobody disturbs, and how many batches it takes."""
     out, cache = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("cache")
+    taken = []
+    forward = passes.Pass._forward
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KIS_CACHE", str(cache))
+        patched.setattr(passes.Pass, "_forward", lambda *given: taken.append(forward(*given)))
         assert main(arguments(model, out)) == 0
-    return out
+    return out, len(taken)
+
+
+@pytest.fixture
+def alone(undisturbed: tuple[Path, int]) -> Path:
+    return undisturbed[0]
+
+
+@pytest.fixture
+def batches(undisturbed: tuple[Path, int]) -> int:
+    return undisturbed[1]
 
 
 def files(out: Path) -> dict[str, Path]:
@@ -265,25 +279,31 @@ class TestProcesses:
             process.join(covariance_workers.SECONDS)
         return [(process.exitcode, (tmp_path / f"said{k}").read_text()) for k, process in enumerate(started)]
 
-    def test_killed_it_goes_on_and_writes_the_same_bytes(self, model: Path, alone: Path, tmp_path: Path) -> None:
+    def taken(self, tmp_path: Path, rank: int = 0) -> int:
+        return int((tmp_path / f"said{rank}.batches").read_text())
+
+    def test_killed_it_goes_on_and_writes_the_same_bytes(
+        self, model: Path, alone: Path, batches: int, tmp_path: Path
+    ) -> None:
         said = arguments(model, tmp_path / "out")
-        [(status, told)] = self.ran(tmp_path, said, process0={"batch": 4, "end": "killed"})
-        assert (status, files(tmp_path / "out")) == (-signal.SIGKILL, {})
-        [(status, told)] = self.ran(tmp_path, said, process0={"batch": 2, "end": "killed"})
-        assert status == -signal.SIGKILL
+        for batch in (4, 2):
+            [(status, _)] = self.ran(tmp_path, said, process0={"batch": batch, "end": "killed"})
+            assert (status, files(tmp_path / "out")) == (-signal.SIGKILL, {})
         [(status, told)] = self.ran(tmp_path, said)
         assert status == 0, told
+        assert self.taken(tmp_path) == batches - 3 - 1, "those begun when it was killed are taken again"
         assert contents(tmp_path / "out") == contents(alone)
         kept = Store(tmp_path / "cache").inventory()
         assert {item.kind for item in kept} == {"second-moment", "fingerprint"}, "no checkpoint is left"
 
-    def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, tmp_path: Path) -> None:
+    def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, batches: int, tmp_path: Path) -> None:
         said = arguments(model, tmp_path / "out")
         (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"batch": 3, "end": "killed"})
         assert (first, second) == (WRONG_INPUT, -signal.SIGKILL)
         assert told.splitlines()[-1].startswith("kis_core, process 0: another process ended")
         (first, told), (second, silence) = self.ran(tmp_path, said, 2)
         assert (first, second, silence) == (0, 0, ""), told
+        assert (self.taken(tmp_path), self.taken(tmp_path, 1)) == (0, batches // 2 - 2), "the first had taken its own"
         assert_equal(tmp_path / "out", alone)
         (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
         assert (first, second) == (0, 0), "nothing was left to compute"

@@ -17,7 +17,6 @@ import pytest
 
 from kis_core.store import Store
 from tests import moment_workers, store_workers
-from tests.moment_workers import FORKSERVER
 from tests.store_workers import DYING_STATUS, SPAWN, Counting, entry, number_of
 
 pytestmark = pytest.mark.stress
@@ -25,6 +24,7 @@ pytestmark = pytest.mark.stress
 PATIENCE = 120  # seconds until a test gives up on another process; reached only when something hangs
 TAKEOVER_SECONDS = 2.0  # the battery's bound, from the kill of the lock's holder to the value
 KILLS = 20
+TOKENS = 20_000
 CHURN_SECONDS = 20
 KEY = "kind-0"
 
@@ -40,26 +40,21 @@ def names_in_index(root: Path) -> set[str]:
     return {json.loads(json.loads(row)["text"])["file"] for (row,) in rows}
 
 
-def second_moments(root: Path, kill_after: float | None = None) -> tuple[list[tuple[str, int]], float] | None:
-    """Hash and token count of each C and the seconds they took; None when the process was killed first."""
-    answers = FORKSERVER.SimpleQueue()
-    process = FORKSERVER.Process(target=moment_workers.analyse, args=(root, kill_after, answers), daemon=True)
-    process.start()
-    process.join(PATIENCE)
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return answers.get() if process.exitcode == 0 else None
-
-
 def test_case_1_a_second_moment_killed_at_any_moment_comes_out_as_if_it_never_was(tmp_path: Path) -> None:
-    whole, seconds = second_moments(tmp_path / "whole")
+    whole = moment_workers.second_moments(tmp_path / "whole", TOKENS, PATIENCE)
     choose = random.Random(1)
-    killed = 0
+    resumed_midway = 0
     for number in range(KILLS):
         root = tmp_path / f"cache-{number}"
-        killed += second_moments(root, kill_after=choose.random() * seconds) is None
-        resumed, _ = second_moments(root)
-        assert resumed == whole
-    assert killed > KILLS // 2  # the moments do fall into the accumulation
+        killed = moment_workers.second_moments(root, TOKENS, PATIENCE, kill_after=choose.random() * whole.seconds)
+        kept = moment_workers.kept_batches(root)
+        again = moment_workers.second_moments(root, TOKENS, PATIENCE)
+        assert again.c == whole.c
+        assert again.left == set()
+        if kept:
+            assert again.batches == whole.batches - kept, "it goes on, and does not begin anew"
+        resumed_midway += killed is None and 0 < kept < whole.batches
+    assert resumed_midway > KILLS // 2  # the moments do fall into the accumulation
 
 
 @pytest.mark.parametrize("before", [None, 1], ids=["no old value", "an old value"])

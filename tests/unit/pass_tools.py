@@ -53,18 +53,19 @@ def run(
     one: Pass,
     *,
     store: Store | None = None,
+    saving: bool = True,
     settling: Settling | None = None,
     report: progress.Report = progress.silent,
     documents: Sequence[str] = DOCUMENTS,
 ) -> Ended:
-    checkpoints = EveryBatch(store, NAME, {}) if store else None
+    checkpoints = (EveryBatch if saving else Checkpoints)(store, NAME, {}) if store else None
     outcome = one.run(lambda: iter(documents), report=report, checkpoints=checkpoints, settling=settling)
     return ended(one, outcome)
 
 
 def after(batches: int) -> progress.Report:
     """Call off the work when so many batches are done."""
-    told = iter(range(1, batches))
+    told = iter(range(batches))  # the first report comes before any batch
 
     def report(*_: object) -> None:
         if next(told, None) is None:
@@ -77,7 +78,7 @@ class Counting:
     """Counts the batches that are reported."""
 
     def __init__(self) -> None:
-        self.batches = 0
+        self.batches = -1  # the first report comes before any
 
     def __call__(self, *_: object) -> None:
         self.batches += 1

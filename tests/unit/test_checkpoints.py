@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from kis_core import progress
 from kis_core.covariance import reading
 from kis_core.covariance.checkpoint import HEAD, PART, SECONDS_BETWEEN, WRITING_SHARE, Checkpoints, unfinished
 from kis_core.models.loading import LoadedModel
 from kis_core.progress import Cancelled
 from kis_core.store import Store, StoreError
-from tests.unit.pass_tools import (
-    AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, EveryBatch, after, before, ended, new, out_of_memory_above, run,
-)  # fmt: skip
+from tests.unit import pass_tools
+from tests.unit.pass_tools import AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, after, before, ended, new, run
 
 Parts = dict[str, dict[str, np.ndarray]]
 A, B = np.arange(4.0), np.ones((2, 3))
@@ -165,19 +165,22 @@ class TestResume:
         monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE)
 
     def test_after_a_kill_at_any_batch_the_bytes_are_the_same(self, gpt2: LoadedModel, tmp_path: Path) -> None:
-        whole = run(new(gpt2))
-        assert whole.outcome.batches > 10
+        def one(report: progress.Report = progress.silent, **store: Any) -> pass_tools.Ended:
+            return run(new(gpt2, layers=[1]), documents=DOCUMENTS[:12], report=report, **store)
+
+        whole = one()
+        assert whole.outcome.batches > 6
         for stop in range(1, whole.outcome.batches + 1):
             store = Store(tmp_path / str(stop))
             with pytest.raises(Cancelled):
-                run(new(gpt2), store=store, report=after(stop))
+                one(after(stop), store=store)
             counting = Counting()
-            assert run(new(gpt2), store=store, report=counting) == whole
+            assert one(counting, store=store, saving=False) == whole
             assert counting.batches == whole.outcome.batches - (stop - 1), "it went on, and did not begin anew"
 
     def test_after_many_kills_and_with_little_memory(self, gpt2: LoadedModel, store: Store) -> None:
         def scarce(stop: int | None) -> Any:
-            with before(gpt2.architecture.blocks[1], out_of_memory_above(SCARCE, MemoryError)):
+            with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
                 return run(new(gpt2, tokens=200), store=store if stop else None, report=after(stop or 1000))
 
         whole = scarce(None)
@@ -190,7 +193,7 @@ class TestResume:
     def test_what_memory_there_is_is_not_found_out_again(
         self, gpt2: LoadedModel, store: Store, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with before(gpt2.architecture.blocks[1], out_of_memory_above(SCARCE, MemoryError)):
+        with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
             whole = run(new(gpt2))
             told = len(caplog.records)
             assert told > 0
@@ -253,7 +256,7 @@ class TestResume:
     def test_nothing_is_left_once_it_is_cleared(self, gpt2: LoadedModel, store: Store) -> None:
         with pytest.raises(Cancelled):
             run(new(gpt2), store=store, report=after(4))
-        one, kept = new(gpt2), EveryBatch(store, NAME, {})
+        one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
         whole = ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
         kept.clear()
         assert whole == run(new(gpt2))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core.covariance import Extent, SecondMomentSum, Whitener, reading, second_moments
+from kis_core.covariance import Extent, SecondMomentSum, Whitener, reading, second_moments, whitener
 from kis_core.covariance.whitener import MAX_CONDITION, RIDGE_SHARE
 from kis_core.keys import NotFinite, watch_down_projections
 from kis_core.models.loading import LoadedModel
@@ -22,6 +22,7 @@ EXACT = 1e-12  # float64 sums of a few hundred terms in another order
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes of another batch shape
 REFERENCE = 1e-8  # RELIABILITY case 13: the ridge keeps the condition at 1e7, which leaves nine digits
 DIAGONAL = 1e-6  # RELIABILITY case 13
+ENDS = 1e-4  # of a condition number whose two ends are found by Lanczos
 
 DOCUMENTS = (
     "The river Rhine flows through several towns.",
@@ -268,6 +269,26 @@ class TestWhitener:
         expected = keys.astype(np.float64) @ np.linalg.inv(c) @ keys.astype(np.float64).T
         np.testing.assert_allclose(whitened @ whitened.T, expected, rtol=REFERENCE, atol=REFERENCE)
 
+    @pytest.mark.parametrize("share", [1e-9, 1e-7, 1e-4])
+    def test_what_rounding_of_float32_has_left_below_zero_gets_a_ridge_large_enough(self, share: float) -> None:
+        rng = np.random.default_rng(2)
+        basis, _ = np.linalg.qr(rng.normal(size=(D, D)))
+        c = basis @ np.diag([*np.linspace(3, 1, D - 1), -3 * share]) @ basis.T
+        whitener = Whitener.fit((c + c.T) / 2)
+        assert (whitener.rank, whitener.condition_number) == (D - 1, float("inf"))
+        assert whitener.ridge == pytest.approx(3 * (RIDGE_SHARE + share), rel=REFERENCE)
+        p = superposition(whitener.whiten(rng.normal(size=(9, D))))
+        assert np.isfinite(p).all()
+        np.testing.assert_allclose(np.diag(p), 1.0, rtol=0, atol=DIAGONAL)
+
+    def test_sums_in_float32_of_too_few_tokens_are_whitened_all_the_same(self) -> None:
+        for seed in range(20):
+            keys = np.random.default_rng(seed).normal(size=(40, 60)).astype(np.float32)
+            rounded = (keys.T @ keys / np.float32(40)).astype(np.float64)
+            whitener = Whitener.fit((rounded + rounded.T) / 2)
+            assert whitener.condition_number > MAX_CONDITION or whitener.ridge == 0
+            assert np.isfinite(superposition(whitener.whiten(keys[:5]))).all()
+
     def test_leaves_c_as_it_is(self) -> None:
         for case in SINGULAR:
             c, _ = c_of(case, np.random.default_rng(0))
@@ -284,8 +305,48 @@ class TestWhitener:
             (np.diag([1.0, np.inf]), "NaN or an infinity"),
             (np.zeros((3, 3)), "C is zero"),
             (-np.eye(2), "C is zero"),
+            (np.diag([1.0, -0.02]), r"no second moment: its eigenvalues go from -0\.02 to 1$"),
         ],
     )
     def test_what_is_no_second_moment_is_refused(self, matrix: np.ndarray, reason: str) -> None:
         with pytest.raises(ValueError, match=reason):
             Whitener.fit(matrix)
+
+
+class TestWhitenerOfAWideC:
+    """Above a width, not all eigenvalues are computed: the widest C of the tests goes that way."""
+
+    def both(self, c: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> tuple[Whitener, Whitener]:
+        every = Whitener.fit(c)
+        monkeypatch.setattr(whitener, "ALL_EIGENVALUES", 8)
+        return every, Whitener.fit(c)
+
+    @pytest.mark.parametrize("condition", [1.0, 3.0, 1e3, 1e6, 9e9])
+    @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e5])
+    def test_is_that_of_all_eigenvalues(self, monkeypatch: pytest.MonkeyPatch, condition: float, scale: float) -> None:
+        basis, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(60, 60)))
+        c = scale * (basis * np.geomspace(1, 1 / condition, 60)) @ basis.T
+        every, ends = self.both((c + c.T) / 2, monkeypatch)
+        assert (ends.factor == every.factor).all()
+        assert (ends.rank, ends.ridge) == (60, 0.0)
+        assert ends.condition_number == pytest.approx(every.condition_number, rel=ENDS)
+
+    @pytest.mark.parametrize("c", [np.eye(20), np.diag(np.arange(1.0, 21)), np.full((20, 20), 0.5) + np.eye(20)])
+    def test_spectra_that_are_hard_for_lanczos(self, monkeypatch: pytest.MonkeyPatch, c: np.ndarray) -> None:
+        """All alike, along the axes, and the largest along the vector of ones."""
+        every, ends = self.both(c, monkeypatch)
+        assert ends.condition_number == pytest.approx(every.condition_number, rel=ENDS)
+
+    @pytest.mark.parametrize("case", SINGULAR)
+    def test_what_needs_a_ridge_goes_the_way_of_all_eigenvalues(
+        self, monkeypatch: pytest.MonkeyPatch, case: str
+    ) -> None:
+        c, rank = c_of(case, np.random.default_rng(13))
+        every, ends = self.both(c, monkeypatch)
+        assert (ends.factor == every.factor).all()
+        assert (ends.rank, ends.ridge, ends.condition_number) == (rank, every.ridge, every.condition_number)
+
+    def test_the_same_every_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        c, _ = c_of("none", np.random.default_rng(4))
+        _, one = self.both(c, monkeypatch)
+        assert one.condition_number == Whitener.fit(c).condition_number

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from kis_core import corpora
 from kis_core.covariance import Extent, Pass, reading
-from kis_core.covariance.settling import (
-    FIRST_LOOK,
-    STEP,
-    STILL_LOOKS,
-    Look,
-    Settling,
-    as_json,
-    from_json,
-    moved,
-    watched,
-)
+from kis_core.covariance import settling as module
+from kis_core.covariance.settling import FIRST_LOOK, STEP, Look, Settling, as_json, from_json, moved
 from kis_core.models.loading import LoadedModel
 from kis_core.progress import Cancelled
 from kis_core.store import Store
@@ -90,7 +84,7 @@ class TestSettling:
         settling = Settling({0: KEYS}, threshold=0.1)
         found = [look(settling, means(1.0, c), n) for n, c in enumerate((1, 4, 4, 1, 1, 1), 1)]
         assert found == [False, False, False, False, False, True]
-        assert STILL_LOOKS == 2
+        assert module.STILL_LOOKS == 2
 
     def test_every_watched_layer_has_to_be_still(self) -> None:
         settling = Settling({0: KEYS, 3: KEYS}, threshold=0.1)
@@ -157,8 +151,8 @@ class TestSettling:
             (list(range(9)), [0, 4, 8]),
         ],
     )
-    def test_first_middle_and_last_layer_are_watched(self, layers: list[int], expected: list[int]) -> None:
-        assert watched(layers) == expected
+    def test_first_middle_and_last_layer_are_watched(self, layers: Sequence[int], expected: list[int]) -> None:
+        assert module.watched(layers) == expected
 
 
 THRESHOLD = 0.25
@@ -194,7 +188,7 @@ class TestPass:
         assert settling.looks[-1].tokens == early.tokens[0]
         below = [max(pair) < THRESHOLD for pair in zip(*[iter(one.moved for one in settling.looks)] * 2, strict=True)]
         assert below[-2:] == [True, True]
-        assert not any(here and there for here, there in zip(below[:-2], below[1:-1], strict=True))
+        assert not any(here and there for here, there in pairwise(below[:-1]))
 
     def test_a_look_tells_of_p_as_the_whole_way_gives_it(self, gpt2: LoadedModel) -> None:
         _, settling = self.watched_run(gpt2, None)
