@@ -57,6 +57,9 @@ def unfinished(store: Store) -> list[Asked]:
 def _read(meta: dict[str, Any]) -> Asked:
     layers = meta["request"]["layers"]
     request = Request(**meta["request"] | {"layers": layers and tuple(layers)})
-    if not all(isinstance(text, str) for text in (request.model, request.facts, request.corpus, meta["device"])):
+    if not all(
+        isinstance(text, str)
+        for text in (request.model, request.facts, request.corpus, request.revision or "", meta["device"])
+    ):
         raise TypeError("a name is text")
     return Asked(request, meta["device"])

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from kis_core import archive, pipeline
+from kis_core import archive, asked, pipeline
 from kis_core.errors import KisError
+from kis_core.ingredients import FINGERPRINT
 from kis_core.result import Result
 from kis_core.store import Entry, Item, Store
 
 RESULT, MOMENTS, RUN, BETWEEN = "result", "second moments", "run", "in between"
 """What a shelf holds: results, the C of their layers, runs of edits, and what is kept to be quicker next time."""
 RUN_KIND = "lifelong"  # of the keys that runs are stored under
-MACHINE_KINDS = frozenset({"fingerprint"})  # told of the files of one machine, and worth nothing on another
+MACHINE_KINDS = frozenset({FINGERPRINT, asked.KIND, "unfinished", "unfinished-part"})
+"""Told of the files of one machine, or of work under way on it: worth nothing on another."""
 ORPHAN_SECONDS = 24 * 3600  # a file that no value names is left alone for so long: it may be about to be named
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, KisError)
 

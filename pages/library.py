@@ -23,6 +23,7 @@ from pages.parts import results, state
 from pages.parts.background import store
 from pages.parts.frame import frame, split
 from pages.parts.provenance import HASH, origin
+from pages.parts.running import running
 from pages.parts.text import plain, volume
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
@@ -41,6 +42,7 @@ def main() -> None:
     frame("Library")
     st.subheader("What is computed, and what it takes on disk", anchor=False)
     _tell()
+    running("library")
     try:
         rows = library.shelf(store())
         if rows:

@@ -14,13 +14,13 @@ from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.models.catalog import Entry
 from kis_core.models.describe import described
-from kis_core.models.files import Gated
 from kis_core.needs import choose, needs
 from pages.parts import state
+from pages.parts.background import complain
 from pages.parts.frame import frame, split
-from pages.parts.model_card import card
+from pages.parts.model_card import TYPED, card
 from pages.parts.running import running
-from pages.parts.text import count, plain, volume
+from pages.parts.text import count, volume
 
 HASH = 8
 TABLE = 520  # pixels
@@ -46,7 +46,7 @@ def _table() -> Entry | None:
     rows = _rows(tuple(entry.name for entry in entries))
     drawn = hashlib.sha256(rows.to_json().encode()).hexdigest()[:HASH]
     event = st.dataframe(
-        rows, hide_index=True, height=TABLE, on_select="rerun", selection_mode="single-row", key=f"catalogue-{drawn}",
+        rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row", key=f"catalogue-{drawn}",
         column_config={
             "name": st.column_config.TextColumn("model", width=114, pinned=True),
             "size": st.column_config.TextColumn("parameters", width=84),
@@ -101,10 +101,14 @@ def _fits(entry: Entry, devices: tuple[machine.Device, ...]) -> tuple[str, str]:
     return f"{name} {dtype}" if found.fits else "too large", volume(found.required_bytes)
 
 
+def _forget_typed() -> None:
+    st.session_state[TYPED] = ""  # what was done last counts
+
+
 def _picked(selected: Entry | None) -> Entry | None:
     typed = st.text_input(
-        "Any other model", placeholder="owner/model, or a folder on this machine", key="typed-model",
-        help="A Hugging Face id, or a folder in the format of transformers with safetensors weights. Only its "
+        "Any other model", placeholder="owner/model, or a folder on this machine", key=TYPED,
+        help="A Hugging Face id, or a folder as `save_pretrained` writes it, with safetensors weights. Only its "
         "configuration is read now.",
     ).strip()  # fmt: skip
     if not typed:
@@ -112,10 +116,7 @@ def _picked(selected: Entry | None) -> Entry | None:
     try:
         return _described(typed, _touched(typed))
     except KisError as error:
-        st.error(plain(str(error)), icon=":material/error:")
-        if isinstance(error, Gated):
-            st.link_button("Open the licence", error.page, icon=":material/gavel:")
-            st.code("hf auth login", language="bash")
+        complain(error)
         return None
 
 

@@ -41,17 +41,20 @@ class Analysed:
     left: set[str]
 
 
-def second_moments(root: Path, tokens: int, patience: float, kill_after: float | None = None) -> Analysed | None:
+def second_moments(
+    root: Path, tokens: int, patience: float, *, kill_after: float | None = None, batch: int = 0
+) -> Analysed | None:
     """Analyse a demo model in a process of its own; None when it was killed first.
 
     Args:
         root: the cache folder.
         tokens: of text.
         patience: seconds until the process is given up.
-        kill_after: seconds from the loaded model to the SIGKILL, or None for none.
+        kill_after: seconds to the SIGKILL, or None for none.
+        batch: from the report of which on they are counted; 0 for the loaded model.
     """
     answers = FORKSERVER.SimpleQueue()
-    process = FORKSERVER.Process(target=_analyse, args=(root, tokens, kill_after, answers), daemon=True)
+    process = FORKSERVER.Process(target=_analyse, args=(root, tokens, kill_after, batch, answers), daemon=True)
     process.start()
     process.join(patience)
     if process.exitcode not in (0, -signal.SIGKILL):
@@ -65,7 +68,7 @@ def kept_batches(root: Path) -> int:
     return sum(meta["place"]["batches"] for meta in heads)
 
 
-def _analyse(root: Path, tokens: int, kill_after: float | None, answers: Any) -> None:
+def _analyse(root: Path, tokens: int, kill_after: float | None, batch: int, answers: Any) -> None:
     passes.TOKENS_PER_BATCH = TOKENS_PER_BATCH
     checkpoint.SECONDS_BETWEEN, checkpoint.WRITING_SHARE = 0.0, float("inf")  # one after every batch
     store, request = Store(root), Request(model=FAMILY[0].name, tokens=tokens)
@@ -76,7 +79,8 @@ def _analyse(root: Path, tokens: int, kill_after: float | None, answers: Any) ->
         nonlocal reports
         reports += stage == STAGE
         times[stage] = time.monotonic()
-        if kill_after is not None and (stage, done) == ("Loading the model", 1):
+        at_hand = stage == STAGE and reports - 1 == batch if batch else (stage, done) == ("Loading the model", 1)
+        if kill_after is not None and at_hand:
             threading.Timer(kill_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     result = pipeline.run(request, store, device="cpu", report=report)

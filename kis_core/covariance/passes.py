@@ -177,7 +177,8 @@ class Pass:
         checkpoints: Checkpoints | None,
         settling: Settling | None,
     ) -> bool:
-        report(STAGE, self._tokens_before, max(self._tokens_before, self.extent.tokens or 1))  # text may be long in coming
+        most = max(self._tokens_before, self.extent.tokens or 1)
+        report(STAGE, self._tokens_before, most)  # the first text may be long in coming
         found = groups(
             self.loaded.tokenizer, documents, self.extent, context=self.loaded.context, first=self._first,
             tokens_before=self._tokens_before,

@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+
+
+PATIENCE = timedelta(hours=6)  # others wait while the first one writes many gigabytes, or a slow one catches up
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def launched() -> bool:
 def together(device: str) -> Iterator[Share]:
     """Within the block, this process and the others that `torchrun` started can add up tensors on a device."""
     own = torch.device(device) if device.startswith("cuda") else None  # else NCCL guesses it from the rank
-    torch.distributed.init_process_group("nccl" if own else "gloo", device_id=own)
+    torch.distributed.init_process_group("nccl" if own else "gloo", device_id=own, timeout=PATIENCE)
     try:
         yield Share(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:

@@ -15,19 +15,25 @@ from kis_core.models.files import ModelError
 TYPED = "Typed in"  # family of what a user names
 
 
-def described(name: str, *, revision: str | None = None) -> Entry:
+def described(name: str, *, revision: str | None = None, download: bool = True) -> Entry:
     """An entry for a name: the catalogue's own, or one read from the configuration of a folder or an id of the Hub.
 
+    Args:
+        name: of an entry, a folder, or a Hugging Face id.
+        revision: of the Hub; None for the newest.
+        download: whether to get a configuration from the Hub that is not here.
+
     Raises:
-        ModelError: no such model, or one whose configuration cannot be had now.
+        ModelError, NotHere: no such model, or one whose configuration cannot be had now.
         UnsupportedArchitecture: its keys cannot be read.
     """
     if entry := catalog.find(name):
         return entry
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
-        path = Path(name).resolve() / CONFIGURATION
+        folder = Path(name).resolve()
+        name, path = str(folder), folder / CONFIGURATION
     elif HUB_ID.fullmatch(name):
-        path = hub_configuration(name, revision)
+        path = hub_configuration(name, revision, download=download)
     else:
         raise no_name(name)
     if not path.is_file():

@@ -23,8 +23,9 @@ def hub_folder(name: str, revision: str | None, *, download: bool, report: progr
         ModelError, NotHere, Gated: see `catalog.locate`.
         Cancelled: `report` called the download off.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
+    constants.HF_HUB_DISABLE_XET = True  # its own threads swallow what a report raises: no Cancel would end them
     with _errors_of_the_hub(name, revision, download):
         folder = snapshot_download(
             name, revision=revision, allow_patterns=list(NEEDED), ignore_patterns=list(NEVER),
@@ -33,16 +34,16 @@ def hub_folder(name: str, revision: str | None, *, download: bool, report: progr
     return Path(folder)
 
 
-def hub_configuration(name: str, revision: str | None) -> Path:
-    """The configuration alone of an id of the Hub: a few kilobytes.
+def hub_configuration(name: str, revision: str | None, *, download: bool = True) -> Path:
+    """The configuration alone of an id of the Hub: a few kilobytes, downloaded if they are to be.
 
     Raises:
         ModelError, NotHere, Gated: see `catalog.locate`.
     """
     from huggingface_hub import hf_hub_download
 
-    with _errors_of_the_hub(name, revision, True):
-        return Path(hf_hub_download(name, CONFIGURATION, revision=revision))
+    with _errors_of_the_hub(name, revision, download):
+        return Path(hf_hub_download(name, CONFIGURATION, revision=revision, local_files_only=not download))
 
 
 def no_name(name: str) -> ModelError:
@@ -54,22 +55,24 @@ def no_name(name: str) -> ModelError:
 
 
 def _told_to(report: progress.Report) -> Any:
-    """A progress bar of the Hub's that draws nothing and tells of bytes instead; a report that cancels ends it."""
+    """A progress bar of the Hub's that draws nothing and tells of bytes instead; a report that cancels ends it.
+
+    Of the bars that the Hub makes, over files, bytes received and bytes written, it is the last that tells.
+    """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     class Told(tqdm):  # type: ignore[misc]  # the Hub's carries no types
-        """One bar, over the files or over the bytes of one."""
+        """One bar; its total grows with every file that is begun."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
+            self._tells = options.get("unit") == "B" and not str(options.get("name")).endswith(".transfer")
             super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
-            self._bytes, self._all = 0, int(options.get("total") or 0)
-            self._counts = options.get("unit") == "B"
 
         def update(self, n: float | None = 1) -> None:
-            """Bytes came in."""
-            self._bytes += int(n or 0)
-            if self._counts:
-                report(STAGE, self._bytes, max(self._all, self._bytes))
+            """Bytes were written."""
+            if self._tells:
+                self.n += int(n or 0)
+                report(STAGE, self.n, max(int(self.total or 0), self.n))
 
     return Told
 
@@ -78,8 +81,8 @@ def _told_to(report: progress.Report) -> Any:
 def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -103,7 +106,7 @@ def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Itera
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"There is no model {name!r} on the Hugging Face Hub, nor in the catalogue.") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:  # the Hub's own errors, a connection that broke, a disk that is full
         raise ModelError(
             f"{name} could not be downloaded ({type(error).__name__}). Try again, or give a folder."
         ) from error

@@ -43,22 +43,18 @@ def runner() -> jobs.Runner:
     return jobs.Runner()
 
 
-def submit(request: Request, key: str | None = None, device: str = "auto") -> jobs.Job:
-    """Compute a request in the background, or join whoever does.
+def submit(request: Request, device: str = "auto") -> jobs.Job:
+    """Compute a request in the background, or join whoever does; the job goes by the key of its `Asked`.
 
     Args:
-        request: what is wanted.
-        key: of its result; None where the model is not here yet.
+        request: what is wanted; its model may still have to be downloaded.
         device: where it is to run; each has a queue of its own.
     """
     wanted = Asked(request, device)
-    for name in (key, wanted.key):
-        if name and (job := runner().find(name)) and job.snapshot().alive:
-            return job
     with suppress(StoreError):  # then it cannot be taken up again after a crash; the work itself will say why
         asked.remember(store(), wanted)
     state.look_again()
-    looks = _looks().setdefault(key or wanted.key, [])
+    looks = _looks().setdefault(wanted.key, [])
 
     def work(report: Report) -> None:
         settle_imports()
@@ -67,7 +63,7 @@ def submit(request: Request, key: str | None = None, device: str = "auto") -> jo
         asked.forget(store(), request)
 
     label = f"{named(request.model)} · {text_behind(request.how)}"
-    return runner().submit(key or wanted.key, work, label=label, lane="" if device == "auto" else device)
+    return runner().submit(wanted.key, work, label=label, lane="" if device == "auto" else device)
 
 
 @st.cache_resource(show_spinner=False)
@@ -129,8 +125,8 @@ def movement(looks: Sequence[Look]) -> str:
     )
 
 
-def failed(error: BaseException, key: str | None = None) -> NoReturn:
-    """Say what went wrong and what to do; the page ends here. `key` is that of the job it ended."""
+def complain(error: BaseException) -> None:
+    """Say what went wrong; of a gated model also where its licence is."""
     if isinstance(error, KisError):
         message = str(error)
     else:
@@ -139,6 +135,11 @@ def failed(error: BaseException, key: str | None = None) -> NoReturn:
     if isinstance(error, Gated):
         st.link_button("Open the licence", error.page, icon=":material/gavel:")
         st.code("hf auth login", language="bash")
+
+
+def failed(error: BaseException, key: str | None = None) -> NoReturn:
+    """Say what went wrong and what to do; the page ends here. `key` is that of the job it ended."""
+    complain(error)
     st.caption("Choose another model or fact set on the left, or mend what the message names and try again.")
     if st.button("Try again"):
         if key:

@@ -248,10 +248,8 @@ class Behind:
 
 
 def _field(name: str, text: str) -> Any:
-    if text == "all":
-        return None
     if name in ("tokens", "documents"):
-        return int(text)
+        return None if text == "all" else int(text)
     if name == "settled":
         return float(text)
     return tuple(int(part) for part in text.split("-")) if name == "layers" else text

@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kis_core import own_facts
 from kis_core.facts import BUILTIN_SETS
+from kis_core.models import catalog
 from kis_core.request import Request, usual
 from kis_core.store import default_root
 from pages.parts import state
@@ -120,6 +121,9 @@ def _way(model: str, facts: str) -> dict[str, Any]:
 
 def _choices() -> View:
     models = state.models()
+    for name, default in (("model", catalog.DEFAULT), ("other", None)):
+        if state.get(name) not in (default, *models):
+            state.choose(name, default)  # its results were deleted, or what was asked of it was dropped
     model = st.selectbox(
         "Model",
         list(models),
@@ -157,7 +161,7 @@ def _choices() -> View:
 
 def _text(model: str) -> None:
     """Which text C was taken over: a choice where there are several, and always in the link of a model of the Hub."""
-    if not usual(model):
+    if not usual(model) and state.get("behind") is None:
         return
     chosen = request_for(model).how
     ways = state.ways(model, request_for(model).facts)

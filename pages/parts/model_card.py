@@ -23,6 +23,7 @@ from pages.parts.text import count, duration, plain, volume
 TOKENS_A_DOCUMENT = 600  # of Wikipedia, roughly, for the estimate alone: told as such beside it
 FILE = "a file or folder on this machine"
 SETTLED = 0.02
+TYPED = "typed-model"  # the state of the page's field for any other model
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,10 @@ def _facts(entry: Entry) -> None:
 def _plan(entry: Entry, facts: str) -> Plan | None:
     how = usual(entry.name)
     devices = machine.devices()
+    named = {one.name: one for one in devices}
     best, best_dtype = choose(entry, devices)
     with st.container(horizontal=True):
-        device = st.selectbox(
-            "Device", devices, index=[one.name for one in devices].index(best), key=f"device-{entry.name}",
-            format_func=lambda one: f"{one.name} ({volume(one.free_bytes)} free)",
-        )  # fmt: skip
+        device = named[st.selectbox("Device", named, index=list(named).index(best), key=f"device-{entry.name}")]
         chosen = best_dtype if device.name == best else device.dtypes[0]
         dtype = st.selectbox(
             "Precision of the model", device.dtypes, index=device.dtypes.index(chosen), key=f"dtype-{entry.name}",
@@ -142,9 +141,9 @@ def _speed(device: str, dtype: str) -> Speed:
 def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
     if not found.fits:
         st.warning(plain(found.reason), icon=":material/memory:")
-        if found.nearest and st.button(f"Look at {found.nearest}", icon=":material/arrow_forward:"):
-            state.choose("model", found.nearest) if found.nearest in state.models() else None
-            st.rerun()
+        if found.nearest:
+            st.button(f"Look at {found.nearest}", icon=":material/arrow_forward:",
+                      on_click=st.session_state.__setitem__, args=(TYPED, found.nearest))  # fmt: skip
         return
     about = "about " if plan.guessed else ""
     rows = [
@@ -164,7 +163,7 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
     )
     st.caption(plain(told))
     if st.button("Compute", type="primary", icon=":material/play_arrow:", key=f"compute-{entry.name}"):
-        submit(plan.request, device=plan.device.name)
+        submit(plan.request, plan.device.name)
         state.choose("model", entry.name)
         state.choose("behind", plan.request.how)
         st.rerun()

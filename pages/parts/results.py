@@ -11,11 +11,10 @@ import streamlit as st
 from kis_core import archive, asked, jobs, own_facts, pipeline
 from kis_core.asked import Asked
 from kis_core.errors import KisError
-from kis_core.models import catalog
 from kis_core.models.files import ModelError, NotHere
 from kis_core.ordering import order_facts
 from kis_core.pipeline import Ingredients
-from kis_core.request import Request
+from kis_core.request import BUILTIN_CORPUS, Request
 from kis_core.result import Result
 from pages.parts import state
 from pages.parts.background import LOOK_AGAIN, failed, progress, runner, store, submit
@@ -76,7 +75,7 @@ def result(request: Request) -> Result:
         _fits_every_page(ingredients)
         return _kept(ingredients.key, ingredients)
     except NotThere:
-        _wait_for(request, ingredients.key)
+        _wait_for(request)
     except ModelError as error:
         return _without_model(request, error)
     except KisError as error:
@@ -111,7 +110,7 @@ def _without_model(request: Request, error: ModelError) -> Result:
         found = _of_archive(request)
     except NotThere:
         if isinstance(error, NotHere):
-            _wait_for(request, Asked(request).key)
+            _wait_for(request, here=False)
         failed(error)
     except KisError as wrong:
         failed(wrong)
@@ -185,15 +184,15 @@ def compute(requests: Sequence[Request], what: str) -> None:
         requests: what is wanted, of models small enough to start unasked or not.
         what: they are, in words, such as "models".
     """
-    waiting = {}
+    waiting, wrong = {}, {}
     for request in requests:
         try:
-            key = pipeline.resolve(request, store(), download=False).key
+            if not store().holds(pipeline.resolve(request, store(), download=False).key):
+                waiting[Asked(request).key] = request
         except KisError as error:
-            st.warning(f"{plain(request.model)}: {plain(str(error))}", icon=":material/error:")
-            continue
-        if not store().holds(key):
-            waiting[key] = request
+            wrong[request.model] = error  # told once a model
+    for model, error in wrong.items():
+        st.warning(f"{plain(model)}: {plain(str(error))}", icon=":material/error:")
     if not waiting:
         return
     jobs_of = {key: runner().find(key) for key in waiting}
@@ -202,13 +201,13 @@ def compute(requests: Sequence[Request], what: str) -> None:
     for key in ended:
         if isinstance(error := states[key].error, KisError):
             st.warning(f"{plain(waiting[key].model)}: {plain(str(error))}", icon=":material/error:")
-    small = all((entry := catalog.find(r.model)) and entry.parameters <= START_BY_ITSELF for r in waiting.values())
+    small = all(map(_by_itself, waiting.values()))
     missing = [key for key in waiting if key not in states]
-    asked = (ended or not small) and st.button(
+    wanted = (ended or not small) and st.button(
         f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
     )
-    for key in waiting if asked else missing if small and not ended else ():
-        submit(waiting[key], key)
+    for key in waiting if wanted else missing if small and not ended else ():
+        submit(waiting[key])
     running = [key for key in waiting if (job := runner().find(key)) and job.snapshot().alive]
     if running:
         _progress_of(running, len(requests), what)
@@ -229,38 +228,37 @@ def _progress_of(keys: list[str], total: int, what: str) -> None:
             job.cancel()
 
 
-def _wait_for(request: Request, key: str) -> NoReturn:
+def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
     """Show how far the computation is, or begin it, or say what keeps it from being begun; the page ends here.
 
-    A model that is still to be downloaded has no content to name its result by: its job goes by what was asked.
+    Args:
+        request: what is wanted.
+        here: whether its model is on this machine already.
     """
-    known = {name: job for name in (key, Asked(request).key) if (job := runner().find(name))}
-    if not known:
-        _not_begun(request, key)
-    name = next((name for name, job in known.items() if job.snapshot().alive), next(iter(known)))
-    snapshot = known[name].snapshot()
+    key = Asked(request).key
+    job = runner().find(key)
+    if job is None:
+        _not_begun(request, here)
+    snapshot = job.snapshot()
     if snapshot.state is jobs.State.FAILED and snapshot.error is not None:
-        failed(snapshot.error, name)
+        failed(snapshot.error, key)
     if snapshot.state is jobs.State.CANCELLED:
         st.info("The computation was cancelled. What was already finished is kept.", icon=":material/cancel:")
         if st.button("Compute", type="primary"):
-            _start(request, key)
+            _start(request)
         st.stop()
     if snapshot.state is jobs.State.DONE:
-        if pipeline.cached(pipeline.resolve(request, store(), download=False), store()) is None:
+        if there(request) is None:
             lost = f"There is no result in {store().root}: it could not be kept (disk full?) or was deleted."
-            failed(KisError(lost), name)
+            failed(KisError(lost), key)
         st.rerun()  # it was stored while this page was being drawn
-    progress(name)
+    progress(key)
     st.stop()
 
 
-def _not_begun(request: Request, key: str) -> NoReturn:
-    entry = catalog.find(request.model)
-    small = entry is not None and entry.parameters <= START_BY_ITSELF
-    here = key != Asked(request).key
-    if small and here:
-        _start(request, key)
+def _not_begun(request: Request, here: bool) -> NoReturn:
+    if here and _by_itself(request):
+        _start(request)
     begun = next((one for one in asked.unfinished(store()) if one.request == request), None)
     if begun:
         st.info(
@@ -268,26 +266,31 @@ def _not_begun(request: Request, key: str) -> NoReturn:
             f"goes on from there.",
             icon=":material/pause_circle:",
         )
-    elif entry is None and here:
-        _start(request, key)
     else:
         what = "" if here else " The model is not on this machine yet and would be downloaded."
         st.info(
-            f"P of **{plain(request.model)}**{_size(entry)} is not computed yet.{what} The page **Models** shows what "
+            f"P of **{plain(request.model)}**{_size(request.model)} is not computed yet.{what} The page **Models** shows what "
             f"it needs on this machine before anything is loaded. You can cancel at any time.",
             icon=":material/hourglass_empty:",
         )
     with st.container(horizontal=True):
         if st.button("Resume" if begun else "Compute", type="primary", icon=":material/play_arrow:"):
-            _start(request, key, begun.device if begun else "auto")
+            _start(request, begun.device if begun else "auto")
         st.page_link("pages/models.py", label="What it needs here", icon=":material/model_training:")
     st.stop()
 
 
-def _size(entry: catalog.Entry | None) -> str:
+def _by_itself(request: Request) -> bool:
+    """Whether it is small, and reads nothing but what comes with the program: a link must not start more than that."""
+    entry = state.models().get(request.model)
+    return bool(entry) and entry.parameters <= START_BY_ITSELF and request.corpus == BUILTIN_CORPUS
+
+
+def _size(model: str) -> str:
+    entry = state.models().get(model)
     return f" ({count(entry.parameters)} parameters)" if entry else ""
 
 
-def _start(request: Request, key: str, device: str = "auto") -> None:
-    submit(request, key, device)
+def _start(request: Request, device: str = "auto") -> NoReturn:
+    submit(request, device)
     st.rerun()

@@ -59,7 +59,8 @@ def _met(root: str) -> dict[str, catalog.Entry]:
         )  # fmt: skip
     for begun in asked.unfinished(store):
         with suppress(KisError):
-            found.setdefault(begun.request.model, described(begun.request.model, revision=begun.request.revision))
+            request = begun.request
+            found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
     return found
 
 

@@ -12,6 +12,7 @@ from kis_core.request import Request
 from kis_core.result import LayerReport, Result
 from kis_core.superposition import same
 
+WIDTH = 4
 MLP_WIDTH = 40
 NAME = "made"
 
@@ -69,6 +70,7 @@ def made(
             "model": request.model,
             "family": "GPT-2",
             "parameters": 1000,
+            "width": WIDTH,
             "mlp_width": MLP_WIDTH,
             "layers_in_model": max(numbers) + 1,
             "facts": NAME,

@@ -31,7 +31,7 @@ from kis_core.facts import RowIssue
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import Store, key_of
-from tests.unit.results_tools import MLP_WIDTH, NAME, made
+from tests.unit.results_tools import MLP_WIDTH, WIDTH, NAME, made
 from tests.unit.store_tools import close, index_of, matrices
 
 NAN, INF = float("nan"), float("inf")
@@ -158,6 +158,7 @@ def test_the_list_tells_all_there_is_to_know_without_the_matrices(store: Store) 
             family="GPT-2",
             parameters=124,
             layers_in_model=12,
+            width=WIDTH,
             mlp_width=MLP_WIDTH,
             reports=result.reports,
             facts=NAME,
