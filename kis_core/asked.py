@@ -57,9 +57,7 @@ def unfinished(store: Store) -> list[Asked]:
 def _read(meta: dict[str, Any]) -> Asked:
     layers = meta["request"]["layers"]
     request = Request(**meta["request"] | {"layers": layers and tuple(layers)})
-    if not all(
-        isinstance(text, str)
-        for text in (request.model, request.facts, request.corpus, request.revision or "", meta["device"])
-    ):
+    names = (request.model, request.facts, request.corpus, request.revision or "", meta["device"])
+    if not all(isinstance(name, str) for name in names):
         raise TypeError("a name is text")
     return Asked(request, meta["device"])

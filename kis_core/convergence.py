@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -74,3 +74,21 @@ def by_tokens(results: Mapping[int, Result], layer: int) -> tuple[pd.DataFrame, 
         likeness.append((tokens, alike, alike, alike, note))
     columns = ["x", "middle", "low", "high", "note"]
     return pd.DataFrame(kurtosis, columns=columns), pd.DataFrame(likeness, columns=columns)
+
+
+def settling(looks: Sequence[Sequence[float | None]]) -> pd.DataFrame:
+    """How far P moved from look to look while C grew, over the layers that were watched.
+
+    Args:
+        looks: tokens, layer and movement of each look, as a result's provenance has them.
+
+    Returns:
+        frame with the columns `x` (tokens), `middle`, `low`, `high` over the layers, and `note`.
+    """
+    told = pd.DataFrame(list(looks), columns=["x", "layer", "moved"]).dropna()
+    rows = [
+        (tokens, part["moved"].median(), part["moved"].min(), part["moved"].max(),
+         "layers " + ", ".join(f"{layer:.0f}" for layer in part["layer"]))
+        for tokens, part in told.groupby("x")
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["x", "middle", "low", "high", "note"])

@@ -37,6 +37,7 @@ def main() -> None:
     st.markdown("**More and more text behind C**")
     place = st.container()
     _tokens(view, result, requests)
+    _settling(view, result)
     with place:
         compute(requests, "amounts of text")
 
@@ -173,6 +174,30 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
             ),
             key="tokens-likeness",
         )
+
+
+def _settling(view: View, result: Result) -> None:
+    """How far P still moved while C grew: looked at on the way, so there for every model computed here."""
+    moved = convergence.settling(result.provenance.get("looks") or [])
+    if len(moved) < 2:
+        return
+    st.markdown("**While C was growing**")
+    last = moved.iloc[-1]
+    figure(
+        view,
+        result,
+        charts.convergence(moved, x_title="tokens behind C", y_title="how far P moved since the look before", log=True),
+        About(
+            title="P while C grew",
+            caption=f"Root mean square change of P’s off-diagonal entries since the look before, as a share of their "
+            f"spread; at the end {last['middle']:.1%}. Bars: from the stillest to the liveliest of {last['note']}.",
+            help=HELP_TOKENS,
+            data=lambda: moved,
+            code="from kis_core import convergence\n\nmoved = convergence.settling(result.provenance['looks'])",
+            layer=None,
+        ),
+        key="tokens-settling",
+    )
 
 
 main()

@@ -46,7 +46,8 @@ def _table() -> Entry | None:
     rows = _rows(tuple(entry.name for entry in entries))
     drawn = hashlib.sha256(rows.to_json().encode()).hexdigest()[:HASH]
     event = st.dataframe(
-        rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row", key=f"catalogue-{drawn}",
+        rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row",
+        key=f"catalogue-{drawn}",
         column_config={
             "name": st.column_config.TextColumn("model", width=114, pinned=True),
             "size": st.column_config.TextColumn("parameters", width=84),

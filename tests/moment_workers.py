@@ -20,7 +20,7 @@ from kis_core.store import Store, key_of
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload([__name__, "kis_core.covariance", "kis_core.answers", "transformers"])
-TOKENS_PER_BATCH = 1024  # so that there are some batches to be killed between
+TOKENS_PER_BATCH = 512  # so that there are some batches to be killed between
 STAGE = passes.STAGE
 
 
@@ -31,7 +31,7 @@ class Analysed:
     Attributes:
         c: SHA-256 and token count of C of each layer.
         batches: that were taken.
-        seconds: from the loaded model to C.
+        seconds: from the first batch to the last.
         left: kinds of what the store holds beside results.
     """
 
@@ -72,14 +72,11 @@ def _analyse(root: Path, tokens: int, kill_after: float | None, batch: int, answ
     passes.TOKENS_PER_BATCH = TOKENS_PER_BATCH
     checkpoint.SECONDS_BETWEEN, checkpoint.WRITING_SHARE = 0.0, float("inf")  # one after every batch
     store, request = Store(root), Request(model=FAMILY[0].name, tokens=tokens)
-    times: dict[str, float] = {}
-    reports = 0
+    times: list[float] = []  # of the reports of batches; the first comes before any
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal reports
-        reports += stage == STAGE
-        times[stage] = time.monotonic()
-        at_hand = stage == STAGE and reports - 1 == batch if batch else (stage, done) == ("Loading the model", 1)
+        times.extend([time.monotonic()] if stage == STAGE else [])
+        at_hand = stage == STAGE and len(times) - 1 == batch if batch else (stage, done) == ("Loading the model", 1)
         if kill_after is not None and at_hand:
             threading.Timer(kill_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
@@ -91,7 +88,6 @@ def _analyse(root: Path, tokens: int, kill_after: float | None, batch: int, answ
         if entry is None:
             raise LookupError(f"C of layer {layer} was not stored")
         seen.append((hashlib.sha256(entry.arrays["triangle"].tobytes()).hexdigest(), entry.meta["tokens"]))
-    batches = max(0, reports - 1)  # the first report comes before any batch
-    seconds = times.get(STAGE, times["Loading the model"]) - times["Loading the model"]
+    seconds = times[-1] - times[0] if times else 0.0
     left = {item.kind for item in store.inventory()} & {checkpoint.HEAD, checkpoint.PART}
-    answers.put(Analysed(seen, batches, seconds, left))
+    answers.put(Analysed(seen, max(0, len(times) - 1), seconds, left))

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 import torch
 
-
 PATIENCE = timedelta(hours=6)  # others wait while the first one writes many gigabytes, or a slow one catches up
 
 

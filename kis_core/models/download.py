@@ -79,7 +79,7 @@ def _told_to(report: progress.Report) -> Any:
 
 @contextmanager
 def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Iterator[None]:
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of HTTPError
         GatedRepoError,
         HFValidationError,
         HTTPError,

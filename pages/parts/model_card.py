@@ -23,6 +23,7 @@ from pages.parts.text import count, duration, plain, volume
 TOKENS_A_DOCUMENT = 600  # of Wikipedia, roughly, for the estimate alone: told as such beside it
 FILE = "a file or folder on this machine"
 SETTLED = 0.02
+SHORT = 60  # seconds below which an estimate is not worth a number
 TYPED = "typed-model"  # the state of the page's field for any other model
 
 
@@ -150,7 +151,7 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
         ("weights", volume(found.weights_bytes)),
         ("C of all layers", volume(found.moments_bytes)),
         ("passes", f"{found.passes}"),
-        ("time", duration(found.seconds) if found.seconds is not None else "unknown"),
+        ("time", _time(found.seconds)),
     ]
     heads, rule, values = (" | ".join(cells) for cells in ((r[0] for r in rows), ("---",) * len(rows),
                                                           (f"**{r[1]}**" for r in rows)))  # fmt: skip
@@ -167,6 +168,12 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
         state.choose("model", entry.name)
         state.choose("behind", plan.request.how)
         st.rerun()
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return duration(seconds) if seconds >= SHORT else "under a minute"  # small models keep no machine busy
 
 
 def _command(plan: Plan) -> None:

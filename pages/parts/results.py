@@ -269,8 +269,8 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
     else:
         what = "" if here else " The model is not on this machine yet and would be downloaded."
         st.info(
-            f"P of **{plain(request.model)}**{_size(request.model)} is not computed yet.{what} The page **Models** shows what "
-            f"it needs on this machine before anything is loaded. You can cancel at any time.",
+            f"P of **{plain(request.model)}**{_size(request.model)} is not computed yet.{what} The page **Models** "
+            f"shows what it needs on this machine before anything is loaded. You can cancel at any time.",
             icon=":material/hourglass_empty:",
         )
     with st.container(horizontal=True):

@@ -6,7 +6,7 @@ import pytest
 
 from pages.parts import state
 from pages.parts.choices import Several, Words
-from tests.pages.conftest import LAYERS, LOOKALIKES, MODEL, ONE_LAYER, Open
+from tests.pages.conftest import FEWER_TOKENS, LAYERS, LOOKALIKES, MODEL, ONE_LAYER, Open
 from tests.pages.looking import captions, notes, unescaped
 
 CHEAP = "pages/your_facts.py"  # a page without figures
@@ -14,6 +14,7 @@ EXAMPLES = {
     "model": ("app.py", ONE_LAYER),
     "layer": ("app.py", "2"),
     "facts": ("app.py", LOOKALIKES),
+    "behind": ("app.py", f"tokens:{FEWER_TOKENS[0]}"),
     "keep": ("app.py", "known"),
     "pair": ("pages/superposition.py", "3-7"),
     "order": ("pages/superposition.py", "similarity"),
@@ -60,6 +61,7 @@ NONSENSE = {
     "model": "<script>",
     "layer": "-1",
     "facts": "../../etc",
+    "behind": "corpus:/etc/passwd",
     "keep": "some",
     "pair": "0",
     "order": "random",

@@ -46,7 +46,8 @@ def test_case_1_a_second_moment_killed_at_any_moment_comes_out_as_if_it_never_wa
     resumed_midway = 0
     for number in range(KILLS):
         root = tmp_path / f"cache-{number}"
-        killed = moment_workers.second_moments(root, TOKENS, PATIENCE, kill_after=choose.random() * whole.seconds)
+        how = {"kill_after": choose.random() * whole.seconds, "batch": choose.choice((0, 1, 1, 1))}
+        killed = moment_workers.second_moments(root, TOKENS, PATIENCE, **how)
         kept = moment_workers.kept_batches(root)
         again = moment_workers.second_moments(root, TOKENS, PATIENCE)
         assert again.c == whole.c

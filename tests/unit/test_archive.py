@@ -31,7 +31,7 @@ from kis_core.facts import RowIssue
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import Store, key_of
-from tests.unit.results_tools import MLP_WIDTH, WIDTH, NAME, made
+from tests.unit.results_tools import MLP_WIDTH, NAME, WIDTH, made
 from tests.unit.store_tools import close, index_of, matrices
 
 NAN, INF = float("nan"), float("inf")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core import statistics
+from kis_core import convergence, statistics
 from kis_core.convergence import CURVES, LEAST_FACTS, by_tokens, subset_densities, token_counts, token_densities
 from kis_core.pipeline import run
 from kis_core.request import Request, RequestError
@@ -251,3 +251,13 @@ class TestRealAnalysis:
             assert likeness["note"].tolist() == kurtosis["note"].tolist()
             assert likeness["middle"].tolist()[1] == pytest.approx(1.0, abs=ROUNDING)
             assert -1 < likeness["middle"].tolist()[0] < 0.99
+
+
+def test_looks_by_hand() -> None:
+    looks = [[100, 0, 0.5], [100, 2, 0.3], [100, 4, 0.1], [150, 0, None], [150, 2, 0.2]]
+    found = convergence.settling(looks)
+    assert found["x"].tolist() == [100, 150]
+    assert found["middle"].tolist() == [0.3, 0.2]
+    assert (found["low"].tolist(), found["high"].tolist()) == ([0.1, 0.2], [0.5, 0.2])
+    assert found["note"].tolist() == ["layers 0, 2, 4", "layers 2"]
+    assert list(convergence.settling([]).columns) == ["x", "middle", "low", "high", "note"]

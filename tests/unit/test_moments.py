@@ -6,19 +6,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core import corpora, needs, rome_statistics
-from kis_core.covariance import Pass, Whitener, checkpoint, reading
+from kis_core import corpora, machine, needs, pipeline, rome_statistics
+from kis_core.covariance import ALONE, Pass, Whitener, checkpoint, reading
 from kis_core.covariance.checkpoint import HEAD, PART, Checkpoints
-from kis_core.ingredients import SECOND_MOMENT, Ingredients, resolve
+from kis_core.ingredients import SECOND_MOMENT, Ingredients, resolve, second_moment_key
 from kis_core.models.loading import LoadedModel
-from kis_core.moments import Moment, moments, packed, unpacked
+from kis_core.moments import Moment, _groups, moments, packed, unpacked
 from kis_core.progress import Cancelled
 from kis_core.request import Request, RequestError
 from kis_core.rome_statistics import StatisticsError
@@ -137,6 +139,21 @@ class TestGroups:
             assert found[layers].keys() == set(LAYERS)
             assert found[layers] == found[3]
         assert [layers for layers, _ in passes] == [LAYERS, [0, 1], [2], *[[0], [1], [2]] * 3]
+
+    def test_of_several_gpus_each_group_takes_what_fits_on_each(
+        self, ingredients: Ingredients, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = {"cuda:0": 2.5, "cuda:1": 4.5}
+        gpus = [machine.Device(name, name, "cuda", 0, int(room * WIDTH**2 * 8)) for name, room in free.items()]
+        monkeypatch.setattr(machine, "devices", lambda: (*gpus, replace(gpus[0], name="all")))
+        monkeypatch.setattr(needs, "budget", lambda device, _: device.free_bytes)
+        shape = SimpleNamespace(
+            widths=(24, WIDTH), weight=lambda layer: SimpleNamespace(device=torch.device(f"cuda:{layer // 4}"))
+        )
+        loaded = SimpleNamespace(architecture=shape, device=torch.device("cuda:0"))
+        every = set(range(8))
+        assert _groups(ingredients, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
+        assert _groups(ingredients, loaded, every, {1, 5}, store, ALONE) == [[1, 5]]
 
     def test_what_is_stored_is_not_computed_again(
         self, gpt2: LoadedModel, ingredients: Ingredients, store: Store, tmp_path: Path, passes: Passes
@@ -330,6 +347,15 @@ class TestStatisticsAsCorpus:
             assert other.told == {"statistics": "wikipedia_stats", "documents": 100_000, "looks": []}
         assert passes == []
         assert left(store) == set()
+
+    @pytest.mark.parametrize("settled", [None, 0.1])
+    def test_a_result_knows_the_name_of_its_c(
+        self, gpt2: LoadedModel, files: Ingredients, store: Store, settled: float | None
+    ) -> None:
+        source = resolve(replace(files.request, settled=settled), store)
+        [moment] = moments(source, gpt2, [1], store)
+        result = SimpleNamespace(provenance=pipeline.provenance(source, gpt2, moment), request=source.request)
+        assert store.holds(second_moment_key(result, 1))
 
     def test_they_are_not_read_twice(self, gpt2: LoadedModel, files: Ingredients, store: Store) -> None:
         first = matrices(moments(files, gpt2, LAYERS, store))

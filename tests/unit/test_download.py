@@ -1,0 +1,190 @@
+"""Downloads: what the Hub's own code reports arrives as bytes, a Cancel ends it, and what it raises becomes advice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import huggingface_hub
+import pytest
+from huggingface_hub import HfApi, _snapshot_download, constants
+from huggingface_hub import errors as hub_errors
+from huggingface_hub.hf_api import RepoFile
+
+from kis_core.models import catalog
+from kis_core.models.download import CONFIGURATION, STAGE, hub_configuration, hub_folder
+from kis_core.models.files import INDEX, Gated, ModelError, NotHere
+from kis_core.progress import Cancelled
+
+NAME, COMMIT = "someone/tiny-opt", "0123456789abcdef0123456789abcdef01234567"
+CHUNK = 40  # bytes
+SIZES = {"config.json": 100, "model.safetensors": 400, "tokenizer.json": 200}
+OTHERS = {"pytorch_model.bin": 900, "onnx/model.safetensors": 800, "consolidated.safetensors": 700, "README.md": 5}
+
+Reports = list[tuple[str, int, int]]
+
+
+class Hub:
+    """A Hub of one model: its listing is asked for, and its files arrive in chunks, as `http_get` tells of them."""
+
+    def __init__(self) -> None:
+        self.fetched: dict[str, int] = {}
+        self.revisions: set[str] = set()
+
+    def info(self, *_: Any, revision: str | None = None, **__: Any) -> Any:
+        self.revisions.add(str(revision))
+        return SimpleNamespace(sha=COMMIT)
+
+    def tree(self, *_: Any, **__: Any) -> Iterator[RepoFile]:
+        for number, (path, size) in enumerate((SIZES | OTHERS).items()):
+            yield RepoFile(path=path, size=size, oid=f"{number:040x}")
+
+    def fetch(self, repo: str, filename: str, *, tqdm_class: Any, cache_dir: str, revision: str, **_: Any) -> str:
+        assert constants.HF_HUB_DISABLE_XET, "through its threads no report could call anything off"
+        size = SIZES[filename]
+        with tqdm_class(total=size, initial=0, unit="B", unit_scale=True, desc=filename) as bar:
+            for _ in range(size // CHUNK):
+                self.fetched[filename] = self.fetched.get(filename, 0) + CHUNK
+                bar.update(CHUNK)
+                bar.update_transfer(CHUNK)
+            bar.update(size % CHUNK)
+        folder = Path(cache_dir, huggingface_hub.file_download.repo_folder_name(repo_id=repo, repo_type="model"))
+        target = folder / "snapshots" / revision / filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("{}")
+        return str(target)
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The code of huggingface_hub as it is, with nothing behind it but this."""
+    hub = Hub()
+    for name, value in (("HF_HUB_CACHE", str(tmp_path / "hub")), ("HF_HUB_OFFLINE", False)):
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(HfApi, "repo_info", hub.info)
+    monkeypatch.setattr(HfApi, "list_repo_tree", hub.tree)
+    monkeypatch.setattr(_snapshot_download, "hf_hub_download", hub.fetch)
+    return hub
+
+
+def test_a_download_is_told_in_bytes_of_all_files_together(online: Hub) -> None:
+    told: Reports = []
+    folder = hub_folder(NAME, None, download=True, report=lambda *report: told.append(report))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(SIZES), "and nothing in another format"
+    assert {stage for stage, _, _ in told} == {STAGE}
+    done = [bytes_done for _, bytes_done, _ in told]
+    assert max(done) == sum(SIZES.values())
+    assert max(total for _, _, total in told) == sum(SIZES.values())
+    assert all(0 <= bytes_done <= total for _, bytes_done, total in told)
+
+
+def test_a_report_that_cancels_ends_the_download(online: Hub) -> None:
+    def cancel(stage: str, done: int, total: int) -> None:
+        raise Cancelled(stage)
+
+    with pytest.raises(Cancelled):
+        hub_folder(NAME, None, download=True, report=cancel)
+    assert online.fetched
+    assert max(online.fetched.values()) == CHUNK, "of no file more than the first chunk"
+
+
+@pytest.mark.parametrize(("revision", "asked_for"), [(None, {"main"}), ("v9", {"v9"}), (COMMIT, set())])
+def test_the_revision_is_the_one_asked_for(online: Hub, revision: str | None, asked_for: set[str]) -> None:
+    assert hub_folder(NAME, revision, download=True).name == COMMIT
+    assert online.revisions == asked_for
+
+
+def test_what_is_here_is_found_without_the_hub(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloaded = hub_folder(NAME, None, download=True)
+    monkeypatch.setattr(HfApi, "repo_info", None)
+    monkeypatch.setattr(_snapshot_download, "hf_hub_download", None)
+    assert hub_folder(NAME, None, download=False) == downloaded
+
+
+def test_an_interrupted_download_is_not_here(online: Hub) -> None:
+    (hub_folder(NAME, None, download=True) / "model.safetensors").unlink()
+    with pytest.raises(NotHere, match="is not on this machine; “Compute” on the page Models downloads it"):
+        hub_folder(NAME, None, download=False)
+
+
+def test_a_shard_that_is_listed_and_not_there_is_not_here(
+    tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the Hub kept no listing of the files, the index of the weights tells."""
+    folder = Path(shutil.copytree(saved, tmp_path / "partial"))
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    (folder / "model.safetensors").rename(folder / first)
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": first, "b": second}}))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(NotHere, match=f"lacks 1 of its weight files, such as {second}"):
+        catalog.locate(NAME, download=False)
+    shutil.copy(folder / first, folder / second)
+    assert catalog.locate(NAME, download=False) == folder
+
+
+def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def absent(*_: Any, local_files_only: bool, **__: Any) -> str:
+        seen.append(local_files_only)
+        raise hub_errors.LocalEntryNotFoundError("no")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
+    with pytest.raises(NotHere, match="page Models"):
+        hub_folder(NAME, None, download=False)
+    with pytest.raises(NotHere, match="page Models"):
+        hub_configuration(NAME, None, download=False)
+    with pytest.raises(ModelError, match="cannot be downloaded now. Connect to the network") as caught:
+        hub_folder(NAME, "v1", download=True)
+    assert not isinstance(caught.value, NotHere)
+    assert seen == [True, True, False]
+
+
+def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
+    return error("no", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ask", [hub_folder, hub_configuration])
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (refusal(hub_errors.GatedRepoError), "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf"),
+        (refusal(hub_errors.RevisionNotFoundError), "someone/tiny-opt has no revision 'v1'"),
+        (refusal(hub_errors.RepositoryNotFoundError), "There is no model 'someone/tiny-opt' on the Hugging Face Hub"),
+        (hub_errors.LocalEntryNotFoundError("no"), "at revision v1 and cannot be downloaded now"),
+        (hub_errors.HFValidationError("no"), "is neither a folder on this machine nor a model name"),
+        (httpx2.ReadTimeout("no"), r"could not be downloaded \(ReadTimeout\)"),
+        (OSError(28, "No space left on device"), r"could not be downloaded \(OSError\)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_goes_wrong_becomes_advice(
+    ask: Callable[..., Path], error: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(ModelError, match=advice) as caught:
+        ask(NAME, "v1", download=True)
+    assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)
+
+
+def test_the_configuration_alone_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def fetch(*where: Any, **how: Any) -> str:
+        asked.append((*where, how))
+        return str(tmp_path / CONFIGURATION)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert hub_configuration(NAME, "v1") == tmp_path / CONFIGURATION
+    assert asked == [(NAME, CONFIGURATION, {"revision": "v1", "local_files_only": False})]
