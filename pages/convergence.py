@@ -37,7 +37,6 @@ def main() -> None:
     st.markdown("**More and more text behind C**")
     place = st.container()
     _tokens(view, result, requests)
-    _settling(view, result)
     with place:
         compute(requests, "amounts of text")
 
@@ -110,6 +109,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
             continue  # `compute` tells what is wrong
     if len(found) < 2:
         st.caption("As soon as two amounts of text are computed, they are drawn here.")
+        _settling(view, result)
         return
     kurtosis, likeness = convergence.by_tokens(found, view.layer)
     most = max(found)
@@ -174,6 +174,8 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
             ),
             key="tokens-likeness",
         )
+    with right:
+        _settling(view, result)
 
 
 def _settling(view: View, result: Result) -> None:
@@ -181,12 +183,11 @@ def _settling(view: View, result: Result) -> None:
     moved = convergence.settling(result.provenance.get("looks") or [])
     if len(moved) < 2:
         return
-    st.markdown("**While C was growing**")
     last = moved.iloc[-1]
     figure(
         view,
         result,
-        charts.convergence(moved, x_title="tokens behind C", y_title="how far P moved since the look before", log=True),
+        charts.convergence(moved, x_title="tokens behind C", y_title="how far P moved, look by look", log=True),
         About(
             title="P while C grew",
             caption=f"Root mean square change of P’s off-diagonal entries since the look before, as a share of their "

@@ -150,7 +150,7 @@ def convergence(
         size: height in pixels.
     """
     values = [float(value) for value in frame["x"]]
-    x = alt.X("x:Q", title=x_title).axis(axis(values=values, format="~s" if log else "d"))
+    x = alt.X("x:Q", title=x_title).axis(axis(values=values, format=".2~s" if log else "d"))
     x = x.scale(type="log" if log else "linear", nice=False, padding=12, zero=False)
     y = alt.Y("middle:Q", title=y_title).axis(axis(grid=True, tickCount=5))
     base = alt.Chart(frame.assign(series="P")).encode(x=x, color=alt.Color("series:N", legend=None))

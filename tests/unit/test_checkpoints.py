@@ -198,7 +198,7 @@ class TestResume:
             told = len(caplog.records)
             assert told > 0
             with pytest.raises(Cancelled):
-                run(new(gpt2), store=store, report=after(whole.outcome.batches // 2))
+                run(new(gpt2), store=store, report=after(10))  # some are too large before, and some after
             assert run(new(gpt2), store=store) == whole
         assert len(caplog.records) == 2 * told
 
