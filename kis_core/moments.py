@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
@@ -95,9 +96,33 @@ def moments(
             yield replace(moment, later=len(missing))
         else:
             missing.append(layer)  # it turned out to be damaged
-    text = ingredients.corpus
     if not missing:
         return
+    # two analyses of other facts want the same C: one takes it, the other waits and finds it
+    alone = store.alone(key_of("pass", ingredients.second_moment_key), report) if share.world == 1 else nullcontext()
+    with alone:
+        yield from _computed(ingredients, loaded, list(layers), missing, store, report, keys or {}, looked, share)
+
+
+def _computed(
+    ingredients: Ingredients,
+    loaded: LoadedModel,
+    layers: list[int],
+    missing: list[int],
+    store: Store,
+    report: progress.Report,
+    keys: Mapping[int, np.ndarray],
+    looked: Looked | None,
+    share: Share,
+) -> Iterator[Moment]:
+    """C of the missing layers, from files or in passes; what somebody else stored meanwhile is read."""
+    for layer in list(missing) if share.world == 1 else ():
+        if moment := read(ingredients, layer, store):
+            missing.remove(layer)
+            yield replace(moment, later=len(missing))
+    if not missing:
+        return
+    text = ingredients.corpus
     if isinstance(text, Statistics):
         groups = [sorted(missing)]
     else:
@@ -111,7 +136,7 @@ def moments(
         if isinstance(text, Statistics):
             found = _from_files(ingredients, text, loaded, group, told)
         else:
-            found = _pass(ingredients, text, loaded, group, store, told, keys or {}, looked, share)
+            found = _pass(ingredients, text, loaded, group, store, told, keys, looked, share)
         unkept: dict[int, Moment] = {}
         for moment in found:
             if moment.layer in wanted and not _keep(ingredients, moment, store):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kis_core import progress
-from kis_core.corpora import Reading
+from kis_core.corpora import CorpusError, Reading
 from kis_core.covariance.checkpoint import Checkpoints
 from kis_core.covariance.moment import SecondMoment, SecondMomentSum, home
 from kis_core.covariance.ranks import ALONE, Share
@@ -38,6 +38,10 @@ TOKENS_PER_BATCH_CUDA = 16_384  # fills a large GPU; halved by itself where memo
 
 class OutOfMemory(KisError):
     """Not even a single row fits beside the model, or memory ran out where the batch could not be taken again."""
+
+
+class NoTokens(CorpusError, ValueError):
+    """A text of which the tokenizer leaves nothing."""
 
 
 class _Enough(Exception):
@@ -87,7 +91,7 @@ def second_moments(
 
     Raises:
         NotFinite: an activation is NaN or infinite; names layer, batch and text.
-        ValueError: the documents hold no token.
+        NoTokens: the documents hold none.
     """
     chosen = list(range(loaded.architecture.layers) if layers is None else layers)
     one = Pass(loaded, sorted(set(chosen)), Extent(tokens), tokens_per_batch)
@@ -142,7 +146,7 @@ class Pass:
         Raises:
             NotFinite: an activation is NaN or infinite; names layer, batch and text.
             OutOfMemory: a single row does not fit.
-            ValueError: the documents hold no token.
+            NoTokens: the documents hold none.
         """
         self.sums = {layer: SecondMomentSum() for layer in self.layers}
         self._budget = self.tokens_per_batch
@@ -153,7 +157,7 @@ class Pass:
         if not settled:
             settled = self._read(documents(), report, checkpoints, settling)
         if not self._tokens_before:
-            raise ValueError("the corpus holds no token for this tokenizer")
+            raise NoTokens("the corpus holds no token for this tokenizer; choose another text")
         padding = 1 - self._real / self._run if self._run else 0.0
         return Outcome(self.reading, padding, self._batches, settled)
 

@@ -8,6 +8,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
+from kis_core.errors import KisError
+
 MAX_CONDITION = 1e10
 """Above this condition number C gets a ridge: float64 Cholesky would leave fewer than six digits of P."""
 RIDGE_SHARE = 1e-7
@@ -17,6 +19,10 @@ MOST_NEGATIVE = 1e-2
 ALL_EIGENVALUES = 4096
 """Up to this width every eigenvalue is computed; above, where that takes many minutes, the two ends by Lanczos."""
 LANCZOS_TOLERANCE = 1e-6  # relative error of an end of the spectrum; the condition number is told with two digits
+
+
+class NoSecondMoment(KisError, ValueError):
+    """A matrix that cannot be the second moment of anything, or is that of nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,20 +47,20 @@ class Whitener:
         """Factorise a symmetric positive semidefinite matrix.
 
         Raises:
-            ValueError: not a finite, non-zero square matrix; or it has eigenvalues far below zero.
+            NoSecondMoment: not a finite, non-zero square matrix; or it has eigenvalues far below zero.
         """
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"C has shape {matrix.shape}; a square matrix was expected")
+            raise NoSecondMoment(f"C has shape {matrix.shape}; a square matrix was expected")
         if not np.isfinite(matrix).all():
-            raise ValueError("C holds a NaN or an infinity")
+            raise NoSecondMoment("C holds a NaN or an infinity")
         if len(matrix) > ALL_EIGENVALUES and (found := _well_conditioned(matrix)):
             return found
         eigenvalues = scipy.linalg.eigvalsh(matrix)
         largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
         if largest <= 0:
-            raise ValueError("C is zero: the corpus gave no keys, or the layer is dead")
+            raise NoSecondMoment("C is zero: the corpus gave no keys, or the layer is dead")
         if smallest < -MOST_NEGATIVE * largest:
-            raise ValueError(f"C is no second moment: its eigenvalues go from {smallest:.3g} to {largest:.3g}")
+            raise NoSecondMoment(f"C is no second moment: its eigenvalues go from {smallest:.3g} to {largest:.3g}")
         cutoff = largest * len(matrix) * np.finfo(np.float64).eps  # numpy's own rule for matrix_rank
         rank = int((eigenvalues > cutoff).sum())
         condition = largest / smallest if smallest > cutoff else float("inf")

@@ -85,7 +85,7 @@ def test_kurtosis_by_size_names_every_model_once() -> None:
     assert above["mark"]["dy"] < 0 < below["mark"]["dy"]
 
 
-@pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", "~s")])
+@pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", ".2~s")])
 def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at(log: bool, scale: str, form: str) -> None:
     spec = specification(charts.convergence(GROWING, x_title="facts", y_title="kurtosis", log=log))
     assert [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])] == [

@@ -140,6 +140,50 @@ def test_jobs_of_different_keys_run_one_after_the_other_in_the_order_asked_for(r
     assert order == list("abcdef")
 
 
+def test_jobs_of_two_devices_run_side_by_side(runner: Runner) -> None:
+    meeting = threading.Barrier(2)
+
+    def meet(report: Report) -> None:
+        meeting.wait(PATIENCE)  # neither gets past this before the other is there
+
+    submitted = [runner.submit(device, meet, lane=device) for device in ("cpu", "cuda:0")]
+    assert [ended(job).state for job in submitted] == [State.DONE] * 2
+
+
+def test_jobs_of_one_device_wait_for_each_other_and_for_no_other_device(runner: Runner) -> None:
+    first = Steered()
+    running = runner.submit("first", first, lane="cpu")
+    first.wait_until_begun()
+    waiting = runner.submit("second", nothing, lane="cpu")
+    assert ended(runner.submit("elsewhere", nothing, lane="cuda:0")).state is State.DONE
+    assert waiting.snapshot().state is State.QUEUED
+    first.end()
+    assert [ended(job).state for job in (running, waiting)] == [State.DONE] * 2
+
+
+def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> None:
+    work = Steered()
+    first = runner.submit("key", work, lane="cpu")
+    assert runner.submit("key", nothing, lane="cuda:0") is first
+    work.end()
+    assert ended(first).state is State.DONE
+    assert work.runs == 1
+
+
+def test_jobs_are_listed_with_what_they_are_in_the_order_asked_for(runner: Runner) -> None:
+    assert runner.jobs() == {}
+    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane="cuda:0")
+    second = runner.submit("a", nothing)
+    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", "cuda:0", "", "")
+    assert list(runner.jobs().items()) == [("b", first), ("a", second)]
+    ended(first)
+    again = runner.submit("b", nothing, label="once more")
+    listed = runner.jobs()
+    assert list(listed.items()) == [("b", again), ("a", second)], "the last of each key, also when it has ended"
+    listed.clear()
+    assert runner.find("a") is second
+
+
 reports = st.tuples(st.sampled_from([*progress.STAGES, "Waiting for another run of the same"]), st.integers(0, 3))
 
 
@@ -277,6 +321,35 @@ def test_the_time_left_by_hand(runner: Runner, monkeypatch: pytest.MonkeyPatch) 
     assert job.snapshot().seconds_left == pytest.approx(20 * 0.375 / 0.625, rel=ROUNDING)
     work.end()
     assert ended(job).seconds_left is None
+
+
+def test_the_pace_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    job, stage = Job(), "Second moment of the keys"
+
+    def told(seconds: float, done: int, stage: str = stage) -> float | None:
+        now[0] += seconds
+        job.report(stage, done, 10_000)
+        assert job.snapshot().done == done
+        return job.snapshot().rate
+
+    assert told(0, 0) is None, "a single report tells of no pace"
+    assert told(2, 300) == pytest.approx(150, rel=ROUNDING)
+    assert told(jobs.TRAIL_SECONDS / 2, 900) == pytest.approx(150, rel=ROUNDING), "too soon after the last one"
+    assert told(2, 600) == pytest.approx(600 / (4 + jobs.TRAIL_SECONDS / 2), rel=ROUNDING)
+    assert told(1, 0, "Whitening") is None, "another stage counts in other units"
+    assert told(1, 0, "Whitening") is None, "no pace where nothing moves"
+
+
+def test_the_pace_is_that_of_the_last_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    job = Job()
+    for second in range(100):
+        now[0] = float(second)
+        job.report("Second moment of the keys", second if second < 50 else 10 * second - 450, 1000)
+    assert job.snapshot().rate == pytest.approx(10, rel=ROUNDING)
 
 
 def test_a_process_that_ends_does_not_wait_for_its_job() -> None:

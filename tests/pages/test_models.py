@@ -1,0 +1,390 @@
+"""Models: what each needs is told before anything is loaded, any name may be typed, and Compute asks for what is shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from streamlit.testing.v1 import AppTest
+
+from kis_core import __main__ as command_line
+from kis_core import archive, asked, machine, pipeline, rome_statistics
+from kis_core.commands import options
+from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
+from kis_core.jobs import State
+from kis_core.machine import Device
+from kis_core.models import catalog, loading
+from kis_core.needs import needs, required_bytes
+from kis_core.request import DEFAULT_TOKENS, Request
+from kis_core.store import Store
+from pages.parts.model_card import FILE
+from tests import tiny
+from tests.pages.conftest import MODEL, PICTURE, SCRIPT, Open
+from tests.pages.looking import captions, markdown, table_of, unescaped
+from tests.pages.small_hub import SPEED, Hub, device, finish, hub, labels, press, quick  # noqa: F401
+from tests.unit.test_catalog import HOSTILE_NAMES
+
+PAGE = "pages/models.py"
+TYPED = "someone/tiny-llama"
+LOAD = loading.load
+pytestmark = pytest.mark.usefixtures("quick", "hub", "fresh")
+
+Devices = Callable[..., None]
+
+
+@pytest.fixture
+def fresh(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache folder of this test's own; nothing is remembered of this machine, and no model is loaded."""
+    monkeypatch.setenv("KIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "load", None)
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def machine_of(monkeypatch: pytest.MonkeyPatch) -> Devices:
+    """Let this machine have other devices."""
+
+    def has(*devices: Device) -> None:
+        monkeypatch.setattr(machine, "devices", lambda *_: devices)
+        st.cache_data.clear()
+
+    return has
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, str]]:
+    """What jobs were begun with; none of them computes anything."""
+    requests: list[tuple[Request, str]] = []
+    monkeypatch.setattr(pipeline, "run", lambda request, *_, device, **__: requests.append((request, device)))
+    return requests
+
+
+def table(page: AppTest) -> Any:
+    return table_of(page, "name", "fits")
+
+
+def select(page: AppTest, name: str) -> AppTest:
+    """Select a model's row, as the browser does."""
+    shown = table(page)
+    row = shown.value["name"].tolist().index(name)
+    states = page._tree.get_widget_states()
+    value = json.dumps({"selection": {"rows": [row], "columns": [], "cells": []}})
+    states.widgets.append(WidgetState(id=shown.proto.id, string_value=value))
+    return page._run(states)
+
+
+def type_in(page: AppTest, name: str) -> AppTest:
+    return page.text_input(key="typed-model").set_value(name).run()
+
+
+def card(page: AppTest) -> str:
+    """The model whose card is shown."""
+    (title,) = (element.value for element in page.markdown if element.value.startswith("#### "))
+    return unescaped(title.removeprefix("#### "))
+
+
+def command(page: AppTest) -> Any:
+    """The shown command, as the command line reads it."""
+    (line,) = (code.value for code in page.code if "kis_core" in code.value)
+    program, arguments = shlex.split(line)[:3], shlex.split(line)[3:]
+    assert program == ["python", "-m", "kis_core"]
+    return command_line._parser().parse_args(arguments)
+
+
+# What there is
+
+
+def test_every_model_of_the_catalogue_is_listed_and_those_of_the_paper_are_ticked(open_page: Open) -> None:
+    page = open_page(PAGE)
+    assert not page.exception
+    frame = table(page).value
+    assert frame["name"].tolist() == [entry.name for entry in catalog.entries()]
+    ticked = frame[frame["paper"]]["name"].tolist()
+    assert ticked == [entry.name for entry in catalog.PAPER]
+    assert len(ticked) == 11
+    assert "11 of them are those of the paper" in captions(page)
+    by_name = frame.set_index("name")
+    assert by_name["here"]["gpt2"] == ""
+    assert by_name["here"][MODEL] == "embedded"
+    for entry in catalog.entries():
+        told = by_name.loc[entry.name]
+        assert (told["layers"], told["width"], told["mlp_width"]) == (entry.layers, entry.width, entry.mlp_width)
+        assert bool(told["gated"]) == entry.gated
+
+
+@pytest.mark.parametrize("name", [MODEL, "gpt2", "gpt-j-6b", "llama-2-7b"])
+def test_what_a_model_needs_is_told_before_anything_is_loaded(
+    name: str,
+    open_page: Open,
+    machine_of: Devices,
+    hub: Hub,  # noqa: F811
+) -> None:
+    there = device("cpu", 500)
+    machine_of(there)
+    page = select(open_page(PAGE), name)
+    assert not page.exception
+    assert not page.error
+    assert card(page) == name
+    entry = catalog.find(name)
+    assert entry is not None
+    guess = DEFAULT_TOKENS if entry.folder else PAPER_DOCUMENTS * min(600, entry.context)
+    found = needs(entry, guess, device=there, dtype="float32", speed=SPEED)
+    (told,) = (element.value for element in page.markdown if element.value.startswith("weights |"))
+    assert f"**{found.passes}**" in told
+    assert f"{guess:,} tokens" in captions(page)
+    assert labels(page) == ["Compute"]
+    assert not hub.downloads
+
+
+def test_what_is_too_large_is_refused_with_what_it_needs_and_the_nearest_that_fits(
+    open_page: Open, machine_of: Devices, begun: list[Any]
+) -> None:
+    there = device("cpu", 2)
+    machine_of(there)
+    page = select(open_page(PAGE), "llama-3.1-70b")
+    entry = catalog.find("llama-3.1-70b")
+    assert entry is not None
+    assert table(page).value.set_index("name")["fits"][entry.name] == "too large"
+    refusal = unescaped(page.warning[0].value)
+    assert f"{required_bytes(entry, there, 'bfloat16'):,} bytes" in refusal
+    assert "2,000,000,000 bytes free" in refusal
+    nearest = needs(entry, 1, device=there, dtype="bfloat16").nearest
+    assert nearest is not None
+    assert f"The nearest model that fits here is {nearest}" in refusal
+    assert labels(page) == [f"Look at {nearest}"], "there is nothing to press that would load it"
+    assert command(page).model == entry.name, "another machine may have room"
+    press(page, f"Look at {nearest}")
+    assert card(page) == nearest
+    assert "Compute" in labels(page)
+    assert not begun
+
+
+def test_what_the_hub_has_not_as_safetensors_is_told(open_page: Open, machine_of: Devices) -> None:
+    machine_of(device("cpu", 2000))
+    name = next(entry.name for entry in catalog.entries() if not entry.safetensors)
+    page = select(open_page(PAGE), name)
+    assert "save_pretrained" in page.warning[0].value
+    assert not page.button
+    assert table(page).value.set_index("name")["fits"][name] == "no safetensors"
+
+
+def test_a_gated_model_shows_where_its_licence_is(open_page: Open, machine_of: Devices) -> None:
+    machine_of(device("cpu", 500))
+    page = select(open_page(PAGE), "llama-2-7b")
+    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in markdown(page)
+    assert "hf auth login" in markdown(page)
+    assert not page.text_input(key="typed-model").proto.type, "and no field takes a token"
+    assert len(page.text_input) == 1
+
+
+def test_a_chosen_device_stays_chosen_while_others_take_memory(
+    open_page: Open, machine_of: Devices, begun: list[tuple[Request, str]]
+) -> None:
+    machine_of(device("cuda:0", 80, "cuda"), device("cpu", 60))
+    page = select(open_page(PAGE), "gpt2")
+    assert page.selectbox(key="device-gpt2").value == "cuda:0"
+    page.selectbox(key="device-gpt2").set_value("cpu").run()
+    machine_of(device("cuda:0", 70, "cuda"), device("cpu", 50))
+    page.run()
+    assert page.selectbox(key="device-gpt2").value == "cpu"
+    press(page, "Compute")
+    finish()
+    assert [device for _, device in begun] == ["cpu"]
+
+
+# What may be typed
+
+
+def test_what_was_done_last_counts(open_page: Open) -> None:
+    page = select(open_page(PAGE), "gpt2")
+    assert card(type_in(page, "gpt2-medium")) == "gpt2-medium"
+    assert card(select(page, "pythia-1b")) == "pythia-1b"
+    assert page.text_input(key="typed-model").value == ""
+
+
+def test_a_typed_id_is_looked_up_without_its_weights(open_page: Open, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+    hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
+    page = type_in(open_page(PAGE), f"  {TYPED} ")
+    assert not page.exception
+    assert card(page) == TYPED
+    assert "3 layers · d = 24 · dₘ = 40 · context 64" in unescaped(captions(page))
+    assert "Compute" in labels(page)
+    assert not hub.downloads
+
+
+def test_a_typed_folder_is_looked_at(open_page: Open, tmp_path: Path) -> None:
+    folder = tiny.save("GPT-2", tmp_path / "my *model*")
+    page = type_in(open_page(PAGE), str(folder))
+    assert not page.exception
+    assert card(page) == "my *model*"
+    assert "download about" not in captions(page)
+    assert command(page).model == str(folder)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_NAMES, SCRIPT, PICTURE], ids=ascii)
+def test_hostile_names_are_refused_as_text(name: str, open_page: Open, begun: list[Any]) -> None:
+    if "\ud800" in name:
+        return  # a browser sends no lone surrogate
+    page = type_in(open_page(PAGE), name)
+    assert not page.exception
+    if name.strip():
+        assert len(page.error) == 1
+        assert len(page.error[0].value) < 1000
+        assert SCRIPT not in markdown(page)
+        assert PICTURE not in markdown(page)
+    assert card(page) == MODEL, "that of the model chosen on the left"
+    assert not begun
+
+
+def test_a_folder_whose_keys_cannot_be_read_says_what_is_supported(open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    page = type_in(open_page(PAGE), str(tmp_path))
+    assert not page.exception
+    assert "mamba" in page.error[0].value
+    assert "GPT" in page.error[0].value
+
+
+def test_a_mended_folder_is_read_again(open_page: Open, tmp_path: Path) -> None:
+    page = type_in(open_page(PAGE), str(tmp_path))
+    assert page.error
+    tiny.every_config()["OPT"].save_pretrained(tmp_path)
+    assert not page.run().error
+    assert card(page) == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("gated", "accept its licence at https://huggingface.co/someone/tiny-llama"),
+        ("offline", "cannot be downloaded now. Connect to the network, or give the folder of a local copy"),
+        ("absent", "There is no model 'someone/tiny-llama' on the Hugging Face Hub"),
+    ],
+)
+def test_what_cannot_be_had_says_what_to_do(how: str, told: str, open_page: Open, hub: Hub) -> None:  # noqa: F811
+    hub.offline = how == "offline"
+    hub.gated = {TYPED} if how == "gated" else set()
+    page = type_in(open_page(PAGE), TYPED)
+    assert not page.exception
+    assert told in unescaped(page.error[0].value)
+    links = [element.proto.url for element in page.get("link_button")]
+    assert links == (["https://huggingface.co/someone/tiny-llama"] if how == "gated" else [])
+    assert ("hf auth login" in [code.value for code in page.code]) == (how == "gated")
+
+
+# What is asked for
+
+
+def test_the_choices_make_the_request_and_the_command_line_the_same(
+    open_page: Open, begun: list[tuple[Request, str]], machine_of: Devices
+) -> None:
+    machine_of(device("cpu", 60))
+    page = select(open_page(PAGE, facts="builtin-lookalikes"), "gpt2")
+    assert options.asked(command(page), layers=None) == Request(
+        "gpt2", "builtin-lookalikes", WIKIPEDIA_NAME, None, revision=catalog.find("gpt2").revision,  # type: ignore[union-attr]
+        documents=PAPER_DOCUMENTS,
+    )  # fmt: skip
+    page.selectbox(key="dtype-gpt2").set_value("bfloat16").run()
+    page.number_input(key="documents-gpt2").set_value(500).run()
+    page.number_input(key="tokens-gpt2-False").set_value(9_000).run()
+    page.slider(key="layers-gpt2").set_value((2, 4)).run()
+    page.toggle(key="settled-gpt2").set_value(True).run()
+    args = command(page)
+    press(page, "Compute")
+    finish()
+    assert not page.exception
+    ((request, where),) = begun
+    assert where == args.device == "cpu"
+    assert options.asked(args, layers=options.chosen_layers(args.layers)) == request
+    assert (request.tokens, request.documents, request.layers, request.settled) == (9_000, 500, (2, 3, 4), 0.02)
+    assert request.dtype == "bfloat16"
+    assert page.query_params["model"] == "gpt2"
+    assert page.session_state["chosen"]["behind"] == request.how
+
+
+def test_a_demo_model_over_its_own_text_is_what_the_pages_show_anyway(
+    open_page: Open, begun: list[tuple[Request, str]]
+) -> None:
+    page = press(open_page(PAGE), "Compute")
+    finish()
+    assert [request for request, _ in begun] == [Request(MODEL)]
+    assert page.session_state["chosen"]["behind"] in (None, Request(MODEL).how)
+
+
+def lines(folder: Path) -> Path:
+    path = folder / "text of mine.txt"
+    path.write_text("\n".join(f"Paris is the capital of France, said number {line}." for line in range(300)), "utf-8")
+    return path
+
+
+def json_lines(folder: Path) -> Path:
+    path = folder / "text.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"Rome lies in Italy, {line}."}) for line in range(300)), "utf-8")
+    return path
+
+
+def statistics(folder: Path) -> Path:
+    """C of the tiny model's layers as ROME keeps it; a folder of such files is told by its files."""
+    keys = np.random.default_rng(0).standard_normal((200, 40))
+    for layer in range(3):
+        module = f"model.layers.{layer}.mlp.down_proj"
+        path = rome_statistics.path_for(folder / "stats", TYPED, "wikipedia", module, 100)
+        rome_statistics.write(path, keys.T @ keys / 200, 200, 100)
+    return path.parent
+
+
+def with_text(page: AppTest, path: str) -> AppTest:
+    page.selectbox(key=f"corpus-{TYPED}").set_value(FILE).run()
+    assert "Compute" not in labels(page), "first the path"
+    return page.text_input(key="corpus-path").set_value(path).run()
+
+
+@pytest.mark.parametrize("made", [lines, json_lines, statistics])
+def test_c_comes_from_what_the_user_has(
+    made: Callable[[Path], Path],
+    open_page: Open,
+    hub: Hub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "load", LOAD)
+    hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
+    source = str(made(tmp_path))
+    page = with_text(type_in(open_page(PAGE, facts="three"), TYPED), source)
+    assert command(page).corpus == source
+    press(page, "Compute")
+    assert [(one.state, one.error) for one in finish()] == [(State.DONE, None)]
+    (found,) = archive.computed(Store())
+    assert (found.request.model, found.request.corpus, found.request.documents) == (TYPED, source, PAPER_DOCUMENTS)
+    link = {name: page.run().query_params[name] for name in ("model", "behind")}
+    page = open_page("app.py", facts="three", **link)
+    assert not page.exception
+    assert not page.error
+    assert Path(source).name in unescaped(captions(page)), "the text is told in the frame"
+
+
+def test_a_text_that_is_not_there_is_told_where_it_was_asked_for(
+    open_page: Open,
+    hub: Hub,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
+    page = with_text(type_in(open_page(PAGE), TYPED), f"{tmp_path}/{PICTURE}.txt")
+    press(page, "Compute")
+    assert [one.state for one in finish()] == [State.FAILED]
+    page.run()
+    assert not page.exception
+    assert PICTURE in unescaped(page.error[0].value)
+    assert PICTURE not in markdown(page)
+    press(page, "Discard")
+    assert not page.error
+    assert asked.unfinished(Store()) == []
