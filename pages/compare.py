@@ -12,7 +12,7 @@ import streamlit as st
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from pages.parts import state
-from pages.parts.figure import About, figure, say
+from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
@@ -242,7 +242,7 @@ def _scatter(
 
 
 def _run(view: View) -> str:
-    return f"other = run(Request(model={view.request.model!r}, facts=result.request.facts), Store())"
+    return f"other = run(Request({asked(view.request)}), Store())"
 
 
 def _both_known(other: View) -> str:

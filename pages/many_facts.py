@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, facts, many_tables, own_facts, statistics, sweep, tally
-from kis_core.many import ManyFacts
+from kis_core import charts, facts, own_facts, statistics
+from kis_core.many import ManyFacts, sweep, tally
+from kis_core.many import tables as many_tables
 from kis_core.pairs import TAGS
 from kis_core.store import default_root
 from pages.parts import state

@@ -164,8 +164,9 @@ def _stay(view: View, result: Result, pair: tuple[int, int] | None) -> None:
             code=f"stay = pairs.that_stay(result.p, [f'layer {{n}}' for n in result.layers], {count})"
             if over == "layers"
             else "# one P a model, all at the same layer:\n"
+            "from dataclasses import replace\n\n"
             f"names = {names!r}\n"
-            f"others = [run(Request(model=name, facts=result.request.facts), Store()){kept} for name in names]\n"
+            f"others = [run(replace(result.request, model=name), Store()){kept} for name in names]\n"
             f"stay = pairs.that_stay([o.p[o.at({view.layer})] for o in others], names, {count})",
             layer=view.layer if over == "models" else None,
         ),

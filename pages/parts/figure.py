@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts, export
+from kis_core.request import HOW, Request
 from kis_core.result import Result
 from pages.parts.frame import View
 from pages.parts.provenance import origin
@@ -111,16 +112,12 @@ KINDS = {
 
 def preamble(view: View, about: About) -> str:
     """Python lines that get `result`, and `p` of the layer, as the page shows them."""
-    request = view.request
-    asked = ", ".join(
-        f"{name}={getattr(request, name)!r}" for name in ("model", "facts", "tokens") if _differs(request, name)
-    )
     lines = [
         "from kis_core import charts, pairs, statistics",
         "from kis_core.pipeline import Request, run",
         "from kis_core.store import Store",
         "",
-        f"result = run(Request({asked}), Store())",
+        f"result = run(Request({asked(view.request)}), Store())",
     ]
     if view.known_only:
         lines.append(about.narrow)
@@ -129,8 +126,10 @@ def preamble(view: View, about: About) -> str:
     return "\n".join(lines)
 
 
-def _differs(request: Any, name: str) -> bool:
-    return bool(getattr(request, name) != getattr(type(request)(), name))
+def asked(request: Request) -> str:
+    """A request's fields as Python has them, where they differ from the default."""
+    named = ((name, getattr(request, name)) for name in ("model", "facts", *HOW))
+    return ", ".join(f"{name}={value!r}" for name, value in named if value != getattr(Request(), name))
 
 
 def _unmarked(markdown: str) -> str:

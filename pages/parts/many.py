@@ -20,11 +20,11 @@ from kis_core.many import ManyFacts, NothingKnown
 from kis_core.models import catalog
 from kis_core.models.files import ModelError
 from kis_core.progress import Report
-from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import StoreError
 from pages.parts import background, results
 from pages.parts.background import LOOK_AGAIN, runner, store
+from pages.parts.figure import asked
 from pages.parts.frame import View
 from pages.parts.provenance import origin
 from pages.parts.text import count, duration, plain
@@ -190,17 +190,14 @@ def say(view: View, found: ManyFacts, about: About, *, key: str, chart: alt.Laye
 
 
 def _preamble(view: View) -> str:
-    request = view.request
-    named = ("model", "facts", "tokens")
-    asked = ", ".join(
-        f"{name}={getattr(request, name)!r}" for name in named if getattr(request, name) != getattr(Request(), name)
-    )
     known = ", known_only=True" if view.known_only else ""
     return (
-        "from kis_core import charts, many, many_tables, sweep\n"
+        "from kis_core import charts, many\n"
+        "from kis_core.many import sweep\n"
+        "from kis_core.many import tables as many_tables\n"
         "from kis_core.request import Request\n"
         "from kis_core.store import Store\n\n"
-        f"found = many.run(Request({asked}), {view.layer}, Store(){known})"
+        f"found = many.run(Request({asked(view.request)}), {view.layer}, Store(){known})"
     )
 
 

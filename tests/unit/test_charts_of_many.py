@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import charts, sweep
+from kis_core import charts
 from kis_core.charts.many import FLOOR
+from kis_core.many import sweep
 from kis_core.statistics import ISOTROPIC, MEASURED, SAME_STD
 from tests.unit.chart_tools import HOSTILE, specification
 

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from kis_core import facts as fact_sets
-from kis_core import many, many_tables, own_facts, pairs, pipeline, progress, statistics
+from kis_core import many, own_facts, pairs, pipeline, progress, statistics
 from kis_core.facts import Fact, FactSet
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.many import ManyFacts, NothingKnown
+from kis_core.many import tables as many_tables
+from kis_core.many.tally import THRESHOLDS
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
 from kis_core.pairs import TAGS
 from kis_core.pipeline import Result
 from kis_core.request import Request, RequestError
 from kis_core.store import Store
-from kis_core.tally import THRESHOLDS
 from tests import tiny
 
 MODEL, LAYER, TOKENS = "demo-gpt2-32", 1, 1000

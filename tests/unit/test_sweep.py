@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kis_core import statistics, sweep
+from kis_core import statistics
+from kis_core.many import sweep
+from kis_core.many.sweep import Spread, Sweep
+from kis_core.many.tally import EDGES, THRESHOLDS, Sums, counted
 from kis_core.progress import Cancelled
 from kis_core.statistics import ISOTROPIC, SAME_STD
 from kis_core.superposition import same, strongest_pairs, superposition
-from kis_core.sweep import Spread, Sweep
-from kis_core.tally import EDGES, THRESHOLDS, Sums, counted
 
 SIDES = (None, 1, 7, 64)
 CLOSE = {"rel": 1e-12, "abs": 1e-12}

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from kis_core import statistics
-from kis_core.many import ManyFacts
+from kis_core.many.analysis import ManyFacts
+from kis_core.many.sweep import Reach, Spread
+from kis_core.many.tally import THRESHOLDS
 from kis_core.pairs import TAGS, told
-from kis_core.sweep import Reach, Spread
-from kis_core.tally import THRESHOLDS
 
 SIDE = 64  # facts a side of the part around a pair: as many as a heatmap shows well in half a page
 ARRANGED = {"nearest": "The facts nearest to the pair", "file": "In the order of the file"}

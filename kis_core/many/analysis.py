@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kis_core import facts as fact_sets
-from kis_core import pipeline, progress, tally
-from kis_core import sweep as sweeps
+from kis_core import pipeline, progress
 from kis_core.facts import FactSet
+from kis_core.many import sweep as sweeps
+from kis_core.many import tally
+from kis_core.many.sweep import Reach, Spread, Sweep
 from kis_core.models import loading
 from kis_core.models.files import ModelError
 from kis_core.moments import moments
@@ -24,7 +26,6 @@ from kis_core.request import Request, RequestError
 from kis_core.result import LayerReport
 from kis_core.statistics import Interval, Moments
 from kis_core.store import Entry, Store, key_of
-from kis_core.sweep import Reach, Spread, Sweep
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kis_core import progress
+from kis_core.many.tally import INNER, OUTER, Tally
 from kis_core.statistics import ISOTROPIC, SAME_STD, Moments, isotropic_std
-from kis_core.tally import INNER, OUTER, Tally
 
 STAGE = "Sweeping the pairs"
 WORKING_BYTES = 64 * 2**20  # of memory beside the keys: some tiles' worth, whatever the number of facts
