@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
@@ -44,10 +43,9 @@ def main() -> None:
 def _table() -> Entry | None:
     entries = catalog.entries()
     rows = _rows(tuple(entry.name for entry in entries))
-    drawn = hashlib.sha256(rows.to_json().encode()).hexdigest()[:HASH]
     event = st.dataframe(
         rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row",
-        key=f"catalogue-{drawn}",
+        key="catalogue",
         column_config={
             "name": st.column_config.TextColumn("model", width=114, pinned=True),
             "size": st.column_config.TextColumn("parameters", width=84),

@@ -90,6 +90,14 @@ class Architecture:
         """W of a down-projection, (d, d_m); the very tensor of the model, so not to be written to."""
         return _weight(self.down_projections[layer])
 
+    @property
+    def adds_plainly(self) -> bool:
+        """Whether what a down-projection puts out goes into the residual stream as it is, not through a norm."""
+        return not any(
+            hasattr(block, "post_feedforward_layernorm") or getattr(block, "do_layer_norm_before", True) is False
+            for block in self.blocks
+        )
+
     def module_path(self, layer: int) -> str:
         """Path of a down-projection in the model, such as "transformer.h.0.mlp.c_proj"; ROME's statistics carry it."""
         return self.paths[layer]

@@ -1,4 +1,4 @@
-"""Models: what each needs is told before anything is loaded, any name may be typed, and Compute asks for what is shown."""
+"""Models: what each needs is told before anything is loaded; any name may be typed; Compute asks for what is shown."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from kis_core.jobs import State
 from kis_core.machine import Device
 from kis_core.models import catalog, loading
 from kis_core.needs import needs, required_bytes
+from kis_core.progress import Cancelled
 from kis_core.request import DEFAULT_TOKENS, Request
 from kis_core.store import Store
 from pages.parts.model_card import FILE
@@ -33,6 +34,7 @@ from tests.unit.test_catalog import HOSTILE_NAMES
 
 PAGE = "pages/models.py"
 TYPED = "someone/tiny-llama"
+NO_TEXT = "![x](e).txt"
 LOAD = loading.load
 pytestmark = pytest.mark.usefixtures("quick", "hub", "fresh")
 
@@ -62,9 +64,14 @@ def machine_of(monkeypatch: pytest.MonkeyPatch) -> Devices:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, str]]:
-    """What jobs were begun with; none of them computes anything."""
+    """What jobs were begun with; none of them computes anything, or comes to an end of its own."""
     requests: list[tuple[Request, str]] = []
-    monkeypatch.setattr(pipeline, "run", lambda request, *_, device, **__: requests.append((request, device)))
+
+    def run(request: Request, *_: Any, device: str, **__: Any) -> None:
+        requests.append((request, device))
+        raise Cancelled
+
+    monkeypatch.setattr(pipeline, "run", run)
     return requests
 
 
@@ -377,13 +384,13 @@ def test_a_text_that_is_not_there_is_told_where_it_was_asked_for(
     tmp_path: Path,
 ) -> None:
     hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
-    page = with_text(type_in(open_page(PAGE), TYPED), f"{tmp_path}/{PICTURE}.txt")
+    page = with_text(type_in(open_page(PAGE), TYPED), f"{tmp_path}/{NO_TEXT}")
     press(page, "Compute")
     assert [one.state for one in finish()] == [State.FAILED]
     page.run()
     assert not page.exception
-    assert PICTURE in unescaped(page.error[0].value)
-    assert PICTURE not in markdown(page)
+    assert NO_TEXT in unescaped(page.error[0].value)
+    assert NO_TEXT not in markdown(page)
     press(page, "Discard")
     assert not page.error
     assert asked.unfinished(Store()) == []

@@ -378,3 +378,12 @@ class TestKeepPositions:
             assert seen == [(rows, 12 // rows, 4)]
             assert torch.allclose(output, block.part.bias.detach() + rows)
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())
+
+
+@pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)
+def test_where_a_norm_stands_before_the_residual_stream_it_is_told(name: str) -> None:
+    config = tiny.every_config()[name]
+    normed = config.model_type in ("gemma2", "gemma3_text", "gemma3") or not getattr(
+        config, "do_layer_norm_before", True
+    )
+    assert tiny.model(name).architecture.adds_plainly != normed

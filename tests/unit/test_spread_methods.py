@@ -239,3 +239,10 @@ class TestSpread:
         key = rome.keys[0]
         size = key @ np.linalg.solve(place.cs[1], key)
         close(memit.changes[0].matrix, rome.changes[0].matrix * size / (WEIGHTS.memit_lambda + size), READ)
+
+
+@pytest.mark.parametrize("name", ["memit", "alphaedit"])
+def test_a_norm_before_the_residual_stream_is_refused(name: str) -> None:
+    place = place_of("Gemma 2")
+    with pytest.raises(EditError, match="a norm stands between"):
+        method(name).make(place.site((1,)), ASKED[:1])
