@@ -16,7 +16,6 @@ from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet
 from kis_core.facts import load as load_facts
 from kis_core.library import MOMENTS, RESULT, RUN, Shelved
-from kis_core.request import Request, usual
 from kis_core.result import Result
 from kis_core.store import default_root
 from pages.parts import results, state
@@ -147,9 +146,8 @@ def _open_button(row: Shelved) -> None:
     result = library.described(store(), row.keys[0])
     if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
-        how = None if result.request.how == Request(row.model, **usual(row.model)).how else result.request.how
-        chosen = {"model": row.model, "facts": _name_of(result), "behind": how, "pair": None, "window": None}
-        for choice, value in chosen.items():
+        state.show(row.model, result.request.how)
+        for choice, value in {"facts": _name_of(result), "pair": None, "window": None}.items():
             state.choose(choice, value)
         st.switch_page("pages/superposition.py")
 

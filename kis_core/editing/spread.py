@@ -59,8 +59,8 @@ class Spread:
             raise EditError(f"{self.told} needs an edit and layers in order; found {len(asked)} and {site.layers}")
         if not site.loaded.architecture.adds_plainly:
             raise EditError(
-                f"{self.told} says what the residual stream is to be, but in this model a norm stands between the MLP's "
-                f"output and it, so it cannot be had so. Choose ROME, r-ROME or C = I."
+                f"{self.told} says what the residual stream is to be, but in this model a norm stands between the MLP’s"
+                f" output and it. Choose ROME, r-ROME or C = I."
             )
         last = site.layers[-1]
         none: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))

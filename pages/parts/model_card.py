@@ -165,8 +165,7 @@ def _needs(found: Needs, plan: Plan, entry: Entry) -> None:
     st.caption(plain(told))
     if st.button("Compute", type="primary", icon=":material/play_arrow:", key=f"compute-{entry.name}"):
         submit(plan.request, plan.device.name)
-        state.choose("model", entry.name)
-        state.choose("behind", plan.request.how)
+        state.show(entry.name, plan.request.how)
         st.rerun()
 
 

@@ -198,6 +198,12 @@ def choose(name: str, value: Any) -> None:
     settle(name, value)
 
 
+def show(model: str, how: dict[str, Any]) -> None:
+    """Choose a model and the way C of it is taken; that the demo family is taken as usual goes without saying."""
+    choose("model", model)
+    choose("behind", how if usual(model) or how != Request(model).how else None)
+
+
 def settle(name: str, value: Any) -> None:
     """Put what there is in the place of a choice that cannot be had; nobody chose it."""
     st.session_state["chosen"][name] = value

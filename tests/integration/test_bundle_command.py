@@ -56,7 +56,7 @@ def test_everything_travels_and_opens_without_the_model(
     assert main(["export", f"--out={file}"]) == 0
     told = re.fullmatch(rf"{file}: (\d+) values, ([\d,]+) bytes\n", capsys.readouterr().out)
     assert told is not None
-    assert told[1] == str(1 + 3 + 2 + 1)  # P; C of three layers, and of two; a checkpoint. No fingerprints of files
+    assert told[1] == str(1 + 3 + 2)  # P; C of three layers, and of two. No fingerprints of files, no checkpoint
     assert int(told[2].replace(",", "")) < file.stat().st_size
 
     monkeypatch.setenv("KIS_CACHE", str(there))

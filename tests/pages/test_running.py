@@ -1,0 +1,336 @@
+"""Jobs of the server: one for many askers, kept over pages, cancelled within a batch, taken up after a restart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from kis_core import archive, asked, own_facts, pipeline
+from kis_core.asked import Asked
+from kis_core.corpora import BUILTIN_NAME
+from kis_core.errors import KisError
+from kis_core.facts import FactSet
+from kis_core.jobs import State
+from kis_core.models import catalog
+from kis_core.models.files import Gated
+from kis_core.progress import Report
+from kis_core.request import Request
+from kis_core.store import Store
+from pages.parts import background
+from tests import tiny
+from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, Open, fact_sets
+from tests.pages.looking import charts, markdown, unescaped
+from tests.pages.small_hub import PATIENCE, Hub, finish, hub, labels, press, quick  # noqa: F401
+
+TYPED = "someone/tiny-llama"
+MOMENT = "Second moment of the keys"
+BATCHES = 10  # that the steered work reads
+pytestmark = pytest.mark.usefixtures("quick", "hub", "own")
+
+
+@pytest.fixture
+def own(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A cache folder of this test's own, with a set of three facts."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KIS_CACHE", str(folder))
+    own_facts.save(folder, FactSet("three", fact_sets()["three"]))
+    yield Store(folder)
+    for job in background.runner().jobs().values():
+        job.cancel()
+
+
+class Steered:
+    """In place of `pipeline.run`: each job goes on by a batch when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[Request, str]] = []
+        self.batches = 0
+        self.running = threading.Semaphore(0)
+        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, request: Request, store: Store, *, device: str, report: Report, looked: Any) -> None:
+        self.begun.append((request, device))
+        self.running.release()
+        for batch in range(1, BATCHES + 1):
+            assert self._go.acquire(timeout=PATIENCE)
+            try:
+                report(MOMENT, batch, BATCHES)
+                self.batches += 1
+            finally:
+                self._done.release()
+
+    def wait(self) -> None:
+        assert self.running.acquire(timeout=PATIENCE)
+
+    def batch(self) -> None:
+        self._go.release()
+        assert self._done.acquire(timeout=PATIENCE)
+
+    def end(self) -> None:
+        self._go.release(100 * BATCHES)
+        finish()
+
+
+@pytest.fixture
+def steered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steered]:
+    work = Steered()
+    monkeypatch.setattr(pipeline, "run", work)
+    yield work
+    work.end()
+
+
+@pytest.fixture
+def model(hub: Hub, tmp_path: Path) -> str:  # noqa: F811
+    """A model of the Hub whose configuration was looked at, and no more."""
+    hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
+    hub.read.add(TYPED)
+    return TYPED
+
+
+def restart() -> None:
+    """A new server on the same cache folder: nothing of the old one's memory is left."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+def shares(page: AppTest) -> list[int]:
+    return [element.proto.value for element in page.get("progress")]
+
+
+def offered(page: AppTest) -> list[str]:
+    return [label for label in labels(page) if label in ("Resume", "Discard", "Cancel")]
+
+
+# One job
+
+
+@pytest.mark.parametrize("second", ["pages/models.py", "pages/superposition.py", "app.py"])
+def test_two_sessions_and_a_double_click_share_one_job(second: str, open_page: Open, steered: Steered) -> None:
+    first, other = open_page("pages/models.py"), open_page(second)
+    compute = first.button(key=f"compute-{MODEL}")
+    compute.click().run()
+    steered.wait()
+    compute.click().run()  # of a page that was drawn before the first click
+    press(other, "Compute")
+    assert not first.exception
+    assert not other.exception
+    assert [request for request, _ in steered.begun] == [Request(MODEL)]
+    assert len(background.runner().jobs()) == 1
+    steered.end()
+    assert len(steered.begun) == 1
+
+
+def test_a_job_goes_on_while_pages_change(open_page: Open, steered: Steered) -> None:
+    page = press(open_page("pages/superposition.py"), "Compute")
+    steered.wait()
+    assert "Computing this view" in markdown(page)
+    for script in ("pages/models.py", "pages/library.py", "pages/angles.py", "pages/models.py"):
+        page.switch_page(script).run()
+        assert not page.exception
+        assert offered(page) == ["Cancel"]
+        steered.batch()
+    (job,) = background.runner().jobs().values()
+    assert job.snapshot().done == steered.batches == 4
+    steered.end()
+    assert job.snapshot().state is State.DONE
+
+
+def test_progress_never_falls(open_page: Open, steered: Steered) -> None:
+    page = press(open_page("pages/superposition.py"), "Compute")
+    steered.wait()
+    seen = []
+    for _ in range(4):
+        steered.batch()
+        seen += shares(page.run())
+    (job,) = background.runner().jobs().values()
+    job.report("Loading the model", 0, 1)  # as a second pass over the text would
+    seen += shares(page.run())
+    assert len(seen) == 5
+    assert seen == sorted(seen)
+    assert seen[0] < seen[3] == seen[4]
+
+
+# Cancel
+
+
+@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py", "pages/superposition.py"])
+def test_cancel_takes_effect_within_one_batch(script: str, open_page: Open, own: Store, steered: Steered) -> None:
+    page = press(open_page("pages/superposition.py"), "Compute")
+    steered.wait()
+    steered.batch()
+    page.switch_page(script).run()
+    press(page, "Cancel")
+    steered.batch()
+    assert [one.state for one in finish()] == [State.CANCELLED]
+    assert steered.batches == 1
+    page.run()
+    assert not page.exception
+    if script == "pages/superposition.py":
+        assert "was cancelled" in page.info[0].value
+    else:
+        assert offered(page) == ["Resume", "Discard"]
+    assert asked.unfinished(own) == [Asked(Request(MODEL))]
+
+
+def test_what_was_called_off_can_be_asked_for_before_it_has_stopped(open_page: Open, steered: Steered) -> None:
+    background.submit(Request(MODEL)).cancel()
+    again = background.submit(Request(MODEL))
+    steered.end()
+    assert again.snapshot().state is State.DONE
+
+
+# After a restart
+
+
+@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py"])
+def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
+    script: str, open_page: Open, own: Store, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = str(own_facts.path_of(own.root, own_facts.names(own.root)[0]))
+    request = Request(model, facts, BUILTIN_NAME, 6_000)
+    run = pipeline.run
+
+    def killed(*args: Any, report: Report, **options: Any) -> Any:
+        def report_until_killed(stage: str, done: int, total: int) -> None:
+            if stage == MOMENT and done > 3_000:
+                raise SystemExit
+            report(stage, done, total)
+
+        return run(*args, report=report_until_killed, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "run", killed)
+        background.submit(request, "cpu")
+        assert [one.state for one in finish()] == [State.FAILED]
+    assert archive.computed(own) == []
+    restart()
+    page = open_page(script)
+    assert not page.exception
+    assert offered(page) == ["Resume", "Discard"]
+    assert "tiny-llama · builtin · 6,000 tokens" in unescaped(markdown(page))
+    assert not background.runner().jobs(), "nothing begins by itself"
+    press(page, "Resume")
+    assert [(one.state, one.error) for one in finish()] == [(State.DONE, None)]
+    page.run()
+    assert offered(page) == []
+    assert asked.unfinished(own) == []
+    resumed, whole = pipeline.run(request, own), pipeline.run(request, Store(tmp_path / "uninterrupted"))
+    for name in ("p", "whitening_cosine", "activation_cosine"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name))
+    assert resumed.provenance["tokens_counted"] == whole.provenance["tokens_counted"]
+
+
+@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py"])
+def test_what_is_discarded_is_offered_no_more_and_its_model_leaves_the_list(
+    script: str, open_page: Open, own: Store, model: str
+) -> None:
+    asked.remember(own, Asked(Request(model, corpus=BUILTIN_NAME)))
+    page = open_page(script, model=model)
+    assert page.selectbox(key="choose-model").value == model
+    press(page, "Discard")
+    assert not page.exception
+    assert offered(page) == []
+    assert page.selectbox(key="choose-model").value == catalog.DEFAULT
+    assert model not in page.selectbox(key="choose-model").options
+    assert asked.unfinished(own) == []
+
+
+def test_what_waits_for_another_run_of_other_facts_is_offered(open_page: Open, own: Store, steered: Steered) -> None:
+    asked.remember(own, Asked(Request(MODEL, "builtin-lookalikes")))
+    page = press(open_page("pages/models.py"), "Compute")
+    steered.wait()
+    assert offered(page.run()) == ["Cancel", "Resume", "Discard"]
+
+
+def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, steered: Steered) -> None:
+    asked.remember(own, Asked(Request(NOT_COMPUTED), "cpu"))
+    page = open_page("pages/superposition.py", model=NOT_COMPUTED)
+    assert "begun and interrupted" in page.info[0].value
+    press(page, "Resume")
+    steered.wait()
+    assert steered.begun == [(Request(NOT_COMPUTED), "cpu")]
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if script not in ("pages/models.py", "app.py")])
+def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:  # noqa: F811
+    asked.remember(own, Asked(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
+    page = open_page(script, model=model)
+    assert not page.exception
+    assert page.selectbox(key="choose-model").value == model
+    assert not hub.downloads
+    assert not background.runner().jobs()
+
+
+def test_what_would_be_downloaded_says_so_and_is_when_asked(
+    open_page: Open,
+    own: Store,
+    hub: Hub,
+    model: str,
+) -> None:
+    asked.remember(own, Asked(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))
+    page = open_page("pages/superposition.py", model=model)
+    assert "is not on this machine yet and would be downloaded" in page.info[0].value
+    press(page, "Compute")
+    assert [(one.state, one.error) for one in finish()] == [(State.DONE, None)]
+    assert hub.downloads == [model]
+    assert charts(page.run())
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KisError(f"layer 3: {PICTURE}"), f"layer 3: {PICTURE}"),
+        (Gated(TYPED), "accept its licence at https://huggingface.co/someone/tiny-llama"),
+        (RuntimeError("/home/someone/secret"), "An unexpected RuntimeError ended the computation"),
+    ],
+)
+@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py", "pages/superposition.py"])
+def test_why_a_job_failed_is_told(
+    script: str, error: Exception, told: str, open_page: Open, own: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "run", fail)
+    page = press(open_page("pages/superposition.py"), "Compute")
+    finish()
+    page.switch_page(script).run()
+    assert not page.exception
+    assert told in unescaped(page.error[0].value)
+    assert "secret" not in markdown(page)
+    assert PICTURE not in markdown(page)
+    assert bool(page.get("link_button")) == isinstance(error, Gated)
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: None)
+    press(page, "Try again" if script == "pages/superposition.py" else "Resume")
+    finish()
+
+
+# Devices
+
+
+def test_two_devices_work_side_by_side_and_one_takes_turns(open_page: Open, steered: Steered) -> None:
+    for facts, device in (("builtin", "cpu"), ("builtin", "cuda:0"), ("builtin-lookalikes", "cpu")):
+        background.submit(Request(MODEL, facts, tokens=1_000 if device == "cpu" else 2_000), device)
+    steered.wait()
+    steered.wait()
+    assert sorted(device for _, device in steered.begun) == ["cpu", "cuda:0"]
+    page = open_page("pages/models.py")
+    said = unescaped(" ".join(element.proto.text for element in page.get("progress")))
+    for text in (f"**{MODEL} · builtin · 1,000 tokens** on cpu", "2,000 tokens** on cuda:0", "Waiting for its turn"):
+        assert text in said
+    assert offered(page) == ["Cancel"] * 3
+    steered.end()
+    assert [device for _, device in steered.begun].count("cpu") == 2
