@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
@@ -118,7 +119,9 @@ def telling(snapshot: jobs.Snapshot) -> str:
 def movement(looks: Sequence[Look]) -> str:
     """What the last looks say about whether the text is enough."""
     last = [look for look in looks if look.tokens == looks[-1].tokens]
-    layers = ", ".join(f"{look.moved:.1%} in layer {look.layer}" for look in last)
+    layers = ", ".join(f"{look.moved:.1%} in layer {look.layer}" for look in last if isfinite(look.moved))
+    if not layers:
+        return f"At {last[0].tokens:,} tokens P of these facts has no spread that it could move by."
     return (
         f"At {last[0].tokens:,} tokens the entries of P had moved by {layers} of their spread since two thirds of that "
         f"text."

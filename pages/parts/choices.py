@@ -12,6 +12,7 @@ from kis_core.errors import KisError
 from kis_core.request import BUILTIN_CORPUS, HOW, Request
 
 MOST_CHARACTERS = 2_000  # of a text in a link
+COUNT = "[0-9]{1,12}"  # of tokens or documents
 NUMBER = r"-?\d{1,6}(?:\.\d{1,6})?"
 
 
@@ -232,7 +233,10 @@ class Behind:
             name, _, value = part.partition(":")
             if name not in HOW:
                 raise ValueError(f"there are {', '.join(HOW)}")
-            found[name] = _field(name, unquote(value))
+            try:
+                found[name] = _field(name, unquote(value))
+            except ValueError:
+                raise ValueError("how C is taken is written like documents:1000~layers:0-3~dtype:bfloat16") from None
         if found.get("corpus", BUILTIN_CORPUS) not in set(self.corpora()):
             raise ValueError("no such text is known on this machine")
         try:
@@ -249,10 +253,16 @@ class Behind:
 
 def _field(name: str, text: str) -> Any:
     if name in ("tokens", "documents"):
-        return None if text == "all" else int(text)
+        return None if text == "all" else _whole(text)
     if name == "settled":
         return float(text)
-    return tuple(int(part) for part in text.split("-")) if name == "layers" else text
+    return tuple(map(_whole, text.split("-"))) if name == "layers" else text
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(COUNT, text):
+        raise ValueError(text)
+    return int(text)
 
 
 def _told(value: Any) -> str:

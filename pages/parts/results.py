@@ -201,12 +201,12 @@ def compute(requests: Sequence[Request], what: str) -> None:
     for key in ended:
         if isinstance(error := states[key].error, KisError):
             st.warning(f"{plain(waiting[key].model)}: {plain(str(error))}", icon=":material/error:")
-    small = all(map(_by_itself, waiting.values()))
+    unasked = all(map(_by_itself, waiting.values()))
     missing = [key for key in waiting if key not in states]
-    wanted = (ended or not small) and st.button(
+    wanted = (ended or not unasked) and st.button(
         f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
     )
-    for key in waiting if wanted else missing if small and not ended else ():
+    for key in waiting if wanted else missing if unasked and not ended else ():
         submit(waiting[key])
     running = [key for key in waiting if (job := runner().find(key)) and job.snapshot().alive]
     if running:
@@ -280,10 +280,15 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
     st.stop()
 
 
+def small(model: str) -> bool:
+    """Whether a model is small enough to be run unasked."""
+    entry = state.models().get(model)
+    return entry is not None and entry.parameters <= START_BY_ITSELF
+
+
 def _by_itself(request: Request) -> bool:
     """Whether it is small, and reads nothing but what comes with the program: a link must not start more than that."""
-    entry = state.models().get(request.model)
-    return bool(entry) and entry.parameters <= START_BY_ITSELF and request.corpus == BUILTIN_CORPUS
+    return small(request.model) and request.corpus == BUILTIN_CORPUS
 
 
 def _size(model: str) -> str:

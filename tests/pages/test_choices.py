@@ -8,9 +8,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from kis_core.request import BUILTIN_CORPUS, DTYPES, Request
 from pages.parts import state
-from pages.parts.choices import MOST_CHARACTERS, Choice, OneOf, Range, Several, Tuple, Whole, Words
+from pages.parts.choices import MOST_CHARACTERS, Behind, Choice, OneOf, Range, Several, Tuple, Whole, Words
 
+CORPORA = (BUILTIN_CORPUS, "wikipedia", "/data/50% of it~all: my text.txt", "all", "corpus:x")
 NAMES = ("alpha", "beta gamma", "d-1")
 PAIR = Tuple(2, "a pair of facts is written like 0-1")
 WINDOW = Tuple(4, "a window is written like 0-64-0-64")
@@ -23,7 +25,20 @@ KINDS: dict[str, Choice] = {
     "window": WINDOW,
     "range": Range(),
     "words": Words(),
+    "how C is taken": Behind(lambda: CORPORA),
 }
+REFUSALS = r"there are|a number from|is written like|no such text|C needs at least|settles at|count from|runs in one"
+COUNTS = st.none() | st.integers(1, 10**12 - 1)
+WAYS = st.builds(
+    Request,
+    corpus=st.sampled_from(CORPORA),
+    tokens=COUNTS,
+    documents=COUNTS,
+    layers=st.none() | st.lists(st.integers(0, 200), min_size=1, max_size=6).map(tuple),
+    revision=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    dtype=st.sampled_from(DTYPES),
+    settled=st.none() | st.floats(1e-6, 0.999),
+)
 WRITTEN = 1e-6  # a range is written with six digits
 NUMBERS = st.floats(-999_999, 999_999)
 FACTS = st.integers(0, 999_999)
@@ -40,7 +55,7 @@ def test_any_text_is_read_or_refused_in_words(kind: str, text: str) -> None:
     else:
         assert choice.read(choice.write(value)) == value
         return
-    assert re.search(r"there are|a number from|is written like", said)
+    assert re.search(REFUSALS, said)
 
 
 @given(st.sampled_from(NAMES))
@@ -111,6 +126,25 @@ def test_words_come_back(words: str) -> None:
     assert Words().read(Words().write(words)) == words
 
 
+@given(WAYS)
+def test_how_c_is_taken_comes_back(request: Request) -> None:
+    kind = KINDS["how C is taken"]
+    assert kind.read(kind.write(request.how)) == request.how
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (Request(), "corpus:builtin"),
+        (Request(tokens=9_000), "tokens:9000"),
+        (Request(corpus="wikipedia", tokens=None, documents=100_000), "corpus:wikipedia~tokens:all~documents:100000"),
+        (Request(layers=(3, 1), dtype="bfloat16", settled=0.02), "layers:1-3~dtype:bfloat16~settled:0.02"),
+    ],
+)
+def test_how_c_is_taken_is_written_as_people_say_it(request_: Request, text: str) -> None:
+    assert KINDS["how C is taken"].write(request_.how) == text
+
+
 def test_words_are_cut_to_a_sensible_length() -> None:
     assert Words().read("x" * 1000) == "x" * 80
 
@@ -144,6 +178,22 @@ def test_words_are_cut_to_a_sensible_length() -> None:
         ("range", "0~1e3", "0.25~1"),
         ("range", "0~1\n", "0.25~1"),
         ("range", "0-1", "0.25~1"),
+        ("how C is taken", "", "there are corpus, tokens"),
+        ("how C is taken", "model:gpt2", "there are corpus, tokens"),
+        ("how C is taken", "seed:1", "there are corpus, tokens"),
+        ("how C is taken", "corpus:/etc/passwd", "no such text is known"),
+        ("how C is taken", "corpus:", "no such text is known"),
+        ("how C is taken", "tokens:many", "is written like"),
+        ("how C is taken", "tokens:0", "C needs at least one token"),
+        ("how C is taken", "tokens:1" + "0" * 12, "is written like"),
+        ("how C is taken", "documents:-1", "is written like"),
+        ("how C is taken", "layers:", "is written like"),
+        ("how C is taken", "layers:all", "is written like"),
+        ("how C is taken", "layers:0--1", "is written like"),
+        ("how C is taken", "settled:nan", "settles at a share"),
+        ("how C is taken", "settled:soon", "is written like"),
+        ("how C is taken", "dtype:int8", "runs in one of"),
+        ("how C is taken", "revision:" + "x" * 2_000, "at most 2,000 characters"),
     ],
 )
 def test_nonsense_is_refused_with_what_makes_sense(kind: str, text: str, said: str) -> None:

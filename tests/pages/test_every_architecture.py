@@ -11,7 +11,7 @@ from kis_core import archive, asked, own_facts
 from kis_core.facts import FactSet
 from kis_core.jobs import State
 from kis_core.store import Store
-from pages.parts import bench
+from pages.parts import bench, results
 from tests import tiny
 from tests.pages.conftest import MIXED, Open, fact_sets
 from tests.pages.edit_tools import DONE
@@ -74,6 +74,7 @@ def test_from_the_button_to_the_heatmap(
 
     if architecture in EDITED:
         monkeypatch.setattr(bench, "QUICK", PATIENCE)
+        monkeypatch.setattr(results, "START_BY_ITSELF", 10**6)
         edit = {"pair": f"{i}-{j}", "target": "French", "how": "steps:3", "performed": "yes"}
         page = open_page("pages/edit.py", facts="mixed", layer="0", **link, **edit)
         assert not page.exception

@@ -274,7 +274,7 @@ def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, h
 def test_what_would_be_downloaded_says_so_and_is_when_asked(
     open_page: Open,
     own: Store,
-    hub: Hub,
+    hub: Hub,  # noqa: F811
     model: str,
 ) -> None:
     asked.remember(own, Asked(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from kis_core import convergence, jobs, pipeline
+from kis_core import convergence, jobs, pipeline, progress
+from kis_core.covariance.settling import Look
 from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.pipeline import Result
@@ -18,6 +19,7 @@ from pages.parts.text import plain
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
 from tests.pages.looking import charts, markdown
 
+MOMENT = "Second moment of the keys"
 SMALL = 50_000_000  # parameters: all demo models have fewer
 
 
@@ -179,6 +181,37 @@ def test_a_missing_one_that_failed_is_told_and_not_tried_for_ever(
     assert not page.exception
     assert plain("an activation is *not* finite") in page.warning[0].value
     assert results.runner()._jobs == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "seconds", "left", "rate", "told"),
+    [
+        ("Whitening", 12.4, None, 5.0, "Whitening · 12 s"),
+        ("Downloading the model", 200.0, None, 12.34e6, "Downloading the model · 3 min · 12.3 MB/s"),
+        (MOMENT, 7200.0, 100.0, 1234.5, f"{MOMENT} · 2.0 h · 1,234 tokens/s · about 2 min left"),
+        (MOMENT, 1.0, 8.0, None, f"{MOMENT} · 1 s · about 8 s left"),
+    ],
+)
+def test_how_far_a_job_is_in_words(
+    stage: str, seconds: float, left: float | None, rate: float | None, told: str
+) -> None:
+    assert background.telling(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == told
+
+
+def test_every_stage_with_a_pace_is_one() -> None:
+    assert set(background.PACES) < set(progress.STAGES)
+
+
+def test_the_last_looks_are_told_in_words() -> None:
+    looks = [Look(3_000, 0, 0.9), Look(4_500, 0, 0.031), Look(4_500, 3, 0.0184)]
+    told = background.movement(looks)
+    assert told.startswith("At 4,500 tokens the entries of P had moved by 3.1% in layer 0, 1.8% in layer 3 of their")
+
+
+def test_of_facts_without_a_spread_no_movement_is_told() -> None:
+    told = background.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, float("nan"))])
+    assert told == "At 4,500 tokens P of these facts has no spread that it could move by."
+    assert "nan" not in background.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, 0.02)])
 
 
 def test_a_second_asker_joins_the_running_job() -> None:
