@@ -193,7 +193,7 @@ def find(request: Request, layer: int, store: Store, *, known_only: bool = False
         FactFileError, CorpusError: something else that is named is not there or not usable.
     """
     try:
-        ingredients = pipeline.resolve(request, store)
+        ingredients = pipeline.resolve(request, store, download=False)
     except ModelError:
         if found := _without_model(request, layer, store, known_only):
             return found

@@ -120,12 +120,12 @@ def table(
 
 def _question(bench: Simulator) -> str | None:
     """What to ask before a large model is loaded."""
-    entry = catalog.find(bench.result.request.model)
-    if entry is None or entry.parameters <= results.START_BY_ITSELF:
+    model, parameters = bench.result.request.model, bench.result.provenance["parameters"]
+    if results.small(model):
         return None
     return (
-        f"To foretell log-odds, **{plain(bench.result.request.model)}** has to be loaded "
-        f"({count(entry.parameters)} parameters) and run over the facts; without a GPU that can take long."
+        f"To foretell log-odds, **{plain(model)}** has to be loaded "
+        f"({count(parameters)} parameters) and run over the facts; without a GPU that can take long."
     )
 
 

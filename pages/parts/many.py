@@ -22,7 +22,7 @@ from kis_core.models.files import ModelError
 from kis_core.progress import Report
 from kis_core.result import Result
 from kis_core.store import StoreError
-from pages.parts import background, results
+from pages.parts import background, results, state
 from pages.parts.background import LOOK_AGAIN, runner, store
 from pages.parts.figure import asked
 from pages.parts.frame import View
@@ -43,7 +43,8 @@ def swept(view: View) -> ManyFacts:
     key = f"many-{view.request}-{view.layer}-{view.known_only}"  # what is stored without its model has no other name
     try:
         with suppress(ModelError):
-            key = many.key(pipeline.resolve(view.request, store()), view.layer, known_only=view.known_only)
+            ingredients = pipeline.resolve(view.request, store(), download=False)
+            key = many.key(ingredients, view.layer, known_only=view.known_only)
         return _kept(key, view)
     except results.NotThere:
         _wait_for(key, view)
@@ -64,8 +65,7 @@ def _wait_for(key: str, view: View) -> NoReturn:
     if job is None:
         if view.known_only and (full := results.there(view.request)) and not any(full.known):
             _failed(NothingKnown(view.request.model, len(full.facts)))  # it is known already: no work needed
-        entry = catalog.find(view.request.model)
-        if entry is None or entry.parameters <= results.START_BY_ITSELF or _asked_to_start(entry):
+        if results.small(view.request.model) or _asked_to_start(state.models()[view.request.model]):
             _start(key, view)
         st.stop()
     at = job.snapshot()

@@ -10,7 +10,6 @@ import streamlit as st
 from kis_core import jobs, lifelong, progress
 from kis_core.errors import KisError
 from kis_core.lifelong import Film, LifelongRequest
-from kis_core.models import catalog
 from kis_core.simulator import Simulator
 from pages.parts import background, results
 from pages.parts.background import LOOK_AGAIN
@@ -98,8 +97,7 @@ def _submit(run: Run) -> None:
 
 def starts_by_itself(run: Run) -> bool:
     """Whether its model is small enough to be run unasked."""
-    entry = catalog.find(run.bench.result.request.model)
-    return entry is None or entry.parameters <= results.START_BY_ITSELF
+    return results.small(run.bench.result.request.model)
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
