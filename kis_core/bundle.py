@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kis_core import library, progress
+from kis_core import holdings, progress
 from kis_core.array_files import Damaged
 from kis_core.errors import KisError
 from kis_core.store import Item, Store, StoreError
@@ -101,7 +101,7 @@ def export(
     """
     wanted = set(keys)
     if with_moments:
-        wanted |= library.moments_behind(store, wanted)
+        wanted |= holdings.moments_behind(store, wanted)
     if isinstance(target, str | Path):
         with _replaced(Path(target)) as stream:
             return _write(store, sorted(wanted), stream, report)
@@ -146,7 +146,7 @@ def _write(store: Store, keys: list[str], stream: BinaryIO, report: progress.Rep
 
 
 def _write_member(store: Store, key: str, archive: zipfile.ZipFile) -> dict[str, Any]:
-    if not KEY.fullmatch(key) or library.of_this_machine(key):
+    if not KEY.fullmatch(key) or holdings.of_this_machine(key):
         raise BundleError(f"{key[:80]} is no value that can go into a bundle.")
     item, stream = _opened(store, key)
     file, digest, size = f"{key}.safetensors", hashlib.sha256(), 0
@@ -247,7 +247,7 @@ def _check_row(number: int, member: _Member) -> None:
     key = member.key if isinstance(member.key, str) else ""
     fine = (
         KEY.fullmatch(key)
-        and not library.of_this_machine(key)
+        and not holdings.of_this_machine(key)
         and isinstance(member.meta, dict)
         and isinstance(member.sha256, str)
         and SHA256.fullmatch(member.sha256)

@@ -11,11 +11,11 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
-from kis_core import bundle, library, own_facts
+from kis_core import bundle, holdings, own_facts
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet
 from kis_core.facts import load as load_facts
-from kis_core.library import MOMENTS, RESULT, RUN, Shelved
+from kis_core.holdings import BETWEEN, MOMENTS, RESULT, RUN, Shelved
 from kis_core.result import Result
 from kis_core.store import default_root
 from pages.parts import results, state
@@ -29,7 +29,12 @@ DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's
 UPLOAD_MEGABYTES = 2_000  # and so does an upload
 ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
 TOLD = 12  # of the chosen rows, with all that is known of them
-NAMES = {RESULT: "superposition P", MOMENTS: "second moment C", RUN: "run of edits", library.BETWEEN: "kept in between"}
+NAMES = {
+    RESULT: "superposition P",
+    MOMENTS: "second moment C",
+    RUN: "run of edits",
+    BETWEEN: "kept in between",
+}
 EMPTY = (
     "Nothing is computed yet. Open **Superposition** to compute P of the model chosen on the left, or import a bundle "
     "below that was computed elsewhere."
@@ -43,7 +48,7 @@ def main() -> None:
     _tell()
     running("library")
     try:
-        rows = library.shelf(store())
+        rows = holdings.shelf(store())
         if rows:
             _chosen(_table(rows))
         else:
@@ -115,7 +120,7 @@ def _chosen(rows: list[Shelved]) -> None:
         )
         return
     keys = [key for row in rows for key in row.keys]
-    behind = library.moments_behind(store(), keys) - set(keys)
+    behind = holdings.moments_behind(store(), keys) - set(keys)
     along = bool(behind) and st.toggle(
         f"Together with C behind them ({volume(_size_of(behind))})",
         key="along",
@@ -143,7 +148,7 @@ def _size_of(keys: set[str]) -> int:
 
 
 def _open_button(row: Shelved) -> None:
-    result = library.described(store(), row.keys[0])
+    result = holdings.described(store(), row.keys[0])
     if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
         state.show(row.model, result.request.how)
@@ -165,7 +170,7 @@ def _name_of(result: Result) -> str:
 
 def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
     bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
-    lost = set(library.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
+    lost = set(holdings.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
     if not lost:
         _say("success", f"{_values(len(keys))} read: all whole.")
     else:
@@ -180,7 +185,7 @@ def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
 
 
 def _export(keys: list[str]) -> None:
-    portable = [key for key in keys if not library.of_this_machine(key)]
+    portable = [key for key in keys if not holdings.of_this_machine(key)]
     size = _size_of(set(portable))
     small = size <= DOWNLOAD_BYTES
 
@@ -207,7 +212,7 @@ def _export(keys: list[str]) -> None:
 
 
 def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
-    going = set(keys) | (library.moments_alone_behind(store(), set(keys)) if along else set())
+    going = set(keys) | (holdings.moments_alone_behind(store(), set(keys)) if along else set())
     what = "; ".join(f"{NAMES[row.what]} {_told(row)}".strip() for row in rows[:TOLD])
     more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
     with st.container(border=True):
@@ -219,7 +224,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
             if st.button(f"Delete {_values(len(going))}", type="primary", key="delete-now"):
                 del st.session_state["deleting"]
                 freed = _size_of(going)
-                gone = library.delete(store(), keys, with_moments=along)
+                gone = holdings.delete(store(), keys, with_moments=along)
                 _forget()
                 _say("success", f"{_values(gone)} deleted; {volume(freed)} are free again.")
                 st.rerun()
@@ -229,7 +234,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
 
 
 def _provenance(row: Shelved) -> None:
-    if row.what == RESULT and (result := library.described(store(), row.keys[0])):
+    if row.what == RESULT and (result := holdings.described(store(), row.keys[0])):
         with suppress(KeyError, TypeError, ValueError, IndexError, AttributeError):  # it came from a stranger
             source = result.provenance
             versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
@@ -246,7 +251,7 @@ def _provenance(row: Shelved) -> None:
 
 
 def _told(row: Shelved) -> str:
-    if row.what == library.BETWEEN:
+    if row.what == BETWEEN:
         return "to be quicker next time; deleting it costs only time"
     layers = f"layers {_ranges(row.layers)}" if row.layers else ""
     name = row.name if row.what == RUN else ""
@@ -276,7 +281,7 @@ def _import() -> None:
 
 
 def _disk(rows: list[Shelved]) -> None:
-    taken = library.disk(store())
+    taken = holdings.disk(store())
     st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
     sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
     listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
@@ -285,7 +290,7 @@ def _disk(rows: list[Shelved]) -> None:
     )
     clearable = taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
-        _say("success", f"{volume(library.clear(store()))} are free again.")
+        _say("success", f"{volume(holdings.clear(store()))} are free again.")
         st.rerun()
 
 

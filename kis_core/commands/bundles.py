@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kis_core import bundle, library, rome_statistics
+from kis_core import bundle, holdings, rome_statistics
 from kis_core.commands.line import ProgressLine
 from kis_core.ingredients import SECOND_MOMENT
 from kis_core.request import RequestError
@@ -40,7 +40,7 @@ def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     store = Store()
     keys = _of_model(store, args.model) if args.model else {item.key for item in store.inventory()}
     left_out = {SECOND_MOMENT, HEAD, PART} if args.without_moments else set()
-    chosen = {key for key in keys if not library.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
+    chosen = {key for key in keys if not holdings.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
     if not chosen:
         raise RequestError(f"nothing to export is stored in {store.root}")
     size = bundle.export(store, chosen, args.out, report=line)
@@ -49,7 +49,7 @@ def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
 def _of_model(store: Store, model: str) -> set[str]:
     """Everything that was computed for a model: results, every C, and runs of edits."""
-    shelf = library.shelf(store)
+    shelf = holdings.shelf(store)
     if found := {key for row in shelf if row.model == model for key in row.keys}:
         return found
     others = ", ".join(sorted({row.model for row in shelf if row.model})) or "nothing"

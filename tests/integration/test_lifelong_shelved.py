@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kis_core import library, lifelong
+from kis_core import holdings, lifelong
 from tests.integration import lifelong_tools as tools
 
 
@@ -17,7 +17,7 @@ def test_a_run_on_the_shelf_tells_its_name_model_facts_and_text(tmp_path: Path) 
 
     for edits, told in ((1, "1 edit"), (3, "3 edits")):
         lifelong.run(bench, request, until=until if edits == 1 else None)
-        (run,) = (row for row in library.shelf(bench.store) if row.what == library.RUN)
+        (run,) = (row for row in holdings.shelf(bench.store) if row.what == holdings.RUN)
         assert run.name == f"{told}, ROME, layer 0, at random, seed 0"
         source = bench.result.provenance
         assert (run.model, run.facts, run.corpus) == (tools.MODEL, source["facts"], source["corpus"])

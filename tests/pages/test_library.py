@@ -16,7 +16,7 @@ import streamlit as st
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
-from kis_core import archive, bundle, library, own_facts, pipeline
+from kis_core import archive, bundle, holdings, own_facts, pipeline
 from kis_core.facts import BUILTIN_NAME
 from kis_core.store import Store, key_of
 from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MODEL, PICTURE, SCRIPT, Cache, Open, Stored
@@ -219,7 +219,7 @@ def test_a_value_that_went_meanwhile_is_no_error(open_page: Open, filled: Store)
     page = open_page(PAGE)
     page = select(page, 0)
     button(page, "Delete").click().run()
-    library.delete(filled, [item.key for item in filled.inventory()])
+    holdings.delete(filled, [item.key for item in filled.inventory()])
     page.button(key="delete-now").click().run()
     assert not page.exception
     assert "Nothing is computed yet" in page.info[0].value
@@ -244,7 +244,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], io.Bytes
 def test_an_export_is_imported_elsewhere(
     open_page: Open, filled: Store, offered: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = {item.key for item in filled.inventory() if not library.of_this_machine(item.key)}
+    expected = {item.key for item in filled.inventory() if not holdings.of_this_machine(item.key)}
     page = open_page(PAGE)
     select(page, *range(len(shelf_of(page).value)))
     content = offered[-1][0]().read()
@@ -338,7 +338,7 @@ def test_names_of_strangers_are_shown_as_text(open_page: Open, filled: Store, te
     }
     filled.put(key_of(archive.KIND, {"hostile": True}), entry.meta | {"provenance": changed}, entry.arrays)
     about = dict.fromkeys(("model", "corpus", "name", "weights_sha256", "facts"), text)
-    for kind in (pipeline.SECOND_MOMENT, library.RUN_KIND):
+    for kind in (pipeline.SECOND_MOMENT, holdings.RUN_KIND):
         filled.put(key_of(kind, {"hostile": True}), {"about": about, "tokens": 5}, {})
     page = open_page(PAGE)
     page = select(page, *range(len(shelf_of(page).value)))
@@ -368,7 +368,7 @@ def test_an_index_that_cannot_be_used_is_told(open_page: Open, filled: Store, mo
         raise StoreError("the index cannot be used: database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(library, "shelf", locked)
+        patch.setattr(holdings, "shelf", locked)
         page = open_page(PAGE)
     assert not page.exception
     assert "database is locked" in page.error[0].value

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kis_core import bundle, library
+from kis_core import bundle, holdings
 from kis_core.bundle import BundleError, export, load
 from kis_core.store import Store, StoreError, key_of
 from tests.store_workers import DYING_STATUS, entry, number_of
@@ -114,7 +114,7 @@ def test_an_import_killed_at_any_step_leaves_each_value_as_it_was_or_whole(tmp_p
         assert list((root / "damaged").iterdir()) == []
         for path in leftovers(root):
             os.utime(path, (0, 0))
-        library.clear(reader)
+        holdings.clear(reader)
         assert leftovers(root) == []
         load(reader, io.BytesIO(packed))
         assert numbers(reader) == [1, 2]

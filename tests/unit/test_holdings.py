@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kis_core import archive, bundle, library, pipeline
-from kis_core.library import BETWEEN, MOMENTS, RESULT, RUN, Shelved, shelf
+from kis_core import archive, bundle, holdings, pipeline
+from kis_core.holdings import BETWEEN, MOMENTS, RESULT, RUN, Shelved, shelf
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import Store, key_of
@@ -65,11 +65,11 @@ def one(rows: list[Shelved], what: str) -> Shelved:
 
 def test_an_empty_store_has_an_empty_shelf(store: Store) -> None:
     assert shelf(store) == []
-    assert library.moments_behind(store, ["superposition-gone"]) == set()
-    assert library.described(store, "superposition-gone") is None
-    assert library.verify(store, ["superposition-gone"]) == ["superposition-gone"]
-    assert library.delete(store, ["superposition-gone"], with_moments=True) == 0
-    assert library.clear(store) == 0
+    assert holdings.moments_behind(store, ["superposition-gone"]) == set()
+    assert holdings.described(store, "superposition-gone") is None
+    assert holdings.verify(store, ["superposition-gone"]) == ["superposition-gone"]
+    assert holdings.delete(store, ["superposition-gone"], with_moments=True) == 0
+    assert holdings.clear(store) == 0
 
 
 def test_a_result_is_told_in_words_and_its_matrices_are_not_read(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_a_result_is_told_in_words_and_its_matrices_are_not_read(store: Store) -
 
 def test_a_result_is_described_without_its_matrices(store: Store) -> None:
     key, expected = keep(store), result_of()
-    found = library.described(store, key)
+    found = holdings.described(store, key)
     assert found is not None
     assert found.p.size == 0
     assert (found.facts.facts, found.layers) == (expected.facts.facts, expected.layers)
@@ -151,8 +151,8 @@ def test_what_is_kept_in_between_is_one_row(store: Store) -> None:
     row = one(shelf(store), BETWEEN)
     assert set(row.keys) == keys
     assert row.bytes == sum(path.stat().st_size for path in matrices(store.root))
-    assert library.of_this_machine(key_of("fingerprint", {}))
-    assert not library.of_this_machine(key_of("value", {}))
+    assert holdings.of_this_machine(key_of("fingerprint", {}))
+    assert not holdings.of_this_machine(key_of("value", {}))
 
 
 @pytest.mark.parametrize(
@@ -199,15 +199,15 @@ def test_c_that_another_result_needs_stays_when_one_is_deleted(store: Store) -> 
     first, second = keep(store, facts="a"), keep(store, facts="b")
     other, of_other = keep(store, "large"), keep_moments(store, result_of("large"))
     keys = keep_moments(store, result_of())
-    assert library.moments_behind(store, [first]) == set(keys)
-    assert library.moments_behind(store, [first, other]) == {*keys, *of_other}
-    assert library.moments_alone_behind(store, [first]) == set()
-    assert library.moments_alone_behind(store, [first, second]) == set(keys)
-    assert library.delete(store, [first], with_moments=True) == 1
+    assert holdings.moments_behind(store, [first]) == set(keys)
+    assert holdings.moments_behind(store, [first, other]) == {*keys, *of_other}
+    assert holdings.moments_alone_behind(store, [first]) == set()
+    assert holdings.moments_alone_behind(store, [first, second]) == set(keys)
+    assert holdings.delete(store, [first], with_moments=True) == 1
     assert all(map(store.holds, keys))
-    assert library.delete(store, [second], with_moments=True) == 1 + len(keys)
+    assert holdings.delete(store, [second], with_moments=True) == 1 + len(keys)
     assert {item.key for item in store.inventory()} == {other, *of_other}
-    assert library.delete(store, [other]) == 1
+    assert holdings.delete(store, [other]) == 1
     assert {item.key for item in store.inventory()} == set(of_other)
     assert leftovers(store.root) == []
 
@@ -233,9 +233,9 @@ def test_damaged_values_are_found_and_set_aside(store: Store) -> None:
     assert item is not None
     item.path.write_bytes(b"damaged")
     seen: list[int] = []
-    assert library.verify(store, keys, seen.append) == [keys[1]]
+    assert holdings.verify(store, keys, seen.append) == [keys[1]]
     assert seen == [1, 2, 3]
-    assert library.verify(store, keys) == [keys[1]]
+    assert holdings.verify(store, keys) == [keys[1]]
     assert {row.keys[0] for row in shelf(store)} == {keys[0], keys[2]}
 
 
@@ -251,8 +251,8 @@ def test_only_old_files_that_no_value_names_are_cleared(store: Store) -> None:
     (folder / "inside").write_bytes(b"x" * 1_000)
     for path in (old, folder, *(item.path for item in store.inventory())):
         os.utime(path, (0, 0))
-    assert library.disk(store).orphans == 1_010
-    assert library.clear(store) == 1_010
+    assert holdings.disk(store).orphans == 1_010
+    assert holdings.clear(store) == 1_010
     assert young.exists()
     assert not old.exists()
     assert not folder.exists()
@@ -271,9 +271,9 @@ def test_what_was_set_aside_is_counted_and_cleared(store: Store, tmp_path: Path)
     (precious / "file").write_bytes(b"x" * 5_000)
     (store.root / "damaged" / "link").symlink_to(precious)
     link = len(str(precious))
-    before = library.disk(store)
+    before = holdings.disk(store)
     assert before.damaged == 430 + link
     assert before.total == sum(p.lstat().st_size for p in store.root.rglob("*") if p.is_file())
-    assert library.clear(store) == 430 + link
-    assert library.disk(store).damaged == 0
+    assert holdings.clear(store) == 430 + link
+    assert holdings.disk(store).damaged == 0
     assert (precious / "file").exists(), "what a link points to is not the cache's"
