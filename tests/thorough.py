@@ -33,6 +33,12 @@ LEFT_TO_STRESS = re.compile(
             r"test_covariance_command\.py.*(two_share_the_work_also_after_a_kill|several_do_not_wait)",
             r"test_bundle_damage\.py.*killed_at_any_step",
             r"test_demo\.py.*short_training_run_learns",
+            r"test_command_line\.py.*analyse_runs_as_a_program",  # `covariance` runs as one, under torchrun too
+            r"test_kills\.py",  # so does the command, killed twice
+            r"test_lifelong_study\.py.*a_row_is_of_the_moment",
+            r"test_links\.py.*choices_go_along",
+            # it prints how long a start takes, and asserts only that there is a heatmap, as every other journey does
+            r"test_main_job\.py.*first_heatmap",
             # 140 facts are drawn as an overview as well; that 1,000 answer in time is printed, not asserted
             r"test_figures\.py.*large_fact_set_stays_usable",
         )
