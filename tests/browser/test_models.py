@@ -33,6 +33,7 @@ def test_a_folder_is_computed_and_goes_on_after_a_restart(tmp_path: Path, open_p
         typed.press("Enter")
         expect(page.get_by_role("heading", name="tiny-gpt-j")).to_be_visible(timeout=PATIENCE)
         choose_the_built_in_text(page)
+        shown(page, "button:has-text('Compute')")  # at rest: a page that is being drawn loses a click
         page.get_by_role("button", name="Compute").click()
         expect(page.get_by_text("Second moment of the keys")).to_be_visible(timeout=PATIENCE)
         link = page.url
