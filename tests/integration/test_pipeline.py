@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,21 @@ class TestCache:
         second = run(replace(request_, facts=str(tmp_path / "fewer.csv")), store, device="cpu")
         assert len(passes) == 1
         np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
+
+    def test_two_fact_sets_at_once_take_one_pass(
+        self, request_: Request, store: Store, count: Count, tmp_path: Path
+    ) -> None:
+        write_facts(tmp_path / "fewer.csv", ROWS[:-1])
+        both = (request_, replace(request_, facts=str(tmp_path / "fewer.csv")))
+        passes, loaded = count(covariance, "Pass"), threading.Barrier(2, timeout=60)
+
+        def together(stage: str, done: int, total: int) -> None:
+            if stage == "The model's own answers" and done == total:
+                loaded.wait()  # C is what both want next, and neither has it
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda one: run(one, store, device="cpu", report=together), both))
+        assert len(passes) == 1
 
     def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
         passes = count(covariance, "Pass")
