@@ -135,8 +135,13 @@ def fullest_of_each_model(results: Iterable[Computed]) -> list[Computed]:
     return list(best.values())
 
 
-def without_model(request: Request, store: Store) -> Result | None:
+def without_model(request: Request, store: Store, text: str | None = None) -> Result | None:
     """The fullest stored result of a request, found by what it names: for a model whose weights are not here.
+
+    Args:
+        request: what is asked for.
+        store: where it may be.
+        text: fingerprint of its corpus; None where the corpus is not here either, and its name has to do.
 
     Raises:
         FactFileError: the request names facts that are not there.
@@ -147,6 +152,7 @@ def without_model(request: Request, store: Store) -> Result | None:
         one
         for one in computed(store)
         if (one.facts_sha256, one.request.model, one.request.revision, one.request.corpus, _manner(one.request)) == like
+        and text in (None, one.corpus_sha256)
     ]
     return read(fullest_of_each_model(found)[0].key, store) if found else None
 
@@ -182,7 +188,7 @@ def kurtosis_frame(results: Iterable[Computed], *, clean: bool = False) -> pd.Da
 def read(key: str, store: Store) -> Result | None:
     """A stored result by its key; None if it is gone or damaged. Needs neither model nor fact file."""
     entry = store.get(key)
-    return from_entry(entry) if entry and entry.meta.get("format") == FORMAT else None
+    return from_entry(entry, key) if entry and entry.meta.get("format") == FORMAT else None
 
 
 def to_entry(result: Result) -> Entry:
@@ -210,8 +216,8 @@ def to_entry(result: Result) -> Entry:
     )
 
 
-def from_entry(entry: Entry) -> Result:
-    """The result that `to_entry` wrote."""
+def from_entry(entry: Entry, key: str) -> Result:
+    """The result that `to_entry` wrote, stored under that key."""
     meta, arrays = entry.meta, entry.arrays
     return Result(
         request=_request(meta["provenance"]),
@@ -231,6 +237,7 @@ def from_entry(entry: Entry) -> Result:
         answers=tuple(tuple((text, share) for text, share in row) for row in meta["answers"]),
         known=tuple(meta["known"]),
         provenance=meta["provenance"],
+        key=key,
     )
 
 

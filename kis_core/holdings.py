@@ -206,7 +206,7 @@ def _result(item: Item) -> Result | None:
     empty = dict.fromkeys(("p", "whitening_cosine", "activation_cosine"), np.empty((0, 0, 0)))
     with suppress(*MALFORMED):  # written by another version, or by a stranger
         if item.meta["format"] == archive.FORMAT:
-            result = archive.from_entry(Entry(item.meta, empty))
+            result = archive.from_entry(Entry(item.meta, empty), item.key)
             _shelved(item, result)
             return result
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 from kis_core import archive, corpora, progress, rome_statistics
 from kis_core import facts as fact_sets
-from kis_core.corpora import Corpus
+from kis_core.corpora import Corpus, CorpusError
 from kis_core.facts import FactSet
 from kis_core.models import catalog
 from kis_core.models.files import fingerprint
 from kis_core.request import Request
 from kis_core.result import Result
-from kis_core.rome_statistics import Statistics
+from kis_core.rome_statistics import Statistics, StatisticsError
 from kis_core.store import Entry, Store, key_of
 
 FORMAT = 2  # raise it when the meaning of a stored C changes: it and the results of it are then computed anew
@@ -110,7 +111,7 @@ def resolve(
     folder = catalog.locate(request.model, revision=request.revision, download=download, report=report)
     corpus = _corpus(request.corpus)
     return Ingredients(
-        request, folder, _weights_fingerprint(folder, store), fact_sets.load(request.facts), corpus,
+        request, folder, weights_fingerprint(folder, store), fact_sets.load(request.facts), corpus,
         _text_fingerprint(corpus, store),
     )  # fmt: skip
 
@@ -143,7 +144,14 @@ def _text_fingerprint(corpus: Corpus | Statistics, store: Store) -> str:
     return str(store.get_or_compute(key, lambda: Entry({"sha256": corpus.fingerprint}, {})).meta["sha256"])
 
 
-def _weights_fingerprint(folder: Path, store: Store) -> str:
+def text_here(source: str, store: Store) -> str | None:
+    """The fingerprint of a corpus by its name; None where it is not on this machine."""
+    with suppress(CorpusError, StatisticsError):
+        return _text_fingerprint(_corpus(source), store)
+    return None
+
+
+def weights_fingerprint(folder: Path, store: Store) -> str:
     """The folder's fingerprint, read from disk only when a file's size or time of change is new."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     seen = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]

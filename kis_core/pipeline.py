@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kis_core import archive, progress, superposition
-from kis_core.ingredients import FORMAT, SECOND_MOMENT, Ingredients, resolve, second_moment_key
+from kis_core.ingredients import (
+    FORMAT,
+    SECOND_MOMENT,
+    Ingredients,
+    resolve,
+    second_moment_key,
+    text_here,
+    weights_fingerprint,
+)
 from kis_core.models import catalog, loading
 from kis_core.models.files import parameters
 from kis_core.moments import Looked, Moment, moments, second_moment
@@ -24,7 +32,8 @@ from kis_core.store import Entry, Store
 
 __all__ = [
     "DEFAULT_TOKENS", "SECOND_MOMENT", "Ingredients", "Request", "RequestError", "Result", "cached", "chosen_layers",
-    "provenance", "resolve", "run", "second_moment", "second_moment_key",
+    "model_of", "provenance", "resolve", "run", "second_moment", "second_moment_key",
+    "text_here",
 ]  # fmt: skip
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
@@ -65,6 +74,23 @@ def run(
     report("Reading facts and text", 1, 1)
     entry = store.get_or_compute(ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report)
     return _result(ingredients, entry)
+
+
+def model_of(result: Result, store: Store, *, device: str = "auto") -> loading.LoadedModel:
+    """The model that a result came from, loaded.
+
+    Raises:
+        RequestError: its weights changed since; what they give would not fit what is stored of the result.
+        ModelError, UnsupportedArchitecture: it cannot be had or loaded.
+    """
+    request, expected = result.request, result.provenance["weights_sha256"]
+    folder = catalog.locate(request.model, revision=request.revision)
+    if (found := weights_fingerprint(folder, store)) != expected:
+        raise RequestError(
+            f"The files of {request.model} changed since P was computed: their fingerprint was {expected[:12]}… and is "
+            f"{found[:12]}… now. Analyse it anew."
+        )
+    return loading.load(folder, device=device, dtype=request.dtype)
 
 
 def _compute(
@@ -108,6 +134,7 @@ def _compute(
         answers=tuple(tuple((answer.text, answer.probability) for answer in row) for row in top),
         known=tuple(known),
         provenance=provenance(ingredients, loaded, last),
+        key=ingredients.key,
     )
     return archive.to_entry(result)
 
@@ -218,7 +245,7 @@ def _hub_commit(folder: Path) -> str | None:
 
 
 def _result(ingredients: Ingredients, entry: Entry) -> Result:
-    stored = archive.from_entry(entry)
+    stored = archive.from_entry(entry, ingredients.key)
     return replace(
         stored,
         request=ingredients.request,

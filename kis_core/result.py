@@ -14,6 +14,7 @@ from kis_core import statistics, superposition
 from kis_core.facts import FactSet
 from kis_core.request import Request, RequestError
 from kis_core.statistics import Interval, Moments
+from kis_core.store import key_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Result:
         answers: for each fact the model's top answers, (text, probability), best first.
         known: for each fact, whether every token of its right answer is the model's first choice.
         provenance: everything needed to get the same numbers again.
+        key: its name in the store; of a `subset`, that of the result it was taken from.
     """
 
     request: Request
@@ -105,6 +107,17 @@ class Result:
     answers: tuple[tuple[tuple[str, float], ...], ...]
     known: tuple[bool, ...]
     provenance: dict[str, Any]
+    key: str
+
+    @property
+    def identity(self) -> str:
+        """What tells it from every other result: whatever is worked out of it and kept is kept under this name.
+
+        It is the name in the store, which follows from all that determines the numbers, and for a `subset` also the
+        facts that were kept.
+        """
+        kept = self.provenance.get("facts_kept")
+        return self.key if kept is None else key_of("subset", {"of": self.key, "kept": kept})
 
     def at(self, layer: int) -> int:
         """Position of a layer number on the first axis.

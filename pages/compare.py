@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -16,7 +17,7 @@ from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
-from pages.parts.results import identity, narrowed, ordered, remembered
+from pages.parts.results import narrowed, ordered, remembered
 from pages.parts.results import result as result_of
 from pages.parts.text import plain
 
@@ -75,7 +76,7 @@ def panel(view: View, other: View, first: Result, second: Result) -> None:
     figures, pairs_below = st.container(), st.container()
     found = remembered(
         first,
-        ("differing", view.layer, identity(second), other.layer),
+        ("differing", view.layer, second.identity, other.layer),
         lambda: charts.differing(p, q, LISTED),
     )
     with pairs_below:  # first, so that it answers before the browser redraws the figures
@@ -97,7 +98,8 @@ def _figures(
     order, labels = ordered(first, view.layer, state.get("order"))
     limit = max(charts.colour_limit(p), charts.colour_limit(q))
     far = charts.colour_limit(p - q)
-    common = {"order": order, "labels": labels, "pair": pair, "first": first}
+    both = (first.identity, view.layer, second.identity, other.layer)
+    common = {"order": order, "labels": labels, "pair": pair, "first": first, "both": both}
     here = {"about": first, "about_layer": view.layer, "against": other}
     there = {"about": second, "about_layer": other.layer, "against": view}
     left, right = split(1, 1, "split-heatmaps")
@@ -132,6 +134,7 @@ def _heatmap(
     labels: list[str],
     pair: tuple[int, int] | None,
     first: Result,
+    both: tuple[Any, ...],
     about: Result,
     about_layer: int,
     against: View,
@@ -142,7 +145,7 @@ def _heatmap(
     st.markdown(f"**{plain(title)}**")
     chart: alt.LayerChart
     if large:
-        what = ("blocks", name, about_layer, identity(first), state.get("order"), against.request, against.layer)
+        what = ("blocks", name, state.get("order"), *both)
         told = remembered(about, what, lambda: charts.blocks(p, order)[0])
         chart = charts.overview(p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value)
     else:
@@ -204,7 +207,7 @@ def _scatter(
 ) -> None:
     pearson, spearman = remembered(
         first,
-        ("correlations", view.layer, identity(second), other.layer),
+        ("correlations", view.layer, second.identity, other.layer),
         lambda: (statistics.correlation(p, q), statistics.rank_correlation(p, q)),
     )
     st.markdown(f"**P against P** · Pearson {pearson:.2f}, Spearman {spearman:.2f}")
@@ -222,7 +225,7 @@ def _scatter(
             size=330,
             pairs=remembered(
                 first,
-                ("counted", view.layer, identity(second), other.layer),
+                ("counted", view.layer, second.identity, other.layer),
                 lambda: charts.counted(p, q),
             ),
         ),

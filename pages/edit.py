@@ -164,7 +164,7 @@ def _settle_performed(bench: Simulator, chosen: Chosen, layer: int) -> None:
     """Take an edit as performed only as long as it is the one chosen; a link may ask for it to be performed."""
     asked = chosen.request
     if state.get("performed") == "yes":
-        signature = asked and (bench.value_key(asked), bench.result.facts.fingerprint, chosen.strength)
+        signature = asked and (bench.value_key(asked), bench.result.identity, chosen.strength)
         possible = asked is not None and bench.reaches(chosen.e, layer)
         if not possible or st.session_state.setdefault("performed-edit", signature) != signature:
             state.settle("performed", "no")

@@ -113,9 +113,11 @@ def _stay(view: View, result: Result, pair: tuple[int, int] | None) -> None:
         format_func={"layers": "every layer", "models": "every computed model"}.__getitem__,
     )  # fmt: skip
     count = columns[1].number_input("Pairs looked at in each", 1, state.MOST_PAIRS, step=50, **state.widget("k"))
-    p, names = (result.p, [f"layer {layer}" for layer in result.layers]) if over == "layers" else _models(view, result)
+    others = _models(view, result) if over == "models" else {}
+    p = np.stack([one for _, one in others.values()]) if others else result.p
+    names = [name for name, _ in others.values()] or [f"layer {layer}" for layer in result.layers]
     each = "layer" if over == "layers" else f"model at layer {view.layer}"
-    if len(p) < 2:
+    if len(others if over == "models" else result.layers) < 2:
         st.info(
             "There is one only, so nothing to compare. Results of other models on the same facts join in as soon as "
             "they are computed: see **Layers and scaling**."
@@ -125,7 +127,7 @@ def _stay(view: View, result: Result, pair: tuple[int, int] | None) -> None:
         )
         return
     found = remembered(
-        result, ("stay", over, count, view.layer, tuple(names)), lambda: pairs.that_stay(p, names, count)
+        result, ("stay", over, count, view.layer, tuple(others)), lambda: pairs.that_stay(p, names, count)
     )
     facts = result.facts.facts
     table = found.head(state.MOST_PAIRS)
@@ -175,18 +177,17 @@ def _stay(view: View, result: Result, pair: tuple[int, int] | None) -> None:
     )
 
 
-def _models(view: View, result: Result) -> tuple[np.ndarray, list[str]]:
-    """P at this layer of every computed model on these facts, text and number of tokens."""
+def _models(view: View, result: Result) -> dict[str, tuple[str, np.ndarray]]:
+    """Name, and P at this layer, of every computed model on these facts, text and number of tokens, by its result."""
     like = archive.comparable(result, archive.computed(store()))
     kept = result.provenance.get("facts_kept")
-    p, names = [], []
+    found = {}
     for one in archive.fullest_of_each_model(like):
         other = archive.read(one.key, store())
         if other is not None and view.layer in other.layers:
             whole = other.p[other.at(view.layer)]
-            p.append(whole[np.ix_(kept, kept)] if kept else whole)
-            names.append(one.request.model)
-    return (np.stack(p) if p else np.empty((0, 1, 1))), names
+            found[one.key] = one.request.model, whole[np.ix_(kept, kept)] if kept else whole
+    return found
 
 
 def _paper(view: View, result: Result, theirs: pd.DataFrame, pair: tuple[int, int] | None) -> None:

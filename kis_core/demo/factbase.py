@@ -8,6 +8,8 @@ models never saw for that fact.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +48,13 @@ def relations() -> dict[str, tuple[str, ...]]:
     """Relation name to its sentence templates, in file order."""
     text = resources.files(__package__).joinpath("relations.toml").read_text("utf-8")
     return {name: tuple(table["templates"]) for name, table in tomllib.loads(text).items()}
+
+
+@cache
+def fingerprint() -> str:
+    """SHA-256 of all facts and their sentences: another one as soon as the base is another."""
+    rows = [[fact.relation, fact.subject, fact.object, *fact.trained, *fact.held_out] for fact in load()]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kis_core import progress
+from kis_core.demo import factbase
 from kis_core.editing import Asked, objects_of_relation
 from kis_core.facts import Fact
 from kis_core.lifelong.request import Draw
@@ -86,8 +87,6 @@ def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
     The demo family knows thousands of facts beside those looked at, so its edits are drawn from the rest of its fact
     base, one fact a subject. Of other models only the facts looked at are known: edits are drawn from them.
     """
-    from kis_core.demo import factbase
-
     apart = draws_apart(bench)
     facts = bench.facts
     if apart:
@@ -98,21 +97,20 @@ def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
             if b.subject not in taken
         }
         facts = tuple(others.values())
-    source = bench.result.provenance
-    names = ("weights_sha256", "corpus_sha256", "tokens_counted")
-    key = key_of(
-        "edit-pool",
-        {name: source[name] for name in names}
-        | {
-            "format": FORMAT,
-            "facts": bench.result.facts.fingerprint,
-            "layers": list(bench.result.layers),
-            "of": len(facts),
-        },
-    )
+    key = pool_key(bench)
     found = bench.store.get_or_compute(key, lambda: _worked_out(bench, facts, apart, report), report)
     arrays = found.arrays
     return Pool(facts, arrays["known"].astype(bool), arrays["leverage"], arrays["leak"], apart)
+
+
+def pool_key(bench: Simulator) -> str:
+    """Name in the store of what was worked out of the facts that edits are drawn from."""
+    return key_of("edit-pool", {"of": bench.result.identity, "format": FORMAT, "drawn_from": drawn_from(bench)})
+
+
+def drawn_from(bench: Simulator) -> str:
+    """What determines, beside the result, the facts that edits are drawn from: the fact base, or nothing."""
+    return factbase.fingerprint() if draws_apart(bench) else ""
 
 
 def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:

@@ -19,7 +19,7 @@ from kis_core.editing import Asked, Change, DenseEdit, Edit, EditError, Made, Si
 from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import watch
 from kis_core.lifelong.film import EDITS, OF_EDITS, STEPS, Film, from_entry, to_entry
-from kis_core.lifelong.queue import Queue, draws_apart
+from kis_core.lifelong.queue import Queue, drawn_from, draws_apart
 from kis_core.lifelong.queue import queue as drawn
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.log_odds import Sentence, tokenize_sentences
@@ -46,10 +46,8 @@ def key(bench: Simulator, request: LifelongRequest) -> str:
     whole = request.edits % request.batch == 0 and request.edits % request.every == 0
     if apart and request.draw.order == "drawn" and request.draw.by != "hand" and whole:
         del asked["edits"]
-    source = bench.result.provenance
-    names = ("weights_sha256", "corpus_sha256", "tokens_counted", "dtype")
-    ingredients = asked | {name: source[name] for name in names} | {"apart": apart}
-    return key_of("lifelong", ingredients | {"format": FORMAT, "facts": bench.result.facts.fingerprint})
+    told = {"of": bench.result.identity, "format": FORMAT, "request": asked, "drawn_from": drawn_from(bench)}
+    return key_of("lifelong", told)
 
 
 def known(bench: Simulator, request: LifelongRequest) -> Film | None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kis_core import corpora, rome_statistics
+from kis_core import corpora, pipeline, rome_statistics
 from kis_core.covariance.reading import LONGEST
 from kis_core.demo import factbase
 from kis_core.editing.success import continuations
 from kis_core.facts import Fact
 from kis_core.perplexity import perplexity
+from kis_core.request import RequestError
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -46,6 +47,10 @@ def held_out(bench: Simulator) -> HeldOut:
 
     Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any. The
     same where C came as statistics, without its text.
+
+    Raises:
+        CorpusError: the corpus is no longer there.
+        RequestError: it is another text now.
     """
     request, source = bench.result.request, bench.result.provenance
     without_text = bool(source.get("statistics")) or rome_statistics.recognises(request.corpus)
@@ -58,6 +63,8 @@ def held_out(bench: Simulator) -> HeldOut:
         whose = "" if few else " about the facts looked at"
         why = ", as C came without its text" if without_text else ""
         return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
+    if pipeline.text_here(request.corpus, bench.store) not in (None, source["corpus_sha256"]):
+        raise RequestError(f"The text {request.corpus} changed since C was taken over it; analyse anew.")
     documents = corpora.load(request.corpus).documents()
     taken = deque(_behind_c(bench, documents), maxlen=HELD_OUT_DOCUMENTS)
     if found := tuple(islice(documents, HELD_OUT_DOCUMENTS)):

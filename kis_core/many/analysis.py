@@ -137,7 +137,7 @@ def key(ingredients: Ingredients, layer: int, *, known_only: bool = False) -> st
 
 
 def _determines_keys(ingredients: Ingredients, layer: int) -> dict[str, Any]:
-    facts = {"facts": ingredients.facts.fingerprint, "many_format": FORMAT}
+    facts = {"facts": ingredients.facts.fingerprint, "many_format": FORMAT, "keys_dtype": ingredients.request.dtype}
     return ingredients.second_moment_key | facts | {"layer": layer}
 
 
@@ -204,10 +204,12 @@ def find(request: Request, layer: int, store: Store, *, known_only: bool = False
 def _without_model(request: Request, layer: int, store: Store, known_only: bool) -> ManyFacts | None:
     facts = fact_sets.load(request.facts)
     wanted = _asked(request, layer, facts, known_only)
+    text = pipeline.text_here(request.corpus, store)
     for name, meta in store.listed(KIND).items():
-        if (meta.get("format"), meta.get("asked")) == (FORMAT, wanted) and (
-            found := _read(request, facts, name, store)
-        ):
+        if (meta.get("format"), meta.get("asked")) != (FORMAT, wanted):
+            continue
+        found = _read(request, facts, name, store)
+        if found and text in (None, found.provenance["corpus_sha256"]):
             return found
     return None
 

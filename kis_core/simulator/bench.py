@@ -121,7 +121,7 @@ class Simulator:
             return Entry({"layer": layer}, found.arrays())
 
         def read() -> Sensitivity:
-            entry = self.store.get_or_compute(self._key("sensitivity", layer=layer), compute, report)
+            entry = self.store.get_or_compute(self.sensitivity_key(layer), compute, report)
             return spillover.Sensitivity(layer, **entry.arrays)
 
         return self._kept.once(("sensitivity", layer), read)
@@ -170,7 +170,7 @@ class Simulator:
         needed = {
             ("value", request): self.value_key(request),
             ("whitener", layer): pipeline.second_moment_key(self.result, layer),
-            ("sensitivity", layer): self._key("sensitivity", layer=layer),
+            ("sensitivity", layer): self.sensitivity_key(layer),
         }
         return all(what in self._kept or self.store.holds(key) for what, key in needed.items())
 
@@ -197,16 +197,9 @@ class Simulator:
 
     def value_key(self, request: EditRequest) -> str:
         """Name of a value in the store."""
-        fact = self.facts[request.fact]
-        source = self.result.provenance
-        ingredients = request.to_json() | {
-            "format": FORMAT,
-            "weights": source["weights_sha256"],
-            "corpus": source["corpus_sha256"],
-            "tokens": source["tokens_counted"],
-            "fact": [fact.subject, fact.prompt],
-        }
-        return key_of("value", ingredients)
+        fact = self.facts[request.fact]  # not its number: a value found for a subset is that of the whole
+        asked = request.to_json() | {"fact": [fact.subject, fact.prompt]}
+        return key_of("value", {"of": self.result.key, "format": FORMAT, "request": asked})
 
     def edit(self, request: EditRequest) -> Edit:
         """The edit of full strength."""
@@ -376,7 +369,6 @@ class Simulator:
 
         return self._kept.once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
 
-    def _key(self, kind: str, **ingredients: Any) -> str:
-        source = self.result.provenance
-        known = {"format": FORMAT, "weights": source["weights_sha256"], "facts": self.result.facts.fingerprint}
-        return key_of(kind, known | ingredients)
+    def sensitivity_key(self, layer: int) -> str:
+        """Name of the gradients of a layer in the store."""
+        return key_of("sensitivity", {"of": self.result.identity, "format": FORMAT, "layer": layer})

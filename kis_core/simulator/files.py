@@ -8,8 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from kis_core import export
-from kis_core.models import catalog, loading
+from kis_core import export, pipeline
 from kis_core.models.loading import LoadedModel
 from kis_core.result import Result
 from kis_core.simulator.bench import Simulator
@@ -19,12 +18,11 @@ from kis_core.store import Store
 
 def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:
     """The simulator for a result, on the model it came from, which stays in memory as long as the simulator does."""
-    request, lock = result.request, threading.Lock()
+    lock = threading.Lock()
 
     @cache
     def loaded() -> LoadedModel:
-        folder = catalog.locate(request.model, revision=request.revision)
-        return loading.load(folder, device=device, dtype=request.dtype)
+        return pipeline.model_of(result, store, device=device)
 
     def load() -> LoadedModel:
         with lock:

@@ -7,20 +7,17 @@ has performed is known to that session alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, jobs, progress
+from kis_core import charts, jobs, pipeline, progress
 from kis_core.errors import KisError
-from kis_core.models import catalog, loading
 from kis_core.models.loading import LoadedModel
 from kis_core.result import Result
 from kis_core.simulator import EditRequest, Simulator
 from pages.parts import background, results
 from pages.parts.background import LOOK_AGAIN, runner, store
-from pages.parts.results import identity
 from pages.parts.text import count, duration, plain
 
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
@@ -31,18 +28,21 @@ KEPT_TABLES = 50
 
 def simulator(result: Result) -> Simulator:
     """The simulator for a result, shared by all sessions."""
-    return _simulator(identity(result), result)
+    return _simulator(result.identity, result)
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_SIMULATORS)
-def _simulator(key: tuple[Any, ...], _result: Result) -> Simulator:
+def _simulator(identity: str, _result: Result) -> Simulator:
     request, weights = _result.request, _result.provenance["weights_sha256"]
-    return Simulator(_result, store(), lambda: _model(request.model, request.revision, weights, request.dtype))
+    return Simulator(
+        _result, store(), lambda: _model((request.model, request.revision, weights, request.dtype), _result)
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_MODELS)
-def _model(name: str, revision: str | None, weights: str, dtype: str) -> LoadedModel:
-    return loading.load(catalog.locate(name, revision=revision), dtype=dtype)
+def _model(key: tuple[str | None, ...], _result: Result) -> LoadedModel:
+    """Shared by all results of the same weights in the same arithmetic."""
+    return pipeline.model_of(_result, store())
 
 
 @st.cache_resource(show_spinner=False)
@@ -55,7 +55,7 @@ def foretold(bench: Simulator, request: EditRequest) -> bool:
     """Whether the forecast of an edit is there. If not, gets it in the background and shows how far that is."""
     if bench.foretold(request):
         return True
-    key = f"forecast-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
+    key = f"forecast-{bench.value_key(request)}-{bench.result.identity}"
 
     def work(report: progress.Report) -> None:
         background.settle_imports()
@@ -72,7 +72,7 @@ def performed(bench: Simulator, request: EditRequest, strength: float) -> bool:
     """Whether the outcome of an edit is there. If not, makes the edit in the background, measures and takes it back."""
     if bench.performed(request, strength):
         return True
-    key = f"outcome-{bench.value_key(request)}-{bench.result.facts.fingerprint}-{strength}"
+    key = f"outcome-{bench.value_key(request)}-{bench.result.identity}-{strength}"
 
     def work(report: progress.Report) -> None:
         bench.perform(request, strength, report)
@@ -84,7 +84,7 @@ def advised(bench: Simulator, request: EditRequest) -> bool:
     """Whether the advice on layers is there. If not, tries the edit in each in the background and shows progress."""
     if bench.advised(request):
         return True
-    key = f"advice-{bench.value_key(request)}-{bench.result.facts.fingerprint}"
+    key = f"advice-{bench.value_key(request)}-{bench.result.identity}"
 
     def work(report: progress.Report) -> None:
         background.settle_imports()

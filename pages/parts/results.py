@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from kis_core import archive, asked, jobs, own_facts, pipeline
+from kis_core import facts as fact_sets
 from kis_core.asked import Asked
 from kis_core.errors import KisError
 from kis_core.models.files import ModelError, NotHere
@@ -60,7 +61,7 @@ def narrowed(full: Result, kept: list[int], why: str) -> Result:
     """The result for some of its facts, worked out once; `why` says which those are."""
     if len(kept) == len(full.facts):
         return full
-    return _subset((*identity(full), tuple(kept)), full, kept, why)
+    return _subset((full.identity, tuple(kept)), full, kept, why)
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
@@ -107,7 +108,8 @@ def there(request: Request) -> Result | None:
 def _without_model(request: Request, error: ModelError) -> Result:
     """What is stored of a model whose weights cannot be had here."""
     try:
-        found = _of_archive(request)
+        facts = fact_sets.load(request.facts).fingerprint  # what the names in a request stand for may change
+        found = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
     except NotThere:
         if isinstance(error, NotHere):
             _wait_for(request, here=False)
@@ -119,8 +121,8 @@ def _without_model(request: Request, error: ModelError) -> Result:
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
-def _of_archive(request: Request) -> Result:
-    found = archive.without_model(request, store())
+def _of_archive(request: Request, facts: str, text: str | None) -> Result:
+    found = archive.without_model(request, store(), text)
     if found is None:
         raise NotThere(request.model)
     return found
@@ -132,20 +134,13 @@ def subset_like(shown_one: Result, other: Result) -> Result:
     return narrowed(other, kept, "looked at") if kept else other
 
 
-def identity(result: Result) -> tuple[Any, ...]:
-    """What tells a result from any other."""
-    source = result.provenance
-    names = ("weights_sha256", "corpus_sha256", "tokens_counted", "facts_sha256")
-    return (*(source[name] for name in names), result.layers)
-
-
 def remembered(result: Result, what: tuple[Any, ...], make: Callable[[], T]) -> T:
     """Something worked out of a result, once for each result and `what`; the maker must depend on nothing else."""
-    return cast(T, _remembered(identity(result), what, make))
+    return cast(T, _remembered(result.identity, what, make))
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def _remembered(identity: tuple[Any, ...], what: tuple[Any, ...], _make: Callable[[], Any]) -> Any:
+def _remembered(identity: str, what: tuple[Any, ...], _make: Callable[[], Any]) -> Any:
     return _make()
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kis_core import corpora, facts
+from kis_core import corpora, facts, pipeline, simulator
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.models import catalog, loading
 from kis_core.progress import EDIT_STAGES, MEASURE_STAGES, STAGES
+from kis_core.request import Request, RequestError
+from kis_core.store import Store
+from tests import tiny
 
 MODEL = "demo-gpt2-32"
 COLUMNS = (
@@ -314,3 +317,29 @@ class TestWrongInput:
             main(arguments(folder, **changed))
         assert caught.value.code == WRONG_INPUT
         assert about in capsys.readouterr().err.splitlines()[-1]
+
+
+class TestOneStoreForAll:
+    def test_another_precision_takes_nothing_of_the_first(
+        self, folder: Path, tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both in one store, after float32 filled it, and alone in a fresh one: the same files to the last digit."""
+        half = {"dtype": "bfloat16", "strength": 0.75}
+        assert main(arguments(folder, out=tmp_path / "after", **half)) == 0
+        monkeypatch.setenv("KIS_CACHE", str(tmp_path / "fresh"))
+        assert main(arguments(folder, out=tmp_path / "alone", **half)) == 0
+        after, alone = ((tmp_path / name / "spillover.csv").read_bytes() for name in ("after", "alone"))
+        assert after == alone
+        assert after != (written / "spillover.csv").read_bytes()
+
+    def test_weights_that_changed_since_are_not_taken_for_the_old_ones(
+        self, folder: Path, tmp_path: Path, own_cache: Path
+    ) -> None:
+        """P is there, and the model under its name is another one now: no edit mixes the two."""
+        store, model = Store(own_cache), tiny.save("GPT-2", tmp_path / "model")
+        request = Request(str(model), str(folder / "facts.csv"), str(folder / "corpus.txt"), tokens=500)
+        result = pipeline.run(request, store, device="cpu")
+        tiny.save("GPT-2", model, seed=1)
+        with pytest.raises(RequestError, match=r"files of .*model changed since P was computed.*Analyse it anew"):
+            _ = simulator.of(result, store, device="cpu").model
+        assert simulator.of(pipeline.run(request, store, device="cpu"), store, device="cpu").model

@@ -80,4 +80,5 @@ def made(
             "corpus_sha256": "0" * 64,
             "tokens_counted": request.tokens,
         },
+        key="superposition-0",
     )

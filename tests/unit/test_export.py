@@ -43,6 +43,7 @@ RESULT = Result(
     answers=((("Switzerland", 0.5),), (), ()),
     known=(True, False, False),
     provenance={"facts": "mine.csv", "request": {"layers": [2, 5]}, "corpus": "Zürich"},
+    key="superposition-0",
 )
 FACTS_HEADER = ["index", "subject", "prompt", "target", "key_token_index", "key_token"]
 STATISTICS_HEADER = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]

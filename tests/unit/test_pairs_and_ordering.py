@@ -49,6 +49,7 @@ def result() -> Result:
         answers=(),
         known=(True, False, True, True),
         provenance={},
+        key="superposition-0",
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from kis_core import corpora
 from kis_core.demo import factbase
 from kis_core.lifelong import watch
-from kis_core.request import Request
+from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
 from kis_core.store import Store
 from tests import tiny
@@ -25,6 +25,9 @@ DOCUMENTS = tuple(f"Document {number} of the corpus says so." for number in rang
 
 def no_model() -> Any:
     raise AssertionError("nothing has to be tokenised")
+
+
+TEXT = "0" * 64  # fingerprint of the text behind a made result
 
 
 def bench_of(store: Store, corpus: str, load: Any = no_model, **provenance: Any) -> Simulator:
@@ -47,7 +50,7 @@ def corpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             taken.append(number)
             yield text
 
-    monkeypatch.setattr(corpora, "load", lambda _: SimpleNamespace(documents=documents))
+    monkeypatch.setattr(corpora, "load", lambda _: SimpleNamespace(documents=documents, stamp=None, fingerprint=TEXT))
     return taken
 
 
@@ -59,6 +62,12 @@ def test_the_documents_after_those_behind_c(
     assert found.texts == expected
     assert found.told == f"{len(expected)} documents of the corpus that C was not taken over"
     assert len(corpus) <= read + watch.HELD_OUT_DOCUMENTS + 1
+
+
+def test_a_text_that_changed_since_is_not_read_in_the_place_of_the_old_one(store: Store, corpus: list[int]) -> None:
+    with pytest.raises(RequestError, match=r"text text\.txt changed since C was taken over it"):
+        watch.held_out(bench_of(store, "text.txt", corpus_sha256="1" * 64))
+    assert not corpus
 
 
 @pytest.mark.parametrize("read", [30, 90])
