@@ -160,7 +160,9 @@ def parse_csv(data: bytes, *, name: str) -> FactSet:
     if header_at is None:
         raise FactFileError(f"{name} is empty. Its first line should be: {','.join(REQUIRED_COLUMNS)}")
     header, delimiter = _header(lines, header_at, name)
-    layout = Layout(delimiter, len(REQUIRED_COLUMNS), len(header), SLOT)
+    # only where it is certain which column a short row leaves out: in any other, a cell would pass for another column
+    may_end_early = header[-1] in OPTIONAL_COLUMNS and len(header) == len(REQUIRED_COLUMNS + OPTIONAL_COLUMNS)
+    layout = Layout(delimiter, len(header) - may_end_early, len(header), SLOT)
     for found in lines.records(header_at + 1, layout):
         reading.take(found.row, _csv_fields(found, header, reading))
     return reading.facts(name)
