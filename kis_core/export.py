@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kis_core.csv_records import guarded
 from kis_core.facts import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from kis_core.result import Result
 
-FACT_COLUMNS = ("index", "subject", "prompt", "target", "key_token_index", "key_token")
+FACT_COLUMNS = ("index", "subject", "prompt", "target", "relation", "key_token_index", "key_token")
 STATISTICS_COLUMNS = (
     "layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge",
 )  # fmt: skip
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-SIGNED_NUMBER = re.compile(r"[+-]([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def write(result: Result, folder: Path) -> list[Path]:
@@ -57,11 +55,11 @@ def npz(result: Result) -> bytes:
 
 
 def facts_csv(result: Result) -> str:
-    """The facts and where their keys were taken."""
+    """The facts, as `facts.parse_csv` reads them back, and where their keys were taken."""
     rows = zip(result.facts.facts, result.key_token_index, result.key_tokens, strict=True)
     return table(
         FACT_COLUMNS,
-        ([k, f.subject, f.prompt, f.target, index, token] for k, (f, index, token) in enumerate(rows)),
+        ([k, f.subject, f.prompt, f.target, f.relation, index, token] for k, (f, index, token) in enumerate(rows)),
     )
 
 
@@ -102,9 +100,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def harmless(cell: Any) -> Any:
     """Text that a spreadsheet would run gets an apostrophe in front; numbers stay as they are."""
-    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or SIGNED_NUMBER.fullmatch(cell):
-        return cell
-    return f"'{cell}"
+    return guarded(cell) if isinstance(cell, str) else cell
 
 
 def plain(value: Any) -> Any:

@@ -180,7 +180,7 @@ class Result:
             raise RequestError(f"facts count from 0 to {count - 1}, each once; {list(kept)[:10]} were to be kept")
         at = np.asarray(kept)
         before = self.provenance.get("facts_kept") or range(count)
-        facts = FactSet(name, tuple(self.facts.facts[k] for k in kept), self.facts.issues)
+        facts = replace(self.facts, name=name, facts=tuple(self.facts.facts[k] for k in kept))
         p = self.p[:, at[:, None], at]
         smaller = replace(
             self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pandas as pd
 import streamlit as st
+from streamlit.typing import UploadedFile
 
 from kis_core import export, own_facts
 from kis_core.errors import KisError
@@ -19,6 +20,7 @@ from pages.parts.text import plain
 
 MEGABYTES = 20
 SHOWN_ROWS = 500
+READ = "uploaded-facts"  # of the session: the file that was read last, and what it holds
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def _upload() -> None:
     st.markdown("**Bring a file.** It stays on this machine, in the cache folder.")
     uploaded = st.file_uploader(
         "CSV with the columns subject, prompt, target (and relation, if you like), or CounterFact JSON",
-        type=["csv", "json"],
+        type=["csv", "tsv", "json"],
         max_upload_size=MEGABYTES,
         help="The prompt holds one {} where the subject goes, and stops before the answer.",
     )
@@ -46,13 +48,25 @@ def _upload() -> None:
         on_click="ignore",
     )  # fmt: skip
     if uploaded is None:
+        st.session_state.pop(READ, None)
         return
-    try:
-        found = parse(uploaded.getvalue(), name=uploaded.name)
-    except KisError as error:
-        st.error(plain(str(error)), icon=":material/error:")
-        return
-    _report(found)
+    found = _read(uploaded)
+    if isinstance(found, KisError):
+        st.error(plain(str(found)), icon=":material/error:")
+    else:
+        _report(found)
+
+
+def _read(uploaded: UploadedFile) -> FactSet | KisError:
+    """What the file holds, or why it cannot be used: read once an upload, and kept by the session until the next."""
+    file, found = st.session_state.get(READ, (None, None))
+    if file != uploaded.file_id:
+        try:
+            found = parse(uploaded.getvalue(), name=uploaded.name)
+        except KisError as error:
+            found = error
+        st.session_state[READ] = (uploaded.file_id, found)
+    return cast(FactSet | KisError, found)
 
 
 def _report(found: FactSet) -> None:
@@ -71,6 +85,8 @@ def _report(found: FactSet) -> None:
             st.error(plain(str(error)), icon=":material/error:")
             return
         _use(name)
+    for note in found.notes:
+        st.info(plain(note), icon=":material/info:")
     if issues:
         st.warning(f"{issues:,} rows were left out:", icon=":material/rule:")
         st.dataframe(
@@ -95,14 +111,14 @@ def _frame(facts: FactSet) -> pd.DataFrame:
 
 def _sets() -> None:
     st.markdown("**The sets on this machine.** The one in use is chosen on the left.")
-    mine = own_facts.names(default_root())
+    mine = own_facts.titles(default_root())
     for name, text in BUILTIN_SETS.items():
         st.markdown(f"- **{plain(name)}**: {text}")
     if not mine:
         st.caption("No set of your own yet.")
-    for name in mine:
+    for name, title in mine.items():
         row = st.columns([5, 1.3, 1.3], vertical_alignment="center")
-        row[0].markdown(f"- **{plain(name)}**")
+        row[0].markdown(f"- **{plain(title)}**")
         if row[1].button("Use", key=f"use-{name}", width="stretch", disabled=state.get("facts") == name):
             _use(name)
         if row[2].button("Delete", key=f"delete-{name}", width="stretch"):

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from kis_core import export
+from kis_core import export, facts
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.machine import Device, gigabytes
@@ -38,9 +38,8 @@ def add(commands: Any) -> None:
 def _analyse(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     request = options.asked(args, layers=options.chosen_layers(args.layers))
     options.folder(args.out)
+    line.say_of(facts.load(args.facts))
     result = run(request, Store(), device=args.device, report=line)
-    for issue in result.facts.issues:
-        line.say(f"left out row {issue.row}: {issue.reason}")
     yield from export.write(result, args.out)
 
 

@@ -56,6 +56,8 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
         store, report = Store(), line if share.first else progress.silent
         report("Reading facts and text", 0, 1)
         ingredients = pipeline.resolve(request, store, report=report)
+        if share.first:
+            line.say_of(ingredients.facts)
         report("Loading the model", 0, 1)
         loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
         layers = pipeline.chosen_layers(request, loaded.architecture.layers)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from kis_core import facts
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.models import catalog
@@ -111,6 +112,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
         raise RequestError(f"the strength has to lie between 0 and {simulator.MOST_STRENGTH}; found {args.strength}")
     request, store = options.asked(args), Store()
     options.folder(args.out)
+    line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
     result = run(request, store, device=args.device, report=line)
     bench = simulator.of(result, store, device=args.device)
@@ -124,6 +126,7 @@ def _study(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     from kis_core import study
 
     options.folder(args.out)
+    line.say_of(facts.load(args.facts))
     how = options.given({name: getattr(args, name) for name in SEARCH_SWITCHES})
     yield from study.run(
         args.models.split(","), args.out, facts=args.facts, edits=args.edits, method=args.method, seed=args.seed,
@@ -139,6 +142,7 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     relations = tuple(name for name in args.relations.split(",") if name)
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
+    line.say_of(facts.load(args.facts))
     bench = simulator.of(run(request, store, device=args.device, report=line), store, device=args.device)
     asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
     film = lifelong.run(bench, asked, report=line)
@@ -149,6 +153,7 @@ def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
     from kis_core.lifelong import study
 
     options.folder(args.out)
+    line.say_of(facts.load(args.facts))
     yield from study.run(
         args.models.split(","), args.out, facts=args.facts, edits=args.edits, every=args.every, seeds=args.seeds,
         methods=args.methods.split(","), layers=options.chosen_layers(args.layers), device=args.device, store=Store(),

@@ -6,7 +6,8 @@ import os
 import sys
 import time
 
-from kis_core.errors import KisError
+from kis_core.errors import KisError, shown
+from kis_core.facts import FactSet
 
 WRONG_INPUT = 2  # exit status
 
@@ -43,7 +44,14 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """Say something else, on a line of its own."""
         self.close()
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{_one_line(text)}\n")
+
+    def say_of(self, facts: FactSet) -> None:
+        """Say what the reader of a fact file assumed or changed, and which rows it left out."""
+        for note in facts.notes:
+            self.say(note)
+        for issue in facts.issues:
+            self.say(f"left out row {issue.row}: {issue.reason}")
 
     def close(self) -> None:
         """Leave the moving line behind; the next report begins another."""
@@ -76,6 +84,11 @@ def refuse(error: KisError | OSError) -> int:
         told = f"{error.strerror or error}: {error.filename}" if error.filename else told
     several = os.environ.get("WORLD_SIZE", "1") != "1"  # set by torchrun
     who = f"kis_core, process {os.environ.get('RANK', '0')}" if several else "kis_core"
-    sys.stderr.write(f"{who}: {' '.join(told.splitlines())}\n")  # one line, even if transformers said more
+    sys.stderr.write(f"{who}: {_one_line(told)}\n")
     sys.stderr.flush()
     return WRONG_INPUT
+
+
+def _one_line(text: str) -> str:
+    """One line, even if transformers said more, with nothing in it that a terminal would act on."""
+    return shown(" ".join(text.splitlines()), most=None)

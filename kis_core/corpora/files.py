@@ -6,6 +6,7 @@ text with one document a line. Text and JSON lines may be compressed (`.gz`). Bl
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from kis_core import file_text
 from kis_core.corpora.corpus import Corpus, CorpusError, Stamp
 
 TEXT_FIELD = "text"
@@ -21,7 +23,8 @@ PARQUET = ".parquet"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is another format, or never ends
 ROWS_AT_ONCE = 256  # of parquet: about 1 MB of Wikipedia
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = codecs.BOM_UTF8
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # the marks of UTF-32 begin or end with one
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     f"{path.name}, line {number} is longer than {MAX_LINE_BYTES:,} bytes. One document a line is read."
                 )
             if number == 1:
+                _refuse_other_kinds(path.name, line)
                 line = line.removeprefix(BYTE_ORDER_MARK)
             try:
                 yield number, line.decode("utf-8").removesuffix("\n").strip("\r")
@@ -103,6 +107,18 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise CorpusError(
                     f"{path.name} is not UTF-8 text (line {number}: {error}). Save it as UTF-8."
                 ) from error
+
+
+def _refuse_other_kinds(name: str, begin: bytes) -> None:
+    """Text of UTF-16 without a mark would pass for UTF-8 with zeros in it, and other files for damaged text."""
+    known = file_text.kind(begin)
+    if known and known != file_text.WEB:  # which is text
+        raise CorpusError(
+            f"{name} is {known[0]}, not text. Text, JSON lines and parquet are told apart by their ends: "
+            ".txt, .jsonl, .parquet; compressed text ends in .gz."
+        )
+    if begin.startswith(UTF_16_MARKS) or b"\0" in begin[:4]:
+        raise CorpusError(f"{name} is UTF-16 or UTF-32 text. Save it as UTF-8.")
 
 
 def _opened(path: Path) -> BinaryIO:

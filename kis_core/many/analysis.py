@@ -319,7 +319,7 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
     whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]
     if len(kept) < len(facts):
         name = f"{facts.name}, the {len(kept)} of {len(facts)} the model answers"
-        facts = FactSet(name, tuple(facts.facts[k] for k in kept), facts.issues)
+        facts = replace(facts, name=name, facts=tuple(facts.facts[k] for k in kept))
         whitened, ids = whitened[kept], ids[kept]
         provenance |= {"facts": name, "facts_count": len(facts), "facts_sha256": facts.fingerprint}
     return ManyFacts(request, facts, report.layer, found, whitened, ids, report, provenance)

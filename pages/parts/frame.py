@@ -139,9 +139,11 @@ def _choices() -> View:
     sets = state.fact_sets()
     if state.get("facts") not in sets:
         state.settle("facts", sets[0])  # it was deleted
+    titles = own_facts.titles(default_root())
     st.selectbox(
         "Facts",
         sets,
+        format_func=lambda name: titles.get(name, name),
         help="\n".join(f"- **{name}**: {text}" for name, text in BUILTIN_SETS.items())
         + "\n- sets of your own: see the page **Your facts**",
         **state.widget("facts"),

@@ -29,7 +29,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["superposition.npz", "facts.csv", "statistics.csv", "request.json"]
-FACT_COLUMNS = ["index", "subject", "prompt", "target", "key_token_index", "key_token"]
+FACT_COLUMNS = ["index", "subject", "prompt", "target", "relation", "key_token_index", "key_token"]
 STATISTICS_COLUMNS = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]
 PROGRESS = re.compile(rf" *\d+\.\d s  ({'|'.join(map(re.escape, STAGES))})")
 

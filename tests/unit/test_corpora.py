@@ -137,7 +137,9 @@ class TestFiles:
 
 FAULTS: dict[str, tuple[bytes, str]] = {
     "latin.txt": (b"Z\xfcrich", "latin.txt is not UTF-8 text (line 1: "),
-    "wide.txt": ("Zürich\n".encode("utf-16"), "wide.txt is not UTF-8 text (line 1: "),
+    "wide.txt": ("Zürich\n".encode("utf-16"), "wide.txt is UTF-16 or UTF-32 text. Save it as UTF-8."),
+    "zeros.txt": ("Malta is\n".encode("utf-16-le"), "zeros.txt is UTF-16 or UTF-32 text. Save it as UTF-8."),
+    "packed.txt": (gzip.compress(b"Malta"), "packed.txt is a gzip file, not text"),
     "empty.txt": (b"", "empty.txt holds no text"),
     "blank.txt": (b" \r\n\n\t", "blank.txt holds no text"),
     "cut.txt.gz": (gzip.compress(os.urandom(1000).hex().encode())[:-300], "cut.txt.gz cannot be read"),

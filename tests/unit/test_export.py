@@ -45,7 +45,7 @@ RESULT = Result(
     provenance={"facts": "mine.csv", "request": {"layers": [2, 5]}, "corpus": "Zürich"},
     key="superposition-0",
 )
-FACTS_HEADER = ["index", "subject", "prompt", "target", "key_token_index", "key_token"]
+FACTS_HEADER = ["index", "subject", "prompt", "target", "relation", "key_token_index", "key_token"]
 STATISTICS_HEADER = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]
 
 
@@ -65,9 +65,9 @@ def test_the_npz_holds_layers_and_matrices_under_their_names() -> None:
 def test_the_facts_by_hand() -> None:
     assert rows_of(export.facts_csv(RESULT)) == [
         FACTS_HEADER,
-        ["0", "Zürich", "{}, they say, lies in", "Switzerland", "1", " Zürich"],
-        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "2", "'=1"],
-        ["2", "'-Paris", '"{}" is\nin', "'+France", "3", "'\t"],
+        ["0", "Zürich", "{}, they say, lies in", "Switzerland", "country", "1", " Zürich"],
+        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "", "2", "'=1"],
+        ["2", "'-Paris", '"{}" is\nin', "'+France", "", "3", "'\t"],
     ]
     assert list(export.FACT_COLUMNS) == FACTS_HEADER
 
@@ -112,9 +112,14 @@ def test_what_begins_with_another_such_sign_is_no_number(start: str) -> None:
     assert export.harmless(start + "5") == f"'{start}5"
 
 
-@pytest.mark.parametrize("cell", ["", "plain", " =1", "'=1", "1-1", "a@b", "（-1）", "5", "nan"])
+@pytest.mark.parametrize("cell", ["", "plain", " =1", "'1", "'a=1", "1-1", "a@b", "（-1）", "5", "nan"])
 def test_other_text_stays_as_it_is(cell: str) -> None:
     assert export.harmless(cell) == cell
+
+
+@pytest.mark.parametrize("cell", ["'=1", "''@x", "'-5"])
+def test_an_apostrophe_that_would_be_taken_off_gets_another(cell: str) -> None:
+    assert export.harmless(cell) == f"'{cell}"
 
 
 text_cells = st.one_of(

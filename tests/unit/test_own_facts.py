@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
+from kis_core import field_text
 from kis_core.facts import Fact, FactFileError, FactSet
 from kis_core.own_facts import (
     FOLDER,
@@ -24,12 +25,14 @@ from kis_core.own_facts import (
 )
 
 OUTSIDE = "outside-0123abcd"
-SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u0085\u00a0\u2028\u202e\ufeff🦆"
+SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u00a0\u2028\u200d🦆"
 KEPT = FactSet("facts.csv", (Fact("Malta", "{} lies in", "Europe", "continent"), Fact("Peru", "{} lies in", "America")))
 
-texts = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from(SPECIAL), max_size=20).map(str.strip)
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from(SPECIAL), max_size=20)
+texts = texts.map(field_text.tidy).filter(lambda text: not field_text.fault(text))
 said = texts.filter(bool)
-prompts = st.tuples(texts, texts).map(lambda ends: "{}".join(ends).strip()).filter(lambda text: text.count("{}") == 1)
+prompts = st.tuples(texts, texts).map(lambda ends: field_text.tidy("{}".join(ends)))
+prompts = prompts.filter(lambda text: text.count("{}") == 1)
 facts_of_users = st.lists(st.builds(Fact, said, prompts, said, texts), min_size=1, max_size=4)
 
 
