@@ -15,13 +15,12 @@ import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kis_core import holdings, progress
+from kis_core import atomic, holdings, progress
 from kis_core.array_files import Damaged
 from kis_core.errors import KisError
 from kis_core.store import Item, Store, StoreError
@@ -102,10 +101,13 @@ def export(
     wanted = set(keys)
     if with_moments:
         wanted |= holdings.moments_behind(store, wanted)
-    if isinstance(target, str | Path):
-        with _replaced(Path(target)) as stream:
+    if not isinstance(target, str | Path):
+        return _write(store, sorted(wanted), target, report)
+    try:
+        with atomic.replaced(Path(target)) as stream:
             return _write(store, sorted(wanted), stream, report)
-    return _write(store, sorted(wanted), target, report)
+    except atomic.NotWritten as error:
+        raise BundleError(str(error)) from error
 
 
 def load(store: Store, source: str | Path | BinaryIO, *, report: progress.Report = progress.silent) -> Imported:
@@ -170,22 +172,6 @@ def _opened(store: Store, key: str) -> tuple[Item, BinaryIO]:
         except FileNotFoundError:
             continue
     raise BundleError(f"{key} is not in {store.root}, or damaged.")
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A stream to write a file through, which takes its place once it is whole."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be written: {error.strerror or error}. Is the disk full?") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _checked(archive: zipfile.ZipFile) -> list[_Member]:

@@ -6,11 +6,10 @@ They are stored as CounterFact JSON, which holds every fact exactly, line breaks
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 
+from kis_core import atomic
 from kis_core.facts import Fact, FactFileError, FactSet
 
 FOLDER = "facts"  # inside the cache folder
@@ -47,7 +46,7 @@ def save(root: Path, facts: FactSet) -> str:
 
     Raises:
         FactFileError: more facts than any page can show.
-        OSError: the cache folder cannot be written to.
+        NotWritten: the cache folder cannot be written to.
     """
     if len(facts) > MOST_FACTS:
         raise FactFileError(
@@ -55,14 +54,8 @@ def save(root: Path, facts: FactSet) -> str:
         )
     stem = re.sub(r"[^a-z0-9]+", "-", Path(facts.name).stem.lower()).strip("-")[:STEM_CHARACTERS].strip("-")
     name = f"{stem or 'facts'}-{facts.fingerprint[:8]}"
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{secrets.token_hex(8)}.partial"
-    try:
-        partial.write_text(json.dumps([_record(fact) for fact in facts.facts], ensure_ascii=False), encoding="utf-8")
-        os.replace(partial, folder / f"{name}.json")
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps([_record(fact) for fact in facts.facts], ensure_ascii=False)
+    atomic.write(root / FOLDER, {f"{name}.json": text})
     return name
 
 
