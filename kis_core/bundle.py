@@ -23,6 +23,8 @@ from typing import Any, BinaryIO
 from kis_core import atomic, holdings, progress
 from kis_core.array_files import Damaged
 from kis_core.errors import KisError
+from kis_core.index import check_characters
+from kis_core.schema import Misfit
 from kis_core.store import Item, Store, StoreError
 
 FORMAT = 1  # raise it when a bundle can no longer be read as before
@@ -220,6 +222,12 @@ def _manifest(archive: zipfile.ZipFile) -> list[_Member]:
         raise BundleError(f"The bundle is of format {str(version)[:20]!r}; this version reads format {FORMAT}.")
     for number, member in enumerate(members):
         _check_row(number, member)
+        try:
+            check_characters(member.meta)
+        except Damaged as damage:
+            raise BundleError(
+                f"{member.key} is not what it must be: {damage}. Leave it out, and export anew."
+            ) from damage
     if len({member.key for member in members}) < len(members):
         raise BundleError(f"Its {MANIFEST} names a key twice.")
     return members
@@ -265,14 +273,19 @@ def _read(store: Store, archive: zipfile.ZipFile, members: list[_Member], report
 def _take_in(store: Store, archive: zipfile.ZipFile, member: _Member) -> None:
     staged = store.root / "matrices" / f"{member.key}-{secrets.token_hex(8)}.partial"  # an orphan, if we are killed
     try:
-        with staged.open("xb") as target, archive.open(member.file) as source:
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
-        store.adopt(member.key, member.meta, staged, member.sha256)
+        with store.naming():
+            with staged.open("xb") as target, archive.open(member.file) as source:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+            store.adopt(member.key, member.meta, staged, member.sha256)
     except OSError as error:
         raise StoreError(f"could not write to {store.root}: {error}. Is the disk full or read-only?") from error
     except StoreError as error:
-        if isinstance(damage := error.__cause__, Damaged):
+        if isinstance(damage := error.__cause__, Misfit):
+            raise BundleError(
+                f"{member.key} is not what it must be: {damage}. Leave it out, and export anew."
+            ) from error
+        if isinstance(damage, Damaged):
             raise BundleError(f"{member.file} is damaged in the bundle: {damage}. Export or copy it anew.") from error
         raise
     except BROKEN as error:

@@ -32,7 +32,7 @@ VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 def cached(ingredients: Ingredients, store: Store) -> Result | None:
     """The result, if it is already there; loads no model."""
-    entry = store.get(ingredients.key)
+    entry = store.get(ingredients.key, **_sizes(ingredients))
     return _result(ingredients, entry) if entry else None
 
 
@@ -63,8 +63,16 @@ def run(
     report("Reading facts and text", 0, 1)
     ingredients = resolve(request, store, report=report)
     report("Reading facts and text", 1, 1)
-    entry = store.get_or_compute(ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report)
+    entry = store.get_or_compute(
+        ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report, **_sizes(ingredients)
+    )
     return _result(ingredients, entry)
+
+
+def _sizes(ingredients: Ingredients) -> dict[str, int]:
+    """What is known of a result's matrices before they are there."""
+    layers = ingredients.request.layers
+    return {"m": len(ingredients.facts)} | ({} if layers is None else {"L": len(layers)})
 
 
 def _compute(
