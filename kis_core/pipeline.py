@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kis_core import archive, progress, superposition
+from kis_core import archive, asked, progress, superposition
+from kis_core.asked import Asked
+from kis_core.errors import KisError
 from kis_core.ingredients import FORMAT, SECOND_MOMENT, Ingredients, resolve, second_moment_key
 from kis_core.models import catalog, loading
 from kis_core.models.files import parameters
@@ -24,7 +27,7 @@ from kis_core.store import Entry, Store
 
 __all__ = [
     "DEFAULT_TOKENS", "SECOND_MOMENT", "Ingredients", "Request", "RequestError", "Result", "cached", "chosen_layers",
-    "provenance", "resolve", "run", "second_moment", "second_moment_key",
+    "provenance", "resolve", "run", "second_moment", "second_moment_key", "unfinished",
 ]  # fmt: skip
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
@@ -34,6 +37,18 @@ def cached(ingredients: Ingredients, store: Store) -> Result | None:
     """The result, if it is already there; loads no model."""
     entry = store.get(ingredients.key, **_sizes(ingredients))
     return _result(ingredients, entry) if entry else None
+
+
+def unfinished(store: Store) -> list[Asked]:
+    """What was begun and not finished; the record of what was finished meanwhile, by any process, is dropped."""
+    found = []
+    for one in asked.unfinished(store):
+        with suppress(KisError):  # what it names is not here, so it is not known to be finished
+            if store.holds(resolve(one.request, store, download=False).key):
+                asked.forget(store, one.request)
+                continue
+        found.append(one)
+    return found
 
 
 def run(
