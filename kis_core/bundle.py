@@ -16,6 +16,7 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -291,4 +292,5 @@ def _take_in(store: Store, archive: zipfile.ZipFile, member: _Member) -> None:
     except BROKEN as error:
         raise BundleError(f"{member.file} is damaged in the bundle: {error}. Export or copy it anew.") from error
     finally:
-        staged.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even what is not there cannot be removed
+            staged.unlink(missing_ok=True)

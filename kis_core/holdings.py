@@ -154,13 +154,13 @@ def delete(store: Store, keys: Iterable[str], *, with_moments: bool = False) -> 
 
 def disk(store: Store) -> Disk:
     """How much the cache folder takes, and how much of it can be cleared."""
-    damaged = sum(map(_size, (store.root / "damaged").iterdir()))
+    damaged = sum(map(_size, leftovers.inside(store.root / "damaged")))
     return Disk(_size(store.root), damaged, sum(map(_size, leftovers.orphans(store))))
 
 
 def clear(store: Store) -> int:
     """Remove what was set aside and what no value names; returns the bytes."""
-    aside = list((store.root / "damaged").iterdir())
+    aside = leftovers.inside(store.root / "damaged")
     freed = sum(map(_size, (*aside, *leftovers.orphans(store))))
     for path in aside:
         leftovers.remove(path)

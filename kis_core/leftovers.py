@@ -43,11 +43,16 @@ def sweep(store: Store) -> None:
 def orphans(store: Store) -> list[Path]:
     """Files beside the matrices that no value names; some may be about to be named."""
     found = []
-    for path in (store.root / "matrices").iterdir():
+    for path in inside(store.root / "matrices"):
         row = store.row(path.name.rpartition("-")[0])
         if row is None or path.name not in row:
             found.append(path)
     return found
+
+
+def inside(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where there is none, as in one that is read-only and empty."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def remove(path: Path) -> None:
