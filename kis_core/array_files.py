@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import safetensors
 
 DTYPES = frozenset({
@@ -54,6 +56,20 @@ def check(path: Path, sha256: str) -> None:
         raise Damaged("its file holds no arrays") from error
     if unknown:
         raise Damaged("its file holds numbers of a type that numpy lacks")
+
+
+def arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a file that was checked, by name, one in memory at a time.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                yield name, file.get_tensor(name)
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise Damaged("its file cannot be read") from error
 
 
 def _sync(path: Path) -> None:

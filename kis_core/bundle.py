@@ -15,15 +15,17 @@ import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kis_core import holdings, progress
+from kis_core import atomic, holdings, progress
 from kis_core.array_files import Damaged
 from kis_core.errors import KisError
+from kis_core.index import check_characters
+from kis_core.schema import Misfit
 from kis_core.store import Item, Store, StoreError
 
 FORMAT = 1  # raise it when a bundle can no longer be read as before
@@ -102,10 +104,13 @@ def export(
     wanted = set(keys)
     if with_moments:
         wanted |= holdings.moments_behind(store, wanted)
-    if isinstance(target, str | Path):
-        with _replaced(Path(target)) as stream:
+    if not isinstance(target, str | Path):
+        return _write(store, sorted(wanted), target, report)
+    try:
+        with atomic.replaced(Path(target)) as stream:
             return _write(store, sorted(wanted), stream, report)
-    return _write(store, sorted(wanted), target, report)
+    except atomic.NotWritten as error:
+        raise BundleError(str(error)) from error
 
 
 def load(store: Store, source: str | Path | BinaryIO, *, report: progress.Report = progress.silent) -> Imported:
@@ -172,22 +177,6 @@ def _opened(store: Store, key: str) -> tuple[Item, BinaryIO]:
     raise BundleError(f"{key} is not in {store.root}, or damaged.")
 
 
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A stream to write a file through, which takes its place once it is whole."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be written: {error.strerror or error}. Is the disk full?") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _checked(archive: zipfile.ZipFile) -> list[_Member]:
     """What the manifest names, once nothing else is there and all of it is of the right size."""
     infos = archive.infolist()
@@ -234,6 +223,12 @@ def _manifest(archive: zipfile.ZipFile) -> list[_Member]:
         raise BundleError(f"The bundle is of format {str(version)[:20]!r}; this version reads format {FORMAT}.")
     for number, member in enumerate(members):
         _check_row(number, member)
+        try:
+            check_characters(member.meta)
+        except Damaged as damage:
+            raise BundleError(
+                f"{member.key} is not what it must be: {damage}. Leave it out, and export anew."
+            ) from damage
     if len({member.key for member in members}) < len(members):
         raise BundleError(f"Its {MANIFEST} names a key twice.")
     return members
@@ -279,17 +274,23 @@ def _read(store: Store, archive: zipfile.ZipFile, members: list[_Member], report
 def _take_in(store: Store, archive: zipfile.ZipFile, member: _Member) -> None:
     staged = store.root / "matrices" / f"{member.key}-{secrets.token_hex(8)}.partial"  # an orphan, if we are killed
     try:
-        with staged.open("xb") as target, archive.open(member.file) as source:
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
-        store.adopt(member.key, member.meta, staged, member.sha256)
+        with store.naming():
+            with staged.open("xb") as target, archive.open(member.file) as source:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+            store.adopt(member.key, member.meta, staged, member.sha256)
     except OSError as error:
         raise StoreError(f"could not write to {store.root}: {error}. Is the disk full or read-only?") from error
     except StoreError as error:
-        if isinstance(damage := error.__cause__, Damaged):
+        if isinstance(damage := error.__cause__, Misfit):
+            raise BundleError(
+                f"{member.key} is not what it must be: {damage}. Leave it out, and export anew."
+            ) from error
+        if isinstance(damage, Damaged):
             raise BundleError(f"{member.file} is damaged in the bundle: {damage}. Export or copy it anew.") from error
         raise
     except BROKEN as error:
         raise BundleError(f"{member.file} is damaged in the bundle: {error}. Export or copy it anew.") from error
     finally:
-        staged.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even what is not there cannot be removed
+            staged.unlink(missing_ok=True)

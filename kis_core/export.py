@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kis_core import atomic
 from kis_core.csv_records import guarded
 from kis_core.facts import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from kis_core.result import Result
@@ -28,17 +29,17 @@ def write(result: Result, folder: Path) -> list[Path]:
 
     Returns:
         the files written.
+
+    Raises:
+        NotWritten: one cannot be written; all are as they were before.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "superposition.npz": npz(result),
-        "facts.csv": facts_csv(result).encode(),
-        "statistics.csv": statistics_csv(result).encode(),
-        "request.json": (json.dumps(result.provenance, indent=2, ensure_ascii=False) + "\n").encode(),
+        "facts.csv": facts_csv(result),
+        "statistics.csv": statistics_csv(result),
+        "request.json": json.dumps(result.provenance, indent=2, ensure_ascii=False) + "\n",
     }
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    return [folder / name for name in contents]
+    return atomic.write(folder, contents)
 
 
 def npz(result: Result) -> bytes:

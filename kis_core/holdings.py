@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kis_core import archive, asked, pipeline
+from kis_core import archive, asked, leftovers, pipeline
 from kis_core.errors import KisError
 from kis_core.ingredients import FINGERPRINT
 from kis_core.result import Result
@@ -24,7 +22,6 @@ RESULT, MOMENTS, RUN, BETWEEN = "result", "second moments", "run", "in between"
 RUN_KIND = "lifelong"  # of the keys that runs are stored under
 MACHINE_KINDS = frozenset({FINGERPRINT, asked.KIND, "unfinished", "unfinished-part"})
 """Told of the files of one machine, or of work under way on it: worth nothing on another."""
-ORPHAN_SECONDS = 24 * 3600  # a file that no value names is left alone for so long: it may be about to be named
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, KisError)
 
 
@@ -157,30 +154,18 @@ def delete(store: Store, keys: Iterable[str], *, with_moments: bool = False) -> 
 
 def disk(store: Store) -> Disk:
     """How much the cache folder takes, and how much of it can be cleared."""
-    damaged = sum(map(_size, (store.root / "damaged").iterdir()))
-    return Disk(_size(store.root), damaged, sum(map(_size, _orphans(store))))
+    damaged = sum(map(_size, leftovers.inside(store.root / "damaged")))
+    return Disk(_size(store.root), damaged, sum(map(_size, leftovers.orphans(store))))
 
 
 def clear(store: Store) -> int:
     """Remove what was set aside and what no value names; returns the bytes."""
-    freed = 0
-    for path in (*(store.root / "damaged").iterdir(), *_orphans(store)):
-        size = _size(path)
-        with suppress(FileNotFoundError):  # somebody else clears as well
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            freed += size
-    return freed
-
-
-def _orphans(store: Store) -> list[Path]:
-    old = time.time() - ORPHAN_SECONDS
-    found = []
-    for path in (store.root / "matrices").iterdir():
-        with suppress(FileNotFoundError):
-            if path.lstat().st_mtime < old:
-                found.append(path)
-    named = {item.path for item in store.inventory()}  # after the files: what comes meanwhile is too young
-    return [path for path in found if path not in named]
+    aside = leftovers.inside(store.root / "damaged")
+    freed = sum(map(_size, (*aside, *leftovers.orphans(store))))
+    for path in aside:
+        leftovers.remove(path)
+    leftovers.sweep(store)
+    return freed - sum(map(_size, leftovers.orphans(store)))
 
 
 def _size(path: Path) -> int:

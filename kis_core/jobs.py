@@ -182,6 +182,7 @@ class Runner:
         *,
         label: str = "",
         lane: str = "",
+        before: Callable[[], object] = lambda: None,
     ) -> Job:
         """Start the work of that key, or join it if it is already waiting or running and not called off.
 
@@ -191,11 +192,13 @@ class Runner:
             stages: of that work, with their shares of the time.
             label: what it is, for people.
             lane: the device it is to run on.
+            before: called before new work can begin; not for who joins.
         """
         with self._lock:
             job = self._jobs.get(key)
             if job and not job._stop.is_set() and job.snapshot().alive:
                 return job
+            before()
             job = Job(stages, label, lane)
             job._future = Future()
             if lane not in self._lanes:

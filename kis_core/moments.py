@@ -92,7 +92,7 @@ def moments(
     known = store.holds if share.world == 1 else store.verify  # several processes have to agree beforehand
     missing = share.agreed([layer for layer in layers if not known(_name(ingredients, layer))], loaded.device)
     for layer in [layer for layer in layers if layer not in missing and share.first]:
-        if moment := read(ingredients, layer, store):
+        if moment := read(ingredients, layer, store, loaded.architecture.widths[1]):
             yield replace(moment, later=len(missing))
         else:
             missing.append(layer)  # it turned out to be damaged
@@ -116,8 +116,9 @@ def _computed(
     share: Share,
 ) -> Iterator[Moment]:
     """C of the missing layers, from files or in passes; what somebody else stored meanwhile is read."""
+    width = loaded.architecture.widths[1]
     for layer in list(missing) if share.world == 1 else ():
-        if moment := read(ingredients, layer, store):
+        if moment := read(ingredients, layer, store, width):
             missing.remove(layer)
             yield replace(moment, later=len(missing))
     if not missing:
@@ -142,7 +143,7 @@ def _computed(
             if moment.layer in wanted and not _keep(ingredients, moment, store):
                 unkept[moment.layer] = moment
         for layer in sorted(wanted & set(group)):
-            if moment := unkept.get(layer) or read(ingredients, layer, store):
+            if moment := unkept.get(layer) or read(ingredients, layer, store, width):
                 yield replace(moment, later=sum(map(len, groups[number + 1 :])))
             else:
                 raise StoreError(f"C of layer {layer} was stored and cannot be read back; is the disk failing?")
@@ -162,7 +163,13 @@ def second_moment(
         RequestError: it is gone, and what it came from has changed.
     """
     if entry := store.get(second_moment_key(result, layer)):
-        return unpacked(entry.arrays["triangle"])
+        matrix = unpacked(entry.arrays["triangle"])
+        if len(matrix) != result.mlp_width:
+            raise RequestError(
+                f"C of layer {layer} has {len(matrix):,} rows, and keys of this result {result.mlp_width:,} numbers: "
+                f"one of the two came from elsewhere; delete both in the Library, and analyse anew"
+            )
+        return matrix
     ingredients, source = resolve(result.request, store), result.provenance
     found = (ingredients.weights, ingredients.text)
     if found != (source["weights_sha256"], source["corpus_sha256"]):
@@ -178,9 +185,9 @@ def second_moment(
     return moment.matrix
 
 
-def read(ingredients: Ingredients, layer: int, store: Store) -> Moment | None:
-    """A stored C, or None: there is none, or it is damaged."""
-    if (entry := store.get(_name(ingredients, layer))) is None:
+def read(ingredients: Ingredients, layer: int, store: Store, width: int) -> Moment | None:
+    """A stored C of so many rows, or None: there is none, or it is damaged."""
+    if (entry := store.get(_name(ingredients, layer), d_m=width)) is None:
         return None
     told = entry.meta["told"]
     if told.get("looks_of", "") != ingredients.facts.fingerprint:
@@ -288,8 +295,8 @@ def _begun(ingredients: Ingredients, asked: set[int], missing: set[int], store: 
     mine = (key_of(SECOND_MOMENT, ingredients.second_moment_key), share.rank, share.world)
     for meta in store.listed(HEAD).values():
         told = meta["about"]
-        layers = set(told["layers"])
-        if (told["of"], told["rank"], told["world"]) == mine and layers <= asked and layers & missing:
+        layers = set(told.get("layers", ()))
+        if tuple(map(told.get, ("of", "rank", "world"))) == mine and layers <= asked and layers & missing:
             return sorted(layers)
     return []
 
@@ -316,6 +323,7 @@ def _pass(
     watching = Settling(seen, request.settled, looked, ingredients.facts.fingerprint)
     mine = {"layers": layers, "rank": share.rank, "world": share.world}
     described = about(ingredients) | mine | {"of": key_of(SECOND_MOMENT, ingredients.second_moment_key)}
+    described["moments"] = [_name(ingredients, layer) for layer in layers]  # once all are there, the pass is over
     checkpoints = Checkpoints(store, ingredients.second_moment_key | mine, described)
     one = Pass(loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share)
     outcome = one.run(

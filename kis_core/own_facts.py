@@ -7,11 +7,10 @@ what the file was called that they came from: that is what people know the set b
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 
+from kis_core import atomic
 from kis_core.errors import shown
 from kis_core.facts import BUILTIN_SETS, TITLE, Fact, FactFileError, FactSet
 
@@ -70,7 +69,7 @@ def save(root: Path, facts: FactSet) -> str:
 
     Raises:
         FactFileError: more facts than any page can show.
-        OSError: the cache folder cannot be written to.
+        NotWritten: the cache folder cannot be written to.
     """
     if len(facts) > MOST_FACTS:
         raise FactFileError(
@@ -78,17 +77,10 @@ def save(root: Path, facts: FactSet) -> str:
         )
     stem = re.sub(r"[^a-z0-9]+", "-", Path(facts.name).stem.lower()).strip("-")[:STEM_CHARACTERS].strip("-")
     name = f"{stem or 'facts'}-{facts.fingerprint[:8]}"
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, object]] = [_record(fact) for fact in facts.facts]
     if records and (title := Path(facts.name).name[:TITLE_CHARACTERS]):
         records[0] = {TITLE: title} | records[0]
-    partial = folder / f"{secrets.token_hex(8)}.partial"
-    try:
-        partial.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
-        os.replace(partial, folder / f"{name}.json")
-    finally:
-        partial.unlink(missing_ok=True)
+    atomic.write(root / FOLDER, {f"{name}.json": json.dumps(records, ensure_ascii=False)})
     return name
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kis_core import archive, progress, superposition
+from kis_core import archive, asked, progress, superposition
+from kis_core.asked import Asked
+from kis_core.errors import KisError
 from kis_core.ingredients import (
     FORMAT,
     SECOND_MOMENT,
@@ -33,7 +36,7 @@ from kis_core.store import Entry, Store
 __all__ = [
     "DEFAULT_TOKENS", "SECOND_MOMENT", "Ingredients", "Request", "RequestError", "Result", "cached", "chosen_layers",
     "model_of", "provenance", "resolve", "run", "second_moment", "second_moment_key",
-    "text_here",
+    "text_here", "unfinished",
 ]  # fmt: skip
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
@@ -41,8 +44,20 @@ VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 def cached(ingredients: Ingredients, store: Store) -> Result | None:
     """The result, if it is already there; loads no model."""
-    entry = store.get(ingredients.key)
+    entry = store.get(ingredients.key, **_sizes(ingredients))
     return _result(ingredients, entry) if entry else None
+
+
+def unfinished(store: Store) -> list[Asked]:
+    """What was begun and not finished; the record of what was finished meanwhile, by any process, is dropped."""
+    found = []
+    for one in asked.unfinished(store):
+        with suppress(KisError):  # what it names is not here, so it is not known to be finished
+            if store.holds(resolve(one.request, store, download=False).key):
+                asked.forget(store, one.request)
+                continue
+        found.append(one)
+    return found
 
 
 def run(
@@ -72,7 +87,9 @@ def run(
     report("Reading facts and text", 0, 1)
     ingredients = resolve(request, store, report=report)
     report("Reading facts and text", 1, 1)
-    entry = store.get_or_compute(ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report)
+    entry = store.get_or_compute(
+        ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report, **_sizes(ingredients)
+    )
     return _result(ingredients, entry)
 
 
@@ -91,6 +108,12 @@ def model_of(result: Result, store: Store, *, device: str = "auto") -> loading.L
             f"{found[:12]}… now. Analyse it anew."
         )
     return loading.load(folder, device=device, dtype=request.dtype)
+
+
+def _sizes(ingredients: Ingredients) -> dict[str, int]:
+    """What is known of a result's matrices before they are there."""
+    layers = ingredients.request.layers
+    return {"m": len(ingredients.facts)} | ({} if layers is None else {"L": len(layers)})
 
 
 def _compute(

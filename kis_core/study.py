@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kis_core import export, pipeline, progress, simulator
+from kis_core import atomic, export, pipeline, progress, simulator
 from kis_core.editing import objects_of_relation
 from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
@@ -100,16 +100,13 @@ def run(
                 pooled.append(_pooled(scores, flipped).assign(model=model, layer=layer))
     by_edit = pd.DataFrame(rows)
     quality, flips = _joined(tables), _joined(pooled)
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "edits.csv": export.frame_csv(by_edit),
         "quality.csv": export.frame_csv(quality),
         "flips.csv": export.frame_csv(flips),
         "edits.md": markdown(by_edit, quality, flips),
     }
-    for name, content in contents.items():
-        (folder / name).write_text(content, "utf-8", newline="")
-    return [folder / name for name in contents]
+    return atomic.write(folder, contents)
 
 
 def _row(bench: Simulator, forecast: simulator.Forecast, outcome: simulator.Outcome) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from pages.parts.running import running
 from pages.parts.text import plain, volume
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
-UPLOAD_MEGABYTES = 2_000  # and so does an upload
+UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadSize`, which has the last word
 ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
 TOLD = 12  # of the chosen rows, with all that is known of them
 NAMES = {

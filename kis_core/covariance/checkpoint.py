@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from kis_core.leftovers import HEAD, PART
 from kis_core.store import Store, StoreError, key_of
 
 log = logging.getLogger(__name__)
 
-HEAD, PART = "unfinished", "unfinished-part"  # kinds of keys in the store
 SECONDS_BETWEEN = 60.0
 WRITING_SHARE = 0.05  # of the time at most goes into checkpoints: sums of tens of gigabytes take minutes to write
 
@@ -91,11 +91,12 @@ class Checkpoints:
 
     def _write(self, place: Mapping[str, Any], parts: Iterator[tuple[str, dict[str, np.ndarray]]]) -> None:
         moment, names = secrets.token_hex(8), []  # a name of its own: nothing that an older head names is written over
-        for name, arrays in parts:
-            self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
-            names.append(name)
-        meta = {"place": dict(place), "moment": moment, "names": names, "about": self._about}
-        self._store.put(self._head, meta, {})
+        with self._store.naming():  # the head comes last; without it the parts would look like those of a dead writer
+            for name, arrays in parts:
+                self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
+                names.append(name)
+            meta = {"place": dict(place), "moment": moment, "names": names, "about": self._about}
+            self._store.put(self._head, meta, {})
 
     def _sweep(self) -> None:
         """Delete the parts that the head does not name."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kis_core import export
+from kis_core import atomic, export
 from kis_core.lifelong import frames, verdict
 from kis_core.lifelong.film import Film
 from kis_core.lifelong.request import LifelongRequest
@@ -42,7 +42,4 @@ def write(bench: Simulator, request: LifelongRequest, film: Film, folder: Path) 
         "facts.csv": export.frame_csv(frames.facts(film, bench.facts)),
         "lifelong.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content.encode())
-    return [folder / name for name in contents]
+    return atomic.write(folder, contents)

@@ -98,7 +98,9 @@ def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
         }
         facts = tuple(others.values())
     key = pool_key(bench)
-    found = bench.store.get_or_compute(key, lambda: _worked_out(bench, facts, apart, report), report)
+    found = bench.store.get_or_compute(
+        key, lambda: _worked_out(bench, facts, apart, report), report, n=len(facts), L=len(bench.result.layers)
+    )
     arrays = found.arrays
     return Pool(facts, arrays["known"].astype(bool), arrays["leverage"], arrays["leak"], apart)
 

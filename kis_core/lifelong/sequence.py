@@ -50,9 +50,15 @@ def key(bench: Simulator, request: LifelongRequest) -> str:
     return key_of("lifelong", told)
 
 
+def stored(bench: Simulator, request: LifelongRequest) -> Entry | None:
+    """A run as it lies in the store, or None."""
+    sizes = {"k": len(request.layers), "facts": len(bench.facts)} | bench.widths
+    return bench.store.get(key(bench, request), **sizes)
+
+
 def known(bench: Simulator, request: LifelongRequest) -> Film | None:
     """The run as far as it is stored, or None if nothing of it is; needs no model."""
-    entry = bench.store.get(key(bench, request))
+    entry = stored(bench, request)
     return from_entry(entry).until(request.edits) if entry else None
 
 
@@ -87,7 +93,7 @@ def run(
     """
     name = key(bench, request)
     with bench.store.alone(name, report):
-        entry = bench.store.get(name)
+        entry = stored(bench, request)
         if entry:
             film = from_entry(entry).until(request.edits)
             if finished(film, request) or (until and until(film)):

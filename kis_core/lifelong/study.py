@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kis_core import charts, export, lifelong, pipeline, progress, simulator
+from kis_core import atomic, charts, export, lifelong, pipeline, progress, simulator
 from kis_core.editing import METHODS, method
 from kis_core.lifelong import verdict
 from kis_core.lifelong.request import Draw
@@ -89,19 +89,16 @@ def run(
     """
     rows = list(_rows(models, facts, edits, every, seeds, methods, layers, device, store, report))
     found = pd.DataFrame(rows, columns=list(COLUMNS))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "forgetting.csv").write_text(export.frame_csv(found), "utf-8", newline="")
-    return [folder / "forgetting.csv", *write(found, folder)]
+    return [*atomic.write(folder, {"forgetting.csv": export.frame_csv(found)}), *write(found, folder)]
 
 
 def write(found: pd.DataFrame, folder: Path) -> list[Path]:
     """Tables and figure of a study's rows."""
-    (folder / "forgetting.md").write_text(markdown(found), "utf-8")
     lives = lifetimes(found[(found["draw"] == "random") & (found["layer"] == found["layer"].min())])
     figure = charts.lifetimes(lives.assign(name=[method(str(name)).told for name in lives["method"]]))
     lines = ["Edits until half of the unrelated facts are forgotten, by model and method; bars: 95 % over seeds."]
-    (folder / "forgetting.png").write_bytes(charts.to_png(figure, "How long a model remembers", lines))
-    return [folder / "forgetting.md", folder / "forgetting.png"]
+    picture = charts.to_png(figure, "How long a model remembers", lines)
+    return atomic.write(folder, {"forgetting.md": markdown(found), "forgetting.png": picture})
 
 
 def _rows(

@@ -178,10 +178,14 @@ def run(
         return loaded
 
     of_keys = key_of(KEYS, _determines_keys(ingredients, layer))
-    keys = store.get_or_compute(of_keys, lambda: _whitened(ingredients, layer, store, load(), report), report)
+    count = len(ingredients.facts)
+    keys = store.get_or_compute(of_keys, lambda: _whitened(ingredients, layer, store, load(), report), report, m=count)
     known = _known(ingredients, store, load, report) if known_only else None
     name = key(ingredients, layer, known_only=known_only)
-    swept = store.get_or_compute(name, lambda: _swept(ingredients, of_keys, keys, known, report), report)
+    kept = count if known is None else int(known.sum())
+    swept = store.get_or_compute(
+        name, lambda: _swept(ingredients, of_keys, keys, known, report), report, m=kept, facts=count
+    )
     return _from_entries(ingredients.request, ingredients.facts, swept, keys)
 
 
@@ -220,8 +224,8 @@ def _asked(request: Request, layer: int, facts: FactSet, known_only: bool) -> di
 
 
 def _read(request: Request, facts: FactSet, name: str, store: Store) -> ManyFacts | None:
-    swept = store.get(name)
-    keys = store.get(swept.meta["keys"]) if swept else None
+    swept = store.get(name, facts=len(facts))
+    keys = store.get(swept.meta["keys"], m=len(facts)) if swept else None
     return _from_entries(request, facts, swept, keys) if swept and keys else None
 
 
@@ -268,7 +272,7 @@ def _known(
 
     determined = {"weights": ingredients.weights, "dtype": ingredients.request.dtype}
     name = key_of(KNOWN, determined | {"facts": ingredients.facts.fingerprint, "format": FORMAT})
-    return store.get_or_compute(name, compute, report).arrays["known"]
+    return store.get_or_compute(name, compute, report, m=len(facts)).arrays["known"]
 
 
 def _swept(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kis_core import atomic
 from kis_core.rome_statistics.archive import Archive, StatisticsError
 
 SUM = "mom2.mom2"
@@ -114,19 +112,11 @@ def write(
     arrays = {CONSTRUCTOR: np.array(ROME_CLASS), COUNT: np.array(tokens), SUM: total, SAMPLES: np.array(samples)}
     if provenance is not None:
         arrays[PROVENANCE] = np.array(json.dumps(provenance, sort_keys=True))
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        with atomic.replaced(path, make_folder=True) as stream:
             np.savez(stream, allow_pickle=False, **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StatisticsError(f"{path} cannot be written: {error}. Is the disk full or read-only?") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    except atomic.NotWritten as error:
+        raise StatisticsError(str(error)) from error
 
 
 def header(path: Path) -> Header:

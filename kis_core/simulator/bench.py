@@ -121,7 +121,9 @@ class Simulator:
             return Entry({"layer": layer}, found.arrays())
 
         def read() -> Sensitivity:
-            entry = self.store.get_or_compute(self.sensitivity_key(layer), compute, report)
+            entry = self.store.get_or_compute(
+                self.sensitivity_key(layer), compute, report, m=len(self.facts), **self.widths
+            )
             return spillover.Sensitivity(layer, **entry.arrays)
 
         return self._kept.once(("sensitivity", layer), read)
@@ -161,8 +163,16 @@ class Simulator:
 
         return self._kept.once(
             ("value", request),
-            lambda: value_from_entry(self.store.get_or_compute(self.value_key(request), compute, report)),
+            lambda: value_from_entry(
+                self.store.get_or_compute(self.value_key(request), compute, report, **self.widths)
+            ),
         )
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Sizes of the model, d and d_m, as `schema` calls them."""
+        source = self.result.provenance
+        return {"d": source["width"], "d_m": source["mlp_width"]}
 
     def known(self, request: EditRequest) -> bool:
         """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from kis_core import export, pipeline
+from kis_core import atomic, export, pipeline
 from kis_core.models.loading import LoadedModel
 from kis_core.result import Result
 from kis_core.simulator.bench import Simulator
@@ -60,11 +60,8 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
         "weights_sha256_after": simulator.model.digest(),
         "provenance": simulator.result.provenance,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "spillover.csv": export.frame_csv(simulator.table(forecast, outcome)),
         "edit.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    for name, content in contents.items():
-        (folder / name).write_bytes(content.encode())
-    return [folder / name for name in contents]
+    return atomic.write(folder, contents)

@@ -52,8 +52,12 @@ def submit(request: Request, device: str = "auto") -> jobs.Job:
         device: where it is to run; each has a queue of its own.
     """
     wanted = Asked(request, device)
-    with suppress(StoreError):  # then it cannot be taken up again after a crash; the work itself will say why
-        asked.remember(store(), wanted)
+
+    def remember() -> None:
+        """By whoever begins, and before the work can end: a record written later would stay when all is done."""
+        with suppress(StoreError):  # then it cannot be taken up again after a crash; the work itself will say why
+            asked.remember(store(), wanted)
+
     state.look_again()
     looks = _looks().setdefault(wanted.key, [])
 
@@ -64,7 +68,14 @@ def submit(request: Request, device: str = "auto") -> jobs.Job:
         asked.forget(store(), request)
 
     label = f"{named(request.model)} · {text_behind(request.how)}"
-    return runner().submit(wanted.key, work, label=label, lane="" if device == "auto" else device)
+    lane = "" if device == "auto" else device
+    return runner().submit(wanted.key, work, label=label, lane=lane, before=remember)
+
+
+def resume(one: Asked) -> None:
+    """Go on with what was begun, unless it was finished or dropped since the button was drawn."""
+    if store().holds(one.key):
+        submit(one.request, one.device)
 
 
 @st.cache_resource(show_spinner=False)

@@ -14,8 +14,9 @@ from kis_core import own_facts
 from kis_core.facts import BUILTIN_SETS
 from kis_core.models import catalog
 from kis_core.request import Request, usual
-from kis_core.store import default_root
+from kis_core.store import StoreError, default_root
 from pages.parts import state
+from pages.parts.background import store
 from pages.parts.text import count, named, plain, text_behind
 
 PAGES = {
@@ -102,7 +103,23 @@ def frame(title: str) -> View:
             f"This link asks for something that is not here; the default is shown instead.\n{asked}",
             icon=":material/link_off:",
         )
+    _look_at_the_store()
     return view
+
+
+def _look_at_the_store() -> None:
+    """Say once, on whatever page, what is wrong with the cache folder; without one the page ends here."""
+    try:
+        why = store().unwritable
+    except StoreError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
+    if why:
+        st.warning(
+            f"The cache folder {plain(str(default_root()))} cannot be written to ({plain(why)}). What is stored there "
+            f"opens; what is computed now is not kept.",
+            icon=":material/lock:",
+        )
 
 
 def request_for(model: str) -> Request:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from kis_core import asked, jobs
+from kis_core import asked, jobs, pipeline
 from kis_core.asked import Asked
 from pages.parts import state
-from pages.parts.background import LOOK_AGAIN, complain, looks_of, movement, runner, store, submit, telling
+from pages.parts.background import LOOK_AGAIN, complain, looks_of, movement, resume, runner, store, telling
 from pages.parts.text import named, plain, text_behind
 
 
@@ -48,7 +48,7 @@ def _jobs(where: str, drawn: list[str]) -> None:
 def _interrupted() -> list[Asked]:
     """Begun, not finished, and nobody here is at work on it: after a crash, a restart or a Cancel."""
     alive = _alive()
-    return [one for one in asked.unfinished(store()) if one.key not in alive]
+    return [one for one in pipeline.unfinished(store()) if one.key not in alive]
 
 
 def _offer(one: Asked, where: str) -> None:
@@ -56,11 +56,11 @@ def _offer(one: Asked, where: str) -> None:
     with st.container(border=True):
         if job and (error := job.snapshot().error):
             complain(error)
-        text, resume, discard = st.columns([5, 1.2, 1.2], vertical_alignment="center")
+        text, again, discard = st.columns([5, 1.2, 1.2], vertical_alignment="center")
         label = plain(f"{named(one.request.model)} · {text_behind(one.request.how)}")
         text.markdown(f":material/pause_circle: **{label}** was begun and not finished; it goes on from there.")
-        if resume.button("Resume", key=f"{where}-resume-{one.key}", icon=":material/play_arrow:", width="stretch"):
-            submit(one.request, one.device)
+        if again.button("Resume", key=f"{where}-resume-{one.key}", icon=":material/play_arrow:", width="stretch"):
+            resume(one)
             st.rerun()
         if discard.button("Discard", key=f"{where}-discard-{one.key}", icon=":material/delete:", width="stretch"):
             asked.forget(store(), one.request)

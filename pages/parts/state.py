@@ -22,7 +22,7 @@ from kis_core.ordering import ORDERS
 from kis_core.pairs import TAGS
 from kis_core.request import BUILTIN_CORPUS, Request, usual
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
-from kis_core.store import Store, default_root
+from kis_core.store import Store, StoreError, default_root
 from pages.parts.choices import Behind, Choice, Edits, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
 from pages.parts.text import plain
 
@@ -51,16 +51,18 @@ def models() -> dict[str, catalog.Entry]:
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
 def _met(root: str) -> dict[str, catalog.Entry]:
     """Models with results in the store, which may have come from another machine, or that were asked for."""
-    store, found = Store(root), {}
-    for one in archive.computed(store):
-        found[one.request.model] = catalog.find(one.request.model) or catalog.Entry(
-            one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
-            one.mlp_width,
-        )  # fmt: skip
-    for begun in asked.unfinished(store):
-        with suppress(KisError):
-            request = begun.request
-            found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
+    found: dict[str, catalog.Entry] = {}
+    with suppress(StoreError):  # the page says itself that the cache folder cannot be used
+        store = Store(root)
+        for one in archive.computed(store):
+            found[one.request.model] = catalog.find(one.request.model) or catalog.Entry(
+                one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
+                one.mlp_width,
+            )  # fmt: skip
+        for begun in asked.unfinished(store):
+            with suppress(KisError):
+                request = begun.request
+                found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
     return found
 
 
@@ -75,13 +77,13 @@ def ways(model: str, facts: str) -> list[dict[str, Any]]:
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
 def _ways(root: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Model, facts and way of everything in the store, the most tokens and layers first, and of what was asked for."""
-    store = Store(root)
-    computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
-    requests = [one.request for one in computed] + [begun.request for begun in asked.unfinished(store)]
-    found = []
-    for request in requests:
-        if (one := (request.model, request.facts, request.how)) not in found:
-            found.append(one)
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    with suppress(StoreError):
+        store = Store(root)
+        computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
+        for request in [one.request for one in computed] + [begun.request for begun in asked.unfinished(store)]:
+            if (one := (request.model, request.facts, request.how)) not in found:
+                found.append(one)
     return found
 
 

@@ -51,8 +51,8 @@ def filled(folder: Path, packed: Path) -> Store:
     """The test's own cache, with three results, C of two of them, and something kept in between."""
     store = Store(folder)
     bundle.load(store, packed)
-    store.put(key_of("fingerprint", {}), {"sha256": "0"}, {})
-    store.put(key_of("value", {}), {}, {"values": np.zeros(3)})
+    store.put(key_of("fingerprint", {}), {"sha256": "0" * 64}, {})
+    store.put(key_of("kept", {}), {}, {"values": np.zeros(3)})
     return store
 
 

@@ -34,7 +34,7 @@ def made(
         relations: of the m facts, none by default.
         key_token_ids: of the m facts, all different by default.
         layers: their L numbers, from 0 by default.
-        whitening: cosines, (L, m, m); by default all keys stand at right angles. Activation cosines are half of them.
+        whitening: cosines, (L, m, m); by default all keys stand at right angles. Activation cosines are half of them, off the diagonal.
     """
     count, m, _ = p.shape
     subjects = [f"subject {k}" for k in range(m)] if subjects is None else subjects
@@ -55,7 +55,7 @@ def made(
         layers=numbers,
         p=p,
         whitening_cosine=cosine,
-        activation_cosine=cosine / 2,
+        activation_cosine=(cosine + cosine * np.eye(m)) / 2,
         reports=tuple(
             LayerReport.describe(one, artefacts, layer=n, rank=MLP_WIDTH - n, condition_number=10.0 + n, ridge=1e-9 * n)
             for n, one in zip(numbers, p, strict=True)
@@ -78,7 +78,13 @@ def made(
             "facts_sha256": facts.fingerprint,
             "corpus": request.corpus,
             "corpus_sha256": "0" * 64,
+            "tokens_requested": request.tokens,
             "tokens_counted": request.tokens,
+            "weights_sha256": "f" * 64,
+            "revision": None,
+            "dtype": request.dtype,
+            "device": "cpu",
+            "versions": {"numpy": "2"},
         },
         key="superposition-0",
     )

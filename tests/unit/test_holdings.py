@@ -13,10 +13,11 @@ import pytest
 
 from kis_core import archive, bundle, holdings, pipeline
 from kis_core.holdings import BETWEEN, MOMENTS, RESULT, RUN, Shelved, shelf
+from kis_core.moments import packed
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import Store, key_of
-from tests.unit.results_tools import made
+from tests.unit.results_tools import MLP_WIDTH, made
 from tests.unit.store_tools import leftovers, matrices
 
 LAYERS, FACTS = 2, 4
@@ -29,7 +30,9 @@ Keep = Callable[..., str]
 
 
 def result_of(model: str = "small", facts: str = "builtin", tokens: int = 100, **provenance: Any) -> Result:
-    result = made(np.random.default_rng(0).normal(0, 0.1, (LAYERS, FACTS, FACTS)))
+    p = np.random.default_rng(0).normal(0, 0.1, (LAYERS, FACTS, FACTS))
+    p[:, range(FACTS), range(FACTS)] = 1
+    result = made(p)
     request = Request(model=model, facts=facts, tokens=tokens)
     source = result.provenance | {
         "request": asdict(request), "model": model, "weights_sha256": WEIGHTS.get(model, "3" * 64), "facts": facts,
@@ -53,8 +56,8 @@ def keep_moments(store: Store, result: Result, about: bool = False) -> list[str]
     source = result.provenance
     for layer, key in zip(result.layers, keys, strict=True):
         told = {name: source[name] for name in ("model", "corpus", "weights_sha256")} | {"layer": layer}
-        meta = {"tokens": source["tokens_counted"]} | ({"about": told} if about else {})
-        store.put(key, meta, {"matrix": np.eye(3)})
+        meta = {"tokens": source["tokens_counted"], "told": {"documents": 3}} | ({"about": told} if about else {})
+        store.put(key, meta, {"triangle": packed(np.eye(MLP_WIDTH))})
     return keys
 
 
@@ -242,19 +245,18 @@ def test_damaged_values_are_found_and_set_aside(store: Store) -> None:
 # Space on disk
 
 
-def test_only_old_files_that_no_value_names_are_cleared(store: Store) -> None:
+def test_files_that_no_value_names_are_cleared_unless_somebody_is_about_to_name_one(store: Store) -> None:
     key = keep(store)
-    old, young, folder = (store.root / "matrices" / name for name in ("old.partial", "young.partial", "folder"))
-    old.write_bytes(b"x" * 10)
-    young.write_bytes(b"x" * 100)
+    file, folder = store.root / "matrices" / "old.partial", store.root / "matrices" / "folder"
+    file.write_bytes(b"x" * 10)
     folder.mkdir()
     (folder / "inside").write_bytes(b"x" * 1_000)
-    for path in (old, folder, *(item.path for item in store.inventory())):
-        os.utime(path, (0, 0))
     assert holdings.disk(store).orphans == 1_010
+    with store.naming():
+        assert holdings.clear(store) == 0
+    assert file.exists()
     assert holdings.clear(store) == 1_010
-    assert young.exists()
-    assert not old.exists()
+    assert not file.exists()
     assert not folder.exists()
     assert store.verify(key)
 

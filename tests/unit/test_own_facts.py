@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
 from kis_core import field_text
+from kis_core.atomic import NotWritten
 from kis_core.facts import Fact, FactFileError, FactSet
 from kis_core.own_facts import (
     FOLDER,
@@ -142,7 +143,7 @@ def test_a_failed_write_leaves_the_old_set_and_no_file_behind(root: Path, monkey
 
     monkeypatch.setattr(os, "replace", full)
     for facts in (KEPT, FactSet("other.csv", KEPT.facts)):
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(NotWritten, match="No space left"):
             save(root, facts)
     assert inside(root) == [f"{name}.json"]
     assert fact_sets.load(path_of(root, name)).facts == KEPT.facts
@@ -157,7 +158,7 @@ def test_a_write_broken_off_in_the_middle_leaves_no_file_behind(root: Path) -> N
 
 def test_a_cache_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(NotWritten, match="file"):
         save(tmp_path / "file", KEPT)
 
 

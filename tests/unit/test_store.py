@@ -312,7 +312,7 @@ def test_a_value_above_the_size_limit_stays_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_by: str
 ) -> None:
     if limited_by == "the store":
-        monkeypatch.setattr(store_module, "INDEX_LIMIT", 1_000_000)
+        monkeypatch.setattr(store_module.index, "LIMIT", 1_000_000)
     else:
         diskcache.Cache(str(tmp_path / "cache" / "index"), size_limit=1_000_000).close()
     store = Store(tmp_path / "cache")

@@ -81,10 +81,10 @@ def test_a_value_replaced_while_it_is_read_is_read_anew(store: Store, monkeypatc
     other, load = Store(store.root), store._load
     numbers = iter([2, 3])
 
-    def slow_load(key: str, row: str) -> Entry:
+    def slow_load(*details: Any) -> Entry:
         if number := next(numbers, None):
             other.put(KEY, entry(number).meta, entry(number).arrays)
-        return load(key, row)
+        return load(*details)
 
     monkeypatch.setattr(store, "_load", slow_load)
     assert number_of(store.get(KEY)) == 3
@@ -222,7 +222,7 @@ def test_a_planted_row_opens_no_file(store: Store, tmp_path: Path, mode: int) ->
 
 def described(file: str, sha256: str) -> str:
     """A row whose own checksum is right."""
-    return store_module._Row({}, file, sha256).dump()
+    return store_module.Row({}, file, sha256).dump()
 
 
 @pytest.mark.parametrize(
