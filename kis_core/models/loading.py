@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kis_core import machine
 from kis_core.errors import KisError
 from kis_core.machine import ALL, DTYPE_BYTES, Device, available_bytes, gigabytes
-from kis_core.models.files import ModelError, parameters
+from kis_core.models.files import ModelError, parameters, refuse_packed
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +106,7 @@ def load(
     """
     if dtype not in DTYPE_BYTES:
         raise ModelError(f"A model runs in one of {', '.join(DTYPE_BYTES)}; {dtype!r} was asked for.")
+    refuse_packed(folder)
     there = machine.devices(memory)
     candidates = _candidates(device, there)
     stored = parameters(folder)
