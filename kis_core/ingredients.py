@@ -13,7 +13,7 @@ from kis_core import facts as fact_sets
 from kis_core.corpora import Corpus, CorpusError
 from kis_core.facts import FactSet
 from kis_core.models import catalog
-from kis_core.models.files import fingerprint
+from kis_core.models.files import fingerprint, parts
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.rome_statistics import Statistics, StatisticsError
@@ -153,7 +153,7 @@ def text_here(source: str, store: Store) -> str | None:
 
 def weights_fingerprint(folder: Path, store: Store) -> str:
     """The folder's fingerprint, read from disk only when a file's size or time of change is new."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    seen = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    stats = {path.relative_to(folder).as_posix(): path.stat() for path in parts(folder)}
+    seen = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()]
     key = key_of(FINGERPRINT, {"folder": str(folder), "files": seen})
     return str(store.get_or_compute(key, lambda: Entry({"sha256": fingerprint(folder)}, {})).meta["sha256"])

@@ -22,6 +22,7 @@ LEFT_TO_STRESS = re.compile(
             r"test_sequence_methods\.py.*\[(GPT-J|GPT-NeoX|Llama)",
             r"test_spread_methods\.py.*\[(GPT-J|GPT-NeoX)",
             r"test_value_search\.py.*\[(GPT-J|GPT-NeoX)",
+            r"test_every_architecture\.py.*\[(Granite|Cohere)",
             r"test_half_precision\.py.*\[Llama",
             r"test_several_devices\.py.*\[Llama",
             # Python lines and charts: each page as it opens stays

@@ -9,12 +9,14 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    CohereConfig,
     Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
@@ -69,6 +71,8 @@ def every_config(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
             text_config=Gemma3TextConfig(**gemma), vision_config=_VISION, mm_tokens_per_image=4,
             tie_word_embeddings=True,
         ),
+        "Granite": GraniteConfig(logits_scaling=8, residual_multiplier=0.3, embedding_multiplier=5, **grouped),
+        "Cohere": CohereConfig(logit_scale=0.1, **grouped),
         "OPT": OPTConfig(word_embed_proj_dim=24, **opt),
         "OPT, norm after": OPTConfig(word_embed_proj_dim=20, do_layer_norm_before=False, **opt),  # as opt-350m
         "Phi": PhiConfig(**late),

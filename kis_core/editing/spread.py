@@ -24,6 +24,7 @@ from kis_core.editing.value import search
 from kis_core.editing.weights import Weights
 from kis_core.keys import pad
 from kis_core.log_odds import Sentence, tokenize_sentences
+from kis_core.models.checks import adds_plainly
 from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class Spread:
         """
         if not asked or not site.layers or list(site.layers) != sorted(set(site.layers)):
             raise EditError(f"{self.told} needs an edit and layers in order; found {len(asked)} and {site.layers}")
-        if not site.loaded.architecture.adds_plainly:
+        if not adds_plainly(site.loaded, site.layers):
             raise EditError(
-                f"{self.told} says what the residual stream is to be, but in this model a norm stands between the MLP’s"
-                f" output and it. Choose ROME, r-ROME or C = I."
+                f"{self.told} says what the residual stream is to be, but in this model the MLP’s output is scaled or "
+                f"normed on its way there. Choose ROME, r-ROME or C = I."
             )
         last = site.layers[-1]
         none: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from kis_core.errors import KisError
@@ -19,7 +19,7 @@ from kis_core.models.hooks import keep_positions
 
 
 class UnsupportedArchitecture(KisError):
-    """A model whose down-projections are not where any known architecture has them."""
+    """A model whose down-projections are not where they are known to be, or whose logits are made in an unknown way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ LAYOUTS = (
     Layout("GPT-J", "transformer.h", "mlp.fc_out"),
     Layout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "Pythia"),
     # gated: the input of down_proj is act(gate) * up, whether the two come from one matrix (Phi-3) or from two
-    Layout("Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3"),
+    Layout("Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3, Granite, Cohere"),
     Layout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj"),
     Layout("Phi", "model.layers", "mlp.fc2"),
     Layout("OPT", "model.decoder.layers", "fc2", one_row=True),
@@ -66,13 +66,15 @@ class Architecture:
         down_projections: one module a layer; its input at a token is that token's key, of length d_m.
         blocks: the layers they are in; what one puts out is the residual stream after it, of length d.
         paths: where in the model each down-projection is.
-        logit_cap: logits are bent to stay below it, c tanh(x / c), as Gemma 2 does; None where they are not.
+        logit_scale: what the output embeddings give is multiplied by it, as Granite and Cohere do.
+        logit_cap: logits are then bent to stay below it, c tanh(x / c), as Gemma 2 does; None where they are not.
     """
 
     name: str
     down_projections: tuple[nn.Module, ...]
     blocks: tuple[nn.Module, ...] = ()
     paths: tuple[str, ...] = ()
+    logit_scale: float = 1.0
     logit_cap: float | None = None
 
     @property
@@ -89,14 +91,6 @@ class Architecture:
     def weight(self, layer: int) -> Tensor:
         """W of a down-projection, (d, d_m); the very tensor of the model, so not to be written to."""
         return _weight(self.down_projections[layer])
-
-    @property
-    def adds_plainly(self) -> bool:
-        """Whether what a down-projection puts out goes into the residual stream as it is, not through a norm."""
-        return not any(
-            hasattr(block, "post_feedforward_layernorm") or getattr(block, "do_layer_norm_before", True) is False
-            for block in self.blocks
-        )
 
     def module_path(self, layer: int) -> str:
         """Path of a down-projection in the model, such as "transformer.h.0.mlp.c_proj"; ROME's statistics carry it."""
@@ -134,8 +128,16 @@ def _fit(model: PreTrainedModel, layout: Layout) -> Architecture | None:
         for module, block in zip(modules, blocks, strict=True):
             keep_positions(module, block)
     paths = tuple(f"{layout.blocks}.{layer}.{layout.down_projection}" for layer in range(len(blocks)))
-    logit_cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return Architecture(layout.name, modules, blocks, paths, logit_cap)
+    config = model.config.get_text_config()
+    logit_cap = getattr(config, "final_logit_softcapping", None)
+    return Architecture(layout.name, modules, blocks, paths, _logit_scale(config), logit_cap)
+
+
+def _logit_scale(config: PretrainedConfig) -> float:
+    """By the two names there are for it; `checks.check_logits` sees whether the model means it so."""
+    factor, divisor = (getattr(config, name, None) for name in ("logit_scale", "logits_scaling"))
+    scale = float(factor) if isinstance(factor, int | float) else 1.0
+    return scale / divisor if isinstance(divisor, int | float) and divisor else scale
 
 
 def _weight(module: nn.Module) -> Tensor:

@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -145,7 +146,9 @@ def _is_cached(entry: Entry) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
-    return isinstance(found, str) and bool(weight_files(Path(found).parent))
+    with suppress(ModelError):  # its index leads out of its folder
+        return isinstance(found, str) and bool(weight_files(Path(found).parent))
+    return False
 
 
 def locate(

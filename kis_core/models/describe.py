@@ -9,8 +9,8 @@ from pathlib import Path
 from kis_core.machine import DTYPE_BYTES
 from kis_core.models import catalog
 from kis_core.models.catalog import HUB_ID, Entry
-from kis_core.models.download import CONFIGURATION, hub_configuration, no_name
-from kis_core.models.files import ModelError
+from kis_core.models.download import hub_configuration, no_name
+from kis_core.models.files import CONFIGURATION, ModelError, refuse_packed
 
 TYPED = "Typed in"  # family of what a user names
 
@@ -24,7 +24,7 @@ def described(name: str, *, revision: str | None = None, download: bool = True) 
         download: whether to get a configuration from the Hub that is not here.
 
     Raises:
-        ModelError, NotHere: no such model, or one whose configuration cannot be had now.
+        ModelError, NotHere: no such model, one whose configuration cannot be had now, or whose weights are packed.
         UnsupportedArchitecture: its keys cannot be read.
     """
     if entry := catalog.find(name):
@@ -36,6 +36,7 @@ def described(name: str, *, revision: str | None = None, download: bool = True) 
         path = hub_configuration(name, revision, download=download)
     else:
         raise no_name(name)
+    refuse_packed(path.parent)
     if not path.is_file():
         raise ModelError(f"{name} holds no {CONFIGURATION}; a transformers model folder has one.")
     return _read(name, path, revision)

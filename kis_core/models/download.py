@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kis_core import progress
-from kis_core.models.files import WEIGHTS, Gated, ModelError, NotHere
+from kis_core.models.files import CONFIGURATION, WEIGHTS, Gated, ModelError, NotHere
 
 STAGE = "Downloading the model"
-CONFIGURATION = "config.json"
 NEEDED = ("*.json", WEIGHTS, "*.model", "*.txt")
 NEVER = ("*/*", "consolidated*")  # other formats and precisions, and Mistral's weights once more under its own names
 
@@ -80,6 +79,7 @@ def _told_to(report: progress.Report) -> Any:
 @contextmanager
 def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Iterator[None]:
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of HTTPError
+        EntryNotFoundError,
         GatedRepoError,
         HFValidationError,
         HTTPError,
@@ -103,6 +103,11 @@ def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Itera
         raise ModelError(
             f"{name} is not on this machine{at} and cannot be downloaded now. Connect to the network, or give the "
             f"folder of a local copy; the demo models work offline (`python -m kis_core models`)."
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelError(
+            f"{name} has no {CONFIGURATION} on the Hub, so it is not a whole transformers model; an adapter has to be "
+            f"merged with its model first."
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"There is no model {name!r} on the Hugging Face Hub, nor in the catalogue.") from error

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from kis_core.errors import KisError
 
 WEIGHTS = "*.safetensors"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files: which tensor is in which
+INDEX_ENDING = ".safetensors.index.json"
+CONFIGURATION = "config.json"
+ADAPTER = "adapter_config.json"  # of LoRA and its kin: a change of another model's weights
+PACKED = ("quantization_config", "compression_config")  # fields of a configuration whose weights are packed
+PACKED_BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}  # where their older tools say so instead
 
 
 class ModelError(KisError):
@@ -35,53 +41,135 @@ class Gated(ModelError):
 
 
 def checked_folder(folder: Path) -> Path:
-    """The folder itself, once it is seen to hold a configuration and safetensors weights.
+    """The folder itself, once it is seen to hold a configuration and safetensors weights that can be read as they are.
 
     Raises:
         ModelError: it does not; other formats are not read, as they can run code.
     """
-    if not (folder / "config.json").is_file():
+    refuse_packed(folder)
+    if not (folder / CONFIGURATION).is_file():
         raise ModelError(f"{folder} holds no config.json; a transformers model folder has one.")
     if not weight_files(folder):
         raise ModelError(
             f"{folder} holds no {WEIGHTS} weights. Other formats are not read, as they can run code; where you trust "
             f"the source, load it with transformers elsewhere, save_pretrained it to a folder, and give that folder."
         )
-    absent = sorted(name for name in _indexed(folder) if not (folder / name).is_file())
-    if absent and not (folder / SINGLE).is_file():
+    absent = sorted(name for name in _named(folder) if not (folder / name).is_file())
+    if absent:
         raise NotHere(f"{folder} lacks {len(absent)} of its weight files, such as {absent[0]}; get them first.")
     return folder
+
+
+def refuse_packed(folder: Path) -> None:
+    """Refuse weights that are not plain numbers, from the files that say so: no library has to be there for it.
+
+    With one, transformers would unpack them behind the scenes, into other shapes; without, it fails in many ways.
+
+    Raises:
+        ModelError: the weights are quantised, or there is an adapter to add to them; says what to do.
+    """
+    if (folder / ADAPTER).is_file():
+        base = _json(folder / ADAPTER).get("base_model_name_or_path")
+        of = f" of {base!r:.100}" if isinstance(base, str) else ""
+        beside = (folder / CONFIGURATION).is_file() and weight_files(folder)
+        way_out = f", or remove {ADAPTER} to read the weights without it" if beside else ""
+        raise ModelError(
+            f"{folder} holds an adapter{of} ({ADAPTER}), which is not a model by itself. Merge it first: load both "
+            f"with peft elsewhere, merge_and_unload(), save_pretrained to a folder, and give that folder{way_out}."
+        )
+    if method := _packing(folder):
+        raise ModelError(
+            f"{folder} holds weights quantised by {method}: packed numbers, of which no key can be read and which no "
+            f"edit can change. Take the repository of the unquantised model; or load this one with transformers "
+            f"elsewhere, dequantize() it, save_pretrained it to a folder, and give that folder."
+        )
+
+
+def _packing(folder: Path) -> str:
+    """What the weights of a folder are quantised by, as its files name it; empty where they are not."""
+    config = _json(folder / CONFIGURATION)
+    for part in (config, config.get("text_config")):
+        for field in PACKED:
+            if (told := part.get(field) if isinstance(part, dict) else None) is not None:
+                return _method(told if isinstance(told, dict) else {})
+    beside = next((name for name in PACKED_BESIDE if (folder / name).is_file()), None)
+    return _method(_json(folder / beside) | {"quant_method": PACKED_BESIDE[beside]}) if beside else ""
+
+
+def _method(told: dict[str, Any]) -> str:
+    """Such as "bitsandbytes, 4 bits"."""
+    by_flag = next((bits for bits in (4, 8) if told.get(f"load_in_{bits}bit")), None)
+    method = told.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
+    bits = told.get("bits") or told.get("w_bit") or by_flag
+    return f"{method}"[:60] + (f", {bits} bits" if isinstance(bits, int) else "")
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder that transformers reads, sorted by name.
 
-    That is one file of a known name, or those its index names: beside them may lie adapters, or the same weights once
-    more, as in Mistral's folders. All there are, where it says neither.
+    That is one file of a known name, or those its index names, wherever they are in the folder: beside them may lie
+    the same weights once more, as in Mistral's folders. All there are, where nothing says which.
+
+    Raises:
+        ModelError: the index names a file outside of the folder, or one of another format.
     """
-    found = sorted(folder.glob(WEIGHTS))
-    for names in ({SINGLE}, _indexed(folder)):  # in transformers' order
-        if read := [path for path in found if path.name in names]:
-            return read
-    return found
+    named = sorted(path for name in _named(folder) if (path := folder / name).is_file())
+    return named or sorted(path for path in folder.glob(WEIGHTS) if path.is_file())
 
 
-def _indexed(folder: Path) -> set[str]:
-    """Names of the weight files that the index of a folder lists; none if there is no index, or a damaged one."""
+def _named(folder: Path) -> set[str]:
+    """The weight files that transformers looks for, relative to the folder, in its order; none if nothing names any."""
+    index = INDEX
+    if isinstance(name := _json(folder / CONFIGURATION).get("transformers_weights"), str):
+        if not name.endswith(INDEX_ENDING):
+            return {_inside(folder, name, CONFIGURATION)}
+        index = _inside(folder, name, CONFIGURATION, ending=INDEX_ENDING)
+    elif (folder / SINGLE).is_file():
+        return {SINGLE}
+    shards = _json(folder / index).get("weight_map")
+    names = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+    return {_inside(folder, name, index) for name in names}
+
+
+def _inside(folder: Path, name: str, where: str, *, ending: str = ".safetensors") -> str:
+    """The name of a file, once it is seen to be of the right kind and not to lead out of the folder.
+
+    What a name says is looked at, not where links lead: in the Hub's cache every file is a link, and whoever made a
+    link on this machine meant it.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not name.endswith(ending):
+        raise ModelError(
+            f"{folder / where} names weights at {name!r:.100}: only *{ending} files in the folder itself are read. Put "
+            f"them there and name them so, or get the model anew."
+        )
+    return path.as_posix()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is not there, damaged, or holds something else than an object."""
+    if not path.is_file():
+        return {}
     try:
-        return set(map(str, json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def parts(folder: Path) -> list[Path]:
+    """The files that make up a model: configuration, tokenizer and weights, sorted by name."""
+    beside = [path for kind in ("*.json", "*.model", "*.txt") for path in folder.glob(kind) if path.is_file()]
+    return sorted({*beside, *weight_files(folder)})  # *.txt: older tokenizers keep their merges there
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the configuration, tokenizer and weight files of a folder, by name and content."""
+    """SHA-256 over the `parts` of a folder, by name and content."""
     digest = hashlib.sha256()
-    parts = [*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *weight_files(folder)]
-    for path in sorted(parts):  # *.txt: older tokenizers keep their merges there
+    for path in parts(folder):
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{path.name}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
 

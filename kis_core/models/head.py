@@ -18,6 +18,7 @@ def logits(loaded: LoadedModel, hidden: Tensor) -> Tensor:
         loaded: the model.
         hidden: (…, d), as its base model puts it out.
     """
+    scale, cap = loaded.architecture.logit_scale, loaded.architecture.logit_cap
     found: Tensor = loaded.model.get_output_embeddings()(hidden).float()
-    cap = loaded.architecture.logit_cap
+    found = found if scale == 1 else found * scale
     return found if cap is None else cap * torch.tanh(found / cap)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kis_core import machine
 from kis_core.errors import KisError
 from kis_core.machine import ALL, DTYPE_BYTES, Device, available_bytes, gigabytes
-from kis_core.models.files import ModelError, parameters
+from kis_core.models.files import ModelError, parameters, refuse_packed
 
 if TYPE_CHECKING:
     import torch
@@ -102,10 +102,11 @@ def load(
     Raises:
         ModelError: too large for the memory, damaged or incomplete weights, a slow tokenizer or one of another model,
             or a folder transformers cannot read.
-        UnsupportedArchitecture: no known down-projection.
+        UnsupportedArchitecture: no known down-projection, or logits that are not made as those of a known architecture.
     """
     if dtype not in DTYPE_BYTES:
         raise ModelError(f"A model runs in one of {', '.join(DTYPE_BYTES)}; {dtype!r} was asked for.")
+    refuse_packed(folder)
     there = machine.devices(memory)
     candidates = _candidates(device, there)
     stored = parameters(folder)
@@ -113,7 +114,7 @@ def load(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    from kis_core.models import architecture
+    from kis_core.models import architecture, checks
 
     transformers_logging.disable_progress_bar()  # the caller shows progress, and what is wrong comes as an error
     transformers_logging.set_verbosity_error()
@@ -136,8 +137,11 @@ def load(
         _check_whole(folder, model, tokenizer, found)
         context_of(model.config)
         inputs = _settled(model, place)
+    loaded = LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
+    with errors_of_transformers(folder):
+        checks.check_logits(loaded)
     log.info("loaded a %s of %d layers on %s in %s", recognised.name, recognised.layers, place.name, dtype)
-    return LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
+    return loaded
 
 
 def _candidates(wanted: str, there: Sequence[Device]) -> list[Device]:

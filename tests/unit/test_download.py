@@ -158,6 +158,7 @@ def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
         (refusal(hub_errors.GatedRepoError), "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf"),
         (refusal(hub_errors.RevisionNotFoundError), "someone/tiny-opt has no revision 'v1'"),
         (refusal(hub_errors.RepositoryNotFoundError), "There is no model 'someone/tiny-opt' on the Hugging Face Hub"),
+        (refusal(hub_errors.RemoteEntryNotFoundError), r"has no config\.json on the Hub.* an adapter has to be merged"),
         (hub_errors.LocalEntryNotFoundError("no"), "at revision v1 and cannot be downloaded now"),
         (hub_errors.HFValidationError("no"), "is neither a folder on this machine nor a model name"),
         (httpx2.ReadTimeout("no"), r"could not be downloaded \(ReadTimeout\)"),

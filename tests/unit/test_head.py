@@ -1,4 +1,4 @@
-"""Whoever asks a model for an answer gets the logits the model itself gives, also where it bends them (Gemma 2)."""
+"""Whoever asks a model for an answer gets the logits the model itself gives, also where it bends or scales them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOUD = 20  # times the weights that make logits, which then pass Gemma 2's cap o
 CAP = 30
 
 
-@pytest.fixture(params=["Gemma 2", "Llama"], scope="module")
+@pytest.fixture(params=["Gemma 2", "Granite", "Cohere", "Llama"], scope="module")
 def loud(request: pytest.FixtureRequest) -> LoadedModel:
     loaded = lively(request.param)
     loaded.model.get_output_embeddings().weight.mul_(LOUD)
@@ -42,10 +42,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_the_fixture_is_loud_enough(loud: LoadedModel) -> None:
-    largest = np.abs(own_logits(loud, [5, 6, 7])).max()
-    assert (largest <= CAP) == (loud.architecture.logit_cap == CAP)
-    loudest = loud.model.get_output_embeddings()(loud.model.base_model(torch.tensor([[5, 6, 7]])).last_hidden_state)
-    assert loudest.abs().max() > CAP, "a test of no cap"
+    with torch.no_grad():
+        bare = loud.model.get_output_embeddings()(loud.model.base_model(torch.tensor([[5, 6, 7]])).last_hidden_state)
+    assert bare.abs().max() > CAP, "a test of no cap"
+    bent = np.abs(own_logits(loud, [5, 6, 7]) - bare[0].double().numpy()).max() > 0.1 * float(bare.abs().max())
+    assert bent == (loud.model.config.model_type != "llama"), "a test of no scale"
 
 
 def test_next_tokens(loud: LoadedModel) -> None:

@@ -242,7 +242,8 @@ class TestSpread:
 
 
 @pytest.mark.parametrize("name", ["memit", "alphaedit"])
-def test_a_norm_before_the_residual_stream_is_refused(name: str) -> None:
-    place = place_of("Gemma 2")
-    with pytest.raises(EditError, match="a norm stands between"):
+@pytest.mark.parametrize("architecture", ["Gemma 2", "Granite"])
+def test_a_norm_or_factor_before_the_residual_stream_is_refused(name: str, architecture: str) -> None:
+    place = place_of(architecture)
+    with pytest.raises(EditError, match="is scaled or normed on its way there"):
         method(name).make(place.site((1,)), ASKED[:1])
