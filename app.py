@@ -10,6 +10,7 @@ from kis_core import charts
 from kis_core.facts import Fact
 from kis_core.pairs import strongest_between_subjects
 from kis_core.result import Result
+from kis_core.wording import number
 from pages.parts import state
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, split
@@ -80,14 +81,14 @@ def _matrix(view: View, result: Result) -> None:
 def _numbers(view: View, result: Result) -> None:
     moments = result.reports[result.at(view.layer)].moments
     figures = (
-        ("mean of P", f"{moments.mean:+.3f}", "of the off-diagonal entries; near 0: most pairs hardly touch"),
-        ("std of P", f"{moments.std:.3f}", "of the off-diagonal entries"),
+        ("mean of P", number(moments.mean, "+.3f"), "of the off-diagonal entries; near 0: most pairs hardly touch"),
+        ("std of P", number(moments.std), "of the off-diagonal entries"),
         (
             "excess kurtosis",
-            f"{moments.kurtosis:.1f}",
+            number(moments.kurtosis, ".1f"),
             "0 for a normal distribution; large: a few pairs carry the overlap",
         ),
-        ("largest P", f"{moments.max:.2f}", "off the diagonal; 1 means an edit of i moves j just as much"),
+        ("largest P", number(moments.max, ".2f"), "off the diagonal; 1 means an edit of i moves j just as much"),
     )
     for row in (figures[:2], figures[2:]):
         for column, (label, value, text) in zip(st.columns(2), row, strict=True):
@@ -104,7 +105,7 @@ def _strongest(view: View, result: Result) -> None:
     with st.container(gap="xxsmall"):
         for rank, (i, j) in enumerate(pairs[:SHOWN_PAIRS].tolist()):
             value = result.p[result.at(view.layer), i, j]
-            text = f"**{value:+.2f}**  {_short(facts[i])} → {_short(facts[j])}"
+            text = f"**{number(value, '+.2f')}**  {_short(facts[i])} → {_short(facts[j])}"
             if st.button(text, key=f"leak-{rank}", type="tertiary"):
                 state.choose("pair", (i, j))
                 st.switch_page("pages/superposition.py")

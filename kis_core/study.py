@@ -19,6 +19,7 @@ from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
 from kis_core.spillover import FEW_FLIPS, auc
 from kis_core.store import Store
+from kis_core.wording import counted, number
 
 LIKELY_OBJECTS = 5  # a new object is drawn from the most frequent ones of the relation
 
@@ -38,7 +39,9 @@ def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
         if objects and len(chosen) < count:
             chosen.append((fact, objects[int(rng.integers(len(objects)))]))
     if len(chosen) < count:
-        raise RequestError(f"{count} edits were asked for; {len(chosen)} of these facts can be edited")
+        raise RequestError(
+            f"{counted(count, 'edit was', 'edits were')} asked for; {len(chosen)} of these facts can be edited"
+        )
     return chosen
 
 
@@ -218,7 +221,7 @@ def _percent(values: pd.Series[Any]) -> str:
 
 
 def _share(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.0%}"
+    return number(value, ".0%")
 
 
 def _mean(values: pd.Series[Any]) -> str:

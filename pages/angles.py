@@ -10,9 +10,11 @@ import streamlit as st
 
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
+from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, split
+from pages.parts.grid import grid
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
 from pages.parts.results import remembered, shown
@@ -67,11 +69,11 @@ def _histogram(
     pair: tuple[int, int] | None,
 ) -> None:
     means = spreads[spreads["layer"] == view.layer].set_index("space")
-    told = "; ".join(f"{space} {means.loc[space, 'mean']:.0f}° ± {means.loc[space, 'std']:.0f}°" for space in here)
+    told = "; ".join(f"{space} {_spread(means.loc[space, 'mean'], means.loc[space, 'std'], '.0f')}" for space in here)
     marks, marked = None, ""
     if pair and pair[0] != pair[1]:
         marks = {f"picked, {space}": float(statistics.angles(cosine[pair])) for space, cosine in here.items()}
-        both = " and ".join(f"{angle:.1f}°" for angle in marks.values())
+        both = " and ".join(f"{number(angle, '.1f')}°" for angle in marks.values())
         marked = f" Marked: the picked pair, {pair[0]} and {pair[1]}, at {both}."
     key = "angles"
     figure(
@@ -94,6 +96,10 @@ def _histogram(
     )
 
 
+def _spread(mean: float, std: float, form: str) -> str:
+    return f"{number(mean, form)}° ± {number(std, form)}°"
+
+
 def _clicked(key: str) -> None:
     bars = state.clicked(key, charts.TAIL)
     if bars:
@@ -112,7 +118,8 @@ def _bar(view: View, result: Result, here: dict[str, np.ndarray], pair: tuple[in
     found = pairs.table(result, view.layer, count=LISTED, where=where)
     count = int(((off >= low) & (off <= high)).sum())
     cut = f", the strongest {LISTED} shown" if count > len(found) else ""
-    st.markdown(f"**The {count:,} pairs at {low:.0f}° to {high:.0f}° in {space}**{cut}")
+    what = f"The {counted(count, 'pair')}" if count != 1 else "The one pair"
+    st.markdown(f"**{what} at {low:.0f}° to {high:.0f}° in {space}**{cut}")
     pair_list(found, pair, key="bar", height=330)
     cosine = "whitening_cosine" if space == SPACES["whitening"] else "activation_cosine"
     say(
@@ -167,12 +174,12 @@ def _layers(
         table = spreads.pivot(index="layer", columns="space", values=["mean", "std"])
         shown_table = pd.DataFrame(
             {
-                space: [f"{m:.1f}° ± {s:.1f}°" for m, s in zip(table["mean"][space], table["std"][space], strict=True)]
+                space: [_spread(m, s, ".1f") for m, s in zip(table["mean"][space], table["std"][space], strict=True)]
                 for space in every
             },
             index=[f"layer {layer}" for layer in table.index],
         )  # fmt: skip
-        st.dataframe(shown_table)
+        grid(shown_table)
         st.caption("Mean and standard deviation of the angles between all pairs of keys.")
 
 

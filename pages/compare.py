@@ -12,6 +12,7 @@ import streamlit as st
 
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
+from kis_core.wording import number
 from pages.parts import state
 from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, request_for, split
@@ -80,7 +81,7 @@ def panel(view: View, other: View, first: Result, second: Result) -> None:
         lambda: charts.differing(p, q, LISTED),
     )
     with pairs_below:  # first, so that it answers before the browser redraws the figures
-        _differing(view, other, first, found, names, pair)
+        _differing(view, other, first, second, found, names, pair)
     with figures:
         _figures(view, other, first, second, p, q, names, pair)
 
@@ -102,6 +103,7 @@ def _figures(
     common = {"order": order, "labels": labels, "pair": pair, "first": first, "both": both}
     here = {"about": first, "about_layer": view.layer, "against": other}
     there = {"about": second, "about_layer": other.layer, "against": view}
+    both = here | {"also": (second, other.layer)}
     left, right = split(1, 1, "split-heatmaps")
     with left:
         _heatmap(view, p, f"P · {names[0]}", limit, "first-p", "P[i, j]", code="p", **common, **here)
@@ -110,7 +112,7 @@ def _figures(
     left, right = split(1, 1, "split-differences")
     with left:
         title = f"Difference · {names[0]} − {names[1]}"
-        _heatmap(view, p - q, title, far, "difference", "difference", code=f"{_q(other)}\np - q", **common, **here)
+        _heatmap(view, p - q, title, far, "difference", "difference", code=f"{_q(other)}\np - q", **common, **both)
     with right:
         _scatter(view, other, first, second, p, q, names, pair)
 
@@ -139,6 +141,7 @@ def _heatmap(
     about_layer: int,
     against: View,
     code: str,
+    also: tuple[Result, int] | None = None,
 ) -> None:
     key = state.fresh(name)
     large = len(p) > charts.DETAIL
@@ -173,6 +176,7 @@ def _heatmap(
             code=code,
             layer=about_layer,
             narrow=_both_known(against),
+            also=also,
         ),
         key=key,
         on_select=partial(_cell, key, order, p if large else None),
@@ -210,7 +214,7 @@ def _scatter(
         ("correlations", view.layer, second.identity, other.layer),
         lambda: (statistics.correlation(p, q), statistics.rank_correlation(p, q)),
     )
-    st.markdown(f"**P against P** · Pearson {pearson:.2f}, Spearman {spearman:.2f}")
+    st.markdown(f"**P against P** · Pearson {number(pearson, '.2f')}, Spearman {number(spearman, '.2f')}")
     key = state.fresh("scatter")
     off = pair if pair and pair[0] != pair[1] else None
     figure(
@@ -237,6 +241,7 @@ def _scatter(
             code=f"{_q(other)}\nstatistics.correlation(p, q), statistics.rank_correlation(p, q)",
             layer=view.layer,
             narrow=_both_known(other),
+            also=(second, other.layer),
         ),
         key=key,
         on_select=partial(_point, key),
@@ -271,7 +276,13 @@ def _point(key: str) -> None:
 
 
 def _differing(
-    view: View, other: View, first: Result, found: pd.DataFrame, names: tuple[str, str], pair: tuple[int, int] | None
+    view: View,
+    other: View,
+    first: Result,
+    second: Result,
+    found: pd.DataFrame,
+    names: tuple[str, str],
+    pair: tuple[int, int] | None,
 ) -> None:
     facts = first.facts.facts
     table = found.rename(columns={"x": "here", "y": "there"}).assign(
@@ -281,19 +292,21 @@ def _differing(
         tags=[", ".join(pairs.tags_of(first, i, j)) for i, j in zip(found["i"], found["j"], strict=True)],
     )
     left, right = split(1.45, 1, "split-list")
-    number = {"format": "%+.3f", "width": 92 if len(names[0]) < NARROW else 150}
+    style = {"format": "%+.3f", "width": 92 if len(names[0]) < NARROW else 150}
     with right:
         inspector(view, first, pair)
     with left:
-        st.markdown(f"**The {len(table)} pairs that differ most**")
+        st.markdown(
+            "**The pair that differs most**" if len(table) == 1 else f"**The {len(table)} pairs that differ most**"
+        )
         pair_list(
             table,
             pair,
             key="differing",
             height=420,
-            here=st.column_config.NumberColumn(names[0], **number),
-            there=st.column_config.NumberColumn(names[1], **number),
-            difference=st.column_config.NumberColumn("difference", **number),
+            here=st.column_config.NumberColumn(names[0], **style),
+            there=st.column_config.NumberColumn(names[1], **style),
+            difference=st.column_config.NumberColumn("difference", **style),
         )
         say(
             view,
@@ -307,6 +320,7 @@ def _differing(
                 layer=view.layer,
                 brief=True,
                 narrow=_both_known(other),
+                also=(second, other.layer),
             ),
             chart=None,
             key="differing-pairs",

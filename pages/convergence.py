@@ -10,6 +10,7 @@ import streamlit as st
 from kis_core import charts, convergence, statistics
 from kis_core.errors import KisError
 from kis_core.result import Result
+from kis_core.wording import counted, number
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, split
 from pages.parts.results import compute, remembered, shown, stored, subset_like
@@ -45,7 +46,8 @@ def _facts(view: View, result: Result) -> None:
     p = result.p[result.at(view.layer)]
     if len(p) < convergence.LEAST_FACTS:
         st.info(
-            f"{len(p)} facts are too few to take subsets of; {convergence.LEAST_FACTS} or more show something.",
+            f"{counted(len(p), 'fact is', 'facts are')} too few to take subsets of; {convergence.LEAST_FACTS} or more "
+            f"show something.",
             icon=":material/info:",
         )
         return
@@ -94,8 +96,9 @@ def _verdict(bands: pd.DataFrame, m: int) -> str:
         return "Line: median of 50 random subsets; band: 95 % of them (App. C)."
     row = half.iloc[-1]
     return (
-        f"With {row['x']:.0f} of the {m} facts, 95 % of 50 random subsets have a kurtosis from {row['low']:.1f} to "
-        f"{row['high']:.1f}; all facts together {final:.1f} (App. C)."
+        f"With {row['x']:.0f} of the {m} facts, 95 % of 50 random subsets have a kurtosis from "
+        f"{number(row['low'], '.1f')} to {number(row['high'], '.1f')}; all facts "
+        f"together {number(final, '.1f')} (App. C)."
     )
 
 
@@ -191,7 +194,8 @@ def _settling(view: View, result: Result) -> None:
         About(
             title="P while C grew",
             caption=f"Root mean square change of P’s off-diagonal entries since the look before, as a share of their "
-            f"spread; at the end {last['middle']:.1%}. Bars: from the stillest to the liveliest of {last['note']}.",
+            f"spread; at the end {number(last['middle'], '.1%')}. Bars: from the stillest to the liveliest of "
+            f"{last['note']}.",
             help=HELP_TOKENS,
             data=lambda: moved,
             code="from kis_core import convergence\n\nmoved = convergence.settling(result.provenance['looks'])",

@@ -10,9 +10,11 @@ import streamlit as st
 
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
+from kis_core.wording import MISSING, counted, number
 from pages.parts import state
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, split
+from pages.parts.grid import grid
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
 from pages.parts.results import remembered, shown
@@ -92,7 +94,9 @@ def _densities(
             key = state.fresh(f"density-{name}")
             count = len(statistics.finite_entries(p))
             marked = pair is not None and bool(np.isfinite(p[pair])) and pair[0] != pair[1]
-            told = f" Marked: the picked pair, P[{pair[0]}, {pair[1]}] = {p[pair]:+.3f}." if pair and marked else ""
+            told = ""
+            if pair and marked:
+                told = f" Marked: the picked pair, P[{pair[0]}, {pair[1]}] = {number(p[pair], '+.3f')}."
             figure(
                 view,
                 result,
@@ -107,8 +111,8 @@ def _densities(
                 ),
                 About(
                     title=f"Density of P, {SIDES[name].lower()}",
-                    caption=f"How often each P occurs among {count:,} pairs (Fig. 4). Click the tail for its pairs."
-                    f"{told}",
+                    caption=f"How often each P occurs among {counted(count, 'pair')} (Fig. 4). Click the tail for "
+                    f"its pairs.{told}",
                     help=HELP,
                     data=lambda name=name: curves[name],
                     code=("p = result.clean({layer})\n" if name == "without" else "").format(layer=view.layer)
@@ -148,11 +152,11 @@ def _numbers(view: View, result: Result, sides: dict[str, np.ndarray]) -> None:
     rows["Isotropic keys"] = {"mean": 0.0, "std": statistics.isotropic_std(result.mlp_width)}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.insert(5, "interval", [_interval(*ends) for ends in zip(table.pop("from"), table.pop("to"), strict=True)])
-    number: dict[str, object] = {
+    columns: dict[str, object] = {
         name: st.column_config.NumberColumn(name, format="%.2f", width=56) for name in table.columns if "%" in name
     }
-    number |= {name: st.column_config.NumberColumn(name, format="%.3f", width=64) for name in ("mean", "std")}
-    number |= {
+    columns |= {name: st.column_config.NumberColumn(name, format="%.3f", width=64) for name in ("mean", "std")}
+    columns |= {
         "_index": st.column_config.Column(width=144),
         "pairs": st.column_config.NumberColumn("pairs", format="localized", width=70),
         "skewness": st.column_config.NumberColumn("skew", format="%.2f", width=56),
@@ -161,7 +165,7 @@ def _numbers(view: View, result: Result, sides: dict[str, np.ndarray]) -> None:
         ),
         "interval": st.column_config.TextColumn("interval", width=100, help="95 %, bootstrapped over facts"),
     }
-    st.dataframe(table, column_config=number, placeholder="")
+    grid(table, columns=columns)
     st.caption(
         "Interval: 95 % of the kurtosis over resampled facts, since the entries of a row share a fact. Percentages: "
         "quantiles of P."
@@ -169,7 +173,7 @@ def _numbers(view: View, result: Result, sides: dict[str, np.ndarray]) -> None:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f"{low:.1f} to {high:.1f}"
+    return MISSING if np.isnan(low) else f"{number(low, '.1f')} to {number(high, '.1f')}"
 
 
 def _tail(view: View, result: Result, tail: tuple[float, float], pair: tuple[int, int] | None) -> None:
@@ -182,7 +186,11 @@ def _tail(view: View, result: Result, tail: tuple[float, float], pair: tuple[int
         inspector(view, result, pair)
     with left:
         cut = f", the strongest {LISTED} shown" if count > len(found) else ""
-        st.markdown(f"**The {count:,} pairs with P from {tail[0]:.3f} to {tail[1]:.3f}** ({SIDES[side].lower()}{cut})")
+        what = "The one pair" if count == 1 else f"The {counted(count, 'pair')}"
+        st.markdown(
+            f"**{what} with P from {number(tail[0])} to {number(tail[1])}** ({SIDES[side].lower()}{cut})"
+            f"{_outside(result, view, side, tail, pair)}"
+        )
         pair_list(found, pair, key="tail", height=560)
         tags = ", tags=['no tag']" if side == "without" else ""
         say(
@@ -200,6 +208,20 @@ def _tail(view: View, result: Result, tail: tuple[float, float], pair: tuple[int
             chart=None,
             key="tail-pairs",
         )
+
+
+def _outside(result: Result, view: View, side: str, tail: tuple[float, float], pair: tuple[int, int] | None) -> str:
+    """Why the marked pair is not among those listed, if it is not."""
+    if pair is None or pair[0] == pair[1]:
+        return ""
+    p = float(result.p[result.at(view.layer)][pair])
+    if side == "without" and not np.isfinite(result.clean(view.layer)[pair]):
+        why = "is an artefact pair and left out here"
+    elif np.isfinite(p) and not tail[0] <= p <= tail[1]:
+        why = f"has P = {number(p, '+.3f')}, outside of that"
+    else:
+        return ""
+    return f". The marked pair, {pair[0]} and {pair[1]}, {why}."
 
 
 def _layers(view: View, result: Result) -> None:

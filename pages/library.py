@@ -18,9 +18,11 @@ from kis_core.facts import load as load_facts
 from kis_core.holdings import BETWEEN, MOMENTS, RESULT, RUN, Shelved
 from kis_core.result import Result
 from kis_core.store import default_root
+from kis_core.wording import counted
 from pages.parts import results, state
 from pages.parts.background import store
 from pages.parts.frame import frame, split
+from pages.parts.grid import grid
 from pages.parts.provenance import HASH, origin
 from pages.parts.running import running
 from pages.parts.text import plain, volume
@@ -77,14 +79,14 @@ def _table(rows: list[Shelved]) -> list[Shelved]:
         }
     )
     drawn = hashlib.sha256(repr([row.id for row in rows]).encode()).hexdigest()[:HASH]
-    event = st.dataframe(
+    event = grid(
         frame,
         hide_index=True,
         height="content" if len(rows) <= ROWS_AT_ONCE else LARGEST_TABLE,
         on_select="rerun",
         selection_mode="multi-row",
         key=f"shelf-{drawn}",  # a table of other rows is another one, or the selection would slip to a neighbour
-        column_config={
+        columns={
             "what": st.column_config.TextColumn("what", width=126),
             "model": st.column_config.TextColumn("model", width=124),
             "of": st.column_config.TextColumn("facts, or run", width=136),
@@ -314,7 +316,7 @@ def _tell() -> None:
 
 
 def _values(count: int) -> str:
-    return "1 value" if count == 1 else f"{count:,} values"
+    return counted(count, "value")
 
 
 main()

@@ -10,6 +10,7 @@ from kis_core import charts, lifelong
 from kis_core.lifelong import Film, frames, verdict
 from kis_core.models import catalog
 from kis_core.result import Result
+from kis_core.wording import counted, number
 from pages.parts import bench as benches
 from pages.parts import lifelong_below, runs, state
 from pages.parts.figure import About, figure
@@ -115,15 +116,16 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
     named = {run.name: film for run, film in films.items()}
     told = lifelong.frames.holding(named)
     most = max(run.asked.edits for run in planned.runs)
-    several = f", set against {len(films) - 1} other runs" if len(films) > 1 else ""
+    unrelated = counted(len(films[planned.main].unrelated), "fact")
+    several = f", set against {counted(len(films) - 1, 'other run')}" if len(films) > 1 else ""
     figure(
         view,
         result,
         charts.retention(told, step=step, most=most),
         About(
             title=f"Edit after edit: {planned.main.name}",
-            caption=f"{plain(planned.main.name)}{several}. Of {len(films[planned.main].unrelated)} facts not edited, "
-            f"the share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
+            caption=f"{plain(planned.main.name)}{several}. Of {unrelated} not edited, the "
+            f"share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
             help=HELP,
             data=lambda: told,
             code=python_lines_of(planned.runs if len(films) > 1 else [planned.main], result),
@@ -198,13 +200,14 @@ def _numbers(run: Run, film: Film, step: int) -> None:
     more = "" if not lives.unreached else "> "
     interval = f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
     figures = (
-        ("half forgotten after", f"{more}{lives.middle:.0f} edits", interval if not lives.unreached else
+        ("half forgotten after", f"{more}{number(lives.middle, '.0f')} edits", interval if not lives.unreached else
          "not reached" if lives.runs == 1 else f"not reached in {lives.unreached} of {lives.runs} runs"),
-        ("unrelated right", _percent(recall), f"after {step} edits"),
+        ("unrelated right", _percent(recall), f"after {counted(step, 'edit')}"),
         ("edits in force", _percent(retention), f"of {step}"),
         ("took when made", _percent(float(film.took[:step].mean()) if step else float("nan")), f"of {step}"),
-        ("‖Wₙ − W₀‖ / ‖W₀‖", f"{film.drift[row, 0]:.2f}", f"condition number {film.condition[row, 0]:.0f}"),
-        ("perplexity", f"{film.perplexity[row]:.3g}", f"{film.perplexity[0]:.3g} at first"),
+        ("‖Wₙ − W₀‖ / ‖W₀‖", number(film.drift[row, 0], ".2f"),
+         f"condition number {number(film.condition[row, 0], '.0f')}"),
+        ("perplexity", number(film.perplexity[row], ".3g"), f"{number(film.perplexity[0], '.3g')} at first"),
     )  # fmt: skip
     cells = "".join(
         f"<div><div style='font-size:.85rem;opacity:.75'>{escape(label)}</div>"
@@ -235,7 +238,7 @@ def _lifetimes(run: Run, film: Film) -> tuple[verdict.Lifetimes, list[int]]:
 
 
 def _percent(share: float) -> str:
-    return "–" if share != share else f"{share:.0%}".replace("%", " %")
+    return number(share, ".0%").replace("%", " %")
 
 
 main()

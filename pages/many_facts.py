@@ -14,8 +14,10 @@ from kis_core.many import ManyFacts, sweep, tally
 from kis_core.many import tables as many_tables
 from kis_core.pairs import TAGS
 from kis_core.store import default_root
+from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.frame import View, frame, split
+from pages.parts.grid import grid
 from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
 from pages.parts.many import About, figure, say, swept
 from pages.parts.pair_list import pair_list
@@ -107,7 +109,7 @@ def _counts(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) ->
     left, right = split(1.45, 1, "split-counts")
     p = float(found.window([pair[0]], [pair[1]])[0, 0])
     marked = {f"P[{pair[0]}, {pair[1]}]": p} if pair[0] != pair[1] and np.isfinite(p) else {}
-    told = f" Marked: the picked pair, P[{pair[0]}, {pair[1]}] = {p:+.3f}." if marked else ""
+    told = f" Marked: the picked pair, P[{pair[0]}, {pair[1]}] = {number(p, '+.3f')}." if marked else ""
     far = sweep.outside(spread)
     beyond = f" {far:,} beyond ±{tally.REACH} are not drawn." if far else ""
     with left:
@@ -117,7 +119,7 @@ def _counts(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) ->
             charts.counts(bars, picked=marked),
             About(
                 title=f"Counts of P, {SIDES['without' if clean else 'with'].lower()}",
-                caption=f"How many of {spread.moments.count:,} pairs have which P (Fig. 4).{told}{beyond}",
+                caption=f"How many of {counted(spread.moments.count, 'pair')} have which P (Fig. 4).{told}{beyond}",
                 help=COUNTS_HELP,
                 data=lambda: bars,
                 code=f"sweep.bars(found.sweep.{'clean' if clean else 'every'}, found.mlp_width)",
@@ -136,12 +138,11 @@ def _numbers(view: View, found: ManyFacts) -> None:
     shown.insert(0, "of P", table.index)
     widths = dict.fromkeys(columns, 96) | {"of P": 112}
     short = {SIDES["without"]: "No artefacts", "Isotropic keys": "Isotropic"}
-    st.dataframe(
+    grid(
         shown,
         hide_index=True,
-        placeholder="",
         height="content",
-        column_config={
+        columns={
             name: st.column_config.TextColumn(short.get(name, name), width=widths.get(name, 72)) for name in shown
         },
     )
@@ -151,8 +152,8 @@ def _numbers(view: View, found: ManyFacts) -> None:
         found,
         About(
             title="Numbers of P",
-            caption=f"Exact, over all pairs of {len(found.facts):,} facts; the last rows count pairs."
-            + (f" {zero:,} facts have a zero key and are left out." if zero else ""),
+            caption=f"Exact, over all pairs of {counted(len(found.facts), 'fact')}; the last rows count pairs."
+            + (f" {counted(zero, 'fact has a zero key', 'facts have a zero key')}: left out." if zero else ""),
             help=COUNTS_HELP,
             data=lambda: table.rename_axis("of P").reset_index(),
             code="many_tables.description(found), many_tables.description(found, clean=True)",
@@ -162,15 +163,13 @@ def _numbers(view: View, found: ManyFacts) -> None:
 
 
 def _told(row: str, value: float) -> str:
-    if np.isnan(value):
-        return ""
     if row == "pairs" or row.startswith("|P|"):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if row == "excess kurtosis" else f"{value:.4f}"
+        return number(value, ",.0f")
+    return number(value, ".1f" if row == "excess kurtosis" else ".4f")
 
 
 def _pairs(view: View, found: ManyFacts, table: pd.DataFrame, pair: tuple[int, int], clean: bool) -> None:
-    st.markdown(f"**The {len(table):,} strongest pairs** ({SIDES['without' if clean else 'with'].lower()})")
+    st.markdown(f"**The {counted(len(table), 'strongest pair')}** ({SIDES['without' if clean else 'with'].lower()})")
     shown = table[["i", "j", "p", "p_back", "edited", "suffers", "tags"]]
     pair_list(shown, pair, key="many-pairs", height=460, **NARROW)
     say(
@@ -208,8 +207,8 @@ def _pair(view: View, found: ManyFacts, i: int, j: int) -> None:
     )
     p = found.window([i, j], [i, j])
     first, second = st.columns(2)
-    first.metric("P[i, j]", f"{p[0, 1]:+.3f}", help="share of the edit of i that lands on j (eq. 16)")
-    second.metric("P[j, i]", f"{p[1, 0]:+.3f}", help="the other way round")
+    first.metric("P[i, j]", number(p[0, 1], "+.3f"), help="share of the edit of i that lands on j (eq. 16)")
+    second.metric("P[j, i]", number(p[1, 0], "+.3f"), help="the other way round")
     for tag in many_tables.tags_of(found, i, j):
         st.badge(tag, icon=":material/warning:", color="orange", help="The prompts alone make these keys alike.")
 

@@ -17,6 +17,7 @@ from kis_core.needs import choose, needs
 from pages.parts import state
 from pages.parts.background import complain
 from pages.parts.frame import frame, split
+from pages.parts.grid import grid
 from pages.parts.model_card import TYPED, card
 from pages.parts.running import running
 from pages.parts.text import count, volume
@@ -43,10 +44,10 @@ def main() -> None:
 def _table() -> Entry | None:
     entries = catalog.entries()
     rows = _rows(tuple(entry.name for entry in entries))
-    event = st.dataframe(
+    event = grid(
         rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row",
         key="catalogue",
-        column_config={
+        columns={
             "name": st.column_config.TextColumn("model", width=114, pinned=True),
             "size": st.column_config.TextColumn("parameters", width=84),
             "fits": st.column_config.TextColumn("runs here", width=104, help="device and precision it would run in"),

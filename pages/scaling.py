@@ -11,6 +11,7 @@ from kis_core import archive, charts, published, statistics
 from kis_core.archive import Computed
 from kis_core.models import catalog
 from kis_core.result import Result
+from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.background import store
 from pages.parts.figure import About, figure
@@ -69,7 +70,8 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
     current = (view.request.model, view.layer)
     here = frame_[frame_["layer"] == view.layer]
     names = ", ".join(plain(one.request.model) for one in like)
-    left_out = f" {others} other results in the cache have other facts, text or settings." if others else ""
+    left_out = counted(others, "other result in the cache has", "other results in the cache have")
+    left_out = f" {left_out} other facts, text or settings." if others else ""
     left, right = split(1.3, 1)
     narrowed = ""
     if view.known_only:
@@ -162,7 +164,7 @@ def _layers(view: View, result: Result) -> None:
         )
     with right:
         off = statistics.off_diagonal(similarity)
-        st.metric("mean correlation of two layers", f"{off.mean():.2f}", border=True)
+        st.metric("mean correlation of two layers", number(off.mean(), ".2f"), border=True)
         st.caption(
             "The lower, the less an edit’s neighbours in one layer are its neighbours in another: which facts leak "
             "into which depends on the layer that is edited."

@@ -13,8 +13,10 @@ from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet, parse
 from kis_core.result import Result
 from kis_core.store import default_root
+from kis_core.wording import counted
 from pages.parts import state
 from pages.parts.frame import View, frame, split
+from pages.parts.grid import grid
 from pages.parts.results import result as result_of
 from pages.parts.text import plain
 
@@ -71,14 +73,15 @@ def _read(uploaded: UploadedFile) -> FactSet | KisError:
 
 def _report(found: FactSet) -> None:
     issues = len(found.issues)
-    st.success(f"{len(found):,} facts can be used.", icon=":material/check_circle:")
+    st.success(f"{counted(len(found), 'fact')} can be used.", icon=":material/check_circle:")
     if len(found) > own_facts.MOST_ON_EVERY_PAGE:
         st.info(
             f"More than {own_facts.MOST_ON_EVERY_PAGE:,} facts are looked at on the page **Many facts** alone, up to "
             f"{own_facts.MOST_FACTS:,} of them.",
             icon=":material/blur_on:",
         )
-    if st.button(f"Use these {len(found):,} facts", type="primary", icon=":material/play_arrow:"):
+    use = f"Use these {len(found):,} facts" if len(found) > 1 else "Use this fact"
+    if st.button(use, type="primary", icon=":material/play_arrow:"):
         try:
             name = own_facts.save(default_root(), found)
         except (KisError, OSError) as error:
@@ -88,14 +91,14 @@ def _report(found: FactSet) -> None:
     for note in found.notes:
         st.info(plain(note), icon=":material/info:")
     if issues:
-        st.warning(f"{issues:,} rows were left out:", icon=":material/rule:")
-        st.dataframe(
+        st.warning(f"{counted(issues, 'row was', 'rows were')} left out:", icon=":material/rule:")
+        grid(
             pd.DataFrame([(issue.row, issue.reason) for issue in found.issues[:SHOWN_ROWS]], columns=["row", "reason"]),
             hide_index=True,
             height=min(240, 38 + 35 * issues),
-            column_config={"row": st.column_config.NumberColumn(width=60, help="the header of a CSV is row 1")},
+            columns={"row": st.column_config.NumberColumn(width=60, help="the header of a CSV is row 1")},
         )
-    st.dataframe(_frame(found), hide_index=True, height=240)
+    grid(_frame(found), hide_index=True, height=240)
 
 
 def _use(name: str) -> NoReturn:
@@ -129,7 +132,7 @@ def _sets() -> None:
 def _answered(view: View, result: Result) -> None:
     answered = sum(result.known)
     st.markdown(
-        f"**{plain(view.request.model)} answers {answered:,} of the {len(result.facts):,} facts** of "
+        f"**{plain(view.request.model)} answers {answered:,} of the {counted(len(result.facts), 'fact')}** of "
         f"{plain(result.facts.name)}: every token of the answer is its first choice."
     )
     facts = result.facts.facts
@@ -143,11 +146,11 @@ def _answered(view: View, result: Result) -> None:
             "key": [token.strip() for token in result.key_tokens],
         }
     )
-    st.dataframe(
+    grid(
         table,
         hide_index=True,
         height=360,
-        column_config={
+        columns={
             "known": st.column_config.CheckboxColumn("answered", width=80),
             "fact": st.column_config.TextColumn("prompt", width="large"),
             "answer": st.column_config.TextColumn("right answer"),

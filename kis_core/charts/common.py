@@ -6,10 +6,20 @@ from typing import Any
 
 import altair as alt
 
+from kis_core.charts.colours import MUTED
+from kis_core.wording import MISSING
+
 LABEL_SIZE = 13
 LABEL_CHARACTERS = 22
-ORANGE = "#d55e00"  # of Okabe and Ito's palette: told apart by everyone
-NEUTRAL = "#808080"  # seen on white and on black
+WORDS = {"labelFontSize": LABEL_SIZE, "labelColor": MUTED, "titleColor": MUTED}
+CONFIG: dict[str, Any] = {
+    "axis": alt.AxisConfig(**WORDS),
+    "legend": alt.LegendConfig(**WORDS, symbolBaseFillColor=MUTED, symbolBaseStrokeColor=MUTED),
+    # the minus sign that all other numbers have, on the pages, in tables and in files: one that programs read
+    "locale": alt.Locale(
+        number=alt.NumberLocale(decimal=".", thousands=",", grouping=[3], currency=["$", ""], minus="-")
+    ),
+}
 
 
 def shorten(text: str, characters: int = LABEL_CHARACTERS) -> str:
@@ -22,14 +32,27 @@ def title(text: str) -> str:
     return " ".join(text.replace("\\", "/").split())
 
 
-def plain(chart: alt.LayerChart, height: int) -> alt.LayerChart:
-    """As wide as its column, with the plot itself (not plot and labels together) `height` pixels high."""
+AROUND = 105  # pixels that axes, their titles and a legend take above and below the plot
+TOOLBAR = 30  # pixels at the top of a chart for the page's toolbar, where no legend leaves room for it
+
+
+def plain(chart: alt.LayerChart, height: int, *, bare: bool = False) -> alt.LayerChart:
+    """As wide as its column, and so high that the plot has about `height` pixels.
+
+    All of it fits whatever height it is given, so that a full screen shows it whole.
+
+    Args:
+        chart: what to draw.
+        height: of the plot, in pixels.
+        bare: there is no legend above the plot.
+    """
     return chart.properties(
-        height=height,
+        height=height + AROUND,
         width="container",
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
         usermeta={"embedOptions": {"renderer": "canvas"}},
-    )
+        **({"padding": {"top": TOOLBAR}} if bare else {}),
+    ).configure(**CONFIG)
 
 
 def axis(**options: Any) -> alt.Axis:
@@ -52,3 +75,17 @@ def legend(**options: Any) -> alt.Legend:
 def clicks(name: str, fields: list[str]) -> alt.Parameter:
     """A click on a mark as a selection of that name, which tells these fields of it."""
     return alt.selection_point(name=name, fields=fields, on="click", empty=False)
+
+
+def texts(chart: alt.Chart, **forms: str) -> alt.Chart:
+    """With a text `<field>_text` of each of these fields for tooltips: Vega would write 0 for a number that is missing.
+
+    Args:
+        chart: whose data hold the fields.
+        forms: d3 format of each field.
+    """
+    written = {
+        f"{field}_text": f"isValid(datum.{field}) ? format(datum.{field}, '{form}') : '{MISSING}'"
+        for field, form in forms.items()
+    }
+    return chart.transform_calculate(**written)

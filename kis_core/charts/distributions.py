@@ -8,13 +8,16 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, ORANGE, axis, clicks, legend, plain
+from kis_core.charts.colours import INK, MUTED, ORANGE, PAPER, ramp
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain
 
+VALUE = "P[i, j] off the diagonal"
 TAIL = "tail"  # name of the selection that a click on a density makes
 TAIL_BINS = 60  # places along the axis that a click can tell apart
 STRIP_PIXELS = 54
 LEAST_STRIP_PIXELS = 24
 STRIPS_PIXELS = 620  # about what fits a screen
+ASIDE = 0.8  # opacity of the other layers than the one looked at
 FILL = 0.92  # of a strip's height that its highest curve takes
 
 
@@ -38,7 +41,7 @@ def density(
         floor: lowest density on a logarithmic axis.
         log: draw the density on a logarithmic axis, where a heavy tail is seen.
         picked: name and value of what is to be marked, such as P[i, j] of the picked pair.
-        tail: range of values to shade, as clicked before.
+        tail: range of values to shade, exactly: what lies in it is what is listed elsewhere.
         size: height in pixels.
 
     Returns:
@@ -46,8 +49,9 @@ def density(
     """
     names = list(dict.fromkeys(curves["curve"]))
     scale = alt.Scale(type="log", domain=(floor, top), clamp=True) if log else alt.Scale(domain=(0, top))
-    x = alt.X("at:Q", title="P[i, j] off the diagonal").axis(axis(tickCount=8)).scale(domain=span, nice=False)
-    y = alt.Y("density:Q", title="density").scale(scale).axis(axis(tickCount=5, format=".0e" if log else "~g"))
+    x = alt.X("at:Q", title=VALUE).axis(axis(tickCount=8)).scale(domain=span, nice=False)
+    y_axis = axis(tickCount=5, format=".0e" if log else "~g")
+    y = alt.Y("density:Q", title="density").scale(scale).axis(y_axis)
     shown = curves[curves["density"] >= floor] if log else curves
     colour = (
         alt.Color("curve:N", sort=names)
@@ -60,16 +64,14 @@ def density(
     edges = np.linspace(*span, TAIL_BINS + 1)
     places = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     places["base"], places["top"] = (floor if log else 0.0), top
-    places["shaded"] = False if tail is None else (places["low"] >= tail[0] - 1e-9) & (places["high"] <= tail[1] + 1e-9)
     catch = (
         alt.Chart(places)
-        .mark_rect(color=ORANGE)
+        .mark_rect(color=ORANGE, opacity=0.001)
         .encode(
-            x=alt.X("low:Q").scale(domain=span, nice=False).axis(axis(tickCount=8, title="P[i, j] off the diagonal")),
+            x=alt.X("low:Q", title=VALUE).axis(axis(tickCount=8)).scale(domain=span, nice=False),
             x2="high:Q",
-            y=alt.Y("base:Q").scale(scale).axis(axis(tickCount=5, format=".0e" if log else "~g", title="density")),
+            y=alt.Y("base:Q", title="density").scale(scale).axis(y_axis),
             y2="top:Q",
-            opacity=alt.condition("datum.shaded", alt.value(0.18), alt.value(0.001)),
             tooltip=[
                 alt.Tooltip("low:Q", title="from", format=".3f"),
                 alt.Tooltip("high:Q", title="to", format=".3f"),
@@ -77,13 +79,25 @@ def density(
         )
         .add_params(clicks(TAIL, ["low", "high"]))
     )
+    ends = [] if tail is None else [[max(tail[0], span[0]), min(tail[1], span[1]), floor if log else 0.0, top]]
+    band = (
+        alt.Chart(pd.DataFrame(ends, columns=["from", "to", "base", "top"], dtype=float))
+        .mark_rect(fill=ORANGE, fillOpacity=0.18, stroke=ORANGE, strokeWidth=1)
+        .encode(
+            x=alt.X("from:Q", title=VALUE).axis(axis(tickCount=8)).scale(domain=span, nice=False),
+            x2="to:Q",
+            y=alt.Y("base:Q", title="density").scale(scale).axis(y_axis),
+            y2="top:Q",
+        )
+    )
     measured = shown[shown["curve"] == names[0]] if names else shown
     layers: list[alt.Chart] = [
+        band,
         alt.Chart(measured).mark_area(opacity=0.15).encode(x=x, y=y, color=colour),
         alt.Chart(shown).mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash),
     ]
     if picked:
-        layers += _marks(picked, x_scale=span, field="at", title="P[i, j] off the diagonal")
+        layers += _marks(picked, x_scale=span, field="at", title=VALUE)
     return plain(alt.layer(*layers, catch), size)
 
 
@@ -110,14 +124,14 @@ def _marks(picked: Mapping[str, float], *, x_scale: tuple[float, float], field: 
             dy=4 + 18 * row,
             fontSize=LABEL_SIZE,
             fontWeight="bold",
-            color=NEUTRAL,
+            color=INK,
         )
         .encode(text="name:N", y=alt.value(0))
         for row, value in enumerate(picked.values())
     ]
     return [
-        base.mark_rule(color="white", strokeWidth=3),
-        base.mark_rule(color="black", strokeWidth=2, strokeDash=[6, 3]),
+        base.mark_rule(color=PAPER, strokeWidth=4),
+        base.mark_rule(color=INK, strokeWidth=2, strokeDash=[6, 3]),
         *texts,
     ]
 
@@ -182,13 +196,13 @@ def strips(
             y2="base:Q",
             color=colour,
             detail=["layer:N", "curve:N"],
-            opacity=alt.condition(f"datum.layer === {int(current)}", alt.value(1), alt.value(0.6)),
+            opacity=alt.condition(f"datum.layer === {int(current)}", alt.value(1), alt.value(ASIDE)),
         )
     )
     marks = []
     if middle is not None:
-        marks.append(alt.Chart(pd.DataFrame({"at": [middle]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(x=x))
-    return plain(alt.layer(*marks, areas), pixels * max(1, len(layers)))
+        marks.append(alt.Chart(pd.DataFrame({"at": [middle]})).mark_rule(color=MUTED, strokeDash=[4, 4]).encode(x=x))
+    return plain(alt.layer(*marks, areas), pixels * max(1, len(layers)), bare=len(names) < 2)
 
 
 def angle_histogram(
@@ -219,16 +233,17 @@ def angle_histogram(
     shares["chosen"] = (
         False if chosen is None else (shares["low"] >= chosen[0] - 1e-9) & (shares["high"] <= chosen[1] + 1e-9)
     )
+    y = alt.Y("share:Q", title="share of the pairs").axis(axis(format="~%", tickCount=5))
     bars = (
         alt.Chart(shares)
-        .mark_rect(opacity=0.6)
+        .mark_rect(fillOpacity=0.55, strokeWidth=1)
         .encode(
             x=x,
             x2="high:Q",
-            y=alt.Y("share:Q", title="share of the pairs").axis(axis(format="~%", tickCount=5)),
+            y=y,
             y2="zero:Q",
             color=alt.Color("space:N", sort=names).scale(domain=names).legend(legend()),
-            stroke=alt.condition("datum.chosen", alt.value("black"), alt.value(None)),
+            stroke=alt.Stroke("space:N", sort=names, legend=None).scale(domain=names),
             tooltip=[
                 alt.Tooltip("space:N", title="in"),
                 alt.Tooltip("low:Q", title="from", format=".0f"),
@@ -238,19 +253,24 @@ def angle_histogram(
         )
         .add_params(clicks(TAIL, ["low", "high", "space"]))
     )
-    right = (
-        alt.Chart(pd.DataFrame({"low": [90.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4], strokeWidth=2).encode(x=x)
+    outlined = (
+        alt.Chart(shares[shares["chosen"]])
+        .mark_rect(fill=None, stroke=INK, strokeWidth=2.5)
+        .encode(x=x, x2="high:Q", y=y, y2="zero:Q")
     )
-    layers = [right, bars]
+    right = (
+        alt.Chart(pd.DataFrame({"low": [90.0]})).mark_rule(color=MUTED, strokeDash=[4, 4], strokeWidth=2).encode(x=x)
+    )
+    layers = [right, bars, outlined]
     if picked:
         layers += _marks(picked, x_scale=span, field="low", title="angle between two keys")
-        for mark in layers[2:]:
+        for mark in layers[3:]:
             mark.encoding.x.axis = x_axis
     return plain(alt.layer(*layers), size)
 
 
 def overlaid(curves: pd.DataFrame, *, title: str, legend_title: str, size: int = 300) -> alt.LayerChart:
-    """Densities over each other, darker the more went into them.
+    """Densities over each other; they stand out the more, the more went into them.
 
     Args:
         curves: columns `at`, `density`, `size`.
@@ -266,8 +286,14 @@ def overlaid(curves: pd.DataFrame, *, title: str, legend_title: str, size: int =
             x=alt.X("at:Q", title=title).axis(axis(tickCount=8)).scale(nice=False),
             y=alt.Y("density:Q", title="density").axis(axis(tickCount=5)),
             color=alt.Color("size:O", title=legend_title, sort=[int(one) for one in sizes])
-            .scale(scheme="viridis", reverse=True)
-            .legend(orient="right", labelFontSize=LABEL_SIZE, titleFontSize=LABEL_SIZE, symbolType="stroke"),
+            .scale(domain=[int(one) for one in sizes], range=ramp(len(sizes)))
+            .legend(
+                orient="right",
+                labelFontSize=LABEL_SIZE,
+                titleFontSize=LABEL_SIZE,
+                symbolType="stroke",
+                labelExpr="format(datum.value, ',')",
+            ),
         )
     )
-    return plain(alt.layer(lines), size)
+    return plain(alt.layer(lines), size, bare=True)

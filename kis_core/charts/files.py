@@ -6,12 +6,12 @@ from typing import Any
 
 import altair as alt
 
+from kis_core.charts.colours import CATEGORICAL, DIVERGING
+from kis_core.charts.common import AROUND, CONFIG
+
 WIDTH = 1000  # pixels of an exported plot whose width on the page is that of its column
+PADDING = 16
 SCALE = 2  # pixels of a PNG for one of the page: sharp when projected
-DIVERGING = (
-    "#08306b", "#1c5ba8", "#4a90c9", "#92c1e0", "#eef3f7", "#f8f2ec", "#f5c08a", "#e8862e", "#b85a0c", "#6e3304",
-)  # fmt: skip
-"""The diverging colours of the light theme."""
 
 
 def _specification(chart: alt.LayerChart, title: str, lines: list[str]) -> dict[str, Any]:
@@ -19,14 +19,15 @@ def _specification(chart: alt.LayerChart, title: str, lines: list[str]) -> dict[
         return (  # type: ignore[no-any-return]
             chart.properties(
                 width=WIDTH,
+                height=chart.height - AROUND,  # the title comes on top of the plot, and takes nothing from it
+                autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+                padding=PADDING,
                 title=alt.TitleParams(
                     title, subtitle=lines, anchor="start", fontSize=18, subtitleFontSize=13, offset=12
                 ),
             )
-            .configure(background="white", font="sans-serif", padding=16)
-            .configure_range(
-                category=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"], diverging=list(DIVERGING)
-            )
+            .configure(**CONFIG, background="white", font="sans-serif")
+            .configure_range(category=[shades.light for shades in CATEGORICAL], diverging=list(DIVERGING[0]))
             .configure_view(strokeWidth=0)
             .to_dict(context={"pre_transform": False})
         )

@@ -10,6 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from kis_core.charts.colours import INK, MUTED, PAPER, on
 from kis_core.charts.common import LABEL_SIZE, axis, clicks, plain, shorten
 
 COLOUR_LIMIT_QUANTILE = 0.998  # of |P| off the diagonal: the few entries beyond it would bleach all others
@@ -235,8 +236,8 @@ def overview(
         ends = {"c": [window.left], "c2": [window.right], "r": [window.top], "r2": [window.bottom]}
         frame = alt.Chart(pd.DataFrame(ends)).encode(x=x("c"), x2="c2:Q", y=y("r"), y2="r2:Q")
         layers += [
-            frame.mark_rect(fill=None, stroke="white", strokeWidth=5),
-            frame.mark_rect(fill=None, stroke="black", strokeWidth=2),
+            frame.mark_rect(fill=None, stroke=PAPER, strokeWidth=5),
+            frame.mark_rect(fill=None, stroke=INK, strokeWidth=2),
         ]
     if picked is not None:
         layers += _mark(order, picked, whole(m), x, y)
@@ -306,15 +307,15 @@ def _mark(
     if not (window.top <= row < window.bottom and window.left <= column < window.right):
         return []
     lines = alt.Chart(pd.DataFrame({"x": [column, column + 1], "y": [row, row + 1]})).mark_rule(
-        color="gray", strokeWidth=1, opacity=0.7
+        color=MUTED, strokeWidth=1
     )
     ring = alt.Chart(pd.DataFrame({"x": [column + 0.5], "y": [row + 0.5]})).encode(x=x("x"), y=y("y"))
     return [
         lines.encode(x=x("x")),
         lines.encode(y=y("y")),
         # two rings, so that one of them stands out on any cell and in either theme
-        ring.mark_point(shape="square", size=320, filled=False, color="white", strokeWidth=5, opacity=1),
-        ring.mark_point(shape="square", size=320, filled=False, color="black", strokeWidth=2, opacity=1),
+        ring.mark_point(shape="square", size=320, filled=False, color=PAPER, strokeWidth=5, opacity=1),
+        ring.mark_point(shape="square", size=320, filled=False, color=INK, strokeWidth=2, opacity=1),
     ]
 
 
@@ -351,8 +352,9 @@ def similarity(matrix: np.ndarray, layers: Sequence[int], current: int, *, size:
     )
     squares = squares.add_params(clicks(PICK, ["a", "b"]))
     chosen = base.transform_filter(f"datum.a === {int(current)} && datum.b === {int(current)}").mark_rect(
-        fill=None, stroke="black", strokeWidth=3
+        fill=None, stroke=INK, strokeWidth=3
     )
-    text = base.mark_text(fontSize=LABEL_SIZE + 2, color="black").encode(text=alt.Text("rho:Q", format=".2f"))
-    values = [text.mark_text(fontSize=LABEL_SIZE + 2, stroke="white", strokeWidth=3), text]  # read on any cell
-    return plain(alt.layer(squares, chosen, *(values if len(layers) <= TOLD else [])), size)
+    values = base.mark_text(fontSize=LABEL_SIZE + 2, fill=alt.ExprRef(on("scale('color', datum.rho)"))).encode(
+        text=alt.Text("rho:Q", format=".2f")
+    )
+    return plain(alt.layer(squares, chosen, *([values] if len(layers) <= TOLD else [])), size)

@@ -12,20 +12,16 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, ORANGE, axis, clicks, legend, plain, title
-from kis_core.charts.spillover import BLUE, FACT
+from kis_core.charts.colours import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PINK, SKY, VIOLET, on, ramp
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain, texts, title
+from kis_core.charts.spillover import FACT
 
 SERIES = {"unrelated": "unrelated facts still answered (Δo)", "edited": "edits still in force (Δe)"}
-AFTER = 0.25  # opacity of what lies after the step
-AGE_COLOURS = ("#deb800", "#e69f00", "#d55e00", "#b0467f", "#6a3d9a", "#2b2b6b")  # from young to old
-RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#6a3d9a")
-THEORY = (
-    NEUTRAL,
-    "#009e73",
-    BLUE,
-    "#cc79a7",
-)  # measured; foretold with gradients renewed, over all tokens, at the subject
-SHIFTED = (BLUE, "#56b4e9", ORANGE, "#e69f00")  # of unrelated facts, measured and foretold; of edited ones
+AFTER = 1.2  # width in pixels of a line after the step
+AGE_COLOURS = tuple(ramp(6))  # from young to old
+RUN_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, MUTED, VIOLET)
+THEORY = (MUTED, GREEN, BLUE, PINK)  # measured; forecast with gradients renewed, over all tokens, at the subject
+SHIFTED = (BLUE, SKY, ORANGE, AMBER)  # of unrelated facts, measured and forecast; of edited ones
 BEYOND = 3  # the axis of half-lives goes so many times beyond them
 LIMIT_SHARE = 0.9  # of all changes that the colours of the heatmap tell apart; beyond, they are clamped
 
@@ -46,23 +42,21 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> 
     y = alt.Y("share:Q", title="share").axis(axis(format="%", tickCount=5, grid=True, gridOpacity=0.3))
     y = y.scale(domain=(0, 1.02), nice=False)
     one = len(runs) <= 1
-    told = list(SERIES.values())
+    names = list(SERIES.values())
     if one:
         colour = (
             alt.Color("told:N")
-            .scale(domain=told, range=[BLUE, ORANGE])
+            .scale(domain=names, range=[BLUE, ORANGE])
             .legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3))
         )
-        dash = alt.StrokeDash("told:N").scale(domain=told, range=[[1, 0], [1, 0]]).legend(None)
+        dash = alt.StrokeDash("told:N").scale(domain=names, range=[[1, 0], [1, 0]]).legend(None)
     else:
         colours = [RUN_COLOURS[at % len(RUN_COLOURS)] for at in range(len(runs))]
         colour = alt.Color("run:N").scale(domain=runs, range=colours)
         colour = colour.legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3, columns=2))
-        dash = alt.StrokeDash("told:N").scale(domain=told, range=[[1, 0], [5, 4]])
+        dash = alt.StrokeDash("told:N").scale(domain=names, range=[[1, 0], [5, 4]])
         dash = dash.legend(
-            legend(
-                symbolType="stroke", symbolStrokeColor=NEUTRAL, orient="bottom", symbolOpacity=1, symbolStrokeWidth=3
-            )
+            legend(symbolType="stroke", symbolStrokeColor=MUTED, orient="bottom", symbolOpacity=1, symbolStrokeWidth=3)
         )
     tooltip = [
         alt.Tooltip("run:N"), alt.Tooltip("told:N", title="what"), alt.Tooltip("edits:Q"),
@@ -70,14 +64,16 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> 
     ]  # fmt: skip
     base = alt.Chart(frame).encode(x=x, y=y, color=colour, strokeDash=dash, detail="run:N")
     past = alt.Chart(frame[frame["edits"] <= step]).encode(x=x, y=y, color=colour, strokeDash=dash, detail="run:N")
+    # without the dashes: Vega-Lite would draw their legend as it draws points, which have none
+    hits = alt.Chart(frame).encode(x=x, y=y, color=colour, detail="run:N", tooltip=tooltip)
     half = alt.Chart(pd.DataFrame({"share": [0.5], "told": ["half"]}))
     return plain(
         alt.layer(
-            half.mark_rule(color=NEUTRAL, strokeDash=[2, 4]).encode(y=y),
+            half.mark_rule(color=MUTED, strokeDash=[2, 4]).encode(y=y),
             *_step(step, x),
-            base.mark_line(strokeWidth=2, opacity=AFTER),
+            base.mark_line(strokeWidth=AFTER),
             past.mark_line(strokeWidth=3.5),
-            base.mark_point(filled=True, size=90, opacity=0.01).encode(tooltip=tooltip),
+            hits.mark_point(filled=True, size=90, opacity=0.01),
             *_ends(frame, x, y, runs, one, step),
         ),
         size,
@@ -94,7 +90,7 @@ def _ends(frame: pd.DataFrame, x: alt.X, y: alt.Y, runs: list[str], one: bool, s
     for name, colour in zip(names, colours, strict=True):
         chart = alt.Chart(at[at[key] == name].assign(text=lambda rows: [f"{share:.0%}" for share in rows["share"]]))
         parts.append(
-            chart.mark_point(filled=True, size=110, opacity=1, color=colour, stroke="white").encode(x=x, y=y)
+            chart.mark_point(filled=True, size=110, opacity=1, color=colour, stroke=PAPER).encode(x=x, y=y)
         )  # fmt: skip
         if one:  # above the dot where this line is the upper one, else below it; both are there, one without data
             own, others = at[at[key] == name]["share"].max(), at[at[key] != name]["share"].max()
@@ -108,7 +104,7 @@ def _ends(frame: pd.DataFrame, x: alt.X, y: alt.Y, runs: list[str], one: bool, s
 
 
 def _step(step: int, x: alt.X) -> list[alt.Chart]:
-    return [alt.Chart(pd.DataFrame({"edits": [step]})).mark_rule(color=NEUTRAL, strokeWidth=1.5).encode(x=x)]
+    return [alt.Chart(pd.DataFrame({"edits": [step]})).mark_rule(color=MUTED, strokeWidth=1.5).encode(x=x)]
 
 
 def over_edits(
@@ -161,14 +157,14 @@ def over_edits(
     rings = kept[kept["kind"].isin(list(dotted)) & (kept["edits"] <= step)]
     layers = [
         *_step(step, x),
-        alt.Chart(lined).mark_line(strokeWidth=2, opacity=AFTER).encode(x=x, y=y, color=colour),
+        alt.Chart(lined).mark_line(strokeWidth=AFTER).encode(x=x, y=y, color=colour),
         alt.Chart(past)
         .mark_line(strokeWidth=3, point=alt.OverlayMarkDef(size=35, filled=True))
         .encode(x=x, y=y, color=colour),
         alt.Chart(rings).mark_point(size=110, strokeWidth=2.2, filled=False, opacity=1).encode(x=x, y=y, color=colour),
         alt.Chart(kept).mark_point(filled=True, size=80, opacity=0.01).encode(x=x, y=y, color=colour, tooltip=tooltip),
     ]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), size, bare=len(kinds) < 2)
 
 
 def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: int = 520) -> alt.LayerChart:
@@ -199,19 +195,21 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: i
         orient="top", title=f"loss of log-odds (clamped at ±{limit:.3g})", gradientLength=260,
         labelFontSize=LABEL_SIZE, titleFontSize=LABEL_SIZE, titleLimit=320,
     )  # fmt: skip
-    base = alt.Chart(cells).encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("bottom:Q"))
+    base = texts(alt.Chart(cells), change="+.2f").encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("bottom:Q"))
     drawn = base.mark_rect(strokeWidth=0).encode(
         color=colour,
         tooltip=[
             alt.Tooltip("told:N", title="fact"), alt.Tooltip("from:Q", title="after edits"),
-            alt.Tooltip("change:Q", title="change of log-odds"), alt.Tooltip("answers:N", title="answers"),
+            alt.Tooltip("change_text:N", title="change of log-odds"), alt.Tooltip("answers:N", title="answers"),
             alt.Tooltip("rank:Q", title="rank of the right answer"),
         ],
     ).add_params(clicks(FACT, ["fact"]))  # fmt: skip
     wrong = cells[cells["answers"] == "wrong"].assign(
         middle=lambda rows: (rows["from"] + rows["to"]) / 2, centre=lambda rows: rows["row"] + 0.5
     )
-    dots = alt.Chart(wrong).mark_point(filled=True, size=9, color="black", opacity=0.85).encode(
+    dots = alt.Chart(wrong).mark_point(
+        filled=True, size=9, fill=alt.ExprRef(on("scale('color', datum.shown)")), opacity=1
+    ).encode(
         x=alt.X("middle:Q").scale(domain=(0, int(frame["to"].max()) if len(frame) else 1), nice=False),
         y=alt.Y("centre:Q").scale(domain=(rows, 0), nice=False),
     )  # fmt: skip
@@ -220,8 +218,8 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: i
     outline = alt.Chart(ring).encode(x=x, x2=alt.X2("to:Q"), y=y, y2=alt.Y2("bottom:Q"))
     layers = [
         drawn, dots, *_step(step, x),
-        outline.mark_rect(filled=False, stroke="white", strokeWidth=4),
-        outline.mark_rect(filled=False, stroke="black", strokeWidth=2),
+        outline.mark_rect(filled=False, stroke=PAPER, strokeWidth=4),
+        outline.mark_rect(filled=False, stroke=INK, strokeWidth=2),
     ]  # fmt: skip
     return plain(alt.layer(*layers), size)
 
@@ -247,12 +245,12 @@ def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
     colour = colour.legend(legend(symbolType="circle", symbolOpacity=1, columns=6))
     aside = alt.XOffset("name:N", sort=names)
     base = alt.Chart(marked).encode(x=x, xOffset=aside, color=colour)
-    bars = base.mark_rule(strokeWidth=2.5, opacity=0.6, clip=True).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
-    points = base.mark_point(filled=True, size=150, opacity=1, stroke="white").encode(
+    bars = base.mark_rule(strokeWidth=2, clip=True).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
+    points = base.mark_point(filled=True, size=150, opacity=1, stroke=PAPER).encode(
         y=y,
         shape=alt.Shape("end:N")
         .scale(domain=["reached", "not reached: at least"], range=["circle", "triangle-up"])
-        .legend(legend(symbolFillColor=NEUTRAL, orient="bottom")),
+        .legend(legend(symbolFillColor=MUTED, orient="bottom")),
         tooltip=[
             alt.Tooltip("model:N"), alt.Tooltip("name:N", title="run"), alt.Tooltip("middle:Q", format=".0f"),
             alt.Tooltip("low:Q", format=".0f"), alt.Tooltip("high:Q", format=".0f"),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, axis, clicks, legend, plain
+from kis_core.charts.colours import MUTED, PAPER
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain, texts
 
 APART = (
     0.4  # of the way between two layers that the models' points share, so that their intervals do not hide each other
@@ -22,18 +23,14 @@ def by_layer(layers: Sequence[int], series: dict[str, Sequence[float]], current:
         columns=["layer", "series", "value"],
     )
     base = alt.Chart(frame).encode(
-        x=alt.X("layer:Q", title="layer").axis(
-            values=list(layers), format="d", grid=False, labelFontSize=LABEL_SIZE, labelOverlap=True
-        ),
-        y=alt.Y("value:Q", title=None).axis(tickCount=4, labelFontSize=LABEL_SIZE),
+        x=alt.X("layer:Q", title="layer").axis(axis(values=list(layers), format="d")),
+        y=alt.Y("value:Q", title=None).axis(axis(tickCount=4, grid=True)),
         color=alt.Color("series:N", title=None, sort=list(series)).legend(
-            orient="top", labelFontSize=LABEL_SIZE + 1, symbolType="stroke"
+            legend(labelFontSize=LABEL_SIZE + 1, symbolType="stroke")
         ),
     )
-    marker = (
-        alt.Chart(pd.DataFrame({"layer": [current]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="layer:Q")
-    )
-    zero = alt.Chart(pd.DataFrame({"value": [0.0]})).mark_rule(color="gray", opacity=0.5).encode(y="value:Q")
+    marker = alt.Chart(pd.DataFrame({"layer": [current]})).mark_rule(strokeDash=[4, 4], color=MUTED).encode(x="layer:Q")
+    zero = alt.Chart(pd.DataFrame({"value": [0.0]})).mark_rule(color=MUTED).encode(y="value:Q")
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2.5).encode(
         tooltip=["layer:Q", "series:N", alt.Tooltip("value:Q", format=".3f")]
     )
@@ -45,8 +42,8 @@ SCALED = [
     alt.Tooltip("parameters:Q", format=",.3s"),
     alt.Tooltip("layer:Q"),
     alt.Tooltip("kurtosis:Q", format=".1f"),
-    alt.Tooltip("low:Q", title="interval from", format=".1f"),
-    alt.Tooltip("high:Q", title="to", format=".1f"),
+    alt.Tooltip("low_text:N", title="interval from"),
+    alt.Tooltip("high_text:N", title="to"),
 ]
 
 
@@ -69,13 +66,13 @@ def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int], size: in
     x = alt.X("at:Q", title="layer").axis(axis(values=[int(layer) for layer in layers], format="d"))
     x = x.scale(domain=(min(layers) - 0.3, max(layers) + 0.3) if layers else (0, 1), nice=False)
     y = alt.Y("kurtosis:Q", title="excess kurtosis of P").axis(axis(grid=True, tickCount=6))
-    base = alt.Chart(frame).encode(x=x, color=_family(families))
-    lines = base.mark_line(opacity=0.85).encode(
+    base = texts(alt.Chart(frame), low=".1f", high=".1f").encode(x=x, color=_family(families))
+    lines = base.mark_line().encode(
         y=y, detail="model:N", strokeWidth=alt.StrokeWidth("parameters:Q", legend=None).scale(type="log", range=[1, 5])
     )
-    bars = base.mark_rule(opacity=0.35, strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
     points = (
-        base.mark_point(filled=True, opacity=1, stroke="white", strokeWidth=1)
+        base.mark_point(filled=True, opacity=1, stroke=PAPER, strokeWidth=1)
         .encode(
             y=y,
             size=alt.Size("parameters:Q", legend=None).scale(type="log", range=[60, 260]),
@@ -87,7 +84,7 @@ def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int], size: in
     last = frame.dropna(subset="kurtosis").sort_values("layer").drop_duplicates("model", keep="last")
     names = (
         alt.Chart(last)
-        .mark_text(align="left", dx=12, fontSize=LABEL_SIZE, limit=150, color=NEUTRAL)
+        .mark_text(align="left", dx=12, fontSize=LABEL_SIZE, limit=150, color=MUTED)
         .encode(x=x, y=y, text="model:N")
     )
     return plain(alt.layer(bars, lines, points, names, *_ring(frame, current, x, y)), size)
@@ -108,20 +105,20 @@ def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int], size: int
     x = alt.X("parameters:Q", title="parameters").scale(type="log", nice=False, padding=30)
     x = x.axis(axis(format=".2~s", tickCount=5))
     y = alt.Y("kurtosis:Q", title="excess kurtosis of P").axis(axis(grid=True, tickCount=6))
-    base = alt.Chart(frame).encode(x=x, color=_family(families))
-    bars = base.mark_rule(opacity=0.5, strokeWidth=2.5).encode(y=alt.Y("low:Q"), y2="high:Q")
+    base = texts(alt.Chart(frame), low=".1f", high=".1f").encode(x=x, color=_family(families))
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
     points = (
-        base.mark_point(filled=True, size=150, opacity=1, stroke="white", strokeWidth=1)
+        base.mark_point(filled=True, size=150, opacity=1, stroke=PAPER, strokeWidth=1)
         .encode(y=y, shape=alt.Shape("family:N", sort=families, legend=None), tooltip=SCALED)
         .add_params(clicks(MODEL, ["model", "layer"]))
     )
-    lines = base.mark_line(strokeWidth=1.5, opacity=0.6).encode(y=y)
+    lines = base.mark_line(strokeWidth=1.5).encode(y=y)
     ordered = frame.sort_values("parameters", ignore_index=True)
-    names = [  # neighbours in turn above and below, so that their names do not meet
+    names = [  # neighbours in turn below and above, so that their names do not meet
         alt.Chart(ordered[side::2])
-        .mark_text(align="left", dx=9, dy=dy, fontSize=LABEL_SIZE, limit=160, color=NEUTRAL)
+        .mark_text(align="left", dx=9, dy=dy, fontSize=LABEL_SIZE, limit=160, color=MUTED)
         .encode(x=x, y=y, text="model:N")
-        for side, dy in ((0, -10), (1, 14))
+        for side, dy in ((0, 14), (1, -10))
     ]
     return plain(alt.layer(bars, lines, points, *names, *_ring(frame, current, x, y)), size)
 
@@ -134,7 +131,7 @@ def _ring(frame: pd.DataFrame, current: tuple[str, int], x: alt.X, y: alt.Y) -> 
     chosen = frame[(frame["model"] == current[0]) & (frame["layer"] == current[1])]
     if chosen.empty:
         return []
-    return [alt.Chart(chosen).mark_point(size=420, filled=False, color=NEUTRAL, strokeWidth=3).encode(x=x, y=y)]
+    return [alt.Chart(chosen).mark_point(size=420, filled=False, color=MUTED, strokeWidth=3).encode(x=x, y=y)]
 
 
 def convergence(
@@ -153,18 +150,20 @@ def convergence(
     x = alt.X("x:Q", title=x_title).axis(axis(values=values, format=".2~s" if log else "d"))
     x = x.scale(type="log" if log else "linear", nice=False, padding=12, zero=False)
     y = alt.Y("middle:Q", title=y_title).axis(axis(grid=True, tickCount=5))
-    base = alt.Chart(frame.assign(series="P")).encode(x=x, color=alt.Color("series:N", legend=None))
+    base = texts(alt.Chart(frame.assign(series="P")), low=".2f", high=".2f").encode(
+        x=x, color=alt.Color("series:N", legend=None)
+    )
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2="high:Q")
-    bars = base.mark_rule(opacity=0.6, strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line(strokeWidth=2.5).encode(y=y)
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         y=y,
         tooltip=[
             alt.Tooltip("x:Q", title=x_title, format=","),
             alt.Tooltip("middle:Q", title=y_title, format=".2f"),
-            alt.Tooltip("low:Q", title="from", format=".2f"),
-            alt.Tooltip("high:Q", title="to", format=".2f"),
+            alt.Tooltip("low_text:N", title="from"),
+            alt.Tooltip("high_text:N", title="to"),
             alt.Tooltip("note:N", title=" "),
         ],
     )
-    return plain(alt.layer(band, bars, line, points), size)
+    return plain(alt.layer(band, bars, line, points), size, bare=True)

@@ -8,7 +8,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, axis, legend, plain
+from kis_core.charts.colours import INK, PAPER
+from kis_core.charts.common import LABEL_SIZE, axis, legend, plain
 from kis_core.charts.heatmap import Window, heatmap
 from kis_core.statistics import ISOTROPIC, MEASURED, SAME_STD
 
@@ -44,7 +45,7 @@ def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None, siz
     filled = bars.loc[bars["count"] > 0, ["low", "high", "count"]].assign(curve=MEASURED, base=FLOOR)
     rects = (
         alt.Chart(filled)
-        .mark_rect(opacity=0.55)
+        .mark_rect(opacity=0.85)
         .encode(
             x=x("low"),
             x2="high:Q",
@@ -97,11 +98,11 @@ def _mark(name: str, value: float, row: int, x: alt.X, near_end: bool) -> list[a
         dy=4 + 18 * row,
         fontSize=LABEL_SIZE,
         fontWeight="bold",
-        color=NEUTRAL,
+        color=INK,
     )
     return [
-        base.mark_rule(color="white", strokeWidth=3),
-        base.mark_rule(color="black", strokeWidth=2, strokeDash=[6, 3]),
+        base.mark_rule(color=PAPER, strokeWidth=4),
+        base.mark_rule(color=INK, strokeWidth=2, strokeDash=[6, 3]),
         text.encode(text="name:N", y=alt.value(0)),
     ]
 

@@ -8,7 +8,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, ORANGE, axis, clicks, plain, title
+from kis_core.charts.colours import FAINT, INK, MUTED, ORANGE, PAPER
+from kis_core.charts.common import axis, clicks, plain, title
 
 PAIR = "pair"  # name of the selection that a click on a point makes
 CELLS = 70  # a side of the field of counts behind the points
@@ -91,19 +92,19 @@ def scatter(
             y=y,
             y2="y2:Q",
             color=alt.Color("pairs:Q", title="pairs")
-            .scale(type="log", scheme="greys", domain=(0.3, max(2, 3 * int(field["pairs"].max()) if len(field) else 2)))
+            .scale(type="log", range=[FAINT, INK], domain=(1, max(2, int(field["pairs"].max()) if len(field) else 2)))
             .legend(None),
             tooltip=[alt.Tooltip("pairs:Q", title="pairs here")],
         )
     )
     diagonal = (
         alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]}))
-        .mark_line(color=NEUTRAL, strokeDash=[4, 4])
+        .mark_line(color=MUTED, strokeDash=[4, 4])
         .encode(x=x, y=y)
     )
     dots = (
         alt.Chart(points)
-        .mark_point(filled=True, size=70, opacity=0.85, color=ORANGE, stroke="white", strokeWidth=0.5)
+        .mark_point(filled=True, size=70, opacity=1, color=ORANGE, stroke=PAPER, strokeWidth=0.8)
         .encode(
             x=x,
             y=y,
@@ -120,10 +121,10 @@ def scatter(
     if picked is not None:
         ring = alt.Chart(pd.DataFrame({"x": [first[picked]], "y": [second[picked]]})).encode(x=x, y=y)
         layers += [
-            ring.mark_point(size=260, filled=False, color="white", strokeWidth=5, opacity=1),
-            ring.mark_point(size=260, filled=False, color="black", strokeWidth=2, opacity=1),
+            ring.mark_point(size=260, filled=False, color=PAPER, strokeWidth=5, opacity=1),
+            ring.mark_point(size=260, filled=False, color=INK, strokeWidth=2, opacity=1),
         ]
-    return plain(alt.layer(*layers).configure_axis(labelFontSize=LABEL_SIZE), size)
+    return plain(alt.layer(*layers), size)
 
 
 def differing(first: np.ndarray, second: np.ndarray, count: int) -> pd.DataFrame:

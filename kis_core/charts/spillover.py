@@ -6,11 +6,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.common import LABEL_SIZE, NEUTRAL, ORANGE, axis, clicks, legend, plain, shorten, title
+from kis_core.charts.colours import BLUE, INK, MUTED, ORANGE, PAPER
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain, shorten, texts, title
 
 FACT = "fact"  # selection of a clicked fact, with the field `fact`
 LAYER = "layer"  # selection of a clicked layer, with the field `layer`
-BLUE = "#0072b2"  # of Okabe and Ito's palette, as `ORANGE`
 KINDS = {"loses": "loses certainty of its answer", "gains": "gains"}  # by change of log-odds
 WAYS = {"against": "pushed against δ", "along": "pushed along δ"}  # by shift at the layer
 MEASURED = "measured"
@@ -44,9 +44,9 @@ def spillover(
     base = alt.Chart(bars)
     tooltip = [
         alt.Tooltip("told:N", title="fact"),
-        alt.Tooltip("p:Q", title="P[e, j]", format="+.3f"),
+        alt.Tooltip("p:Q", title="P[e, j]", format=".3f"),
         alt.Tooltip("forecast:Q", title="forecast", format="+.3g"),
-        alt.Tooltip("measured:Q", title="measured", format="+.3g"),
+        alt.Tooltip("measured_text:N", title="measured"),
         alt.Tooltip("answers:N", title="answer"),
     ]
     drawn = base.mark_rect(strokeWidth=0).encode(
@@ -61,43 +61,45 @@ def spillover(
     middle = alt.X("rank:Q").scale(domain=(-1.5, count + 0.5), nice=False).axis(None)
     # what is not there is left out of the data, not filtered in the chart: a chart that stays the same is drawn faster
     measured = frame[frame["measured"].notna()]
-    links = alt.Chart(measured).mark_rule(color=NEUTRAL, strokeWidth=1).encode(x=middle, y=y, y2=alt.Y2("measured:Q"))
+    links = alt.Chart(measured).mark_rule(color=MUTED, strokeWidth=1).encode(x=middle, y=y, y2=alt.Y2("measured:Q"))
     at = alt.Y("measured:Q").scale(domain=(low, high), nice=False)
     diamonds = (
         alt.Chart(measured.assign(shown=MEASURED))
-        .mark_point(filled=True, size=42, shape="diamond", color="black", stroke="white", strokeWidth=0.8, opacity=1)
+        .mark_point(filled=True, size=42, shape="diamond", color=INK, stroke=PAPER, strokeWidth=0.8, opacity=1)
         .encode(x=middle, y=at)
     )
     crosses = (
         alt.Chart(frame[frame["flips"] != ""])
-        .mark_point(shape="cross", size=120, angle=45, filled=True, color="black", stroke="white", strokeWidth=1.2,
+        .mark_point(shape="cross", size=120, angle=45, filled=True, color=INK, stroke=PAPER, strokeWidth=1.2,
                     opacity=1)
         .encode(x=middle, y=alt.Y("end:Q").scale(domain=(low, high), nice=False))
     )  # fmt: skip
-    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=NEUTRAL).encode(y=alt.Y("y:Q"))
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=MUTED).encode(y=alt.Y("y:Q"))
     hits = base.mark_rect(opacity=0.001, strokeWidth=0).encode(
         x=alt.X("hit:Q").scale(domain=(-1.5, count + 0.5), nice=False).axis(None), x2=alt.X2("hit_end:Q"),
         y=alt.Y("bottom:Q"), y2=alt.Y2("top:Q"), tooltip=tooltip,
     )  # fmt: skip
-    hits = hits.transform_calculate(hit="datum.rank - 0.5", hit_end="datum.rank + 0.5").add_params(
-        clicks(FACT, ["fact"])
+    hits = (
+        texts(hits, measured="+.3g")
+        .transform_calculate(hit="datum.rank - 0.5", hit_end="datum.rank + 0.5")
+        .add_params(clicks(FACT, ["fact"]))
     )
     ring = alt.Chart(frame[frame["fact"] == (-1 if picked is None else picked)]).encode(x=middle, y=y)
     names = _names(frame, span)
     layers = [
         zero, drawn, links, diamonds, crosses,
-        ring.mark_point(size=190, filled=False, stroke="white", strokeWidth=4, opacity=1),
-        ring.mark_point(size=190, filled=False, stroke="black", strokeWidth=1.8, opacity=1),
+        ring.mark_point(size=190, filled=False, stroke=PAPER, strokeWidth=4, opacity=1),
+        ring.mark_point(size=190, filled=False, stroke=INK, strokeWidth=1.8, opacity=1),
         *(
             alt.Chart(names[(names["side"] == side) & (names["changes"] == changes)])
             .mark_text(align=side, dx=dx, fontSize=LABEL_SIZE + 1, baseline="middle", fontWeight="bold", color=colour)
             .encode(x=middle, y=alt.Y("at:Q").scale(domain=(low, high), nice=False), text=alt.Text("label:N"))
             for side, dx in (("left", 12), ("right", -12))
-            for changes, colour in ((True, ORANGE), (False, NEUTRAL))
+            for changes, colour in ((True, ORANGE), (False, MUTED))
         ),
         hits,
     ]  # fmt: skip
-    return plain(alt.layer(*layers).configure_axis(labelFontSize=LABEL_SIZE), size)
+    return plain(alt.layer(*layers), size)
 
 
 def _names(frame: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
@@ -141,7 +143,7 @@ def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None, si
     line = alt.Chart(pd.DataFrame({"forecast": [low, high], "measured": [low, high]}))
     dots = (
         alt.Chart(known)
-        .mark_point(filled=True, opacity=0.85, stroke="white", strokeWidth=0.5)
+        .mark_point(filled=True, opacity=1, stroke=PAPER, strokeWidth=0.5)
         .encode(
             x=x,
             y=y,
@@ -161,12 +163,12 @@ def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None, si
     )
     ring = alt.Chart(known[known["fact"] == (-1 if picked is None else picked)]).encode(x=x, y=y)
     layers = [
-        line.mark_line(color=NEUTRAL, strokeDash=[4, 4]).encode(x=x, y=y),
+        line.mark_line(color=MUTED, strokeDash=[4, 4]).encode(x=x, y=y),
         dots,
-        ring.mark_point(size=260, filled=False, stroke="white", strokeWidth=4, opacity=1),
-        ring.mark_point(size=260, filled=False, stroke="black", strokeWidth=1.8, opacity=1),
+        ring.mark_point(size=260, filled=False, stroke=PAPER, strokeWidth=4, opacity=1),
+        ring.mark_point(size=260, filled=False, stroke=INK, strokeWidth=1.8, opacity=1),
     ]
-    return plain(alt.layer(*layers).configure_axis(labelFontSize=LABEL_SIZE), size)
+    return plain(alt.layer(*layers), size)
 
 
 OUTCOMES = {"stays": BLUE, "flips": ORANGE}
@@ -184,11 +186,11 @@ def losses(values: tuple[float, ...] | list[float], *, stop: float, size: int = 
     frame = pd.DataFrame({"step": range(len(values)), "loss": values})
     x = alt.X("step:Q", title="step").axis(axis(tickMinStep=1))
     y = alt.Y("loss:Q", title="loss").axis(axis(tickCount=4)).scale(zero=True)
-    enough = alt.Chart(pd.DataFrame({"loss": [stop]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(y=y)
+    enough = alt.Chart(pd.DataFrame({"loss": [stop]})).mark_rule(color=MUTED, strokeDash=[4, 4]).encode(y=y)
     line = alt.Chart(frame).mark_line(color=BLUE, point=alt.OverlayMarkDef(size=22, color=BLUE)).encode(
         x=x, y=y, tooltip=[alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3g")]
     )  # fmt: skip
-    return plain(alt.layer(enough, line).configure_axis(labelFontSize=LABEL_SIZE), size)
+    return plain(alt.layer(enough, line), size, bare=True)
 
 
 def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChart:
@@ -207,7 +209,7 @@ def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChar
     y = alt.Y("probability:Q", title="probability of the new object").axis(axis(format=".0%", tickCount=5))
     x, y = x.scale(domain=(0, 1.15 * most or 1.0), nice=False), y.scale(domain=(0, 1.08), nice=False)
     points = alt.Chart(frame).encode(x=x, y=y)
-    dots = points.mark_point(filled=True, opacity=1, stroke="white", size=700).encode(
+    dots = points.mark_point(filled=True, opacity=1, stroke=PAPER, size=700).encode(
         color=alt.Color("took:N")
         .scale(domain=["takes", "does not take"], range=[BLUE, ORANGE])
         .legend(legend(labelExpr="{'takes': 'the edit takes', 'does not take': 'it does not'}[datum.label]")),
@@ -218,12 +220,10 @@ def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChar
             alt.Tooltip("note:N", title="also"),
         ],
     )
-    numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color="white").encode(
-        text=alt.Text("layer:Q")
-    )
+    numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color=PAPER).encode(text=alt.Text("layer:Q"))
     here = alt.Chart(frame[frame["layer"] == layer]).encode(x=x, y=y)
-    ring = here.mark_point(size=1100, filled=False, stroke=NEUTRAL, strokeWidth=2, opacity=1)
+    ring = here.mark_point(size=1100, filled=False, stroke=MUTED, strokeWidth=2, opacity=1)
     return plain(
-        alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers).configure_axis(labelFontSize=LABEL_SIZE),
+        alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers),
         size,
     )

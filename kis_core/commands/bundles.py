@@ -12,6 +12,7 @@ from kis_core.commands.line import ProgressLine
 from kis_core.ingredients import SECOND_MOMENT
 from kis_core.request import RequestError
 from kis_core.store import Store
+from kis_core.wording import counted
 
 NO_BUNDLE = (
     "`import` reads bundles, which `export` writes. A ROME .npz file, or a folder of them, is read where text would "
@@ -66,4 +67,4 @@ def _import(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
 
 def _values(count: int) -> str:
-    return "1 value" if count == 1 else f"{count:,} values"
+    return counted(count, "value")

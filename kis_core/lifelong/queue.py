@@ -19,6 +19,7 @@ from kis_core.lifelong.request import Draw
 from kis_core.models import catalog
 from kis_core.request import RequestError
 from kis_core.store import Entry, key_of
+from kis_core.wording import counted
 
 if TYPE_CHECKING:
     from kis_core.simulator import Simulator
@@ -180,7 +181,7 @@ def queue(bench: Simulator, draw: Draw, edits: int, layer: int, report: progress
         if not source.apart and edits > most(source, bench):
             raise RequestError(
                 f"at most half of the {len(bench.facts)} facts can be edited here, and only those the model answers: "
-                f"the others tell of the damage; {edits} edits were asked for"
+                f"the others tell of the damage; {counted(edits, 'edit was', 'edits were')} asked for"
             )
         asked, rows = _drawn(source, draw, edits, at)
     if draw.order != "drawn":
@@ -274,5 +275,8 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Asked], 
             asked.append(Asked(fact, others[int(rng.integers(len(others)))]))
             rows.append(number)
     if len(asked) < edits:
-        raise RequestError(f"{edits} edits were asked for; {len(asked)} of the facts to draw from can be edited")
+        raise RequestError(
+            f"{counted(edits, 'edit was', 'edits were')} asked for; {len(asked)} of the facts to draw from can be "
+            f"edited"
+        )
     return asked, rows

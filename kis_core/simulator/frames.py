@@ -11,6 +11,7 @@ from kis_core.pairs import told
 from kis_core.result import Result
 from kis_core.simulator.bench import MOST_STRENGTH, Simulator
 from kis_core.simulator.records import Advice, Forecast, Outcome
+from kis_core.wording import counted
 
 FORECASTS: Mapping[str, str] = {
     "all": "all tokens",
@@ -116,7 +117,7 @@ def advice_frame(found: Sequence[Advice]) -> pd.DataFrame:
             "took": "takes" if one.efficacy else "does not take",
             "paraphrase": float("nan") if one.paraphrase is None else one.paraphrase,
             "flips": one.flips,
-            "note": f"{one.flips} other answers forecast to change",
+            "note": f"{counted(one.flips, 'other answer')} forecast to change",
         }
         for one in found
         if one.reaches

@@ -12,12 +12,14 @@ from kis_core import charts
 from kis_core.result import Result
 from kis_core.simulator import Forecast, Outcome, Simulator, spill_frame
 from kis_core.spillover import FEW_FLIPS
+from kis_core.wording import counted
 from pages.parts import state
 from pages.parts.edit_choice import Chosen, python_lines
 from pages.parts.edit_lists import history, layers, reach
 from pages.parts.edit_search import search
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, split
+from pages.parts.grid import grid
 from pages.parts.inspector import inspector
 from pages.parts.text import plain
 
@@ -92,14 +94,16 @@ def _of_pair(bench: Simulator, chosen: Chosen, j: int, forecast: Forecast | None
     if outcome is not None:
         rows.append(("log-odds, propagated", outcome.propagated[j], outcome.measured.log_odds[j]))
     st.markdown(f"**What this edit does to {plain(bench.facts[j].subject)}**")
-    st.dataframe(
+    grid(
         pd.DataFrame(rows, columns=["change of", "forecast", "measured"]).astype({"measured": float}),
         key="of-pair",
         hide_index=True,
-        column_config={
+        columns={
             "change of": st.column_config.TextColumn(width=180),
             "forecast": st.column_config.NumberColumn(format="%+.3f", width=90),
-            "measured": st.column_config.NumberColumn(format="%+.3f", width=90),
+            "measured": st.column_config.NumberColumn(
+                format="%+.3f", width=90, help="there once the edit is performed"
+            ),
         },
     )
     told = [f"Answer before: **{plain(before)}**", f"forecast: **{plain(coming or before)}**"]
@@ -151,20 +155,23 @@ def _scatter(
 def _quality(view: View, result: Result, quality: pd.DataFrame, lines: str) -> None:
     flips = int(quality["flips"].max())
     few = f" With {flips} of them the AUC means little." if flips < FEW_FLIPS else ""
-    number = partial(st.column_config.NumberColumn, format="%.2f", width=80)
-    st.dataframe(
+    column = partial(st.column_config.NumberColumn, format="%.2f", width=80)
+    grid(
         quality.drop(columns=["flips", "facts"]),
         key="quality",
         hide_index=True,
         height="content",
-        column_config={
+        columns={
             "forecast": st.column_config.TextColumn("forecast", width=190),
-            "spearman": number("Spearman", help="rank correlation with the measured loss of log-odds"),
-            "pearson": number("Pearson", help="linear correlation with the measured loss of log-odds"),
-            "spearman_size": number(
+            "spearman": column("Spearman", help="rank correlation with the measured loss of log-odds"),
+            "pearson": column("Pearson", help="linear correlation with the measured loss of log-odds"),
+            "spearman_size": column(
                 "of sizes", help="Spearman of |forecast| and |change|: fair to scores without sign"
             ),
-            "auc": number("flips, AUC", help="chance that a fact whose answer changed had the higher score"),
+            "auc": column(
+                "flips, AUC",
+                help="chance that a fact whose answer changed had the higher score; a dash where none changed",
+            ),
         },
     )
     say(
@@ -172,9 +179,8 @@ def _quality(view: View, result: Result, quality: pd.DataFrame, lines: str) -> N
         result,
         About(
             title="How good the forecasts were",
-            caption=f"Forecast and rivals against the measured loss of log-odds of {int(quality['facts'].max())} "
-            f"facts; "
-            f"{flips} answers changed.{few}",
+            caption=f"Forecast and rivals against the measured loss of log-odds of "
+            f"{counted(int(quality['facts'].max()), 'fact')}; {counted(flips, 'answer')} changed.{few}",
             help="The first three know what the edit writes (δ); the rivals do not. **|P|**: the paper’s coefficient. "
             "**largest share**: maxₜ|cₜ| over the tokens. **|Q|**: kᵢᵀkⱼ/‖kᵢ‖², P with C = I. **GradSim**: cosine of "
             "the "
@@ -203,30 +209,30 @@ def _table(
             ["fact", "subject", "p", "forecast", "flips_foretold"]
         ].rename(columns={"fact": "index", "forecast": "dlogodds_all_tokens", "flips_foretold": "answer_foretold"})
     )
-    number = partial(st.column_config.NumberColumn, format="%+.3f", width=105)
+    column = partial(st.column_config.NumberColumn, format="%+.3f", width=105)
     key = "edit-table"
-    st.dataframe(
+    grid(
         told,
         key=key,
         hide_index=True,
         height=420,
         selection_mode="single-cell",
         on_select=partial(_clicked_row, key, chosen.e, told["index"].tolist()),
-        column_config={
+        columns={
             "index": st.column_config.NumberColumn("j", width=50),
             "subject": st.column_config.TextColumn("subject", width=170),
-            "p": number("P[e, j]", help="share of the edit at the layer (eq. 16)"),
-            "shift_predicted": number("shift", help="along δ, forecast"),
-            "shift_measured": number("shift, meas.", help="along δ, measured"),
-            "dlogodds_first_order": number(
+            "p": column("P[e, j]", help="share of the edit at the layer (eq. 16)"),
+            "shift_predicted": column("shift", help="along δ, forecast"),
+            "shift_measured": column("shift, meas.", help="along δ, measured"),
+            "dlogodds_first_order": column(
                 "Δ subject", help="change of log-odds, first order, at the subject’s token alone"
             ),
-            "dlogodds_all_tokens": number("Δ all tokens", help="change of log-odds, first order, over all tokens"),
-            "dlogodds_propagated": number(
+            "dlogodds_all_tokens": column("Δ all tokens", help="change of log-odds, first order, over all tokens"),
+            "dlogodds_propagated": column(
                 "Δ propagated", help="change of log-odds with P δ at the subject’s token, model run on"
             ),
-            "dlogodds_measured": number("Δ measured", help="change of log-odds, measured"),
-            "dlogp_measured": number("Δ log p", help="change of log p, measured"),
+            "dlogodds_measured": column("Δ measured", help="change of log-odds, measured"),
+            "dlogp_measured": column("Δ log p", help="change of log p, measured"),
             "answer_before": "answer before",
             "answer_after": "answer after",
             "answer_foretold": "changes to (forecast)",

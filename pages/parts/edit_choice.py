@@ -14,6 +14,7 @@ from kis_core.pairs import told
 from kis_core.result import Result
 from kis_core.simulator import MOST_STRENGTH, EditRequest, Outcome, Simulator
 from kis_core.superposition import strongest_partner
+from kis_core.wording import number
 from pages.parts import state
 from pages.parts.inspector import EDITED
 from pages.parts.text import plain, share
@@ -125,13 +126,13 @@ def how_of(bench: Simulator) -> dict[str, Any]:
     """Hyper-parameters that differ from the model's own, as keyword arguments."""
     usual = bench.recipe.hyperparameters
     found: dict[str, Any] = {}
-    for name, number in state.get("how"):
+    for name, chosen in state.get("how"):
         if name == "prefixes":
             length = usual.prefixes[0][1] if usual.prefixes else 5
-            found[name] = ((int(number), length),)
+            found[name] = ((int(chosen), length),)
         else:
             kind = type(getattr(usual, name))
-            found[name] = kind(number)
+            found[name] = kind(chosen)
     return found
 
 
@@ -140,8 +141,8 @@ def in_words(fact: Fact, target: str) -> None:
     before, after = fact.prompt.split(SLOT, 1)
     st.html(
         f"<div style='border-left:4px solid {EDITED};padding:.2rem 0 .2rem .8rem;font-size:1.2rem;line-height:1.5'>"
-        f"{escape(before)}<b>{escape(fact.subject)}</b>{escape(after)} <s style='opacity:.6'>{escape(fact.target)}</s> "
-        f"→ <b>{escape(target)}</b></div>"
+        f"{escape(before)}<b>{escape(fact.subject)}</b>{escape(after)} "
+        f"<s style='opacity:.75'>{escape(fact.target)}</s> → <b>{escape(target)}</b></div>"
     )
 
 
@@ -154,7 +155,7 @@ def success(outcome: Outcome, target: str, protocol: str) -> None:
             f"{'yes' if found.efficacy else 'no'}: {share(found.probability_new)} "
             f"(the old object {share(found.probability_old)})",
         ),
-        ("paraphrase", "none known" if found.paraphrase is None else f"{found.paraphrase:.0%} answer anew"),
+        ("paraphrase", "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} answer anew"),
         (
             "neighbourhood",
             "none known"
@@ -165,7 +166,7 @@ def success(outcome: Outcome, target: str, protocol: str) -> None:
         ("it said", f"… {found.generated_before}"),
     ]
     cells = "".join(
-        f"<div style='opacity:.7;white-space:nowrap'>{name}</div><div>{escape(text)}</div>" for name, text in rows
+        f"<div style='opacity:.75;white-space:nowrap'>{name}</div><div>{escape(text)}</div>" for name, text in rows
     )
     st.html(f"<div style='display:grid;grid-template-columns:max-content 1fr;gap:.15rem .9rem'>{cells}</div>")
     st.caption(

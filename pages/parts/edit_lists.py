@@ -9,11 +9,13 @@ import streamlit as st
 from kis_core import charts, pairs
 from kis_core.result import Result
 from kis_core.simulator import Simulator, advice_frame
+from kis_core.wording import counted
 from pages.parts import bench as benches
 from pages.parts import state
 from pages.parts.edit_choice import Chosen, python_lines
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, split
+from pages.parts.grid import grid
 from pages.parts.pair_list import pair_list
 from pages.parts.results import remembered
 from pages.parts.text import plain
@@ -37,11 +39,11 @@ def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None
     unreachable = [str(one.layer) for one in found if not one.reaches]
     left, right = split(1.1, 1, key="split-layers")
     with right:
-        st.dataframe(
+        grid(
             told[["layer", "probability", "paraphrase", "damage", "flips"]],
             key="advice-table",
             hide_index=True,
-            column_config={
+            columns={
                 "layer": st.column_config.NumberColumn("layer", width=60),
                 "probability": st.column_config.ProgressColumn(
                     "new object", format="percent", width=100, help="its probability"
@@ -133,7 +135,7 @@ def history() -> None:
     st.caption("Performed in this session; nobody else sees them. None of them is in the model now.")
     for number, entry in reversed(list(enumerate(done))):
         took = "took" if entry["took"] else "did not take"
-        others = f"{entry['flips']} other answer{'' if entry['flips'] == 1 else 's'} changed"
+        others = f"{counted(entry['flips'], 'other answer')} changed"
         st.button(
             f"**{plain(entry['edit'])}** · {plain(entry['model'])}, layer {entry['layer']}, {entry['method']}, "
             f"strength "

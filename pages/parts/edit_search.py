@@ -8,6 +8,7 @@ import streamlit as st
 from kis_core import charts
 from kis_core.result import Result
 from kis_core.simulator import Forecast, Simulator
+from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.edit_choice import Chosen, how_of, python_lines
 from pages.parts.figure import About, figure
@@ -32,9 +33,9 @@ def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecas
             charts.losses(value.losses, stop=how.stop_loss),
             About(
                 title="Loss of the value search",
-                caption=f"{len(value.losses) - 1} steps of Adam; the dashed line is enough. ‖δ‖ = "
-                f"{forecast.edit.size:.1f}, "
-                f"new object {value.probability:.1%} in the contexts.",
+                caption=f"{counted(len(value.losses) - 1, 'step')} of Adam; the dashed line is enough. ‖δ‖ = "
+                f"{number(forecast.edit.size, '.1f')}, "
+                f"new object {number(value.probability, '.1%')} in the contexts.",
                 help="Meng et al. (arXiv 2202.05262), section 3.1: the loss is −log p of the new object, mean over the "
                 "contexts and a token, plus weight decay and, if asked for, the drift of “{subject} is a”.",
                 data=lambda: pd.DataFrame({"step": range(len(value.losses)), "loss": value.losses}),

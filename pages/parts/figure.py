@@ -32,6 +32,7 @@ class About:
         layer: the layer shown, or None for all.
         brief: leave the provenance to the help, where a figure above already says it.
         narrow: Python lines that keep the facts the model answers, where only those are looked at.
+        also: another result and its layer, where the numbers come from two.
     """
 
     title: str
@@ -42,6 +43,7 @@ class About:
     layer: int | None = None
     brief: bool = False
     narrow: str = 'result = result.subset([i for i, known in enumerate(result.known) if known], "known")'
+    also: tuple[Result, int] | None = None
 
 
 def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, key: str, **options: Any) -> Any:
@@ -63,7 +65,7 @@ def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, k
 def say(view: View, result: Result, about: About, *, chart: alt.LayerChart | None, key: str) -> None:
     """The lines under a figure or a table, and its export."""
     words, export_at = st.columns([7.5, 1], gap="small")
-    provenance = plain(origin(result, about.layer))
+    provenance = "  \n".join(plain(one) for one in origins(result, about))
     if about.brief:
         words.caption(about.caption, help=f"{about.help}\n\n{provenance}")
     else:
@@ -74,9 +76,16 @@ def say(view: View, result: Result, about: About, *, chart: alt.LayerChart | Non
         _export(view, result, about, chart, key)
 
 
+def origins(result: Result, about: About) -> list[str]:
+    """Where the numbers come from: one line, or two where they come from two results."""
+    also = [origin(*about.also)] if about.also else []
+    return [origin(result, about.layer), *also]
+
+
 def _export(view: View, result: Result, about: About, chart: alt.LayerChart | None, key: str) -> None:
     stem = re.sub(r"[^a-z0-9]+", "-", about.title.lower()).strip("-")
-    lines = _wrapped(f"{_unmarked(about.caption)} {origin(result, about.layer)}")
+    caption, *others = [_unmarked(about.caption), *origins(result, about)]
+    lines = [line for text in (f"{caption} {others[0]}", *others[1:]) for line in _wrapped(text)]
     kinds: list[tuple[str, str, Callable[[], bytes | str]]] = []
     if chart is not None:
         kinds += [

@@ -54,6 +54,12 @@ STYLE = """<style>
 [data-testid=stSidebarUserContent] [data-testid=stPageLink] a{padding-top:.1rem;padding-bottom:.1rem}
 /* the grid's own download does not guard against formulas in cells; ours, beside each table, does */
 [data-testid=stElementToolbarButtonContainer]:has([aria-label="Download as CSV"]){display:none}
+/* a chart's toolbar would lie on the button above the chart; at its own top it has room */
+[data-testid=stFullScreenFrame]:has([data-testid=stVegaLiteChart]) [data-testid=stElementToolbar]{top:0!important}
+/* its table would be that of the first layer, often labels: every figure has its numbers as CSV */
+[data-testid=stElementToolbarButton]:has([aria-label^="Show data"]){display:none}
+/* captions say what a figure shows: they are to be read, in either theme */
+[data-testid=stCaptionContainer]{opacity:.8!important}
 /* two columns need room: on a small screen the second one goes below the first */
 @media (max-width:1180px){
   [class*=st-key-split]>[data-testid=stLayoutWrapper]>[data-testid=stHorizontalBlock]{flex-wrap:wrap}

@@ -11,6 +11,7 @@ import streamlit as st
 from kis_core import charts
 from kis_core.pairs import Pair, inspect, strongest_between_subjects
 from kis_core.result import Result
+from kis_core.wording import number
 from pages.parts import state
 from pages.parts.figure import About, figure
 from pages.parts.frame import View
@@ -96,15 +97,16 @@ def _at(result: Result, fact: int) -> str:
 
 def _numbers(pair: Pair) -> None:
     figures = (
-        ("P[i, j]", f"{pair.p:+.3f}", "share of the edit of i that lands on j (eq. 16)"),
-        ("P[j, i]", f"{pair.p_back:+.3f}", "the other way round"),
-        ("whitened angle", f"{pair.whitened_angle:.1f}°", "between the keys after whitening with C (Fig. 6)"),
-        ("plain angle", f"{pair.activation_angle:.1f}°", "between the keys as they are (Fig. 6)"),
+        ("P[i, j]", pair.p, "+.3f", "", "share of the edit of i that lands on j (eq. 16)"),
+        ("P[j, i]", pair.p_back, "+.3f", "", "the other way round"),
+        ("whitened angle", pair.whitened_angle, ".1f", "°", "between the keys after whitening with C (Fig. 6)"),
+        ("plain angle", pair.activation_angle, ".1f", "°", "between the keys as they are (Fig. 6)"),
     )
     cells = "".join(
         f"<div title='{text}'><div style='font-size:1.5rem;font-weight:600;white-space:nowrap'>"
-        f"{'–' if 'nan' in value else value}</div><div style='font-size:.8rem;opacity:.75'>{label}</div></div>"
-        for label, value, text in figures
+        f"{number(value, form)}{unit if math.isfinite(value) else ''}</div>"
+        f"<div style='font-size:.8rem;opacity:.75'>{label}</div></div>"
+        for label, value, form, unit, text in figures
     )
     st.html(f"<div style='display:flex;justify-content:space-between;gap:.8rem;flex-wrap:wrap'>{cells}</div>")
     if math.isnan(pair.p):

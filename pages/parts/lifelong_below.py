@@ -11,9 +11,11 @@ import streamlit as st
 from kis_core import charts
 from kis_core.lifelong import Film, frames, verdict
 from kis_core.result import Result
+from kis_core.wording import counted, number
 from pages.parts import lifelong_choosing, lifelong_study, state
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, split
+from pages.parts.grid import grid
 from pages.parts.lifelong_choice import Plan
 from pages.parts.lifelong_told import HELP, python_lines
 from pages.parts.runs import Run
@@ -110,8 +112,9 @@ def _beyond(film: Film, row: int) -> str:
     measured, foretold = frames.mean_changes(film, row)
     if measured < 0 and foretold > measured * FAR:
         told += (
-            f" After {int(film.steps[row])} edits {foretold:+.1f} was foretold and {measured:+.1f} measured: to first "
-            f"order edits help about as many facts as they hurt, and most of the loss is beyond it."
+            f" After {counted(int(film.steps[row]), 'edit')} {number(foretold, '+.1f')} was foretold and "
+            f"{number(measured, '+.1f')} measured: to first order edits help about as many facts as they "
+            f"hurt, and most of the loss is beyond it."
         )
     return told
 
@@ -140,12 +143,11 @@ def _ranks(film: Film, row: int, step: int) -> None:
         "renewed": "the same, gradients renewed at every measurement",
     }
     found = verdict.forecasts(film, row)
-    cells = " · ".join(
-        f"{names[name]} **{rank:.2f}**" if np.isfinite(rank) else f"{names[name]} –"
-        for name, (rank, _) in found.items()
+    cells = " · ".join(f"{names[name]} **{number(rank, '.2f')}**" for name, (rank, _) in found.items())
+    st.markdown(
+        f"Which unrelated facts lose most after {counted(step, 'edit')}, Spearman correlation with the "
+        f"measured loss: {cells}"
     )
-    after = "1 edit" if step == 1 else f"{step} edits"
-    st.markdown(f"Which unrelated facts lose most after {after}, Spearman correlation with the measured loss: {cells}")
 
 
 def _ages(view: View, result: Result, run: Run, film: Film, step: int) -> None:
@@ -200,7 +202,7 @@ def _weights(view: View, result: Result, run: Run, film: Film, step: int) -> Non
                 key=f"weights-{kind}",
             )  # fmt: skip
     row = film.at(step)
-    st.markdown(f"**What the model goes on to say after {step} edits**, always its first choice:")
+    st.markdown(f"**What the model goes on to say after {counted(step, 'edit')}**, always its first choice:")
     for at, (prompt, said) in enumerate(film.words[row]):
         role = ("the newest edit" if row else "the first edit to come", "the first edit", "an unrelated fact")[at]
         first = f" · at first: {plain(film.words[0][-1][1])}" if at == 2 and row else ""
@@ -254,7 +256,8 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
     column = int(np.flatnonzero(film.unrelated == fact)[0])
     st.html(f"<div style='font-size:1.15rem'>{sentence(result.facts.facts[fact])}</div>")
     lost = np.flatnonzero(film.rank[:, column] != 1)
-    st.caption(f"Answered wrong for the first time after {film.steps[lost[0]]} edits." if len(lost) else "Never wrong.")
+    first = counted(int(film.steps[lost[0]]), "edit") if len(lost) else ""
+    st.caption(f"Answered wrong for the first time after {first}." if first else "Never wrong.")
     frame = frames.history(film, column)
     figure(
         view,
@@ -278,15 +281,15 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
     if blamed.empty:
         return
     shown = blamed.assign(change=blamed["subject"] + ": " + blamed["change"]).drop(columns="subject")
-    number = partial(st.column_config.NumberColumn, format="%+.2f", width=65)
+    signed = partial(st.column_config.NumberColumn, format="%+.2f", width=65)
     st.markdown("**Edits so far that the theory blames most**")
-    st.dataframe(
+    grid(
         shown, key="culprits", hide_index=True, height="content",
-        column_config={
+        columns={
             "edit": st.column_config.NumberColumn("no.", width=40),
             "change": st.column_config.TextColumn("edit", width=205),
-            "p": number("p", help="p(kₑ, kⱼ): share of the edit that lands on this fact’s subject"),
-            "dlogodds_all_tokens": number("Δ log-odds", help="forecast for this edit alone, over all tokens"),
+            "p": signed("p", help="p(kₑ, kⱼ): share of the edit that lands on this fact’s subject"),
+            "dlogodds_all_tokens": signed("Δ log-odds", help="forecast for this edit alone, over all tokens"),
         },
     )  # fmt: skip
 
@@ -294,22 +297,22 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
 def _facts(view: View, result: Result, run: Run, film: Film, step: int) -> None:
     row = film.at(step)
     table = frames.facts(film, result.facts.facts, [row]).drop(columns="edits")
-    number = partial(st.column_config.NumberColumn, format="%+.2f", width=82)
+    signed = partial(st.column_config.NumberColumn, format="%+.2f", width=82)
     key = "lifelong-facts"
-    st.dataframe(
+    grid(
         table, key=key, hide_index=True, height=420,
-        column_config={
+        columns={
             "kind": st.column_config.TextColumn("kind", width=78),
             "index": st.column_config.NumberColumn("no.", width=50),
             "subject": st.column_config.TextColumn("subject", width=140),
             "answer": st.column_config.TextColumn("right answer", width=95),
-            "age": st.column_config.NumberColumn("age", width=55, help="edits made since this one"),
+            "age": st.column_config.NumberColumn("age", width=55, help="edits made since; of edited facts"),
             "probability": st.column_config.NumberColumn("probability", format="%.3f", width=85),
             "rank": st.column_config.NumberColumn("rank", width=55, help="worst rank of any token of the answer"),
-            "dlogodds_measured": number("Δ measured", help="change of log-odds"),
-            "dlogodds_subject_token": number("Δ subject", help="foretold at the subject’s token"),
-            "dlogodds_all_tokens": number("Δ all tokens", help="foretold over all tokens"),
-            "dlogodds_renewed": number("Δ renewed", help="foretold with gradients renewed at every measurement"),
+            "dlogodds_measured": signed("Δ measured", help="change of log-odds"),
+            "dlogodds_subject_token": signed("Δ subject", help="foretold at the subject’s token"),
+            "dlogodds_all_tokens": signed("Δ all tokens", help="foretold over all tokens"),
+            "dlogodds_renewed": signed("Δ renewed", help="foretold with gradients renewed; not for edits"),
             "shift_measured": st.column_config.NumberColumn("shift, meas.", format="%.3g", width=80),
             "shift_forecast": st.column_config.NumberColumn("‖Σ p·δ‖", format="%.3g", width=70),
         },
@@ -318,9 +321,9 @@ def _facts(view: View, result: Result, run: Run, film: Film, step: int) -> None:
         view,
         result,
         About(
-            title=f"Every fact after {step} edits",
-            caption=f"After {step} edits: unrelated facts with their own answer, edited ones with their new object. A "
-            f"column’s head sorts.",
+            title=f"Every fact after {counted(step, 'edit')}",
+            caption=f"After {counted(step, 'edit')}: unrelated facts with their own answer, edited ones with their new "
+            f"object. A column’s head sorts.",
             help=HELP,
             data=lambda: table,
             code=f"{python_lines(run)}table = lifelong.frames.facts(film, result.facts.facts, [film.at({step})])",

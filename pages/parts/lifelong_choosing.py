@@ -13,10 +13,12 @@ from kis_core.lifelong import ORDERS
 from kis_core.lifelong import choosing as forecasts
 from kis_core.result import Result
 from kis_core.store import key_of
+from kis_core.wording import number
 from pages.parts import bench as benches
 from pages.parts import runs, state
 from pages.parts.figure import About, say
 from pages.parts.frame import View
+from pages.parts.grid import grid
 from pages.parts.lifelong_choice import Plan
 from pages.parts.lifelong_told import python_lines
 from pages.parts.runs import Run
@@ -68,7 +70,7 @@ def _verdict(table: pd.DataFrame, layer: int) -> str:
     if len(there) < 2:
         return "Run the orders to see whether it holds."
     best_foretold = there.sort_values("among", kind="stable")["retention"].iloc[0]
-    kept = "; ".join(f"{ORDERS[row.order]} {row.retention:.0%}" for row in there.itertuples())
+    kept = "; ".join(f"{ORDERS[row.order]} {number(row.retention, '.0%')}" for row in there.itertuples())
     best = "held" if best_foretold >= there["retention"].max() else "did not hold"
     return f"At layer {layer} the forecast of the best order **{best}**: edits in force at the end, {kept}."
 
@@ -100,9 +102,9 @@ def _buttons(
         runs.progress_of(list(kinds.values()))
 
 
-def _cells(values: pd.Series[float], style: str) -> list[str]:
-    """Numbers as text, empty where there is none."""
-    return ["" if value != value else style.format(value) for value in values]
+def _cells(values: pd.Series[float], form: str) -> list[str]:
+    """Numbers as text, a dash where there is none."""
+    return [number(value, form) for value in values]
 
 
 def _use(layer: int, order: str) -> None:
@@ -113,20 +115,20 @@ def _use(layer: int, order: str) -> None:
 def _table(view: View, result: Result, run: Run, table: pd.DataFrame) -> None:
     shown = table.assign(
         order=[ORDERS[str(order)] for order in table["order"]],
-        edits=_cells(table["edits"], "{:.0f}"),
-        recall=_cells(table["recall"], "{:.0%}"),
-        retention=_cells(table["retention"], "{:.0%}"),
-        half_life=_cells(table["half_life"], "{:.0f}"),
+        edits=_cells(table["edits"], ".0f"),
+        recall=_cells(table["recall"], ".0%"),
+        retention=_cells(table["retention"], ".0%"),
+        half_life=_cells(table["half_life"], ".0f"),
     )
-    number = partial(st.column_config.NumberColumn, format="%.4f", width=120)
+    column = partial(st.column_config.NumberColumn, format="%.4f", width=120)
     text = partial(st.column_config.TextColumn, width=110)
-    st.dataframe(
+    grid(
         shown, key="outlook", hide_index=True, height="content",
-        column_config={
+        columns={
             "layer": st.column_config.NumberColumn("layer", width=60),
             "order": st.column_config.TextColumn("order", width=190),
-            "on_others": number("on unrelated facts", help="forecast, √ mean P[e, j]²"),
-            "among": number("among edits", help="forecast, √ mean P[j, i]², i edited before j"),
+            "on_others": column("on unrelated facts", help="forecast, √ mean P[e, j]²"),
+            "among": column("among edits", help="forecast, √ mean P[j, i]², i edited before j"),
             "edits": text("edits made"),
             "recall": text("unrelated right", help="measured at the end"),
             "retention": text("edits in force", help="measured at the end"),

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import state
+from pages.parts.grid import grid
 
 MARK = "◉"
 P_COLUMN = {"format": "%+.3f", "width": 72}
@@ -29,7 +30,7 @@ def pair_list(
     shown = table.assign(picked=here.map({True: MARK, False: ""}))
     names = ["picked", *(name for name in table.columns if name not in ("i", "j", "sentence_i", "sentence_j"))]
     key = f"{key}"
-    st.dataframe(
+    grid(
         shown,
         key=key,
         height=min(height, 38 + 35 * max(1, len(shown))),
@@ -37,7 +38,7 @@ def pair_list(
         column_order=names,
         selection_mode="single-cell",
         on_select=partial(_clicked, key, table["i"].tolist(), table["j"].tolist()),
-        column_config={
+        columns={
             "picked": st.column_config.TextColumn("", width=30, help="the picked pair"),
             "rank": st.column_config.NumberColumn("rank", width=56, help="among all ordered pairs, by |P[i, j]|"),
             "p": st.column_config.NumberColumn("P[i, j]", help="share of an edit of i that lands on j", **P_COLUMN),

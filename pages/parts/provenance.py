@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kis_core.result import LayerReport, Result
+from kis_core.wording import counted
 
 HASH = 8  # digits of a fingerprint that are shown
 
@@ -18,8 +19,9 @@ def origin(result: Result, layer: int | None) -> str:
     revision = source["revision"][:HASH] if source["revision"] else f"weights {source['weights_sha256'][:HASH]}"
     where = f"layer {layer}" if layer is not None else f"layers {result.layers[0]} to {result.layers[-1]}"
     return (
-        f"{result.request.model} ({revision}) · {where} · {len(result.facts)} facts ({result.facts.name}) · "
-        f"C over {source['tokens_counted']:,} tokens of the {source['corpus']} corpus · {_ridges(result, layer)}"
+        f"{result.request.model} ({revision}) · {where} · {counted(len(result.facts), 'fact')} ({result.facts.name}) · "
+        f"C over {counted(source['tokens_counted'], 'token')} of the {source['corpus']} corpus · "
+        f"{_ridges(result, layer)}"
     )
 
 

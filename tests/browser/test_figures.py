@@ -165,7 +165,7 @@ def test_facts_of_ones_own(server: str, open_page: Open, tmp_path: Path) -> None
     page = shown(open_page(f"{server}/your_facts?{MODEL}"), TABLE)
     page.locator("input[type=file]").set_input_files(path)
     expect(page.get_by_text("3 facts can be used.")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("1 rows were left out")).to_be_visible()
+    expect(page.get_by_text("1 row was left out")).to_be_visible()
     page.get_by_role("button", name="Use these 3 facts").click()
     until(page, lambda: "facts=my-facts-" in page.url, "the set is not in use")
     expect(page.get_by_text(re.compile("answers [0-3] of the 3 facts"))).to_be_visible(timeout=PATIENCE)

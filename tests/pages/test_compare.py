@@ -97,6 +97,9 @@ def test_another_model_of_the_link_is_compared_with(look: Open, result: Result, 
     told = provenance(page)
     assert ONE_LAYER in told[SECOND], "each side with its own provenance"
     assert all(MODEL in told[at] for at in (FIRST, DIFFERENCE))
+    assert ONE_LAYER not in told[FIRST]
+    assert ONE_LAYER in told[DIFFERENCE], "a difference is of both"
+    assert [MODEL in text and ONE_LAYER in text for text in told].count(True) >= 3, "as the scatter and the list are"
     assert len(page.slider) == 1, "there is no layer to choose of a model that has one"
 
 

@@ -164,10 +164,44 @@ def test_a_click_left_of_the_mean_lists_from_there_outward(open_page: Open, resu
 
 def test_the_clicked_tail_is_shaded_on_the_side_that_was_clicked(look: Open) -> None:
     first, second = densities(look(PAGE, tail=FEW, artefacts="without"))
-    bins = second.table("low", "high", "base", "top", "shaded")
-    assert bins.loc[bins["shaded"], "low"].min() >= 0.5
-    assert bins["shaded"].any()
-    assert not first.table("low", "high", "base", "top", "shaded")["shaded"].any()
+    (band,) = second.table("from", "to").to_dict("records")
+    assert band["from"] == 0.5
+    assert band["to"] == second.domains("x")[0][1], "as far as the axis goes"
+    assert first.table("from", "to").empty
+
+
+def test_before_a_click_the_strongest_pair_stands_in_the_band(look: Open, result: Result) -> None:
+    """The issue's case: the marked pair is the last of the tail, and no step of the axis ended there."""
+    page = look(PAGE)
+    figure = densities(page)[0]
+    (mark,) = figure.table("at", "name", "row")["at"]
+    (band,) = figure.table("from", "to").to_dict("records")
+    assert band["from"] < mark <= band["to"]
+    assert len(marked(page)) == 1
+    assert "outside" not in markdown(page)
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [({"tail": "0.3~1.1"}, "outside of that"), ({"tail": "-1~-0.5", "artefacts": "without"}, "left out here")],
+)
+def test_a_marked_pair_that_is_not_listed_says_why(link: dict[str, str], why: str, look: Open, result: Result) -> None:
+    entries = result.p[0] if "outside" in why else np.where(np.isnan(result.clean(0)), result.p[0], np.nan)
+    np.fill_diagonal(off := entries.copy(), np.nan)
+    i, j = np.unravel_index(np.nanargmin(np.abs(off)), off.shape)
+    page = look(PAGE, pair=f"{i}-{j}", **link)
+    assert not marked(page)
+    assert f"The marked pair, {i} and {j}, " in markdown(page)
+    assert why in markdown(page)
+
+
+def test_a_single_pair_is_told_as_one(look: Open, result: Result) -> None:
+    off = np.unique(statistics.finite_entries(result.p[0]))
+    least = next(value for value in off[::-1] if (result.p[0] == value).sum() == 1)
+    ends = f"{least - 1e-6:.7f}~{least + 1e-6:.7f}"
+    page = look(PAGE, tail=ends)
+    assert len(listed(page)) == 1
+    assert "**The one pair with P from" in markdown(page)
 
 
 def test_the_picked_pair_stands_at_its_p_and_is_marked_in_the_list(look: Open, result: Result) -> None:

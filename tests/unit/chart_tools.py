@@ -9,7 +9,12 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from kis_core.charts import colours
+
 HOSTILE = ("javascript:alert(1)", "</script>", "'; alert(1)", '"})[0]; x("', "\\", '\\": alert(1), "', "a\nb", "\u2028")
+INK, PAPER, BLUE, ORANGE, GREY = (  # as they are sent
+    one.to_dict() for one in (colours.INK, colours.PAPER, colours.BLUE, colours.ORANGE, colours.MUTED)
+)
 PIXELS = 300  # a width, where the page's column would give one
 
 CURVES = pd.DataFrame(

@@ -9,12 +9,12 @@ import altair as alt
 import pandas as pd
 
 from kis_core import charts
-from tests.unit.chart_tools import specification
+from tests.unit.chart_tools import BLUE, ORANGE, specification
 
 ROUNDING = 1e-9  # a few float64 operations
 NAN = float("nan")
 SPAN = (-3.0, 2.0)
-LOSES, GAINS = "#d55e00", "#0072b2"  # orange and blue of Okabe and Ito
+LOSES, GAINS = ORANGE, BLUE
 
 
 def frame(

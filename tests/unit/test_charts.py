@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from kis_core import charts
 from kis_core.charts import Window, whole
 from kis_core.charts.heatmap import LABEL_STEP_PIXELS, _axis_labels
-from tests.unit.chart_tools import HOSTILE, drawn, layers_with, links, of_layer, specification, table, tables
+from tests.unit.chart_tools import (
+    HOSTILE,
+    INK,
+    PAPER,
+    drawn,
+    layers_with,
+    links,
+    of_layer,
+    specification,
+    table,
+    tables,
+)
 
 RNG = np.random.default_rng(0)
 SENT = 1e-4  # values are sent with four digits
@@ -320,7 +331,7 @@ def test_an_overview_draws_the_window_of_the_detail() -> None:
     spec = specification(overview(matrix(), ORDER, window=OFF_CENTRE))
     assert table(spec, "r", "r2", "c", "c2") == [{"r": 1, "r2": 4, "c": 2, "c2": 6}]
     halo, frame = layers_with(spec, "rect")[1:]
-    assert (halo["mark"]["stroke"], frame["mark"]["stroke"]) == ("white", "black")
+    assert (halo["mark"]["stroke"], frame["mark"]["stroke"]) == (PAPER, INK)
     for layer in (halo, frame):
         assert layer["mark"]["fill"] is None
         assert [layer["encoding"][end]["field"] for end in ("x", "x2", "y", "y2")] == ["c", "c2", "r", "r2"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kis_core import charts
-from tests.unit.chart_tools import HOSTILE, drawn, layers_with, links, of_layer, specification, table
+from tests.unit.chart_tools import HOSTILE, INK, PAPER, drawn, layers_with, links, of_layer, specification, table
 from tests.unit.edit_chart_tools import (
     AFTER,
     BEFORE,
@@ -92,7 +92,7 @@ def test_an_answer_that_changed_differs_in_colour_shape_and_size() -> None:
 def test_the_picked_fact_is_ringed_if_it_was_measured(picked: int | None, facts: list[int]) -> None:
     spec = against(picked=picked)
     rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
-    assert [layer["mark"]["stroke"] for layer in rings] == ["white", "black"]
+    assert [layer["mark"]["stroke"] for layer in rings] == [PAPER, INK]
     for ring in rings:
         assert [row["fact"] for row in of_layer(spec, ring)] == facts
         assert [ring["encoding"][channel]["field"] for channel in ("x", "y")] == ["forecast", "measured"]

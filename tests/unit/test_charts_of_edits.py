@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import charts
-from kis_core.charts.common import LABEL_CHARACTERS
+from kis_core.charts.common import AROUND, LABEL_CHARACTERS
 from kis_core.charts.spillover import APART, LABELLED, MOST_NAMED
 from kis_core.charts.spillover import _names as names_beside
-from tests.unit.chart_tools import layers_with, of_layer, specification
+from tests.unit.chart_tools import INK, PAPER, layers_with, of_layer, specification
 from tests.unit.edit_chart_tools import (
     AFTER,
     BEFORE,
@@ -77,7 +77,7 @@ def test_the_axis_is_the_span_asked_for_whatever_is_drawn() -> None:
         )
         assert {tuple(domain) for domain in domains(spec, "x")} == {(-1.5, 6.5)}, "all six and room at either end"
         assert layers_with(spec, "rect")[0]["encoding"]["y"]["title"] == "change of log-odds"
-        assert spec["height"] == 400
+        assert spec["height"] == 400 + AROUND
 
 
 @pytest.mark.parametrize("chart", [before, after])
@@ -127,7 +127,7 @@ def test_an_answer_that_changes_is_a_cross_where_its_fact_ends(
 def test_the_picked_fact_is_ringed(picked: int | None, facts: list[int]) -> None:
     spec = specification(spillover(picked=picked))
     rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
-    assert [layer["mark"]["stroke"] for layer in rings] == ["white", "black"], "seen on every bar"
+    assert [layer["mark"]["stroke"] for layer in rings] == [PAPER, INK], "seen on every bar"
     for ring in rings:
         assert [row["fact"] for row in of_layer(spec, ring)] == facts
         assert (ring["encoding"]["x"]["field"], ring["encoding"]["y"]["field"]) == ("rank", "forecast")
@@ -151,7 +151,7 @@ def test_a_click_anywhere_above_or_below_a_bar_tells_its_fact() -> None:
 
 def test_a_bar_tells_all_about_its_fact_under_the_mouse() -> None:
     tooltip = hits(before())["encoding"]["tooltip"]
-    assert [one["field"] for one in tooltip] == ["told", "p", "forecast", "measured", "answers"]
+    assert [one["field"] for one in tooltip] == ["told", "p", "forecast", "measured_text", "answers"]
 
 
 def names(told: pd.DataFrame, span: tuple[float, float] = SPAN) -> list[dict[str, Any]]:
@@ -253,3 +253,12 @@ def test_names_never_overlap(values: list[float], flips: list[int], height: floa
     for _, side in found.groupby("side"):
         for one, other in pairwise(sorted(side["at"])):
             assert other - one >= APART * height * (1 - ROUNDING)
+
+
+def test_a_tooltip_shows_a_dash_for_what_was_not_measured() -> None:
+    """Vega formats null as 0."""
+    spec = specification(spillover(BEFORE))
+    hits = next(layer for layer in spec["layer"] if "tooltip" in layer["encoding"])
+    (calculated,) = [step for step in hits["transform"] if step.get("as") == "measured_text"]
+    assert calculated["calculate"] == "isValid(datum.measured) ? format(datum.measured, '+.3g') : '–'"
+    assert [one["field"] for one in hits["encoding"]["tooltip"] if one.get("title") == "measured"] == ["measured_text"]

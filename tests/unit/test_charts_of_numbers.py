@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import charts
+from kis_core.charts.common import AROUND
 from kis_core.charts.distributions import LEAST_STRIP_PIXELS, STRIP_PIXELS, TAIL_BINS
 from kis_core.charts.scatter import CELLS, POINTS, differing
 from tests.unit.chart_tools import (
     CURVES,
+    INK,
     SHARES,
     STRIP,
     layers_with,
@@ -78,7 +80,7 @@ def test_a_logarithmic_density_leaves_out_what_lies_below_its_floor() -> None:
 @pytest.mark.parametrize(("log", "base"), [(False, 0.0), (True, 0.01)])
 def test_a_click_on_a_density_tells_a_place_on_its_axis(log: bool, base: float) -> None:
     spec = specification(density(log=log))
-    places = table(spec, "low", "high", "base", "top", "shaded")
+    places = table(spec, "low", "high", "base", "top")
     assert len(places) == TAIL_BINS
     assert (places[0]["low"], places[-1]["high"]) == (-0.3, 0.3)
     for place, following in pairwise(places):
@@ -90,12 +92,15 @@ def test_a_click_on_a_density_tells_a_place_on_its_axis(log: bool, base: float) 
     assert (param["name"], param["select"]["fields"]) == (charts.TAIL, ["low", "high"])
 
 
-def test_the_clicked_tail_is_shaded_and_nothing_else() -> None:
-    places = table(specification(density()), "low", "high", "base", "top", "shaded")
-    assert not any(place["shaded"] for place in places)
-    tail = (places[40]["low"], places[42]["high"])
-    again = table(specification(density(tail=tail)), "low", "high", "base", "top", "shaded")
-    assert [at for at, place in enumerate(again) if place["shaded"]] == [40, 41, 42]
+@pytest.mark.parametrize(
+    ("tail", "shaded"), [(None, []), ((0.12345, 0.2), [(0.12345, 0.2)]), ((-9.0, 0.1), [(-0.3, 0.1)])]
+)
+def test_the_tail_is_shaded_to_its_very_ends(
+    tail: tuple[float, float] | None, shaded: list[tuple[float, float]]
+) -> None:
+    """A pair at the end of the tail, as the strongest is, stands in what is shaded, wherever the places end."""
+    spec = specification(density(tail=tail))
+    assert [(row["from"], row["to"]) for row in of_layer(spec, layers_with(spec, "rect")[0])] == shaded
 
 
 def test_picked_values_are_marked_but_for_those_that_are_none() -> None:
@@ -156,7 +161,7 @@ def test_strips_are_as_high_as_a_screen_allows_and_never_say_more_than_24_layers
     count: int, pixels: int, labels: int
 ) -> None:
     spec = specification(strips(range(count)))
-    assert spec["height"] == count * pixels
+    assert spec["height"] == count * pixels + AROUND
     scale, axis = spec["layer"][0]["encoding"]["y"]["scale"], spec["layer"][0]["encoding"]["y"]["axis"]
     assert axis["values"] == [-at for at in range(0, count, -(-count // labels))]
     assert len(axis["values"]) == labels
@@ -196,7 +201,8 @@ def test_strips_mark_a_middle() -> None:
 
 def test_a_histogram_of_angles_draws_the_bars_that_are_there_and_marks_90_degrees() -> None:
     spec = specification(charts.angle_histogram(SHARES))
-    (bars,), (right,) = layers_with(spec, "rect"), layers_with(spec, "rule")
+    (bars, outlined), (right,) = layers_with(spec, "rect"), layers_with(spec, "rule")
+    assert of_layer(spec, outlined) == []
     assert [(row["low"], row["share"], row["space"]) for row in of_layer(spec, bars)] == [
         (5.0, 0.25, "whitened"),
         (85.0, 0.5, "whitened"),
@@ -212,26 +218,27 @@ def test_a_histogram_of_angles_draws_the_bars_that_are_there_and_marks_90_degree
 def test_a_histogram_of_angles_leaves_out_bars_beyond_its_span() -> None:
     before = SHARES.copy()
     spec = specification(charts.angle_histogram(SHARES, span=(85, 90), chosen=(85, 90)))
-    (bars,) = layers_with(spec, "rect")
+    bars, _ = layers_with(spec, "rect")
     assert [(row["low"], row["space"]) for row in of_layer(spec, bars)] == [(85.0, "whitened"), (85.0, "activations")]
-    (bars,) = layers_with(other := specification(charts.angle_histogram(SHARES, span=(90, 180))), "rect")
+    bars, _ = layers_with(other := specification(charts.angle_histogram(SHARES, span=(90, 180))), "rect")
     assert [row["low"] for row in of_layer(other, bars)] == [90.0]
     pd.testing.assert_frame_equal(SHARES, before)
 
 
 def test_the_chosen_bars_are_outlined_and_nothing_else() -> None:
     spec = specification(charts.angle_histogram(SHARES, chosen=(85.0, 90.0)))
-    (bars,) = layers_with(spec, "rect")
-    assert [row["chosen"] for row in of_layer(spec, bars)] == [False, True, False, True]
-    spec = specification(charts.angle_histogram(SHARES))
-    assert not any(row["chosen"] for row in of_layer(spec, layers_with(spec, "rect")[0]))
+    _, outlined = layers_with(spec, "rect")
+    assert [(row["low"], row["space"]) for row in of_layer(spec, outlined)] == [
+        (85.0, "whitened"), (85.0, "activations"),
+    ]  # fmt: skip
+    assert (outlined["mark"]["fill"], outlined["mark"]["stroke"]) == (None, INK)
 
 
 def test_picked_angles_are_marked_but_for_those_that_are_none() -> None:
     spec = specification(charts.angle_histogram(SHARES, picked={"whitened": 60.0, "activations": NAN}))
     assert table(spec, "low", "name", "row") == [{"low": 60.0, "name": "whitened", "row": 0}]
     axes = [layer["encoding"]["x"]["axis"] for layer in spec["layer"] if "x" in layer["encoding"]]
-    assert len(axes) == 6
+    assert len(axes) == 7
     assert all(axis == axes[0] for axis in axes)  # Vega-Lite would mix in the defaults of any other
 
 

@@ -1,0 +1,34 @@
+"""Numbers and counts in texts, written in one way wherever a person reads them: a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+"""What stands where a number is missing."""
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number as text: `MISSING` for None and NaN, never -0, and the minus sign that programs read.
+
+    Args:
+        value: the number.
+        form: a format specification with an optional sign, such as `+.3f` or `.1%`.
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    sign = form[0] if form[:1] in ("+", "-", " ") else ""
+    return format(float(value), f"{sign}z{form[len(sign) :]}")
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """A count with its noun: 1 pair, 2 pairs, 1,200 pairs.
+
+    Args:
+        count: how many.
+        one: the noun for a single one, with what belongs to it.
+        several: for any other number; by default with an s.
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
