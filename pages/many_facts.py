@@ -15,7 +15,7 @@ from kis_core.many import tables as many_tables
 from kis_core.pairs import TAGS
 from kis_core.store import default_root
 from pages.parts import state
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
 from pages.parts.many import About, figure, say, swept
 from pages.parts.pair_list import pair_list
@@ -53,7 +53,7 @@ def main() -> None:
     view = frame("Many facts")
     st.subheader("Among thousands of facts, which hang together?", anchor=False)
     _offer()
-    panel(view, swept(view))
+    drawn(view, swept(view))
 
 
 def _offer() -> None:
@@ -69,8 +69,8 @@ def _offer() -> None:
         st.rerun()
 
 
-@st.fragment
-def panel(view: View, found: ManyFacts) -> None:
+@panel
+def drawn(view: View, found: ManyFacts) -> None:
     """Counts, lists and the picked pair; a click reruns only this."""
     if not len(found.sweep.every.pairs):
         why = "there is a single fact" if len(found.facts) == 1 else "the keys of these facts are zero"

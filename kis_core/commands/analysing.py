@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from kis_core import export
+from kis_core import caveats, export
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.machine import Device, gigabytes
@@ -41,6 +41,7 @@ def _analyse(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     result = run(request, Store(), device=args.device, report=line)
     for issue in result.facts.issues:
         line.say(f"left out row {issue.row}: {issue.reason}")
+    line.warn(caveats.of_result(result))
     yield from export.write(result, args.out)
 
 

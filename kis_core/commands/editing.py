@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from kis_core import caveats
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.models import catalog
@@ -113,6 +114,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     options.folder(args.out)
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
     result = run(request, store, device=args.device, report=line)
+    line.warn(caveats.of_result(result))
     bench = simulator.of(result, store, device=args.device)
     asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     bench.prepare(asked, report=line)
@@ -139,7 +141,9 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     relations = tuple(name for name in args.relations.split(",") if name)
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
-    bench = simulator.of(run(request, store, device=args.device, report=line), store, device=args.device)
+    result = run(request, store, device=args.device, report=line)
+    line.warn(caveats.of_result(result))
+    bench = simulator.of(result, store, device=args.device)
     asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
     film = lifelong.run(bench, asked, report=line)
     yield from lifelong.write(bench, asked, film, args.out)

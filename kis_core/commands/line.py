@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 from kis_core.errors import KisError
 
@@ -44,6 +45,11 @@ class ProgressLine:
         """Say something else, on a line of its own."""
         self.close()
         sys.stderr.write(f"{text}\n")
+
+    def warn(self, caveats: Iterable[str]) -> None:
+        """Tell what is to be kept in mind of the numbers, a line each."""
+        for caveat in caveats:
+            self.say(f"warning: {caveat}")
 
     def close(self) -> None:
         """Leave the moving line behind; the next report begins another."""
