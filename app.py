@@ -13,7 +13,7 @@ from kis_core.result import Result
 from kis_core.wording import number
 from pages.parts import state
 from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.results import ordered, shown
 from pages.parts.text import plain
 
@@ -36,11 +36,11 @@ def main() -> None:
         "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* "
         "the one that suffers."
     )
-    panel(view, shown(view))
+    drawn(view, shown(view))
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """The matrix small, what its numbers say, and where to go next."""
     left, right = split(1.25, 1)
     with left:
@@ -75,7 +75,7 @@ def _matrix(view: View, result: Result) -> None:
         row, column = int(cells[0]["r"]), int(cells[0]["c"])
         pair = charts.strongest_in_block(p, order, row, column) if large else (int(order[row]), int(order[column]))
         state.choose("pair", pair)
-        st.switch_page("pages/superposition.py")
+        state.go("pages/superposition.py")
 
 
 def _numbers(view: View, result: Result) -> None:
@@ -95,7 +95,7 @@ def _numbers(view: View, result: Result) -> None:
             column.metric(label, value, help=text, border=True)
     _strongest(view, result)
     for path, text, icon in NEXT:
-        st.page_link(path, label=text, icon=icon)
+        st.page_link(path, label=text, icon=icon, query_params=state.link())
 
 
 def _strongest(view: View, result: Result) -> None:
@@ -108,7 +108,7 @@ def _strongest(view: View, result: Result) -> None:
             text = f"**{number(value, '+.2f')}**  {_short(facts[i])} → {_short(facts[j])}"
             if st.button(text, key=f"leak-{rank}", type="tertiary"):
                 state.choose("pair", (i, j))
-                st.switch_page("pages/superposition.py")
+                state.go("pages/superposition.py")
 
 
 def _short(fact: Fact) -> str:

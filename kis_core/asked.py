@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kis_core.errors import KisError
@@ -20,10 +21,12 @@ class Asked:
     Attributes:
         request: what was asked for.
         device: where it was to run.
+        when: it was begun last, in seconds since 1970; None if that is not known.
     """
 
     request: Request
     device: str = "auto"
+    when: float | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -37,7 +40,7 @@ def remember(store: Store, one: Asked) -> None:
     Raises:
         StoreError: the store cannot be written to.
     """
-    store.put(one.key, {"request": asdict(one.request), "device": one.device}, {})
+    store.put(one.key, {"request": asdict(one.request), "device": one.device, "when": time.time()}, {})
 
 
 def forget(store: Store, request: Request) -> None:
@@ -60,4 +63,5 @@ def _read(meta: dict[str, Any]) -> Asked:
     names = (request.model, request.facts, request.corpus, request.revision or "", meta["device"])
     if not all(isinstance(name, str) for name in names):
         raise TypeError("a name is text")
-    return Asked(request, meta["device"])
+    when = meta.get("when")
+    return Asked(request, meta["device"], float(when) if isinstance(when, int | float) else None)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5  # a batch takes a second or two on a slow machine; a stuck job must not hold up the end
 TRAIL, TRAIL_SECONDS = 20, 0.5  # reports that the rate is taken over, and how far apart: the last ten seconds
+WAITING, BEGINNING = "Waiting for its turn", "Beginning"
 TELLING_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
 
 
@@ -43,7 +44,7 @@ class Snapshot:
         state: of the job.
         stage: what it is doing.
         share: of the whole that is done, 0 to 1; never falls.
-        seconds: since it began to run.
+        seconds: since it began to run; of one that waits, since it was asked for.
         seconds_left: an estimate, or None while it is too early to tell.
         error: why it failed.
         done: of the present stage, in its own units: tokens, facts, layers.
@@ -71,17 +72,19 @@ class Job:
     Attributes:
         label: what it is, for people.
         lane: the device it waits for.
+        ahead: tells the jobs that are done before it, the next one first; set by the queue it waits in.
     """
 
     def __init__(self, stages: Mapping[str, float] = progress.STAGES, label: str = "", lane: str = "") -> None:
         self.label, self.lane = label, lane
+        self.ahead: Callable[[Job], list[Job]] = lambda _: []
         self._stages = stages
         self._trail: deque[tuple[float, int]] = deque(maxlen=TRAIL)
         self._done = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._stage, self._share = "Waiting for its turn", 0.0
-        self._began: float | None = None
+        self._stage, self._share = WAITING, 0.0
+        self._asked, self._began = time.monotonic(), None
         self._future: Future[Any] | None = None
 
     def cancel(self) -> None:
@@ -123,11 +126,20 @@ class Job:
         """The job as it stands."""
         state, error = self._state()
         with self._lock:
-            seconds = time.monotonic() - self._began if self._began else 0.0
+            seconds = time.monotonic() - (self._began or self._asked)
             left = None
             if state is State.RUNNING and self._share >= TELLING_SHARE:
                 left = seconds * (1 - self._share) / self._share
-            return Snapshot(state, self._stage, self._share, seconds, left, error, self._done, self._rate())
+            stage = self._waits_for() if self._stage == WAITING and state is State.QUEUED else self._stage
+            return Snapshot(state, stage, self._share, seconds, left, error, self._done, self._rate())
+
+    def _waits_for(self) -> str:
+        """What it waits for, in words."""
+        ahead = self.ahead(self)
+        if not ahead:
+            return WAITING
+        more = f" and {len(ahead) - 1} more" if len(ahead) > 1 else ""
+        return f"{WAITING}, after {ahead[0].label or 'another computation'}{more}"
 
     def _rate(self) -> float | None:
         """Units of the stage a second, over the trail of the last reports."""
@@ -151,7 +163,9 @@ class Job:
 
     def _run(self, work: Callable[[progress.Report], Any]) -> None:
         """Do the work and keep nothing of it: neither its result nor, when it fails, the model its frames hold."""
-        self._began = time.monotonic()
+        with self._lock:
+            self._began = time.monotonic()
+            self._stage = BEGINNING  # libraries may have to be loaded before the work can tell more
         try:
             work(self.report)
         except BaseException as error:
@@ -199,11 +213,11 @@ class Runner:
             if job and not job._stop.is_set() and job.snapshot().alive:
                 return job
             before()
-            job = Job(stages, label, lane)
-            job._future = Future()
             if lane not in self._lanes:
                 self._lanes[lane] = _Lane()
-            self._lanes[lane].waiting.put((job._future, partial(job._run, work)))
+            job = Job(stages, label, lane)
+            job._future = Future()
+            self._lanes[lane].put(job, partial(job._run, work))
             self._jobs[key] = job
             return job
 
@@ -242,8 +256,25 @@ class _Lane:
 
     def __init__(self) -> None:
         self.waiting: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
+        self._order: list[Job] = []
+        self._lock = threading.Lock()
         self.worker = threading.Thread(target=self._work, name="kis-worker", daemon=True)
         self.worker.start()
+
+    def put(self, job: Job, work: Callable[[], None]) -> None:
+        """Let a job wait for its turn, whose future is there already."""
+        if job._future is None:
+            raise ValueError("a job needs its future before it can wait")
+        job.ahead = self.ahead
+        with self._lock:
+            self._order = [one for one in self._order if not (one._future and one._future.done())] + [job]
+        self.waiting.put((job._future, work))
+
+    def ahead(self, job: Job) -> list[Job]:
+        """The jobs that are done before this one, the next one first."""
+        with self._lock:
+            before = self._order[: self._order.index(job)] if job in self._order else []
+        return [one for one in before if not (one._future and one._future.done())]
 
     def _work(self) -> None:
         while (waiting := self.waiting.get()) is not None:

@@ -15,7 +15,7 @@ from kis_core.result import Result
 from kis_core.wording import number
 from pages.parts import state
 from pages.parts.figure import About, asked, figure, say
-from pages.parts.frame import View, frame, request_for, split
+from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
 from pages.parts.results import narrowed, ordered, remembered
@@ -36,7 +36,7 @@ def main() -> None:
     view = frame("Compare")
     st.subheader("What changes from one layer, or one model, to another?", anchor=False)
     other = _other(view)
-    panel(view, other, *_both(view, other))
+    drawn(view, other, *_both(view, other))
 
 
 def _other(view: View) -> View:
@@ -66,8 +66,8 @@ def _both(view: View, other: View) -> tuple[Result, Result]:
     return narrowed(first, kept, "both models answer"), narrowed(second, kept, "both models answer")
 
 
-@st.fragment
-def panel(view: View, other: View, first: Result, second: Result) -> None:
+@panel
+def drawn(view: View, other: View, first: Result, second: Result) -> None:
     """Two heatmaps, their difference, a scatter, and the pairs that differ most; a click reruns only this."""
     if not has_pairs(first, view.layer):
         return

@@ -13,7 +13,7 @@ from kis_core.result import Result
 from kis_core.wording import MISSING, counted, number
 from pages.parts import state
 from pages.parts.figure import About, figure, say
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.grid import grid
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
@@ -36,11 +36,11 @@ def main() -> None:
     """The page."""
     view = frame("Distributions")
     st.subheader("Most pairs hardly overlap; a few overlap a great deal", anchor=False)
-    panel(view, shown(view))
+    drawn(view, shown(view))
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """Densities, their numbers, the pairs of the tail; a click reruns only this."""
     if not has_pairs(result, view.layer):
         return

@@ -16,7 +16,7 @@ from pages.parts import bench as benches
 from pages.parts import edit_below, state
 from pages.parts.edit_choice import Chosen, choices, history_entry, in_words, request_line, success
 from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.inspector import has_pairs, picked_or_strongest
 from pages.parts.lifelong_choice import queue_of
 from pages.parts.results import shown
@@ -48,11 +48,11 @@ def main() -> None:
     """The page."""
     view = frame("Edit a fact")
     st.subheader("Change one fact: who else changes with it?", anchor=False)
-    panel(view, shown(view))
+    drawn(view, shown(view))
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """Choices, forecast and measurement; a click reruns only this."""
     if not has_pairs(result, view.layer):
         return
@@ -107,7 +107,12 @@ def _queue(result: Result, chosen: Chosen) -> None:
         help="Collect edits here, and make them one after another on the page Lifelong.",
     )  # fmt: skip
     if picked:
-        go.page_link("pages/lifelong.py", label=f"Lifelong: {len(picked)} picked", icon=":material/timeline:")
+        go.page_link(
+            "pages/lifelong.py",
+            label=f"Lifelong: {len(picked)} picked",
+            icon=":material/timeline:",
+            query_params=state.link(),
+        )
 
 
 def _enqueue(edit: tuple[int, str]) -> None:

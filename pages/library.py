@@ -25,7 +25,7 @@ from pages.parts.frame import frame, split
 from pages.parts.grid import grid
 from pages.parts.provenance import HASH, origin
 from pages.parts.running import running
-from pages.parts.text import plain, volume
+from pages.parts.text import named, plain, volume
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
 UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadSize`, which has the last word
@@ -70,7 +70,7 @@ def _table(rows: list[Shelved]) -> list[Shelved]:
     frame = pd.DataFrame(
         {
             "what": [NAMES[row.what] for row in rows],
-            "model": [row.model for row in rows],
+            "model": [named(row.model, {one.model for one in rows}) for row in rows],
             "of": [row.facts if row.what == RESULT else row.name if row.what == RUN else "" for row in rows],
             "bytes": [row.bytes for row in rows],
             "layers": [_ranges(row.layers) for row in rows],
@@ -156,7 +156,7 @@ def _open_button(row: Shelved) -> None:
         state.show(row.model, result.request.how)
         for choice, value in {"facts": _name_of(result), "pair": None, "window": None}.items():
             state.choose(choice, value)
-        st.switch_page("pages/superposition.py")
+        state.go("pages/superposition.py")
 
 
 def _name_of(result: Result) -> str:

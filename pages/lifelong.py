@@ -14,7 +14,7 @@ from kis_core.wording import counted, number
 from pages.parts import bench as benches
 from pages.parts import lifelong_below, runs, state
 from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, request_for, split
+from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.lifelong_choice import Plan, plan
 from pages.parts.lifelong_told import HELP, python_lines_of
 from pages.parts.results import compute, shown
@@ -33,7 +33,7 @@ def main() -> None:
     st.subheader("Edit after edit: when does the model forget?", anchor=False)
     result = shown(view)
     st.session_state["pace"] = _pace()
-    st.fragment(panel, run_every=st.session_state["pace"])(view, result)
+    panel(drawn, run_every=st.session_state["pace"])(view, result)
     if state.get("against") == "models":
         compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
 
@@ -49,7 +49,7 @@ def _keep_pace() -> None:
         st.rerun()
 
 
-def panel(view: View, result: Result) -> None:
+def drawn(view: View, result: Result) -> None:
     """Choices on the left, the run on the right, and what can be looked at under it."""
     bench = benches.simulator(result)
     left, right = split(1, 2.5, key="split-lifelong")
@@ -62,7 +62,8 @@ def panel(view: View, result: Result) -> None:
         st.session_state["playing"] = False
         _keep_pace()
         return
-    if "lifelong-opened" not in st.session_state and runs.starts_by_itself(planned.main):
+    opened, unasked = "lifelong-opened" in st.session_state, runs.starts_by_itself(planned.main)
+    if not opened and unasked and not runs.cancelled(planned.runs):
         runs.start(planned.runs)
     st.session_state["lifelong-opened"] = True
     working = bool(runs.alive(planned.runs))
@@ -85,14 +86,19 @@ def panel(view: View, result: Result) -> None:
 
 def _run_button(planned: Plan, films: dict[Run, Film], working: bool) -> None:
     missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
-    begun = any(films[run].edits for run in missing if run in films)
-    label = "Go on" if begun else "Run" if len(missing) < 2 else f"Run {len(missing)}"
     st.button(
-        label if missing else "Done", type="primary", icon=":material/play_circle:" if missing else ":material/check:",
+        _start_label(missing, films) if missing else "Done", type="primary",
+        icon=":material/play_circle:" if missing else ":material/check:",
         disabled=working or not missing, on_click=runs.start, args=(missing,), width="stretch", key="run",
         help="Makes the edits on the model in memory, one after another, and measures every few. Its weights are never "
         "written to. What was measured is kept, also when it is cancelled.",
     )  # fmt: skip
+
+
+def _start_label(missing: list[Run], films: dict[Run, Film]) -> str:
+    if any(films[run].edits for run in missing if run in films):
+        return "Go on"
+    return "Run" if len(missing) < 2 else f"Run {len(missing)}"
 
 
 def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
@@ -101,8 +107,12 @@ def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
     if working:
         runs.progress_of(planned.runs)
     elif runs.cancelled(planned.runs):
-        st.info("Cancelled. What was measured is kept; **Go on** takes up from there.", icon=":material/cancel:")
-    if planned.main not in films and not working:
+        missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
+        label = _start_label(missing, films)
+        kept = "What was measured is kept" if label == "Go on" else "Nothing was measured yet"
+        how = "goes on from there" if label == "Go on" else "starts anew"
+        st.info(f"Cancelled. {kept}; **{label}** on the left {how}.", icon=":material/cancel:")
+    elif planned.main not in films:
         st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
 
 

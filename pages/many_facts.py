@@ -16,7 +16,7 @@ from kis_core.pairs import TAGS
 from kis_core.store import default_root
 from kis_core.wording import counted, number
 from pages.parts import state
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.grid import grid
 from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
 from pages.parts.many import About, figure, say, swept
@@ -55,7 +55,7 @@ def main() -> None:
     view = frame("Many facts")
     st.subheader("Among thousands of facts, which hang together?", anchor=False)
     _offer()
-    panel(view, swept(view))
+    drawn(view, swept(view))
 
 
 def _offer() -> None:
@@ -71,8 +71,8 @@ def _offer() -> None:
         st.rerun()
 
 
-@st.fragment
-def panel(view: View, found: ManyFacts) -> None:
+@panel
+def drawn(view: View, found: ManyFacts) -> None:
     """Counts, lists and the picked pair; a click reruns only this."""
     if not len(found.sweep.every.pairs):
         why = "there is a single fact" if len(found.facts) == 1 else "the keys of these facts are zero"

@@ -15,7 +15,7 @@ from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.background import store
 from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, request_for, split
+from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.results import compute, remembered, shown
 from pages.parts.text import plain
 
@@ -31,13 +31,13 @@ def main() -> None:
     view = frame("Layers and scaling")
     st.subheader("Does superposition thin out with size, and thicken with depth?", anchor=False)
     result, place = shown(view), st.container()
-    panel(view, result)
+    drawn(view, result)
     with place:
         compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """Both sides of the scaling law, and the layers of the chosen model against each other."""
     everything = archive.computed(store())
     like = archive.fullest_of_each_model(archive.comparable(result, everything))
@@ -120,7 +120,7 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
             selection_mode=charts.MODEL,
         )
     if st.session_state.pop("open-point", False):
-        st.switch_page("pages/superposition.py")
+        state.go("pages/superposition.py")
     theirs = published.KURTOSIS.get(view.request.model)
     if theirs and published.are_the_papers(result.facts.facts):
         st.caption(
@@ -170,7 +170,7 @@ def _layers(view: View, result: Result) -> None:
             "into which depends on the layer that is edited."
         )
     if st.session_state.pop("open-layers", False):
-        st.switch_page("pages/compare.py")
+        state.go("pages/compare.py")
 
 
 def _layers_clicked(key: str) -> None:

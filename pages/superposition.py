@@ -15,7 +15,7 @@ from kis_core.result import Result
 from kis_core.superposition import strongest_partner
 from pages.parts import state
 from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.inspector import inspector, picked_or_strongest
 from pages.parts.results import ordered, remembered, shown
 
@@ -31,11 +31,11 @@ def main() -> None:
     """The page."""
     view = frame("Superposition")
     st.subheader("Edit one fact: which others move with it?", anchor=False)
-    panel(view, shown(view))
+    drawn(view, shown(view))
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """Heatmap and inspector; a click reruns only this."""
     p = result.p[result.at(view.layer)]
     left, right = split(1.45, 1)

@@ -11,7 +11,7 @@ from kis_core.result import Result
 from pages.parts import state
 from pages.parts.background import store
 from pages.parts.figure import About, say
-from pages.parts.frame import View, frame, split
+from pages.parts.frame import View, frame, panel, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
 from pages.parts.results import remembered, shown
@@ -28,11 +28,11 @@ def main() -> None:
     """The page."""
     view = frame("Top pairs")
     st.subheader("Which facts hang together most?", anchor=False)
-    panel(view, shown(view))
+    drawn(view, shown(view))
 
 
-@st.fragment
-def panel(view: View, result: Result) -> None:
+@panel
+def drawn(view: View, result: Result) -> None:
     """The table and the inspector; a click reruns only this."""
     if not has_pairs(result, view.layer):
         return

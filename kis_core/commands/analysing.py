@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from kis_core import export, facts
+from kis_core import caveats, export, facts
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.machine import Device, gigabytes
@@ -40,6 +40,7 @@ def _analyse(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     result = run(request, Store(), device=args.device, report=line)
+    line.warn(caveats.of_result(result))
     yield from export.write(result, args.out)
 
 

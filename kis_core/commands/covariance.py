@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kis_core import pipeline, progress, rome_statistics
+from kis_core import caveats, pipeline, progress, rome_statistics
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine, refuse
 from kis_core.errors import KisError
@@ -62,7 +62,11 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
         loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
         layers = pipeline.chosen_layers(request, loaded.architecture.layers)
         keys = None if request.settled is None else _keys(ingredients, loaded, layers, report)
+        told: set[str] = set()
         for moment in moments(ingredients, loaded, layers, store, report, keys=keys, share=share):
+            few = set(caveats.of_text(moment.tokens, len(moment.matrix))) - told  # the same in every layer
+            told |= few
+            line.warn(few if share.first else ())
             if isinstance(ingredients.corpus, Statistics):
                 yield ingredients.corpus.paths[moment.layer]  # C came from there
                 continue

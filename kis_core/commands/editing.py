@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from kis_core import facts
+from kis_core import caveats, facts
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.models import catalog
@@ -115,6 +115,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
     result = run(request, store, device=args.device, report=line)
+    line.warn(caveats.of_result(result))
     bench = simulator.of(result, store, device=args.device)
     asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     bench.prepare(asked, report=line)
@@ -143,7 +144,9 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    bench = simulator.of(run(request, store, device=args.device, report=line), store, device=args.device)
+    result = run(request, store, device=args.device, report=line)
+    line.warn(caveats.of_result(result))
+    bench = simulator.of(result, store, device=args.device)
     asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
     film = lifelong.run(bench, asked, report=line)
     yield from lifelong.write(bench, asked, film, args.out)

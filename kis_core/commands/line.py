@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 from kis_core.errors import KisError, shown
 from kis_core.facts import FactSet
@@ -52,6 +53,11 @@ class ProgressLine:
             self.say(note)
         for issue in facts.issues:
             self.say(f"left out row {issue.row}: {issue.reason}")
+
+    def warn(self, caveats: Iterable[str]) -> None:
+        """Tell what is to be kept in mind of the numbers, a line each."""
+        for caveat in caveats:
+            self.say(f"warning: {caveat}")
 
     def close(self) -> None:
         """Leave the moving line behind; the next report begins another."""

@@ -6,15 +6,18 @@ import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
 
-from kis_core import asked, jobs, pipeline
+from kis_core import asked, jobs, machine, pipeline
 from kis_core.asked import Asked
 from kis_core.errors import KisError
+from kis_core.facts import BUILTIN_SETS
 from kis_core.models import loading
 from kis_core.models.files import Gated
+from kis_core.needs import choose
 from kis_core.progress import Report
 from kis_core.request import Request
 from kis_core.store import Store, StoreError
@@ -24,6 +27,7 @@ from pages.parts.text import duration, named, plain, text_behind, volume
 if TYPE_CHECKING:
     from kis_core.covariance.settling import Look
 
+RUNNING = jobs.State.RUNNING
 LOOK_AGAIN = 0.5  # seconds between two looks at a running job
 PACES: dict[str, Callable[[float], str]] = {
     "Second moment of the keys": lambda pace: f"{pace:,.0f} tokens/s",
@@ -40,8 +44,32 @@ def store() -> Store:
 
 @st.cache_resource(show_spinner=False)
 def runner() -> jobs.Runner:
-    """The one worker of this server."""
-    return jobs.Runner()
+    """The one worker of this server, but for runs of edits."""
+    return registered(jobs.Runner())
+
+
+@st.cache_resource(show_spinner=False)
+def _runners() -> list[jobs.Runner]:
+    return []
+
+
+def registered(one: jobs.Runner) -> jobs.Runner:
+    """Let its jobs be counted among those that share a device."""
+    _runners().append(one)
+    return one
+
+
+@st.cache_resource(show_spinner=False)
+def _first_device() -> str:
+    return machine.devices()[0].name
+
+
+def lane_of(model: str, device: str = "auto") -> str:
+    """The device that work on a model queues for: with "auto" the first one that the model fits."""
+    if device != "auto":
+        return device
+    entry = state.models().get(model)
+    return choose(entry, machine.devices())[0] if entry else _first_device()
 
 
 def submit(request: Request, device: str = "auto") -> jobs.Job:
@@ -67,15 +95,20 @@ def submit(request: Request, device: str = "auto") -> jobs.Job:
         pipeline.run(request, store(), device=device, report=report, looked=looks.append)
         asked.forget(store(), request)
 
-    label = f"{named(request.model)} · {text_behind(request.how)}"
-    lane = "" if device == "auto" else device
-    return runner().submit(wanted.key, work, label=label, lane=lane, before=remember)
+    lane = lane_of(request.model, device)
+    return runner().submit(wanted.key, work, label=told(request), lane=lane, before=remember)
 
 
 def resume(one: Asked) -> None:
     """Go on with what was begun, unless it was finished or dropped since the button was drawn."""
     if store().holds(one.key):
         submit(one.request, one.device)
+
+
+def told(request: Request) -> str:
+    """What is computed, so that no two read alike: model, facts, and how C is taken."""
+    facts = request.facts if request.facts in BUILTIN_SETS else Path(request.facts).stem
+    return f"{named(request.model)} · {facts} · {text_behind(request.how)}"
 
 
 @st.cache_resource(show_spinner=False)
@@ -110,7 +143,7 @@ def progress(key: str) -> None:
         st.rerun()
         return
     st.markdown("**Computing this view for the first time.** The result is kept: next time it opens at once.")
-    st.progress(snapshot.share, text=telling(snapshot))
+    st.progress(snapshot.share, text=telling(snapshot) + company(job))
     if looks := looks_of(key):
         st.caption(movement(looks))
     if st.button("Cancel", icon=":material/cancel:"):
@@ -119,12 +152,26 @@ def progress(key: str) -> None:
 
 def telling(snapshot: jobs.Snapshot) -> str:
     """How far a job is, in words: stage, time, pace and time left."""
-    parts = [snapshot.stage, f"{snapshot.seconds:.0f} s" if snapshot.seconds < 90 else duration(snapshot.seconds)]
+    parts = [
+        plain(snapshot.stage),
+        f"{snapshot.seconds:.0f} s" if snapshot.seconds < 90 else duration(snapshot.seconds),
+    ]
     if snapshot.rate and snapshot.stage in PACES:
         parts.append(PACES[snapshot.stage](snapshot.rate))
     if snapshot.seconds_left is not None:
         parts.append(f"about {duration(snapshot.seconds_left)} left")
     return " · ".join(parts)
+
+
+def company(job: jobs.Job) -> str:
+    """What else works on the device of a running job, in words that go on after `telling`; else nothing."""
+    running = [one for each in _runners() for one in each.jobs().values() if one.snapshot().state is RUNNING]
+    if job not in running or len(running) < 2:
+        return ""
+    device = job.lane or _first_device()
+    others = sum((one.lane or _first_device()) == device for one in running) - 1
+    what = "1 other job" if others == 1 else f"{others} other jobs"
+    return f" · shares {'the processor' if device == 'cpu' else device} with {what}: each is slower" if others else ""
 
 
 def movement(looks: Sequence[Look]) -> str:

@@ -18,7 +18,7 @@ from kis_core.result import Result
 from kis_core.simulator import EditRequest, Simulator
 from pages.parts import background, results
 from pages.parts.background import LOOK_AGAIN, runner, store
-from pages.parts.text import count, duration, plain
+from pages.parts.text import count, plain
 
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
 KEPT_MODELS = 2  # in memory, for all sessions
@@ -170,8 +170,7 @@ def _progress(key: str) -> None:
     if job is None or at is None or at.state not in (jobs.State.QUEUED, jobs.State.RUNNING):
         st.rerun()
         return
-    left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
-    st.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}")
+    st.progress(at.share, text=background.telling(at) + background.company(job))
     if found := list(_losses().get(key, ())):
         st.altair_chart(charts.losses(found, stop=0.0), key="losses-live")
     if st.button("Cancel", icon=":material/cancel:", key="cancel-edit"):

@@ -164,8 +164,10 @@ class Words:
     most: int = 80
 
     def read(self, text: str) -> str:
-        """The text, cut to a sensible length."""
-        return text[: self.most]
+        """The text, if it is of a sensible length."""
+        if len(text) > self.most:
+            raise ValueError(f"at most {self.most} characters")
+        return text
 
     def write(self, value: str) -> str:
         """The text."""

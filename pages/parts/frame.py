@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -19,6 +21,7 @@ from pages.parts import state
 from pages.parts.background import store
 from pages.parts.text import count, named, plain, text_behind
 
+P = ParamSpec("P")
 PAGES = {
     "See": (
         ("app.py", "Overview", ":material/home:"),
@@ -96,21 +99,41 @@ def frame(title: str) -> View:
     st.html(STYLE)
     notes = state.open_link()
     with st.sidebar:
-        with st.container(gap="xxsmall"):
-            for links in PAGES.values():
-                for path, name, icon in links:
-                    st.page_link(path, label=name, icon=icon)
+        navigation = st.container(gap="xxsmall")
         st.divider()
         view = _choices()
+    with navigation:  # after the choices, for its links carry them: a page opened by one is one step back, not two
+        link = state.link()
+        for links in PAGES.values():
+            for path, name, icon in links:
+                st.page_link(path, label=name, icon=icon, query_params=link)
     state.write_link()
+    tell_missing(notes)
+    _look_at_the_store()
+    return view
+
+
+def tell_missing(notes: Sequence[str]) -> None:
+    """Say what a link asks for in vain, if anything."""
     if notes:
         asked = "\n".join(f"- {note}" for note in notes)
         st.info(
             f"This link asks for something that is not here; the default is shown instead.\n{asked}",
             icon=":material/link_off:",
         )
-    _look_at_the_store()
-    return view
+
+
+def panel(draw: Callable[P, None], *, run_every: float | None = None) -> Callable[P, None]:
+    """The part of a page that a click on it draws anew, alone; what the click chose goes into the link."""
+
+    @st.fragment(run_every=run_every)
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        state.write_link()  # at once: the rest may take a while, or lead to another page
+        draw(*args, **kwargs)
+        state.write_link()  # what had to be settled meanwhile
+
+    return drawn
 
 
 def _look_at_the_store() -> None:
@@ -150,7 +173,7 @@ def _choices() -> View:
     model = st.selectbox(
         "Model",
         list(models),
-        format_func=named,
+        format_func=partial(named, among=models),
         help="The demo family was trained by this project on its own facts and works offline. Others are fetched and "
         "computed on the page **Models**, and appear here.",
         **state.widget("model"),

@@ -66,7 +66,9 @@ def inspector(view: View, result: Result, pair: tuple[int, int] | None, *, editi
     _numbers(looked_at)
     _tags(looked_at)
     if not editing:
-        st.page_link("pages/edit.py", label="Edit fact i and see who follows", icon=":material/edit:")
+        st.page_link(
+            "pages/edit.py", label="Edit fact i and see who follows", icon=":material/edit:", query_params=state.link()
+        )
     _answers(result, i, j)
     _every_layer(view, result, looked_at)
 

@@ -177,7 +177,9 @@ def _picked(bench: Simulator) -> tuple[tuple[int, str], ...]:
     picked = queue_of(bench.result)
     if not picked:
         st.info("No edit picked yet.", icon=":material/playlist_add:")
-        st.page_link("pages/edit.py", label="Pick some on Edit a fact", icon=":material/edit:")
+        st.page_link(
+            "pages/edit.py", label="Pick some on Edit a fact", icon=":material/edit:", query_params=state.link()
+        )
         return ()
     for number, (fact, target) in enumerate(picked):
         words, out = st.columns([6, 1], vertical_alignment="center")

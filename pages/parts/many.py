@@ -27,7 +27,7 @@ from pages.parts.background import LOOK_AGAIN, runner, store
 from pages.parts.figure import asked
 from pages.parts.frame import View
 from pages.parts.provenance import origin
-from pages.parts.text import count, duration, plain
+from pages.parts.text import count, plain
 
 KEPT = 3  # sweeps in memory, for all sessions: the widest take gigabytes
 KINDS = {
@@ -102,7 +102,8 @@ def _start(key: str, view: View) -> NoReturn:
         many.run(view.request, view.layer, store(), known_only=view.known_only, report=report)
 
     runner().forget(key)
-    runner().submit(key, work, many.STAGES)
+    lane = background.lane_of(view.request.model)
+    runner().submit(key, work, many.STAGES, label=background.told(view.request), lane=lane)
     st.rerun()
 
 
@@ -114,8 +115,7 @@ def _progress(key: str) -> None:
         st.rerun()
         return
     st.markdown("**Looking at these facts for the first time.** What is found is kept: next time it opens at once.")
-    left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
-    st.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}")
+    st.progress(at.share, text=background.telling(at) + background.company(job))
     if st.button("Cancel", icon=":material/cancel:"):
         job.cancel()
 

@@ -17,9 +17,9 @@ from kis_core.ordering import order_facts
 from kis_core.pipeline import Ingredients
 from kis_core.request import BUILTIN_CORPUS, Request
 from kis_core.result import Result
-from pages.parts import state
-from pages.parts.background import LOOK_AGAIN, failed, progress, runner, store, submit
-from pages.parts.frame import View
+from pages.parts import linked, state
+from pages.parts.background import LOOK_AGAIN, company, failed, progress, runner, store, submit, telling
+from pages.parts.frame import View, tell_missing
 from pages.parts.text import count, plain
 
 START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes unasked: seconds to a minute of CPU
@@ -42,7 +42,10 @@ def _kept(key: str, _ingredients: Ingredients) -> Result:
 
 def shown(view: View) -> Result:
     """The result a page shows. Where there is none yet, shows progress or what went wrong, and ends the page here."""
-    return _answered(result(view.request)) if view.known_only else result(view.request)
+    found = _answered(result(view.request)) if view.known_only else result(view.request)
+    if (pair := state.get("pair")) and not state.picked(len(found.facts)):
+        tell_missing([linked.beyond(pair, len(found.facts), f"{len(found.facts):,} facts are shown")])
+    return found
 
 
 def _answered(full: Result) -> Result:
@@ -92,7 +95,12 @@ def _fits_every_page(ingredients: Ingredients) -> None:
             f"{own_facts.MOST_ON_EVERY_PAGE:,}, whole. The page for so many goes over P in blocks.",
             icon=":material/blur_on:",
         )
-        st.page_link("pages/many_facts.py", label="Look at them on “Many facts”", icon=":material/blur_on:")
+        st.page_link(
+            "pages/many_facts.py",
+            label="Look at them on “Many facts”",
+            icon=":material/blur_on:",
+            query_params=state.link(),
+        )
         st.stop()
 
 
@@ -215,9 +223,8 @@ def _progress_of(keys: list[str], total: int, what: str) -> None:
         st.rerun()  # one more is there to be drawn
         return
     at = alive[0].snapshot()
-    st.progress(
-        at.share, text=f"Computing {what}: {total - len(alive)} of {total} done · {at.stage} · {at.seconds:.0f} s"
-    )
+    done = f"Computing {what}: {total - len(alive)} of {total} done"
+    st.progress(at.share, text=f"{done} · {telling(at)}{company(alive[0])}")
     if st.button("Cancel", icon=":material/cancel:", key=f"cancel-{what}"):
         for job in alive:
             job.cancel()
@@ -271,7 +278,9 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
     with st.container(horizontal=True):
         if st.button("Resume" if begun else "Compute", type="primary", icon=":material/play_arrow:"):
             _start(request, begun.device if begun else "auto")
-        st.page_link("pages/models.py", label="What it needs here", icon=":material/model_training:")
+        st.page_link(
+            "pages/models.py", label="What it needs here", icon=":material/model_training:", query_params=state.link()
+        )
     st.stop()
 
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
 import streamlit as st
 
 from kis_core import asked, jobs, pipeline
 from kis_core.asked import Asked
+from kis_core.covariance import checkpoint
+from kis_core.request import Request
 from pages.parts import state
-from pages.parts.background import LOOK_AGAIN, complain, looks_of, movement, resume, runner, store, telling
-from pages.parts.text import named, plain, text_behind
+from pages.parts.background import (
+    LOOK_AGAIN,
+    company,
+    complain,
+    looks_of,
+    movement,
+    resume,
+    runner,
+    store,
+    telling,
+    told,
+)
+from pages.parts.text import plain
 
 
 def running(where: str) -> None:
@@ -38,7 +55,7 @@ def _jobs(where: str, drawn: list[str]) -> None:
             left, right = st.columns([6, 1], vertical_alignment="center")
             snapshot = job.snapshot()
             on = f" on {job.lane}" if job.lane else ""
-            left.progress(snapshot.share, text=f"**{plain(job.label)}**{on} · {telling(snapshot)}")
+            left.progress(snapshot.share, text=f"**{plain(job.label)}**{on} · {telling(snapshot)}{company(job)}")
             if right.button("Cancel", key=f"{where}-cancel-{key}", icon=":material/cancel:", width="stretch"):
                 job.cancel()
             if looks := looks_of(key):
@@ -51,14 +68,27 @@ def _interrupted() -> list[Asked]:
     return [one for one in pipeline.unfinished(store()) if one.key not in alive]
 
 
+def _tokens_read(request: Request) -> int:
+    """How many tokens of a pass over the text are kept, at least; 0 where none is."""
+    wanted = asdict(request) | {"corpus": Path(request.corpus).name}
+    of = ("model", "corpus", "tokens", "documents", "dtype")
+    passes = [begun for begun in checkpoint.unfinished(store()) if all(begun.get(k) == wanted[k] for k in of)]
+    return max((begun["tokens_read"] for begun in passes), default=0)
+
+
 def _offer(one: Asked, where: str) -> None:
     job = runner().find(one.key)
     with st.container(border=True):
         if job and (error := job.snapshot().error):
             complain(error)
         text, again, discard = st.columns([5, 1.2, 1.2], vertical_alignment="center")
-        label = plain(f"{named(one.request.model)} · {text_behind(one.request.how)}")
-        text.markdown(f":material/pause_circle: **{label}** was begun and not finished; it goes on from there.")
+        when = f" on {datetime.fromtimestamp(one.when):%-d %B at %H:%M}" if one.when else ""
+        read = _tokens_read(one.request)
+        far = f"{read:,} tokens are read; it" if read else "It"
+        text.markdown(
+            f":material/pause_circle: **{plain(told(one.request))}** was begun{when} and not finished. {far} goes on "
+            f"from there."
+        )
         if again.button("Resume", key=f"{where}-resume-{one.key}", icon=":material/play_arrow:", width="stretch"):
             resume(one)
             st.rerun()

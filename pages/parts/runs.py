@@ -13,7 +13,7 @@ from kis_core.lifelong import Film, LifelongRequest
 from kis_core.simulator import Simulator
 from pages.parts import background, results
 from pages.parts.background import LOOK_AGAIN
-from pages.parts.text import duration, plain
+from pages.parts.text import named, plain
 
 KEPT_FILMS = 60  # in memory, for all sessions
 
@@ -46,7 +46,7 @@ class Run:
 @st.cache_resource(show_spinner=False)
 def runner() -> jobs.Runner:
     """The worker for runs: one of their own, so that what takes seconds need not wait for what takes minutes."""
-    return jobs.Runner()
+    return background.registered(jobs.Runner())
 
 
 @st.cache_resource(show_spinner=False)
@@ -92,7 +92,8 @@ def _submit(run: Run) -> None:
         background.settle_imports()
         lifelong.run(run.bench, run.asked, seen=lambda found: _keep(run.key, found), report=report)
 
-    runner().submit(run.job, work, progress.LIFELONG_STAGES)
+    label = f"the run {run.name} on {named(run.bench.result.request.model)}"
+    runner().submit(run.job, work, progress.LIFELONG_STAGES, label=label)
 
 
 def starts_by_itself(run: Run) -> bool:
@@ -114,7 +115,7 @@ def failures(runs: Sequence[Run]) -> list[str]:
 
 
 def cancelled(runs: Sequence[Run]) -> bool:
-    """Whether one of them was called off."""
+    """Whether one of them was called off, by whomever, since the server started."""
     return any((job := _unfinished(run)) and job.snapshot().state is jobs.State.CANCELLED for run in runs)
 
 
@@ -144,11 +145,10 @@ def _progress(runs: list[Run], drawn: tuple[int, ...]) -> None:
         st.rerun()
         return
     working = alive(runs)
-    at = next((s for job in working if (s := job.snapshot()).state is jobs.State.RUNNING), working[0].snapshot())
-    left = f" · about {duration(at.seconds_left)} left" if at.seconds_left is not None else ""
-    count = f" · {len(working)} runs to go" if len(working) > 1 else ""
+    first = next((job for job in working if job.snapshot().state is jobs.State.RUNNING), working[0])
+    at, count = first.snapshot(), f" · {len(working)} runs to go" if len(working) > 1 else ""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(at.share, text=f"{at.stage} · {at.seconds:.0f} s{left}{count}")
+        st.progress(at.share, text=background.telling(at) + count + background.company(first))
         if st.button("Cancel", icon=":material/cancel:", key="cancel-runs"):
             for job in working:
                 job.cancel()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kis_core import archive, asked, own_facts
 from kis_core.corpora import WIKIPEDIA_NAME
@@ -23,8 +24,8 @@ from kis_core.pairs import TAGS
 from kis_core.request import BUILTIN_CORPUS, Request, usual
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
 from kis_core.store import Store, StoreError, default_root
+from pages.parts import linked
 from pages.parts.choices import Behind, Choice, Edits, Number, OneOf, Range, Settings, Several, Tuple, Whole, Words
-from pages.parts.text import plain
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
 HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
@@ -155,36 +156,35 @@ CHOICES: dict[str, Choice] = {
 }
 
 
-LAYERS = ("layer", "otherlayer")  # which there are depends on the models chosen
+OF_A_VIEW = (
+    "target-of",
+    "performed-edit",
+    "queue-of",
+)  # what the session remembers of an edit looked at, beside the choices
 
 
 def open_link() -> list[str]:
-    """At the start of a session, choose what the link asks for.
+    """Choose what the link asks for: at the start of a session, and when the browser went back or forward.
+
+    Any other query string that is not the one written last is late news: it was on its way when a choice was made.
 
     Returns:
         what it asks for and there is not, a sentence each, until something else is chosen.
     """
-    if "chosen" in st.session_state:
-        return list(st.session_state["missing"])
-    chosen = {name: choice.default for name, choice in CHOICES.items()}
-    st.session_state["chosen"] = chosen
-    notes = []
-    for name, text in st.query_params.to_dict().items():
-        if name not in CHOICES or name in LAYERS:
-            continue
-        try:
-            chosen[name] = CHOICES[name].read(text)
-        except ValueError as error:
-            notes.append(f"{name} “{plain(text[:60])}”: {error}")
-    for name, model in zip(LAYERS, (chosen["model"], chosen["other"] or chosen["model"]), strict=True):
-        last = models()[model].layers - 1
-        if (text := st.query_params.get(name)) is not None:
-            try:
-                chosen[name] = Whole(None, 0, last).read(text)
-            except ValueError:
-                notes.append(f"{name} “{plain(text[:60])}”: {plain(model)} has layers 0 to {last}")
-    st.session_state["missing"] = notes
-    return notes
+    session, asked = st.session_state, st.query_params.to_dict()
+    if "chosen" not in session or (_went_back() and asked != session.get("written")):
+        for note in OF_A_VIEW:
+            session.pop(note, None)
+        forget(*session.get("held", ()))
+        session["chosen"], session["missing"] = linked.read(CHOICES, models)
+        session["written"] = asked
+    return list(session["missing"])
+
+
+def _went_back() -> bool:
+    """Whether this run came of the browser's Back or Forward; Streamlit tells a script so in its context alone."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
 
 
 def get(name: str) -> Any:
@@ -193,7 +193,10 @@ def get(name: str) -> Any:
 
 
 def choose(name: str, value: Any) -> None:
-    """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told."""
+    """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told.
+
+    The link is written by `frame` and `panel` once all that a click chooses is chosen: each writing is one step back.
+    """
     st.session_state["missing"] = []
     if name == "model" and value != get("model"):
         settle("behind", None)  # that was said of the other model
@@ -209,7 +212,6 @@ def show(model: str, how: dict[str, Any]) -> None:
 def settle(name: str, value: Any) -> None:
     """Put what there is in the place of a choice that cannot be had; nobody chose it."""
     st.session_state["chosen"][name] = value
-    write_link()
 
 
 def clicked(chart: str, name: str) -> list[dict[str, Any]]:
@@ -260,15 +262,24 @@ def toggle(name: str, *, on: str) -> dict[str, Any]:
     return widget(name, lambda value: on if value else off, write=get(name) == on)
 
 
+def link() -> dict[str, str]:
+    """What is chosen as a link says it, where it is not the default."""
+    chosen = st.session_state["chosen"].items()
+    return {name: CHOICES[name].write(value) for name, value in chosen if value != CHOICES[name].default}
+
+
 def write_link() -> None:
-    """Let the address bar say what is chosen, where it is not the default."""
-    link = {
-        name: CHOICES[name].write(value)
-        for name, value in st.session_state["chosen"].items()
-        if value != CHOICES[name].default
-    }
-    if st.query_params.to_dict() != link:
-        st.query_params.from_dict(link)
+    """Let the address bar say what is chosen; while a run of edits is played, its steps are no choices of anyone."""
+    if st.session_state.get("playing"):
+        return
+    st.session_state["written"] = now = link()
+    if st.query_params.to_dict() != now:
+        st.query_params.from_dict(now)
+
+
+def go(page: str) -> NoReturn:
+    """Open another page on what is chosen."""
+    st.switch_page(page, query_params=link())
 
 
 def picked(facts: int) -> tuple[int, int] | None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from kis_core.facts import SLOT, Fact
+
+NAME_CHARACTERS = 32  # of a model: what fits the sidebar
+JOINER = "\u2060"  # of words: it has no width, and no line breaks at it
+LIVE = re.compile(
+    r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)"  # addresses, which become links
+    r"|(?<=:)(?=[\w+/-]+:)"  # names of emoji and icons
+    r"|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)",  # arrows and other signs
+    re.IGNORECASE,
+)
+"""Where the joiner goes in what the browser turns into something else once Markdown is read."""
 
 
 def sentence(fact: Fact) -> str:
@@ -17,13 +28,34 @@ def sentence(fact: Fact) -> str:
 
 
 def plain(text: str) -> str:
-    """Text for a place that reads Markdown, with every mark that Markdown could act on disarmed."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&^=/])", r"\\\1", text)
+    """Text for a place that reads Markdown, with every mark that Markdown could act on disarmed.
+
+    Addresses, names of emoji and arrows are replaced after Markdown is read, whatever was escaped: there an invisible
+    joiner keeps the characters apart.
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&^=/])", r"\\\1", LIVE.sub(JOINER, text))
 
 
-def named(model: str) -> str:
-    """A model's name where there is little room: of a folder the last part."""
-    return Path(model).name if Path(model).is_absolute() else model
+def named(model: str, among: Iterable[str] = ()) -> str:
+    """A model's name where there is little room: of a folder the last part, and as much more as tells it from others.
+
+    Args:
+        model: a name, or an absolute path.
+        among: the models it stands beside.
+    """
+    if not Path(model).is_absolute():
+        return middle(model)
+    others = [Path(one).parts for one in among if one != model]
+    parts = Path(model).parts
+    taken = next((n for n in range(1, len(parts)) if all(one[-n:] != parts[-n:] for one in others)), len(parts))
+    return middle(str(Path(*parts[-taken:])))
+
+
+def middle(text: str, most: int = NAME_CHARACTERS) -> str:
+    """A text of at most so many characters: what is too much is left out in its middle, for names differ at the end."""
+    if len(text) <= most:
+        return text
+    return f"{text[: (most - 1) // 2]}…{text[len(text) - most // 2 :]}"
 
 
 def count(number: float) -> str:

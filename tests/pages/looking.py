@@ -12,6 +12,8 @@ from streamlit import dataframe_util
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.text import JOINER
+
 MARK = "◉"
 
 
@@ -90,8 +92,8 @@ def captions(page: AppTest) -> str:
 
 
 def unescaped(markdown: str) -> str:
-    """Markdown as its reader sees it, as far as backslashes go."""
-    return markdown.replace("\\", "")
+    """Markdown as its reader sees it, as far as `plain` goes."""
+    return markdown.replace("\\", "").replace(JOINER, "")
 
 
 def provenance(page: AppTest) -> list[str]:

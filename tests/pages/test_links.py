@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pages.parts import state
 from pages.parts.choices import Several, Words
-from tests.pages.conftest import FEWER_TOKENS, LAYERS, LOOKALIKES, MODEL, ONE_LAYER, Open
+from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LAYERS, LOOKALIKES, MODEL, ONE_LAYER, SCRIPTS, Open
 from tests.pages.looking import captions, notes, unescaped
 
 CHEAP = "pages/your_facts.py"  # a page without figures
@@ -153,10 +155,51 @@ def test_a_hostile_value_is_told_as_text(open_page: Open) -> None:
     assert "[x](" not in note
 
 
-def test_what_is_no_choice_is_let_pass(open_page: Open) -> None:
-    page = open_page(CHEAP, utm_source="mail", layer="1")
-    assert not notes(page)
-    assert dict(page.query_params) == {"model": MODEL, "layer": "1"}
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"fact": "1"}, "no page knows “fact”; did you mean “facts”?"),
+        ({"utm_source": "mail"}, "no page knows “utm_source”"),
+        ({"pair": "9999-1"}, "pair “9999-1”: there are 128 facts, numbered from 0 to 127"),
+        ({"watched": "128"}, "watched “128”: there are 128 facts, numbered from 0 to 127"),
+        ({"window": "0-64-100-129"}, "window “0-64-100-129”: there are 128 facts, numbered from 0 to 127"),
+        ({"queue": "3:French~500:Rome"}, "queue “3:French~500:Rome”: there are 128 facts, numbered from 0 to 127"),
+        ({"relations": "friend_of"}, "relations “friend_of”: relations of these facts are"),
+        ({"through": "4"}, "through “4”: demo-gpt2-32 has layers 0 to 3"),
+        ({"edits": "20", "step": "25"}, "step “25”: the run has 20 edits"),
+        ({"target": "x" * 81}, "at most 80 characters"),
+        ({"<b>[x](http://e.example)": "1\n\n# two"}, "<b>[x](http://e.example) “1 # two”"),
+    ],
+)
+def test_what_there_is_not_is_told_and_leaves_the_link(asked: dict[str, str], told: str, open_page: Open) -> None:
+    page = open_page(CHEAP, layer="1", **asked)
+    assert not page.exception
+    (note,) = notes(page)
+    assert told in unescaped(note)
+    kept = {"edits": asked["edits"]} if "edits" in asked else {}
+    assert dict(page.query_params) == {"model": MODEL, "layer": "1", **kept}
+
+
+def test_a_pair_beyond_those_facts_that_are_shown_is_told(open_page: Open) -> None:
+    page = open_page("app.py", facts="mixed", keep="known", pair=f"{ANSWERED}-1")
+    (note,) = notes(page)
+    assert f"pair “{ANSWERED}-1”: {ANSWERED} facts are shown" in unescaped(note)
+
+
+ODD = {
+    "pair": "999999-0", "fact": "1", "layer": "９", "model": "http://evil.example/login", "facts": "\0", "k": "1e9",
+    "tail": "nan~inf", "angle": "-400~999", "window": "9-1-9-1", "of": "a~%~\ud7ff", "find": "www.evil.example",
+    "behind": "tokens:999999999999", "how": "steps:999999", "strength": "0.00", "queue": "1:\u200b", "": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_page_stands_hostile_links(script: str, open_page: Open) -> None:
+    page = open_page(script, **ODD)
+    assert not page.exception
+    (note,) = notes(page)
+    assert "http://" not in note.replace("\\", ""), "no live link"
+    assert {"pair", "fact", "layer", "model", "k", "tail"} <= set(re.findall(r"\n- (\w+) ", note))
 
 
 @pytest.mark.parametrize("layer", ["4", "99", "-1", "two", "1e1"])

@@ -161,6 +161,27 @@ def test_jobs_of_one_device_wait_for_each_other_and_for_no_other_device(runner: 
     assert [ended(job).state for job in (running, waiting)] == [State.DONE] * 2
 
 
+def test_who_waits_is_told_what_for_and_how_long(runner: Runner) -> None:
+    first, second = Steered(), Steered()
+    jobs = [runner.submit("first", first, label="gpt2 · builtin", lane="cpu")]
+    first.wait_until_begun()
+    jobs += [
+        runner.submit(key, second if key == "second" else nothing, label=key, lane="cpu") for key in ("second", "third")
+    ]
+    before = jobs[2].snapshot()
+    assert [job.snapshot().stage for job in jobs[1:]] == [
+        "Waiting for its turn, after gpt2 · builtin", "Waiting for its turn, after gpt2 · builtin and 1 more",
+    ]  # fmt: skip
+    time.sleep(0.01)
+    assert jobs[2].snapshot().seconds >= before.seconds + 0.01, "its seconds count"
+    first.end()
+    second.wait_until_begun()
+    assert jobs[2].snapshot().stage == "Waiting for its turn, after second"
+    jobs[1].cancel()
+    second.end()
+    assert ended(jobs[2]).state is State.DONE
+
+
 def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> None:
     work = Steered()
     first = runner.submit("key", work, lane="cpu")
@@ -219,8 +240,8 @@ def test_a_queued_job_can_be_cancelled_and_never_runs(runner: Runner) -> None:
     running, queued = runner.submit("first", first), runner.submit("second", second)
     first.wait_until_begun()
     snapshot = queued.snapshot()
-    assert (snapshot.state, snapshot.stage) == (State.QUEUED, "Waiting for its turn")
-    assert (snapshot.share, snapshot.seconds, snapshot.seconds_left) == (0, 0, None)
+    assert (snapshot.state, snapshot.stage) == (State.QUEUED, "Waiting for its turn, after another computation")
+    assert (snapshot.share, snapshot.seconds_left) == (0, None)
     queued.cancel()
     assert ended(queued).state is State.CANCELLED
     first.end()

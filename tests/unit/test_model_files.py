@@ -155,12 +155,12 @@ class TestIndexedWeights:
         blob.parent.mkdir()
         (folder / "model.safetensors").rename(blob)
         (folder / "model.safetensors").symlink_to("../blobs/0123")
-        before = ingredients._weights_fingerprint(checked_folder(folder), store)
+        before = ingredients.weights_fingerprint(checked_folder(folder), store)
         assert before == fingerprint(folder)
         content = bytearray(blob.read_bytes())
         content[-1] ^= 1
         blob.write_bytes(content)
-        assert ingredients._weights_fingerprint(folder, store) != before
+        assert ingredients.weights_fingerprint(folder, store) != before
 
     def test_a_pipe_is_no_weights(self, folder: Path) -> None:
         (folder / "model.safetensors").unlink()

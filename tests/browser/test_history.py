@@ -1,0 +1,82 @@
+"""The browser's own buttons: Back and Forward show again what was seen, one step for one click."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.steps import Open, click_cell, go_to, inspected, inspects, inspects_another, pair_in, shown, until
+
+pytestmark = pytest.mark.browser
+
+
+def entries(page: Page) -> int:
+    return int(page.evaluate("history.length"))
+
+
+def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition?model=demo-gpt2-32&pair=0-1"))
+    began = entries(page)
+    click_cell(page, 0.7, 0.5)
+    inspects_another(page, "0-1")
+    until(page, lambda: "pair=0-1" not in page.url, "the link does not follow")
+    first = pair_in(page)
+    page.wait_for_timeout(800)
+    slider = page.get_by_role("slider", name="Layer")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: "layer=1" in page.url, "the link does not say the layer")
+    shown(page)
+    go_to(page, "Top pairs")
+    page.wait_for_url("**/top_pairs?**")
+    shown(page, "[data-testid=stDataFrame]")
+    assert "layer=1" in page.url
+    assert f"pair={first}" in page.url
+    assert entries(page) == began + 3, "a click, a step of the slider and another page are three steps"
+
+    page.go_back()
+    page.wait_for_url("**/superposition?**")
+    shown(page)
+    inspects(page, first)
+    expect(page.get_by_text(re.compile("layer 1")).first).to_be_visible()
+    page.go_back()
+    until(page, lambda: "layer=" not in page.url and slider.get_attribute("aria-valuenow") == "0", "still layer 1")
+    inspects(page, first)
+    page.go_back()
+    inspects(page, "0-1")
+    assert pair_in(page) == "0-1"
+    page.go_forward()
+    inspects(page, first)
+    page.go_forward()
+    until(page, lambda: slider.get_attribute("aria-valuenow") == "1", "the layer does not come back")
+    assert entries(page) == began + 3, "going back and forth adds nothing"
+    page.reload()
+    shown(page)
+    inspects(page, first)
+    assert "layer=1" in page.url
+
+    other = shown(open_page(f"{server}/superposition?model=demo-gpt2-32&fact=1"))
+    expect(other.get_by_text("did you mean “facts”")).to_be_visible()
+    assert inspected(other)
+    page.go_back()
+    inspects(page, first)
+    until(page, lambda: slider.get_attribute("aria-valuenow") == "0", "another tab disturbs this one")
+
+
+def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/?model=demo-gpt2-32"))
+    click_cell(page, 0.7, 0.5)
+    page.wait_for_url("**/superposition**", timeout=20_000)
+    shown(page)
+    pair = inspected(page)
+    page.go_back()
+    expect(page.get_by_role("heading", name="Knowledge in superposition")).to_be_visible()
+    shown(page)
+    page.wait_for_timeout(1000)
+    assert "superposition" not in page.url, "the click that is still remembered must not lead there again"
+    page.go_forward()
+    page.wait_for_url("**/superposition**")
+    shown(page)
+    inspects(page, pair)
