@@ -174,7 +174,7 @@ def test_facts_of_ones_own(server: str, open_page: Open, tmp_path: Path) -> None
     assert "facts=my-facts-" in page.url
     again = shown(open_page(page.url))
     expect(again.get_by_text("edit fact i = ")).to_be_visible()
-    expect(again.get_by_text("3 facts (my-facts-")).to_be_visible()
+    expect(again.get_by_text("3 facts (My facts.csv")).to_be_visible()
 
 
 @pytest.mark.parametrize("count", [pytest.param(436, marks=pytest.mark.stress), 1000])  # drawn in one and the same way

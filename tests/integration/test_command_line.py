@@ -151,10 +151,43 @@ def test_analyse_runs_as_a_program(setting: Setting) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [str(setting.out / name) for name in FILES]
-    *progress, left_out = ran.stderr.splitlines()
+    left_out, *progress = ran.stderr.splitlines()
     assert left_out.startswith("left out row 3: ")
     shown = [stage for stage in STAGES if stage != "Downloading the model"]
     assert [PROGRESS.fullmatch(line)[1] for line in progress] == shown
+
+
+NO_MODEL = {
+    "analyse": ["--model=absent", "--corpus=builtin"],
+    "edit": ["--model=absent", "--layer=0", "--fact=0", "--target=x"],
+    "lifelong": ["--model=absent", "--layer=0"],
+    "study": ["--models=absent"],
+    "forgetting": ["--models=absent"],
+}
+
+
+@pytest.mark.parametrize("command", NO_MODEL)
+def test_what_was_assumed_of_a_fact_file_is_said_before_any_work(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_bytes("subject,prompt,target\nCôte d’Ivoire,{} is in,x\n".encode("cp1252"))
+    assert main([command, *NO_MODEL[command], f"--facts={path}", f"--out={tmp_path / 'out'}"]) == WRONG_INPUT
+    note, complaint = [line for line in capsys.readouterr().err.splitlines() if not PROGRESS.fullmatch(line)]
+    assert note.startswith("The file is not UTF-8 (byte 0xF4 in line 2) and was read as Windows-1252, where it says")
+    assert complaint.startswith("kis_core: ")
+
+
+@pytest.mark.parametrize("header", ["\x1b]0;owned\x07subject,b", "\x9b31mred,b"])
+def test_nothing_that_drives_a_terminal_is_written_to_it(
+    header: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "facts\x1b[2J.csv"
+    path.write_text(f"{header}\n1,2\n", encoding="utf-8")
+    for facts in (path, tmp_path / "absent\x1b[2J.csv"):
+        arguments = ["analyse", "--model=absent", f"--facts={facts}", "--corpus=builtin", f"--out={tmp_path / 'out'}"]
+        assert main(arguments) == WRONG_INPUT
+        assert capsys.readouterr().err.removesuffix("\n").isprintable()
 
 
 def table_of_models(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
@@ -195,12 +228,13 @@ def test_models_lists_every_name_and_what_fits_here(
 
 class TestWrongInput:
     def refused(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-        """The one line of complaint; whatever else stands on standard error is progress."""
+        """The one line of complaint; whatever else stands on standard error is progress, or rows left out."""
         capsys.readouterr()
         assert main(arguments) == WRONG_INPUT == 2
         told = capsys.readouterr()
         assert told.out == ""
-        [line] = [line for line in told.err.splitlines() if not PROGRESS.fullmatch(line)]
+        said = [line for line in told.err.splitlines() if not PROGRESS.fullmatch(line)]
+        [line] = [line for line in said if not line.startswith("left out row 3: ")]
         assert line.startswith("kis_core: ")
         return line
 
@@ -318,7 +352,7 @@ def test_an_interrupt_ends_with_its_own_status(
 
     monkeypatch.setattr(analysing, "run", interrupted)
     assert main(setting.arguments()) == INTERRUPTED == 130
-    assert capsys.readouterr().err == "\nstopped; what was already computed is kept\n"
+    assert capsys.readouterr().err.endswith("\nstopped; what was already computed is kept\n")
 
 
 class TestProgress:

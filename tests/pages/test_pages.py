@@ -28,7 +28,6 @@ from tests.pages.conftest import (
     ROOT,
     SCRIPT,
     SCRIPTS,
-    Cache,
     Open,
     Stored,
 )
@@ -70,14 +69,14 @@ def properties(spec: Any) -> Iterator[str]:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_page_says_of_everything_it_shows_where_it_comes_from(
-    script: str, state: str, look: Open, stored: Stored, cache: Cache
+    script: str, state: str, look: Open, stored: Stored
 ) -> None:
     link = STATES[state]
     page = look(script, **link)
     assert not page.exception
     assert not page.error
     whole = stored(link.get("facts", "builtin"), model=link.get("model", MODEL))
-    facts = f"{ANSWERED if 'keep' in link else len(whole.facts)} facts ({cache.name(whole.facts.name)}"
+    facts = f"{ANSWERED if 'keep' in link else len(whole.facts)} facts ({whole.facts.name}"
     weights = f"{whole.request.model} (weights {whole.provenance['weights_sha256'][:8]})"
     told = provenance(page)
     lines = [code for code in page.code if code.language == "python"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import own_facts
+from kis_core import facts, own_facts
 from kis_core.facts import BUILTIN_SETS, Fact, FactSet, load, parse
 from tests.pages.conftest import FORMULA, HOSTILE, MODEL, PICTURE, SCRIPT, Open, Stored
 from tests.pages.looking import markdown, table_of, unescaped
@@ -71,6 +71,37 @@ def test_used_facts_are_kept_and_chosen(open_page: Open, folder: Path) -> None:
     assert dict(page.query_params) == {"model": MODEL, "facts": name}, "pair and window were of other facts"
     assert load(own_facts.path_of(folder, name)).facts == (Fact(*FRANCE), Fact(*KENYA))
     assert page.selectbox(key="choose-facts").value == name
+    assert page.selectbox(key="choose-facts").options[-1] == "My Facts!.csv"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_is_read_once_however_often_the_page_is_drawn(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def counted(data: bytes, *, name: str) -> FactSet:
+        names.append(name)
+        return parse(data, name=name)
+
+    monkeypatch.setattr(facts, "parse", counted)
+    page = upload(open_page(PAGE), as_csv(FRANCE))
+    page.run().run()
+    assert names == ["mine.csv"]
+    assert "1 facts can be used" in page.success[0].value
+    upload(page, b"", "empty.csv").run()
+    assert names == ["mine.csv", "empty.csv"]
+    assert "is empty" in page.error[0].value
+    upload(page, as_csv(FRANCE, KENYA))
+    assert "2 facts can be used" in page.success[0].value
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_was_assumed_of_a_file_is_told(open_page: Open) -> None:
+    content = as_csv(("Côte d’Ivoire", "{} lies in", "Africa\u00a0", ""), FRANCE).decode().encode("cp1252")
+    page = upload(open_page(PAGE), content)
+    told = [unescaped(one.value) for one in page.info]
+    assert told[:2] == list(parse(content, name="mine.csv").notes)
+    assert "read as Windows-1252, where it says “Côte”" in told[0]
+    assert "row 2, target (U+00A0)" in told[1]
 
 
 def test_counterfact_json_is_read(open_page: Open, folder: Path) -> None:

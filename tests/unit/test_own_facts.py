@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from kis_core import facts as fact_sets
 from kis_core import field_text
 from kis_core.atomic import NotWritten
-from kis_core.facts import Fact, FactFileError, FactSet
+from kis_core.facts import TITLE, Fact, FactFileError, FactSet
 from kis_core.own_facts import (
     FOLDER,
     MOST_FACTS,
     MOST_ON_EVERY_PAGE,
     NAME,
     STEM_CHARACTERS,
+    TITLE_CHARACTERS,
     delete,
     names,
     path_of,
     save,
+    titles,
 )
 
 OUTSIDE = "outside-0123abcd"
@@ -74,6 +76,31 @@ def test_the_same_facts_under_the_same_file_name_are_the_same_set(root: Path) ->
     assert save(root, FactSet("elsewhere/Facts.json", KEPT.facts)) == first
     assert names(root) == (first,)
     assert first == f"facts-{KEPT.fingerprint[:8]}"
+
+
+def test_a_set_is_called_what_its_file_was_called(root: Path) -> None:
+    name = save(root, FactSet("Mes faits (été 2026).csv", KEPT.facts))
+    assert titles(root) == {name: "Mes faits (été 2026).csv"}
+    assert fact_sets.load(path_of(root, name)).name == "Mes faits (été 2026).csv"
+    twin = save(root, FactSet("Mes faits (été 2026).csv", KEPT.facts[:1]))
+    assert titles(root) == {one: f"Mes faits (été 2026).csv ({one[-8:]})" for one in sorted((name, twin))}
+
+
+def test_a_set_kept_before_sets_had_titles_is_called_by_its_name(root: Path) -> None:
+    name = save(root, FactSet("", KEPT.facts))
+    assert TITLE not in path_of(root, name).read_text("utf-8")
+    assert titles(root) == {name: name}
+    assert fact_sets.load(path_of(root, name)).name == f"{name}.json"
+
+
+@pytest.mark.parametrize("file", ["x" * 300, '"\\' * 60, "\x1b[31m\u202e.csv", "builtin", "日本.csv", "a\nb"])
+def test_a_title_is_short_printable_and_no_other_sets(root: Path, file: str) -> None:
+    name = save(root, FactSet(file, KEPT.facts))
+    (title,) = titles(root).values()
+    assert title.isprintable()
+    assert title not in fact_sets.BUILTIN_SETS
+    assert len(title) <= 7 * TITLE_CHARACTERS
+    assert fact_sets.load(path_of(root, name)).facts == KEPT.facts
 
 
 def test_other_facts_or_another_file_name_are_another_set(root: Path) -> None:
