@@ -34,7 +34,8 @@ def made(
         relations: of the m facts, none by default.
         key_token_ids: of the m facts, all different by default.
         layers: their L numbers, from 0 by default.
-        whitening: cosines, (L, m, m); by default all keys stand at right angles. Activation cosines are half of them, off the diagonal.
+        whitening: cosines, (L, m, m); by default all keys stand at right angles. Activation
+            cosines are half of them, off the diagonal.
     """
     count, m, _ = p.shape
     subjects = [f"subject {k}" for k in range(m)] if subjects is None else subjects
