@@ -47,6 +47,11 @@ def _upload() -> None:
     )  # fmt: skip
     if uploaded is None:
         return
+    if (
+        uploaded.size > MEGABYTES * 2**20
+    ):  # the server takes larger ones, for the Library, from who gets round the widget
+        st.error(f"This file is larger than {MEGABYTES} MB. Split it.", icon=":material/error:")
+        return
     try:
         found = parse(uploaded.getvalue(), name=uploaded.name)
     except KisError as error:
