@@ -47,9 +47,7 @@ def _upload() -> None:
     )  # fmt: skip
     if uploaded is None:
         return
-    if (
-        uploaded.size > MEGABYTES * 2**20
-    ):  # the server takes larger ones, for the Library, from who gets round the widget
+    if uploaded.size > MEGABYTES * 2**20:  # the server takes more, for the Library
         st.error(f"This file is larger than {MEGABYTES} MB. Split it.", icon=":material/error:")
         return
     try:
