@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,11 +17,15 @@ from kis_core.errors import KisError
 __all__ = ["INTERRUPTED", "WRONG_INPUT", "ProgressLine", "main"]
 
 INTERRUPTED = 130
+NOTHING = re.compile(r"--?[a-z][a-z-]*=--")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
-    args = _parser().parse_args(arguments)
+    given, parser = list(sys.argv[1:] if arguments is None else arguments), _parser()
+    if nothing := next((one for one in given if NOTHING.fullmatch(one)), None):
+        parser.error(f"{nothing[:80]}: -- ends the options, and is no value")  # argparse trips on it
+    args = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with closing(ProgressLine()) as line:

@@ -33,7 +33,7 @@ def write(result: Result, folder: Path) -> list[Path]:
     Raises:
         NotWritten: one cannot be written; all are as they were before.
     """
-    contents = {
+    contents: dict[str, bytes | str] = {
         "superposition.npz": npz(result),
         "facts.csv": facts_csv(result),
         "statistics.csv": statistics_csv(result),

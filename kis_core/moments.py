@@ -185,9 +185,9 @@ def second_moment(
     return moment.matrix
 
 
-def read(ingredients: Ingredients, layer: int, store: Store, width: int) -> Moment | None:
-    """A stored C of so many rows, or None: there is none, or it is damaged."""
-    if (entry := store.get(_name(ingredients, layer), d_m=width)) is None:
+def read(ingredients: Ingredients, layer: int, store: Store, width: int | None = None) -> Moment | None:
+    """A stored C, of so many rows if that is known, or None: there is none, or it is damaged."""
+    if (entry := store.get(_name(ingredients, layer), **({} if width is None else {"d_m": width}))) is None:
         return None
     told = entry.meta["told"]
     if told.get("looks_of", "") != ingredients.facts.fingerprint:
@@ -290,7 +290,7 @@ def _room(place: torch.device, loaded: LoadedModel, share: Share) -> int:
 
 def _begun(ingredients: Ingredients, asked: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
     """Layers of a pass that a checkpoint is of, if all were asked for and not all are stored."""
-    from kis_core.covariance.checkpoint import HEAD
+    from kis_core.leftovers import HEAD
 
     mine = (key_of(SECOND_MOMENT, ingredients.second_moment_key), share.rank, share.world)
     for meta in store.listed(HEAD).values():

@@ -52,6 +52,9 @@ def _upload() -> None:
     if uploaded is None:
         st.session_state.pop(READ, None)
         return
+    if uploaded.size > MEGABYTES * 2**20:  # the server takes more, for the Library
+        st.error(f"This file is larger than {MEGABYTES} MB. Split it.", icon=":material/error:")
+        return
     found = _read(uploaded)
     if isinstance(found, KisError):
         st.error(plain(str(found)), icon=":material/error:")

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core.covariance.checkpoint import HEAD, PART
+    from kis_core.leftovers import HEAD, PART
 
     store = Store()
     keys = _of_model(store, args.model) if args.model else {item.key for item in store.inventory()}

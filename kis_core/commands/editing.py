@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kis_core import caveats, facts
@@ -14,13 +14,13 @@ from kis_core.pipeline import run
 from kis_core.request import RequestError
 from kis_core.store import Store
 
-SEARCH_OPTIONS: dict[str, tuple[type, str]] = {
-    "steps": (int, "of Adam, at most"),
-    "learning_rate": (float, "of Adam"),
-    "weight_decay": (float, "factor of the size of δ"),
-    "kl": (float, "factor of the drift of what is said of the subject"),
-    "clamp": (float, "δ is at most this many times the old value"),
-    "seed": (int, "of the random beginnings of the prompt"),
+SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "steps": (options.whole, "of Adam, at most"),
+    "learning_rate": (options.number, "of Adam"),
+    "weight_decay": (options.number, "factor of the size of δ"),
+    "kl": (options.number, "factor of the drift of what is said of the subject"),
+    "clamp": (options.number, "δ is at most this many times the old value"),
+    "seed": (options.seed, "of the random beginnings of the prompt"),
 }
 SEARCH_SWITCHES = {
     "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
@@ -47,11 +47,11 @@ def add(commands: Any) -> None:
 
 def _add_edit(edit: argparse.ArgumentParser) -> None:
     options.add_sources(edit)
-    edit.add_argument("--layer", required=True, type=int)
-    edit.add_argument("--fact", required=True, type=int, metavar="INDEX", help="of the fact set, from 0")
+    edit.add_argument("--layer", required=True, type=options.whole)
+    edit.add_argument("--fact", required=True, type=options.whole, metavar="INDEX", help="of the fact set, from 0")
     edit.add_argument("--target", required=True, metavar="TEXT", help="the new object")
     edit.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
-    edit.add_argument("--strength", type=float, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
+    edit.add_argument("--strength", type=options.number, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
     search = edit.add_argument_group("search for the value", "defaults suit the model")
     for name, (kind, text) in SEARCH_OPTIONS.items():
         search.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
@@ -62,9 +62,9 @@ def _add_edit(edit: argparse.ArgumentParser) -> None:
 def _add_study(study: argparse.ArgumentParser) -> None:
     study.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
     options.add_facts(study)
-    study.add_argument("--edits", type=int, default=50, help="a layer (%(default)s)")
+    study.add_argument("--edits", type=options.whole, default=50, help="a layer (%(default)s)")
     study.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
-    study.add_argument("--seed", type=int, default=0)
+    study.add_argument("--seed", type=options.seed, default=0)
     _add_switches(study)
     options.add_device(study)
     options.add_out(study)
@@ -75,10 +75,10 @@ def _add_lifelong(sequence: argparse.ArgumentParser) -> None:
     options.add_sources(sequence)
     sequence.add_argument("--layer", required=True, metavar="L|L-L", help="one, or a range for memit and alphaedit")
     sequence.add_argument("--method", default="rome", choices=ALL_METHODS, help="default %(default)s")
-    sequence.add_argument("--edits", type=int, default=100, help="how many (%(default)s)")
-    sequence.add_argument("--every", type=int, default=5, help="edits between two measurements (%(default)s)")
-    sequence.add_argument("--batch", type=int, help="edits made at once, for memit and alphaedit (5)")
-    sequence.add_argument("--seed", type=int, default=0, help="of the choice of edits (%(default)s)")
+    sequence.add_argument("--edits", type=options.whole, default=100, help="how many (%(default)s)")
+    sequence.add_argument("--every", type=options.whole, default=5, help="edits between two measurements (%(default)s)")
+    sequence.add_argument("--batch", type=options.whole, help="edits made at once, for memit and alphaedit (5)")
+    sequence.add_argument("--seed", type=options.seed, default=0, help="of the choice of edits (%(default)s)")
     sequence.add_argument("--draw", default="random", choices=("random", "relation", "most", "least"),
                           help="which edits: at random, of relations, most or least superposed first")  # fmt: skip
     sequence.add_argument("--relations", default="", metavar="A,B", help="for --draw relation; all by default")
@@ -90,9 +90,11 @@ def _add_lifelong(sequence: argparse.ArgumentParser) -> None:
 def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
     forgetting.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
     options.add_facts(forgetting)
-    forgetting.add_argument("--edits", type=int, default=100, help="at most, in one run (%(default)s)")
-    forgetting.add_argument("--every", type=int, default=10, help="edits between two measurements (%(default)s)")
-    forgetting.add_argument("--seeds", type=int, default=3, help="runs of each kind (%(default)s)")
+    forgetting.add_argument("--edits", type=options.whole, default=100, help="at most, in one run (%(default)s)")
+    forgetting.add_argument(
+        "--every", type=options.whole, default=10, help="edits between two measurements (%(default)s)"
+    )
+    forgetting.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
     forgetting.add_argument("--methods", default=",".join(ALL_METHODS), metavar="A,B,…")
     forgetting.add_argument("--layers", default="all", metavar="all|0,2", help="default all but the last")
     options.add_device(forgetting)
@@ -166,6 +168,10 @@ def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
 
 def _range(text: str) -> tuple[int, ...]:
     ends = text.split("-")
-    if not (1 <= len(ends) <= 2 and all(end.isdecimal() for end in ends)) or int(ends[0]) > int(ends[-1]):
-        raise RequestError(f"--layer takes a number or a range such as 0-2; found {text!r}")
-    return tuple(range(int(ends[0]), int(ends[-1]) + 1))
+    try:
+        first, last = options.whole(ends[0], least=0), options.whole(ends[-1], least=0)
+    except argparse.ArgumentTypeError:
+        first, last = 0, -1
+    if len(ends) > 2 or first > last:
+        raise RequestError(f"--layer takes a number or a range such as 0-2; found {options.shown(text)}")
+    return tuple(range(first, last + 1))

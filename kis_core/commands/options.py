@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from kis_core.models.loading import DEVICES, NUMBERED
 from kis_core.request import DEFAULT_TOKENS, DTYPES, Request, RequestError
 
 ALL = "all"
+MOST_COUNT = 10**12  # tokens or documents: more than all text there is
+MOST_NUMBER = 10**6  # layers, facts, edits, steps: far beyond what is checked later, where more is known
+MOST_SEED = 2**32 - 1  # every generator takes these
+MOST_SEEDS = 1_000  # each is a run of its own
+SHOWN = 40  # characters of what was typed, in a message
 CORPUS = "wikipedia|builtin|FILE|DIR"
 CORPUS_HELP = (
     "text, one document a line; JSON lines or parquet with a field `text`; a folder of parquet files; or a folder of "
@@ -47,7 +53,7 @@ def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str
     parser.add_argument("--tokens", type=count, metavar="N|all", help=f"behind C, at most ({tokens})")
     parser.add_argument("--documents", type=count, metavar="N|all",
                         help=f"that are read, at most (all; {PAPER_DOCUMENTS:,} of wikipedia)")  # fmt: skip
-    parser.add_argument("--settled", type=float, metavar="SHARE",
+    parser.add_argument("--settled", type=number, metavar="SHARE",
                         help="read until P of the facts moves by less than this share of its spread (not by default)",
                         )  # fmt: skip
 
@@ -101,7 +107,52 @@ def asked(
 
 def count(text: str) -> int | str:
     """A number, or `all`."""
-    return text if text == ALL else int(text)
+    return text if text == ALL else whole(text, most=MOST_COUNT)
+
+
+def whole(text: str, *, least: int = -MOST_NUMBER, most: int = MOST_NUMBER) -> int:
+    """A whole number; whether it makes sense is told later by who knows, with the reason.
+
+    Raises:
+        ArgumentTypeError: it is none, or of a size that nothing here can have.
+    """
+    try:
+        found = int(text)
+    except ValueError:  # also more digits than Python reads
+        found = most + 1
+    if not least <= found <= most:
+        raise argparse.ArgumentTypeError(f"invalid whole number {shown(text)}; at most {most:,} is read")
+    return found
+
+
+def seed(text: str) -> int:
+    """A number to draw from."""
+    return whole(text, least=0, most=MOST_SEED)
+
+
+def seeds(text: str) -> int:
+    """How many runs of a kind."""
+    return whole(text, most=MOST_SEEDS)
+
+
+def number(text: str) -> float:
+    """A finite number.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"invalid number {shown(text)}")
+    return found
+
+
+def shown(text: str) -> str:
+    """What was typed, as far as it fits a line."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 def device(text: str) -> str:
@@ -120,9 +171,9 @@ def chosen_layers(text: str) -> tuple[int, ...] | None:
     if text == ALL:
         return None
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise RequestError(f"--layers takes `all` or numbers such as 0,2; found {text!r}") from None
+        return tuple(whole(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise RequestError(f"--layers takes `all` or numbers such as 0,2; found {shown(text)}") from None
 
 
 def folder(path: Path) -> Path:

@@ -13,7 +13,8 @@ import torch
 
 from kis_core import progress
 from kis_core.covariance import reading
-from kis_core.covariance.checkpoint import HEAD, PART, SECONDS_BETWEEN, WRITING_SHARE, Checkpoints, unfinished
+from kis_core.covariance.checkpoint import SECONDS_BETWEEN, WRITING_SHARE, Checkpoints, unfinished
+from kis_core.leftovers import HEAD, PART
 from kis_core.models.loading import LoadedModel
 from kis_core.progress import Cancelled
 from kis_core.store import Store, StoreError

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from kis_core import corpora, machine, needs, pipeline, rome_statistics
 from kis_core.covariance import ALONE, Pass, Whitener, checkpoint, reading
-from kis_core.covariance.checkpoint import HEAD, PART, Checkpoints
+from kis_core.covariance.checkpoint import Checkpoints
 from kis_core.ingredients import SECOND_MOMENT, Ingredients, resolve, second_moment_key
+from kis_core.leftovers import HEAD, PART
 from kis_core.models.loading import LoadedModel
 from kis_core.moments import Moment, _groups, moments, packed, unpacked
 from kis_core.progress import Cancelled
