@@ -259,9 +259,10 @@ def _known(
         from kis_core.answers import knows
 
         known: list[bool] = []
+        loaded = load()
         for begin in range(0, len(facts), ANSWERED_AT_ONCE):
             report(ANSWERING, begin, len(facts))
-            known += knows(load(), facts[begin : begin + ANSWERED_AT_ONCE], checked=True)
+            known += knows(loaded, facts[begin : begin + ANSWERED_AT_ONCE], checked=True)
         return Entry({}, {"known": np.array(known)})
 
     determined = {"weights": ingredients.weights, "dtype": ingredients.request.dtype}
