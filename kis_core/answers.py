@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ import torch
 
 from kis_core import progress
 from kis_core.facts import Fact
+from kis_core.finite import check_logits
 from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, pad
 from kis_core.models import head
+from kis_core.tokens import encode
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 TOP = 5
 AT_ONCE = 512  # rows of logits over the whole vocabulary
 MAX_CONTINUATION = 4  # tokens added greedily to finish a word the first token only begins
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's name of a byte that no other piece holds
+NOT_ASCII = 0x80  # from here on a byte is part of a letter or sign of several
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,15 @@ def first_choices(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> li
 def top_answers(
     loaded: LoadedModel, prompts: Sequence[Prompt], *, report: progress.Report = progress.silent
 ) -> list[list[Answer]]:
-    """The `TOP` most probable next tokens of each prompt, best first, each finished to a whole word."""
+    """The `TOP` most probable next tokens of each prompt, best first, each finished to a whole word.
+
+    Raises:
+        NotFinite: the model gives no number for one of them.
+    """
     report("The model's own answers", 0, len(prompts))
-    probabilities, tokens = torch.softmax(next_token_logits(loaded, [p.tokens for p in prompts]), dim=-1).topk(TOP)
+    logits = next_token_logits(loaded, [p.tokens for p in prompts])
+    check_logits(loaded, logits, [p.tokens for p in prompts])
+    probabilities, tokens = torch.softmax(logits, dim=-1).topk(TOP)
     report("The model's own answers", len(prompts) // 2, len(prompts))
     begun = [(prompt.tokens, int(token)) for prompt, row in zip(prompts, tokens, strict=True) for token in row]
     texts = finish_words(loaded, begun)
@@ -100,38 +111,54 @@ def continues_word(tokenizer: object, token: int) -> bool:
     piece = tokenizer.convert_ids_to_tokens(token)  # type: ignore[attr-defined]
     if piece is None or token in tokenizer.all_special_ids:  # type: ignore[attr-defined]
         return False
+    if byte := BYTE.fullmatch(piece):
+        value = int(byte[1], 16)
+        return value >= NOT_ASCII or chr(value).isalnum()
     begins_word = piece[:1] in ("Ġ", "▁", "Ċ", " ")  # byte-level BPE and SentencePiece marks
     return not begins_word and any(character.isalnum() for character in piece)
 
 
 @torch.inference_mode()
 def knows(
-    loaded: LoadedModel, facts: Sequence[Fact], *, tokens_per_batch: int = TOKENS_PER_BATCH
+    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> list[bool]:  # fmt: skip
     """For each fact: is every token of the right answer the model's first choice, given those before it?
 
     A sentence longer than the model's context counts as not known.
+
+    Args:
+        loaded: the model, edited or not.
+        facts: any number.
+        checked: answers that are not numbers are an error, not a first choice: the model is as it was loaded, and
+            nothing but its weights can be at fault.
+        tokens_per_batch: padded tokens in one forward pass.
+
+    Raises:
+        NotFinite: see `checked`.
     """
     if not facts:
         return []
     sentences = [f"{fact.text} {fact.target}" for fact in facts]
-    encoded = loaded.tokenizer(sentences, return_offsets_mapping=True, verbose=False)
+    encoded = encode(loaded.tokenizer, sentences)
     known = [False] * len(facts)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    lengths = [len(sentence.ids) for sentence in encoded]
     for whole in batches(lengths, tokens_per_batch=tokens_per_batch):
         batch = [k for k in whole if lengths[k] <= loaded.context]
         if not batch:
             continue
-        ids, mask = pad([encoded["input_ids"][k] for k in batch], loaded.device)
+        ids, mask = pad([encoded[k].ids for k in batch], loaded.device)
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         answers = [
             (row, at)
             for row, k in enumerate(batch)
-            for at, (_, last) in enumerate(encoded["offset_mapping"][k])
+            for at, (_, last) in enumerate(encoded[k].spans)
             if last > len(facts[k].text)  # a space that is a token of its own has an empty span
         ]
         rows, at = [row for row, _ in answers], [at for _, at in answers]
-        chosen = head.logits(loaded, hidden[rows, [place - 1 for place in at]]).argmax(dim=-1)
+        logits = head.logits(loaded, hidden[rows, [place - 1 for place in at]])
+        if checked:
+            check_logits(loaded, logits, [encoded[batch[row]].ids[:place] for row, place in answers])
+        chosen = logits.argmax(dim=-1)
         wrong = {row for row, right in zip(rows, (chosen == ids[rows, at]).tolist(), strict=True) if not right}
         for row, k in enumerate(batch):
             known[k] = row not in wrong

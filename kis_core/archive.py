@@ -18,7 +18,7 @@ from kis_core.result import LayerReport, Result
 from kis_core.store import Entry, Store
 
 KIND = "superposition"  # of the keys that results are stored under
-FORMAT = 2  # raise it when the meaning of a stored result changes: older entries are then computed anew
+FORMAT = 3  # raise it when the meaning of a stored result changes: older entries are then computed anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from kis_core.result import Result
 from kis_core.rome_statistics import Statistics, StatisticsError
 from kis_core.store import Entry, Store, key_of
 
-FORMAT = 2  # raise it when the meaning of a stored C changes: it and the results of it are then computed anew
+FORMAT = 3  # raise it when the meaning of a stored C changes: it and the results of it are then computed anew
 SECOND_MOMENT = "second-moment"  # kind of the keys that C is stored under
 FINGERPRINT = "fingerprint"  # of files of this machine, by path, size and time of change
 

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from kis_core import progress
+from kis_core.errors import KisError
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,8 @@ class Job:
         try:
             work(self.report)
         except BaseException as error:
+            if not isinstance(error, (KisError, progress.Cancelled)):  # nobody else gets to see where it came from
+                log.exception("an unexpected %s ended a job", type(error).__name__)
             link: BaseException | None = error
             while link:
                 traceback.clear_frames(link.__traceback__)

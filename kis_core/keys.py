@@ -16,7 +16,9 @@ import torch
 from kis_core import progress
 from kis_core.errors import KisError
 from kis_core.facts import Fact
+from kis_core.finite import NotFinite, shown
 from kis_core.models.hooks import hooked
+from kis_core.tokens import encode
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -28,16 +30,12 @@ class SubjectNotFound(KisError):
     """A prompt in which no token carries the subject, or that is too long for the model."""
 
 
-class NotFinite(KisError):
-    """A NaN or an infinity in the activations. The message names layer and text."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A tokenised prompt.
 
     Attributes:
-        tokens: its ids, special tokens included.
+        tokens: its ids, special tokens in front included; the last is the prompt's own last token.
         key_index: position of the subject's last token.
         key_token: that token as text.
     """
@@ -59,12 +57,9 @@ def tokenize_prompts(tokenizer: Any, facts: Sequence[Fact], *, context: int) -> 
         SubjectNotFound: names the fact and says what was found.
     """
     texts = [fact.text for fact in facts]
-    # verbose=False: over-long prompts get this module's own error, not the tokenizer's warning
-    encoded = tokenizer(texts, return_offsets_mapping=True, padding=False, truncation=False, verbose=False)
     prompts = []
-    for index, (fact, tokens, offsets) in enumerate(
-        zip(facts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ):
+    for index, (fact, encoded) in enumerate(zip(facts, encode(tokenizer, texts), strict=True)):
+        tokens, offsets = encoded.ids, encoded.spans
         begin, end = fact.subject_span
         inside = [k for k, (first, last) in enumerate(offsets) if first < end and last > begin and last > first]
         if not inside:
@@ -122,7 +117,7 @@ def fact_keys(
         float32 array (L, m, d_m), L counting the layers asked for; row i belongs to `prompts[i]`.
 
     Raises:
-        NotFinite: an activation is NaN or infinite.
+        NotFinite: a key of any layer is NaN or infinite, also of one that was not asked for.
     """
     chosen = range(loaded.architecture.layers) if layers is None else layers
     collected: dict[int, list[torch.Tensor]] = {layer: [] for layer in chosen}
@@ -131,9 +126,18 @@ def fact_keys(
         tokens, mask = pad([prompts[k].tokens for k in batch], loaded.device)
         at = [prompts[k].key_index for k in batch]
 
-        def keep(layer: int, key: torch.Tensor, at: list[int] = at) -> None:
-            if layer in collected:  # numbers, which are at home on any device; the layers may lie on several
-                collected[layer].append(key[list(range(len(at))), at].float().cpu())
+        def keep(layer: int, key: torch.Tensor, at: list[int] = at, batch: list[int] = batch) -> None:
+            found = key[list(range(len(at))), at].float()  # numbers, at home on any device; layers may lie on several
+            bad = (~torch.isfinite(found).all(dim=1)).nonzero()
+            if len(bad):
+                index = batch[int(bad[0])]
+                raise NotFinite(
+                    f"layer {layer}: the key of fact {index} is not finite ({prompts[index].key_token!r} in "
+                    f"{shown(loaded, prompts[index].tokens)}); are the weights damaged or out of range for "
+                    f"{loaded.dtype}?"
+                )
+            if layer in collected:
+                collected[layer].append(found.cpu())
 
         with watch_down_projections(loaded, keep):
             loaded.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False)
@@ -142,11 +146,4 @@ def fact_keys(
     keys = torch.stack([torch.cat(collected[layer]) for layer in chosen]).numpy()
     result = np.empty_like(keys)
     result[:, order] = keys
-    bad = np.argwhere(~np.isfinite(result).all(axis=2))
-    if len(bad):
-        layer, index = bad[0]
-        raise NotFinite(
-            f"layer {chosen[layer]}: the key of fact {index} is not finite ({prompts[index].key_token!r}); "
-            f"are the weights damaged or out of range for {loaded.dtype}?"
-        )
     return result

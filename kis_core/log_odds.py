@@ -16,6 +16,7 @@ from torch import Tensor
 from kis_core.facts import Fact
 from kis_core.keys import TOKENS_PER_BATCH, SubjectNotFound, batches, pad
 from kis_core.models import head
+from kis_core.tokens import encode
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -26,7 +27,7 @@ class Sentence:
     """A fact as the model reads it to be asked for the answer.
 
     Attributes:
-        tokens: prompt and answer, special tokens included, without the answer's last token.
+        tokens: prompt and answer, special tokens in front included, without the answer's last token.
         key_index: position of the subject's last token.
         answer: the answer's tokens; the last `len(answer)` positions of `tokens` predict them.
     """
@@ -48,11 +49,9 @@ def tokenize_sentences(tokenizer: object, facts: Sequence[Fact], *, context: int
         SubjectNotFound: a fact without a token for its subject or its answer, or too long for the model; names it.
     """
     texts = [f"{fact.text} {fact.target}" for fact in facts]
-    encoded = tokenizer(texts, return_offsets_mapping=True, padding=False, verbose=False)  # type: ignore[operator]
     sentences = []
-    for index, (fact, ids, offsets) in enumerate(
-        zip(facts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ):
+    for index, (fact, encoded) in enumerate(zip(facts, encode(tokenizer, texts), strict=True)):
+        ids, offsets = encoded.ids, encoded.spans
         begin, end = fact.subject_span
         told = len(fact.text)
         # a space that is a token of its own has an empty span, and belongs to the answer; special tokens end at 0

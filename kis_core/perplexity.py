@@ -10,6 +10,7 @@ import torch
 
 from kis_core.keys import TOKENS_PER_BATCH, batches, pad
 from kis_core.models import head
+from kis_core.tokens import ids_of
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -23,8 +24,7 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: i
 
     Texts longer than the model's context are cut. NaN where there is no token to foretell.
     """
-    encoded = loaded.tokenizer(list(texts), padding=False, verbose=False)["input_ids"] if texts else []
-    rows = [ids[: loaded.context] for ids in encoded if len(ids) > 1]
+    rows = [ids[: loaded.context] for ids in ids_of(loaded.tokenizer, texts) if len(ids) > 1]
     total, count = 0.0, 0
     for batch in batches([len(row) for row in rows], tokens_per_batch=tokens_per_batch):
         ids, mask = pad([rows[k] for k in batch], loaded.device)

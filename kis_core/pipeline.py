@@ -81,7 +81,7 @@ def run(
         ModelError, UnsupportedArchitecture, FactFileError, CorpusError, RequestError, SubjectNotFound: wrong input.
         StatisticsError: C was to come from files, and they do not fit the model.
         OutOfMemory: not a single text fits beside the model.
-        NotFinite: the model's activations are not numbers.
+        NotFinite: the model's keys or answers are not numbers; seen before the text is read.
         Cancelled: `report` called it off.
     """
     report("Reading facts and text", 0, 1)
@@ -130,7 +130,7 @@ def _compute(
     prompts = tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
     keys = dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
     top = answers.top_answers(loaded, prompts, report=report)
-    known = answers.knows(loaded, facts)
+    known = answers.knows(loaded, facts, checked=True)  # from here on the model's numbers are numbers
     token_ids = tuple(prompt.tokens[prompt.key_index] for prompt in prompts)
     artefacts = superposition.same(token_ids) | superposition.same([fact.subject for fact in facts])
 

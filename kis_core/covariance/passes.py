@@ -22,7 +22,8 @@ from kis_core.covariance.ranks import ALONE, Share
 from kis_core.covariance.reading import Extent, Group, ahead, batches, cut, groups
 from kis_core.covariance.settling import Settling
 from kis_core.errors import KisError
-from kis_core.keys import TOKENS_PER_BATCH, NotFinite, pad
+from kis_core.finite import NotFinite, shown
+from kis_core.keys import TOKENS_PER_BATCH, pad
 from kis_core.models.hooks import hooked
 from kis_core.models.loading import OUT_OF_MEMORY
 
@@ -270,7 +271,7 @@ class Pass:
             try:
                 self.sums[layer].add(key.reshape(-1, key.shape[-1]), counted)
             except FloatingPointError as error:
-                raise NotFinite(self._where(layer, rows)) from error
+                raise NotFinite(self._where(layer, rows, key)) from error
             missing.remove(layer)
             if not missing:
                 raise _Enough
@@ -284,9 +285,14 @@ class Pass:
         self._run += ids.numel()
         self._real += sum(map(len, rows))
 
-    def _where(self, layer: int, rows: Sequence[Sequence[int]]) -> str:
-        text = self.loaded.tokenizer.decode(list(rows[0]))
-        return f"layer {layer}, batch {self._batches}: an activation is not finite; the batch begins with {text[:80]!r}"
+    def _where(self, layer: int, rows: Sequence[Sequence[int]], key: torch.Tensor) -> str:
+        """Names the first text with a key that is no number; if all are, the one whose squares are too large to add."""
+        sizes = [float(key[row, : len(text)].float().abs().max()) for row, text in enumerate(rows)]
+        guilty = next((row for row, size in enumerate(sizes) if not np.isfinite(size)), int(np.argmax(sizes)))
+        return (
+            f"layer {layer}, batch {self._batches}: an activation is not finite, in the text that begins with "
+            f"{shown(self.loaded, rows[guilty])}; are the weights damaged or out of range for {self.loaded.dtype}?"
+        )
 
     def _look(self, settling: Settling) -> bool:
         return settling.look(lambda layer: self.sums[layer].mean().matrix, self._tokens_before)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from kis_core.tokens import ids_of
+
 DOCUMENTS_AT_ONCE = 512  # tokenised together and sorted by length, to keep padding low
 LONGEST = 4096  # tokens of a document that are read: models of 128k tokens of context would run out of memory
 MOST_PADDING = 0.05  # of the tokens of a batch; sorted documents of similar length need no more
@@ -56,7 +58,7 @@ def groups(
     """Groups of tokenised documents, each document cut at `context` tokens.
 
     Args:
-        tokenizer: a fast tokenizer; its special tokens count.
+        tokenizer: a fast tokenizer; what it puts in front of a document counts, what it appends does not.
         documents: the corpus from its beginning.
         extent: how much of it.
         context: longest sequence the model takes.
@@ -66,9 +68,8 @@ def groups(
     length, left = min(context, LONGEST), None if extent.tokens is None else extent.tokens - tokens_before
     stream = islice(documents, first, extent.documents)
     while texts := tuple(islice(stream, DOCUMENTS_AT_ONCE)):
-        encoded = tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
         rows, read = [], 0
-        for ids in encoded:
+        for ids in ids_of(tokenizer, texts):
             if left is not None and left <= 0:
                 break
             row = tuple(ids[: length if left is None else min(length, left)])

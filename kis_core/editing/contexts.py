@@ -10,6 +10,7 @@ import torch
 from kis_core.answers import next_token_logits
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.facts import SLOT, Fact
+from kis_core.tokens import beginning
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -22,7 +23,7 @@ def random_prefixes(loaded: LoadedModel, hyperparameters: Hyperparameters) -> li
     generator = torch.Generator().manual_seed(hyperparameters.seed)
     tokenizer = loaded.tokenizer
     first = next((token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None), 0)
-    start = tokenizer("")["input_ids"] or [first]
+    start = beginning(tokenizer) or [first]
     texts = []
     for count, length in hyperparameters.prefixes:
         begun = [list(start) for _ in range(count)]

@@ -20,7 +20,7 @@ from kis_core.covariance import Whitener
 from kis_core.editing.contexts import contexts
 from kis_core.editing.edit import Change, Edit, EditError, applied
 from kis_core.editing.method import Asked, Made, Site, reach_along
-from kis_core.editing.value import search
+from kis_core.editing.value import search, that_fit
 from kis_core.editing.weights import Weights
 from kis_core.keys import pad
 from kis_core.log_odds import Sentence, tokenize_sentences
@@ -105,12 +105,7 @@ def _sentences(site: Site, asked: Sequence[Asked]) -> list[list[Sentence]]:
     told = []
     for one in asked:
         texts = contexts(replace(one.fact, target=one.target.strip()), prefixes)
-        fitting = [texts[0]] + [
-            text
-            for text in texts[1:]
-            if len(site.loaded.tokenizer(f"{text.text} {text.target}", verbose=False)["input_ids"])
-            <= site.loaded.context
-        ]
+        fitting = [texts[0], *that_fit(site.loaded, texts[1:])]
         told.append(tokenize_sentences(site.loaded.tokenizer, fitting, context=site.loaded.context))
     return told
 

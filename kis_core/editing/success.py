@@ -13,6 +13,7 @@ from kis_core.editing.edit import Edit, applied
 from kis_core.editing.probes import Probes
 from kis_core.facts import Fact
 from kis_core.log_odds import batched, read, tokenize_sentences
+from kis_core.tokens import ids_of
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -92,7 +93,7 @@ def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:
 
 def continuations(loaded: LoadedModel, facts: Sequence[Fact], tokens: int = WORDS) -> list[str]:
     """What the model says after each prompt, always its first choice."""
-    begun = [list(loaded.tokenizer(fact.text, verbose=False)["input_ids"]) for fact in facts]
+    begun = ids_of(loaded.tokenizer, [fact.text for fact in facts])
     starts = [len(one) for one in begun]
     going = list(range(len(facts)))
     for _ in range(tokens):

@@ -20,6 +20,7 @@ from kis_core.keys import Prompt, pad, tokenize_prompts
 from kis_core.log_odds import Sentence, read, tokenize_sentences
 from kis_core.models import head
 from kis_core.models.hooks import hooked
+from kis_core.tokens import ids_of
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -99,7 +100,8 @@ def search(
         prefixes = random_prefixes(loaded, hyperparameters)
     told = contexts(replace(fact, target=target.strip()), list(prefixes))
     sentences = [tokenize_sentences(loaded.tokenizer, [told[0]], context=loaded.context)[0]]
-    sentences += _that_fit(loaded, told[1:])
+    if fitting := that_fit(loaded, told[1:]):
+        sentences += tokenize_sentences(loaded.tokenizer, fitting, context=loaded.context)
     own = sentences[0]
     if not reaches_answer(
         layer=layer, layers=loaded.architecture.layers, ends_with_subject=own.key_index == own.prompt_end
@@ -135,11 +137,10 @@ def search(
     )
 
 
-def _that_fit(loaded: LoadedModel, told: Sequence[Fact]) -> list[Sentence]:
-    """Contexts as sentences, but for those a prefix has made too long for the model."""
-    lengths = [len(loaded.tokenizer(f"{fact.text} {fact.target}", verbose=False)["input_ids"]) for fact in told]
-    short = [fact for fact, length in zip(told, lengths, strict=True) if length <= loaded.context]
-    return tokenize_sentences(loaded.tokenizer, short, context=loaded.context) if short else []
+def that_fit(loaded: LoadedModel, told: Sequence[Fact]) -> list[Fact]:
+    """Contexts but for those that a prefix has made too long for the model."""
+    lengths = map(len, ids_of(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in told]))
+    return [fact for fact, length in zip(told, lengths, strict=True) if length <= loaded.context]
 
 
 @torch.no_grad()

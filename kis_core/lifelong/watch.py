@@ -19,6 +19,7 @@ from kis_core.editing.success import continuations
 from kis_core.facts import Fact
 from kis_core.perplexity import perplexity
 from kis_core.request import RequestError
+from kis_core.tokens import ids_of
 
 if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
@@ -81,7 +82,7 @@ def _behind_c(bench: Simulator, documents: Iterator[str]) -> Iterator[str]:
     counted, longest = 0, min(bench.model.context, LONGEST)
     while counted < source["tokens_counted"] and (document := next(documents, None)) is not None:
         yield document
-        counted += min(longest, len(bench.model.tokenizer(document, verbose=False)["input_ids"]))
+        counted += min(longest, *map(len, ids_of(bench.model.tokenizer, [document])))
 
 
 def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:

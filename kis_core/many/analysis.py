@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
 
 KIND, KEYS, KNOWN = "sweep", "whitened-keys", "known-facts"  # of the keys they are stored under
-FORMAT = 1  # raise it when the meaning of what is stored changes: older entries are then computed anew
+FORMAT = 2  # raise it when the meaning of what is stored changes: older entries are then computed anew
 WHITENED_AT_ONCE = 2048  # keys, in float64: 270 MB of the widest layer in use (16,384)
 ANSWERED_AT_ONCE = 512  # facts between two reports
 ANSWERING = "Which facts the model answers"
 STAGES = {
     "Reading facts and text": 0.01,
     "Loading the model": 0.09,
+    ANSWERING: 0.15,
     "Keys of the facts": 0.15,
     "Second moment of the keys": 0.40,
     "Whitening": 0.05,
-    ANSWERING: 0.15,
     sweeps.STAGE: 0.15,
 }
 """Stages in order, with their rough share of the time: for the progress bar only."""
@@ -177,10 +177,10 @@ def run(
         report("Loading the model", 1, 1)
         return loaded
 
+    known = _known(ingredients, store, load, report) if known_only else None  # nothing known: nothing to read text for
     of_keys = key_of(KEYS, _determines_keys(ingredients, layer))
     count = len(ingredients.facts)
     keys = store.get_or_compute(of_keys, lambda: _whitened(ingredients, layer, store, load(), report), report, m=count)
-    known = _known(ingredients, store, load, report) if known_only else None
     name = key(ingredients, layer, known_only=known_only)
     kept = count if known is None else int(known.sum())
     swept = store.get_or_compute(
@@ -265,9 +265,10 @@ def _known(
         from kis_core.answers import knows
 
         known: list[bool] = []
+        loaded = load()
         for begin in range(0, len(facts), ANSWERED_AT_ONCE):
             report(ANSWERING, begin, len(facts))
-            known += knows(load(), facts[begin : begin + ANSWERED_AT_ONCE])
+            known += knows(loaded, facts[begin : begin + ANSWERED_AT_ONCE], checked=True)
         return Entry({}, {"known": np.array(known)})
 
     determined = {"weights": ingredients.weights, "dtype": ingredients.request.dtype}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 OVERHEAD = 1.2  # activations and the loader's own copies, beside the weights; seen 1.05-1.15 on GPT-2 shapes
 DEVICES = ("auto", "cpu", "cuda", "mps", ALL)
 NUMBERED = re.compile(r"cuda:\d{1,3}")
+ONE_AT_A_TIME = threading.Lock()
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # of the RuntimeErrors of CUDA and MPS, and of the CPU
 
 
@@ -233,9 +235,14 @@ def context_of(config: PretrainedConfig) -> int:
 
 @contextmanager
 def errors_of_transformers(folder: Path) -> Iterator[None]:
-    """Within the block, whatever transformers raises over a folder becomes a ModelError."""
+    """Within the block, whatever transformers raises over a folder becomes a ModelError; one thread at a time.
+
+    While it builds a model, transformers replaces functions of its classes for the whole process. Of two threads, the
+    one that ends last would put back what the other had put there, and no tied head would ever be tied again.
+    """
     try:
-        yield
+        with ONE_AT_A_TIME:
+            yield
     except KisError:
         raise
     except Exception as error:  # tokenizers and safetensors raise ones that have no ancestor but Exception
@@ -267,3 +274,33 @@ def _check_whole(
             f"{folder} has a tokenizer of {tokenizer.vocab_size:,} tokens where the model knows {known:,}; "
             f"is its tokenizer.json missing, or of another model?"
         )
+    _refuse_without_embedding(folder, model, tokenizer, known)
+
+
+def _refuse_without_embedding(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, known: int
+) -> None:
+    """Refuse a tokenizer whose text may hold a token the model has no embedding for.
+
+    Special tokens beyond the embedding are common and harmless, as nothing but their own name brings them in: a padding
+    token, or that for images in Gemma 3's text models. Only a text that holds such a name is refused, as it is run.
+    """
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= known}
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    brought_in = {number for number in tokenizer("a")["input_ids"] if number >= known}
+    if plain := (beyond.keys() - special) | brought_in:
+        number = min(plain)
+        raise ModelError(
+            f"{folder} has a tokenizer with the token {beyond[number]!r} (number {number:,}), for which the model has "
+            f"no embedding: it knows {known:,} tokens. Was a token added and the model not resized? Resize it, or take "
+            f"the tokenizer it was trained with."
+        )
+    if beyond:
+
+        def refuse(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+            if number := next((number for number in beyond if bool((inputs[0] == number).any())), None):
+                raise ModelError(
+                    f"A text holds {beyond[number]!r}, a token for which this model has no embedding. Take it out."
+                )
+
+        model.get_input_embeddings().register_forward_pre_hook(refuse)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from kis_core import corpora, covariance, ingredients
 from kis_core.corpora import CorpusError
@@ -331,6 +332,53 @@ class TestWeights:
         [(model, before)] = seen
         assert digest(model) == before
         assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+class TestNotFinite:
+    """What the model says is looked at before the text is read: a typed error with layer and text, and nothing kept."""
+
+    def refused(self, request: Request, store: Store, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(covariance.Pass, "run", None)  # the text must not be read
+        with pytest.raises(NotFinite, match=told):
+            run(request, store, device="cpu")
+        kept = {item.key.rpartition("-")[0] for item in store.inventory()}
+        assert kept == {"fingerprint"}
+
+    @pytest.mark.parametrize(
+        ("tensor", "told"),
+        [
+            (
+                "transformer.h.2.mlp.c_proj.weight",
+                "layer 2 is the first where it is not, in its output of the down-pro",
+            ),
+            ("transformer.ln_f.weight", "all layers are, so it is the final norm or the output embeddings"),
+            ("transformer.h.1.mlp.c_proj.weight", "layer 2: the key of fact"),  # the first that meets it at the subject
+        ],
+    )
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_damaged_weight_while_other_layers_are_asked_for(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, tensor: str, told: str, value: float
+    ) -> None:
+        path = Path(request_.model) / "model.safetensors"
+        weights = load_file(path)
+        weights[tensor].view(-1)[0] = value
+        save_file(weights, path, metadata={"format": "pt"})
+        self.refused(replace(request_, layers=(0,)), store, told, monkeypatch)
+
+    def test_an_overflow_of_half_precision_in_one_text_names_that_text(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As Gemma's residual stream in float16: each number is fine where it is stored, and their sum is not."""
+        path = Path(request_.model) / "model.safetensors"
+        weights = load_file(path)
+        tokenizer = AutoTokenizer.from_pretrained(request_.model, local_files_only=True)
+        [token] = tokenizer(" Anne", add_special_tokens=False)["input_ids"][:1]
+        for name in ("transformer.wte.weight", "transformer.wpe.weight"):
+            weights[name][token if "wte" in name else slice(None), 0] = 4e4
+        save_file(weights, path, metadata={"format": "pt"})
+        write_facts(Path(request_.facts), (*ROWS, ("Anne", "The name of {} is", "x", "")))
+        asked = replace(request_, dtype="float16", layers=(0,))
+        self.refused(asked, store, r"fact 4 is not finite .* in ' ?The name of Anne is'.* for float16", monkeypatch)
 
 
 def digest(model: torch.nn.Module) -> str:

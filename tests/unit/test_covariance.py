@@ -106,9 +106,14 @@ class TestSecondMomentSum:
             SecondMomentSum().mean()
 
 
+def positions(texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+    """A tokenizer whose tokens are the places of the characters."""
+    return {"input_ids": [list(range(len(t))) for t in texts], "special_tokens_mask": [[0] * len(t) for t in texts]}
+
+
 class TestTokenizedDocuments:
     def lengths(self, *, context: int, tokens: int) -> list[int]:
-        groups = reading.groups(lambda texts, **_: {"input_ids": [list(range(len(t))) for t in texts]},
+        groups = reading.groups(positions,
                                 ["aaaa", "", "bb", "cccccc", "ddd"], Extent(tokens), context=context)  # fmt: skip
         return [len(ids) for group in groups for ids in group.rows]
 
@@ -170,6 +175,13 @@ class TestSecondMoments:
         with pytest.raises(NotFinite, match=r"layer 0, batch 1: .* begins with ' ?The novel was written"):
             second_moments(gpt2, documents, tokens=1000, tokens_per_batch=1)
         assert not any(module._forward_pre_hooks for module in gpt2.model.modules())
+
+    def test_of_a_batch_the_guilty_text_is_named_not_the_first(self, gpt2: LoadedModel) -> None:
+        documents = ["A clock.", "A river.", "The novel was written in Malta by somebody else.", "A long day in Oslo."]
+        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
+        gpt2.model.transformer.wte.weight[token] = float("nan")
+        with pytest.raises(NotFinite, match=r"layer 0, batch \d: .* begins with ' ?The novel was written"):
+            second_moments(gpt2, documents, tokens=1000)
 
     def test_an_infinity_in_a_later_layer_is_found_there(self, gpt2: LoadedModel) -> None:
         gpt2.model.transformer.h[2].mlp.c_fc.bias[0] = float("inf")

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import jobs, progress
+from kis_core.errors import KisError
 from kis_core.jobs import Job, Runner, State
 from kis_core.progress import Cancelled, Report
 
@@ -394,3 +395,17 @@ def test_a_process_that_ends_lets_its_job_stop_at_its_next_report() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"), [(ValueError("out of range"), True), (KisError("no such model"), False), (Cancelled(), False)]
+)
+def test_what_nobody_expected_is_logged_with_its_traceback(
+    runner: Runner, caplog: pytest.LogCaptureFixture, error: Exception, logged: bool
+) -> None:
+    def fail_deep_inside(_: Report) -> None:
+        raise error
+
+    ended(runner.submit("a", fail_deep_inside))
+    assert ("fail_deep_inside" in caplog.text) == logged
+    assert ("an unexpected ValueError ended a job" in caplog.text) == logged

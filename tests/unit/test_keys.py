@@ -19,6 +19,7 @@ from kis_core import keys
 from kis_core.facts import Fact
 from kis_core.keys import NotFinite, SubjectNotFound, batches, fact_keys, pad, tokenize_prompts, watch_down_projections
 from kis_core.models.loading import LoadedModel
+from kis_core.tokens import beginning
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
@@ -81,8 +82,7 @@ def prompts_of(loaded: LoadedModel, count: int) -> list[keys.Prompt]:
 
 def decoded_to(tokenizer: PreTrainedTokenizerFast, tokens: list[int]) -> str:
     """What those tokens say so far, with every accent apart: tokenizers may compose, and bytes may end midway."""
-    added = tokenizer.num_special_tokens_to_add()  # a leading BOS, in the tokenizers at hand
-    return unicodedata.normalize("NFD", tokenizer.decode(tokens[added:]).removeprefix(" "))
+    return unicodedata.normalize("NFD", tokenizer.decode(tokens[len(beginning(tokenizer)) :]).removeprefix(" "))
 
 
 def assert_ends_the_subject(tokenizer: PreTrainedTokenizerFast, fact: Fact, prompt: keys.Prompt) -> None:

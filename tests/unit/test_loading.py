@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     BloomConfig,
     LlamaConfig,
     PretrainedConfig,
@@ -329,6 +331,22 @@ class TestLoad:
         tiny.model("GPT-2", vocabulary=100).model.save_pretrained(folder)
         with pytest.raises(ModelError, match="a tokenizer of 3,000 tokens where the model knows 100"):
             load(folder, device="cpu")
+
+    @pytest.mark.parametrize("special", [False, True])
+    def test_an_added_token_beyond_the_embedding_is_named(self, folder: Path, special: bool) -> None:
+        """At once where any text may hold it, else (padding, images) when a text does."""
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.add_tokens([AddedToken("[zap]", special=special)], special_tokens=special)
+        assert tokenizer.convert_tokens_to_ids("[zap]") == tiny.VOCABULARY
+        tokenizer.save_pretrained(folder)
+        if not special:
+            with pytest.raises(ModelError, match=r"the token '\[zap\]' \(number 3,000\), for which .* knows 3,000"):
+                load(folder, device="cpu")
+            return
+        loaded = load(folder, device="cpu")
+        assert len(answers.knows(loaded, FACTS)) == len(FACTS)
+        with pytest.raises(ModelError, match=r"A text holds '\[zap\]'"):
+            second_moments(loaded, ["Oslo lies in [zap]."], tokens=9)
 
     def test_an_unsupported_model_is_refused(self, folder: Path) -> None:
         config = BloomConfig(vocab_size=tiny.VOCABULARY, hidden_size=16, n_layer=2, n_head=2)

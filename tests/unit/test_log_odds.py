@@ -142,7 +142,8 @@ class TestTokenizeSentences:
         offsets = [(0, 0), (0, 5), (5, 5), (6, 8), (9, 9), (9, 13), (0, 0)]
 
         def tokenizer(_: list[str], **__: object) -> dict[str, list[object]]:
-            return {"input_ids": [[1, 11, 3, 12, 3, 13, 2]], "offset_mapping": [offsets]}
+            ids, added = [1, 11, 3, 12, 3, 13, 2], [1, 0, 0, 0, 0, 0, 1]
+            return {"input_ids": [ids], "offset_mapping": [offsets], "special_tokens_mask": [added]}
 
         [sentence] = tokenize_sentences(tokenizer, [Fact("Malta", "{} is", "Rome")], context=CONTEXT)
         assert sentence == Sentence([1, 11, 3, 12, 3], 1, [3, 13])

@@ -23,7 +23,10 @@ PATIENCE = 20.0  # seconds until a test gives up on a thread; reached only when 
 
 def characters(texts: list[str], **_: object) -> dict[str, list[list[int]]]:
     """A tokenizer whose tokens are the characters."""
-    return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+    return {
+        "input_ids": [[ord(letter) for letter in text] for text in texts],
+        "special_tokens_mask": [[0] * len(text) for text in texts],
+    }
 
 
 def padded(lengths: list[int], batch: list[int]) -> int:
