@@ -307,7 +307,7 @@ def _mark(
     if not (window.top <= row < window.bottom and window.left <= column < window.right):
         return []
     lines = alt.Chart(pd.DataFrame({"x": [column, column + 1], "y": [row, row + 1]})).mark_rule(
-        color=MUTED, strokeWidth=1
+        color=MUTED, strokeWidth=0.6
     )
     ring = alt.Chart(pd.DataFrame({"x": [column + 0.5], "y": [row + 0.5]})).encode(x=x("x"), y=y("y"))
     return [

@@ -17,7 +17,7 @@ HELP = (
     "- **unrelated facts**: the facts of the set chosen on the left that are not edited, counted if the model answered "
     "them before the first edit.\n"
     "- **edits in force**: the new object is still the model’s first choice, token by token.\n"
-    "- pale lines: after the step looked at."
+    "- thin lines: after the step looked at."
 )
 
 

@@ -20,6 +20,7 @@ from tests.browser.steps import (
     inspects_another,
     pair_in,
     place_in,
+    place_of_cell,
     rows_of,
     shown,
     until,
@@ -141,6 +142,29 @@ def test_a_click_on_either_side_of_a_comparison_marks_the_pair(server: str, open
         inspects_another(page, before)
         inspects(page, pair_in(page))
         page.wait_for_timeout(1000)
+
+
+def test_a_charts_toolbar_is_beside_its_controls_and_a_full_screen_shows_it_whole(server: str, open_page: Open) -> None:
+    page = open_page("about:blank")
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(f"{server}/superposition?{MODEL}")
+    shown(page)
+    page.mouse.move(*place_of_cell(page, 0.5, 0.5))
+    toolbar = page.locator("[data-testid=stElementToolbar]").first
+    expect(toolbar).to_have_css("opacity", "1")
+    view = page.get_by_role("button", name="View").first.bounding_box()
+    box = toolbar.bounding_box()
+    assert view is not None
+    assert box is not None
+    assert view["y"] + view["height"] <= box["y"] or view["x"] + view["width"] <= box["x"]
+    expect(toolbar.get_by_role("button", name="Show data")).to_be_hidden()  # it would show the axis labels
+    toolbar.get_by_role("button", name="Fullscreen").click()
+
+    def whole() -> bool:
+        large = page.locator("[data-testid=stVegaLiteChart] canvas").first.bounding_box()
+        return large is not None and large["width"] > 1500 and large["y"] + large["height"] <= 1080
+
+    until(page, whole, "the full screen cuts rows off")
 
 
 def test_a_figure_is_taken_home(server: str, open_page: Open, tmp_path: Path) -> None:
