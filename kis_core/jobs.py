@@ -85,7 +85,8 @@ class Job:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stage, self._share = WAITING, 0.0
-        self._asked, self._began = time.monotonic(), None
+        self._asked = time.monotonic()
+        self._began: float | None = None
         self._future: Future[Any] | None = None
 
     def cancel(self) -> None:

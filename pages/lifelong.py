@@ -109,7 +109,7 @@ def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
     elif runs.cancelled(planned.runs):
         missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
         label = _start_label(missing, films)
-        kept = "What was measured is kept" if label == "Go on" else "Nothing was measured yet"
+        kept = "What was measured is kept" if label == "Go on" else "No edit was measured yet"
         how = "goes on from there" if label == "Go on" else "starts anew"
         st.info(f"Cancelled. {kept}; **{label}** on the left {how}.", icon=":material/cancel:")
     elif planned.main not in films:

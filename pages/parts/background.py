@@ -108,7 +108,7 @@ def resume(one: Asked) -> None:
 def told(request: Request) -> str:
     """What is computed, so that no two read alike: model, facts, and how C is taken."""
     facts = request.facts if request.facts in BUILTIN_SETS else Path(request.facts).stem
-    return f"{named(request.model)} · {facts} · {text_behind(request.how)}"
+    return f"{named(request.model)} · {facts} facts · C over {text_behind(request.how)}"
 
 
 @st.cache_resource(show_spinner=False)

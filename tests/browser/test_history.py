@@ -42,7 +42,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     inspects(page, first)
     expect(page.get_by_text(re.compile("layer 1")).first).to_be_visible()
     page.go_back()
-    until(page, lambda: "layer=" not in page.url and slider.get_attribute("aria-valuenow") == "0", "still layer 1")
+    until(page, lambda: "layer=" not in page.url and slider.input_value() == "0", "still layer 1")
     inspects(page, first)
     page.go_back()
     inspects(page, "0-1")
@@ -50,7 +50,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     page.go_forward()
     inspects(page, first)
     page.go_forward()
-    until(page, lambda: slider.get_attribute("aria-valuenow") == "1", "the layer does not come back")
+    until(page, lambda: slider.input_value() == "1", "the layer does not come back")
     assert entries(page) == began + 3, "going back and forth adds nothing"
     page.reload()
     shown(page)
@@ -62,7 +62,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     assert inspected(other)
     page.go_back()
     inspects(page, first)
-    until(page, lambda: slider.get_attribute("aria-valuenow") == "0", "another tab disturbs this one")
+    until(page, lambda: slider.input_value() == "0", "another tab disturbs this one")
 
 
 def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> None:

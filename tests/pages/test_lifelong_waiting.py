@@ -199,6 +199,30 @@ def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page
     assert "Done" in labels(page)
 
 
+def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_by_itself_after_a_reload(
+    opened: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def stuck(*_: Any, report: Report, **__: Any) -> None:
+        begun.set()
+        assert free.wait(SECONDS)
+        report("Loading the model", 0, 1)
+
+    monkeypatch.setattr(lifelong, "run", stuck)
+    monkeypatch.setattr(results, "START_BY_ITSELF", SMALL)
+    page = opened(seed="151")
+    assert begun.wait(SECONDS)
+    button(page.run(), "Cancel").click().run()
+    free.set()
+    for visit in (settled(page), opened(seed="151")):  # a reload is a session of its own
+        assert not visit.exception
+        assert "Cancelled. No edit was measured yet; **Run** on the left starts anew." in infos(visit)
+        assert "Press **Run**" not in infos(visit)
+        assert not button(visit, "Run").disabled
+        assert [job.snapshot().state for job in jobs_of_runs()] == [jobs.State.CANCELLED]
+
+
 @pytest.mark.stress  # makes several runs; `make stress`
 def test_a_cancel_calls_off_all_runs_on_the_page(opened: Page, held: Held) -> None:
     page = opened(edits="10", seed="160", against="seeds")

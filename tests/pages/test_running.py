@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,7 +215,9 @@ def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
     page = open_page(script)
     assert not page.exception
     assert offered(page) == ["Resume", "Discard"]
-    assert "tiny-llama · builtin · 6,000 tokens" in unescaped(markdown(page))
+    assert re.search(
+        r"someone/tiny-llama · \S+ facts · C over builtin · 6,000 tokens\*\* was begun on \d", unescaped(markdown(page))
+    )
     assert not background.runner().jobs(), "nothing begins by itself"
     press(page, "Resume")
     assert [(one.state, one.error) for one in finish()] == [(State.DONE, None)]
@@ -329,8 +332,31 @@ def test_two_devices_work_side_by_side_and_one_takes_turns(open_page: Open, stee
     assert sorted(device for _, device in steered.begun) == ["cpu", "cuda:0"]
     page = open_page("pages/models.py")
     said = unescaped(" ".join(element.proto.text for element in page.get("progress")))
-    for text in (f"**{MODEL} · builtin · 1,000 tokens** on cpu", "2,000 tokens** on cuda:0", "Waiting for its turn"):
+    over = "facts · C over builtin"
+    for text in (
+        f"**{MODEL} · builtin {over} · 1,000 tokens** on cpu", "2,000 tokens** on cuda:0",
+        f"Waiting for its turn, after {MODEL} · builtin {over} · 1,000 tokens",
+    ):  # fmt: skip
         assert text in said
+    assert "each is slower" not in said, "each has a device of its own"
     assert offered(page) == ["Cancel"] * 3
     steered.end()
     assert [device for _, device in steered.begun].count("cpu") == 2
+
+
+def test_two_jobs_on_one_processor_are_told(open_page: Open, steered: Steered) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def edit(_: Report) -> None:
+        begun.set()
+        assert free.wait(PATIENCE)
+
+    background.submit(Request(MODEL, tokens=1_000), "cpu")
+    background.runner().submit("an edit", edit)  # those do not wait for a long pass
+    steered.wait()
+    assert begun.wait(PATIENCE)
+    page = open_page("pages/models.py")
+    said = unescaped(" ".join(element.proto.text for element in page.get("progress")))
+    assert "shares the processor with 1 other job: each is slower" in said
+    free.set()
+    steered.end()
