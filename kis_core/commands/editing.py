@@ -14,7 +14,7 @@ from kis_core.request import RequestError
 from kis_core.store import Store
 
 SEARCH_OPTIONS: dict[str, tuple[type, str]] = {
-    "steps": (int, "of Adam, at most"),
+    "steps": (int, "updates by Adam, at most; published settings of 20 steps are 19 updates"),
     "learning_rate": (float, "of Adam"),
     "weight_decay": (float, "factor of the size of δ"),
     "kl": (float, "factor of the drift of what is said of the subject"),
@@ -116,6 +116,8 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     bench = simulator.of(result, store, device=args.device)
     asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     bench.prepare(asked, report=line)
+    for warning in bench.warnings(bench.forecast(asked)):
+        line.say(f"warning: {warning}")
     line("Measuring every fact", 0, 1)
     yield from simulator.write(bench, asked, args.strength, args.out)
 

@@ -200,7 +200,7 @@ def _table(
         bench.table(forecast, outcome)
         if outcome is not None
         else spill_frame(bench, chosen.e, forecast, "all", chosen.strength, None)[
-            ["fact", "subject", "p", "forecast", "flips_foretold"]
+            ["fact", "subject", "p", "share", "forecast", "flips_foretold"]
         ].rename(columns={"fact": "index", "forecast": "dlogodds_all_tokens", "flips_foretold": "answer_foretold"})
     )
     number = partial(st.column_config.NumberColumn, format="%+.3f", width=105)
@@ -215,7 +215,8 @@ def _table(
         column_config={
             "index": st.column_config.NumberColumn("j", width=50),
             "subject": st.column_config.TextColumn("subject", width=170),
-            "p": number("P[e, j]", help="share of the edit at the layer (eq. 16)"),
+            "p": number("P[e, j]", help="share of an edit of eq. 2 at the layer (eq. 16)"),
+            "share": number("share", help="share of this edit at the layer, u·kⱼ; P[e, j] where it is one of eq. 2"),
             "shift_predicted": number("shift", help="along δ, forecast"),
             "shift_measured": number("shift, meas.", help="along δ, measured"),
             "dlogodds_first_order": number(
@@ -223,7 +224,7 @@ def _table(
             ),
             "dlogodds_all_tokens": number("Δ all tokens", help="change of log-odds, first order, over all tokens"),
             "dlogodds_propagated": number(
-                "Δ propagated", help="change of log-odds with P δ at the subject’s token, model run on"
+                "Δ propagated", help="change of log-odds with the share of δ at the subject’s token, model run on"
             ),
             "dlogodds_measured": number("Δ measured", help="change of log-odds, measured"),
             "dlogp_measured": number("Δ log p", help="change of log p, measured"),
