@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 LEAST_KEY = 1e-6
 """As a share of the usual size of keys, √E‖k‖² over general text: below lies what float32 leaves of zero."""
-LEAST_AGREEMENT = 0.1
-"""Below it, an edit along the mean key would reach more than ten times as far into general text as one along the
-prompt's own key; see `agreement`."""
+LEAST_AGREEMENT = 0.15
+"""Below it, an edit along the mean key would reach more than seven times as far into general text as one along the
+prompt's own (`agreement`). SmolLM2-135M, layers 6 and 12, six beginnings: at most 0.08 where the subject is the first
+token of its sentence, with shares of 10 to 900 on other facts; at least 0.35 elsewhere, with shares below 0.3."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from kis_core.spillover.measurement import Measurement
 from kis_core.spillover.sensitivity import Sensitivity
 
 MANY_TIMES = 5.0
-"""An edit's own fact is moved by 1 δ; XXX."""
+"""What an edit does to its own fact is 1 δ. The weakest keys of SmolLM2-135M come to shares of 2.5, ordinary ones stay
+below 1.2; along a mean key that has nothing of the own it was 10 to 1,500 there: between the two."""
 
 OWN_KEY = (
     "The mean key over contexts has next to nothing of the key this prompt has, as when a subject begins its sentence; "
