@@ -23,20 +23,20 @@ from pages.parts.results import shown
 from pages.parts.text import plain
 
 HELP = (
-    "**Paper, eq. 2 and 11.** An edit adds δuᵀ to the down-projection, so a token with key k is moved by (u·k) δ; at "
-    "the "
-    "last subject token of fact j that share is P[e, j]. Damage is told in log-odds log(p / (1 − p)) of fact j’s own "
-    "answer: a model that is sure of it hides damage in p.\n"
-    "- **all tokens, first order**: Σₜ cₜ (gₜ·δ), over every token the edit resembles; gₜ is the gradient of fact j’s "
-    "log-odds.\n"
-    "- **subject token, first order**: P[e, j] (gⱼ·δ), the paper’s view.\n"
-    "- **subject token, propagated**: P[e, j] δ added there alone, and the model run on.\n"
-    "- **shift at the layer**: P[e, j] ‖δ‖, exact."
+    "**Paper, eq. 2 and 11.** An edit adds δuᵀ to the down-projection, so a token with key k is moved by its share u·k "
+    "of δ. At the last subject token of fact j that share is P[e, j] for an edit of eq. 2; ROME’s mean key, r-ROME and "
+    "C = I have a share of their own, which is what counts here. Damage is told in log-odds log(p / (1 − p)) of fact "
+    "j’s own answer: a model that is sure of it hides damage in p.\n"
+    "- **all tokens, first order**: Σₜ cₜ (gₜ·δ), over every token the edit resembles; cₜ is its share, gₜ the "
+    "gradient of fact j’s log-odds.\n"
+    "- **subject token, first order**: cⱼ (gⱼ·δ), the paper’s view.\n"
+    "- **subject token, propagated**: cⱼ δ added there alone, and the model run on.\n"
+    "- **shift at the layer**: cⱼ ‖δ‖, exact."
 )
 IN_FULL = {
     "all": "first order over all tokens",
     "subject": "first order at the subject’s token",
-    "propagated": "P[e, j] δ at the subject’s token, propagated",
+    "propagated": "its share of δ at the subject’s token, propagated",
     "shift": "shift at the layer",
 }
 QUANTITY = {"shift": "shift along δ"}
@@ -126,10 +126,10 @@ def _drawn(
     """The figure on the right, as far as it can be had."""
     if not bench.reaches(chosen.e, view.layer):
         _unreachable(result, bench.facts[chosen.e], view.layer)
-        _shares(view, result, chosen.e, j, reaches=False)
+        _shares(view, result, chosen, j, reaches=False)
         return None, None
     if chosen.request is None:
-        _shares(view, result, chosen.e, j)
+        _shares(view, result, chosen, j)
         return None, None
     above = st.container()
     try:
@@ -141,11 +141,13 @@ def _drawn(
         ready, forecast = False, None
     if forecast is None:
         with above:
-            _shares(view, result, chosen.e, j)
+            _shares(view, result, chosen, j)
         return None, None
     outcome = _outcome(result, bench, chosen) if ready else None
     with above:
         _spillover(view, result, bench, chosen, forecast, outcome, j)
+        for warning in bench.warnings(forecast, outcome):
+            st.warning(plain(warning), icon=":material/warning:")
     return forecast, outcome
 
 
@@ -191,8 +193,9 @@ def _outcome(result: Result, bench: Simulator, chosen: Chosen) -> Outcome | None
     return outcome
 
 
-def _shares(view: View, result: Result, e: int, j: int, *, reaches: bool = True) -> None:
+def _shares(view: View, result: Result, chosen: Chosen, j: int, *, reaches: bool = True) -> None:
     """Forecast 1 alone, as a share of ‖δ‖: what is known without the model."""
+    e = chosen.e
     told = share_frame(result, view.layer, e)
     if told.empty:
         return
@@ -205,8 +208,9 @@ def _shares(view: View, result: Result, e: int, j: int, *, reaches: bool = True)
         charts.spillover(told, quantity="share of the edit", span=(low - room, high + room), picked=j),
         About(
             title="Share of the edit at the layer",
-            caption="P[e, j]: the share of the edit that lands on every other fact at this layer (eq. 11), exact and "
-            "known without the model."
+            caption="P[e, j]: the share of an edit of eq. 2 that lands on every other fact at this layer (eq. 11), "
+            "exact and known without the model."
+            + (" The edit chosen has a share of its own, known once its value is." if _own_share(chosen) else "")
             + (" What it does to answers is foretold once the model has been run." if reaches else ""),
             help=HELP,
             data=lambda: told,
@@ -246,7 +250,7 @@ def _spillover(
         ),
         About(
             title=f"Spillover of an edit of {bench.facts[chosen.e].subject}",
-            caption=_caption(told, bench.facts[chosen.e].subject, by, chosen, outcome, forecast.flips is not None),
+            caption=_caption(told, bench.facts[chosen.e].subject, by, chosen, forecast, outcome),
             help=HELP,
             data=lambda: told,
             code=f"from kis_core import simulator\n\nbench = simulator.of(result, Store())\n{request_line(chosen)}\n"
@@ -261,10 +265,13 @@ def _spillover(
     )
 
 
-def _caption(told: pd.DataFrame, subject: str, by: str, chosen: Chosen, outcome: Outcome | None, run: bool) -> str:
+def _caption(
+    told: pd.DataFrame, subject: str, by: str, chosen: Chosen, forecast: Forecast, outcome: Outcome | None
+) -> str:
+    run, own_key = forecast.flips is not None, forecast.own_key
     coming = told[told["flips_foretold"] != ""]
     order = "from against δ to along it" if by == "shift" else "the one it hurts most first"
-    kind = f"exact, eq. 11{_own_share(chosen)}" if by == "shift" else "approximate"
+    kind = f"exact, eq. 11{_own_share(chosen, own_key=own_key)}" if by == "shift" else "approximate"
     parts = [
         f"What an edit of {plain(subject)} does to every other fact, {order}: {IN_FULL[by]}, at strength "
         f"{chosen.strength:g} ({kind})."
@@ -288,10 +295,12 @@ def _caption(told: pd.DataFrame, subject: str, by: str, chosen: Chosen, outcome:
     return " ".join(parts)
 
 
-def _own_share(chosen: Chosen) -> str:
-    """Where an edit lands by another share than P[e, j]."""
+def _own_share(chosen: Chosen, *, own_key: bool = False) -> str:
+    """Where an edit lands by another share than P[e, j]; `own_key` says that the mean key was given up."""
     asked = chosen.request
-    if asked is None or (asked.method == "rome" and not asked.how.mean_key):
+    if asked is None or (
+        asked.method != "identity" and (own_key or (asked.method == "rome" and not asked.how.mean_key))
+    ):
         return ""
     return "; this edit lands by a share of its own, not by P[e, j]"
 

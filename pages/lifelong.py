@@ -232,6 +232,11 @@ def _numbers(run: Run, film: Film, step: int) -> None:
     passed = int((~film.made[:step]).sum())
     if passed:
         st.caption(f"{passed} of these edits could not be made and were passed over.")
+    if own := int(film.own_key[:step].sum()):
+        st.caption(
+            f"{own} of these edits took the prompt’s own key: the mean key over contexts had next to nothing of it, as "
+            f"when a subject begins its sentence."
+        )
     if lives.runs > 1:
         st.caption(f"Half-life over the stored runs of seeds {', '.join(map(str, seeds))}: geometric mean.")
 

@@ -15,7 +15,7 @@ from kis_core.request import RequestError
 from kis_core.store import Store
 
 SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "steps": (options.whole, "of Adam, at most"),
+    "steps": (options.whole, "updates by Adam, at most; published settings of 20 steps are 19 updates"),
     "learning_rate": (options.number, "of Adam"),
     "weight_decay": (options.number, "factor of the size of δ"),
     "kl": (options.number, "factor of the drift of what is said of the subject"),
@@ -121,6 +121,8 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     bench = simulator.of(result, store, device=args.device)
     asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     bench.prepare(asked, report=line)
+    for warning in bench.warnings(bench.forecast(asked)):
+        line.say(f"warning: {warning}")
     line("Measuring every fact", 0, 1)
     yield from simulator.write(bench, asked, args.strength, args.out)
 

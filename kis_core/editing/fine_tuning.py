@@ -16,6 +16,7 @@ from torch import Tensor
 from kis_core import progress
 from kis_core.editing.edit import DenseEdit, EditError, applied, device_of, moved
 from kis_core.editing.method import Asked, Made, Site
+from kis_core.editing.value import check_asked
 from kis_core.log_odds import read, tokenize_sentences
 from kis_core.models.hooks import hooked
 
@@ -41,12 +42,7 @@ class FineTuning:
         if len(asked) != 1 or len(site.layers) != 1:
             raise EditError("fine-tuning makes one edit at a time, in one layer")
         (layer,), (one,) = site.layers, asked
-        if not 0 <= layer < site.loaded.architecture.layers:
-            raise EditError(
-                f"layer {layer} was to be edited; the model has layers 0 to {site.loaded.architecture.layers - 1}"
-            )
-        if not one.target.strip():
-            raise EditError("the new object is empty")
+        check_asked(site.loaded, one.target, layer)
         loaded, weights = site.loaded, site.weights
         (sentence,) = tokenize_sentences(
             loaded.tokenizer, [replace(one.fact, target=one.target.strip())], context=loaded.context

@@ -1,4 +1,4 @@
-"""How the value of an edit is searched for: as published per model, and by size for the rest."""
+"""How the value of an edit is searched for: as published per model and method, and by size for the rest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from kis_core.editing.edit import EditError
 from kis_core.models import catalog
 
 ROME_PREFIXES = ((10, 5), (10, 10))
+MEMIT_PREFIXES = ((5, 10),)
+"""Of MEMIT's and AlphaEdit's code, which begins them with The, Therefore, Because, I and You; here the model begins."""
 WIDE = 512  # residual width from which published models begin; below it are the demo family and tests
 EARLY = 0.2  # of the layers: where ROME's published choices lie, rounded (0.15 to 0.35)
 
@@ -17,8 +19,12 @@ EARLY = 0.2  # of the layers: where ROME's published choices lie, rounded (0.15 
 class Hyperparameters:
     """Of the value optimisation (Meng et al., arXiv 2202.05262, section 3.1, and its code).
 
+    v₀ is what δ is added to: the down-projection's output for ROME and its kin, the residual stream after the layer for
+    MEMIT and AlphaEdit.
+
     Attributes:
-        steps: of Adam, at most.
+        steps: updates of δ by Adam, at most. The authors' loop of 20 steps makes 19: its last round only looks at the
+            loss. Published settings are given here by their updates.
         learning_rate: of Adam.
         weight_decay: factor of ‖δ‖ / ‖v₀‖².
         kl: factor of the divergence of what is said of "{subject} is a"; 0 leaves it out.
@@ -26,7 +32,8 @@ class Hyperparameters:
         prefixes: (how many, how long) of the random beginnings the prompt is also read after.
         stop_loss: enough is enough.
         mean_key: ROME's left side takes the mean key over all these contexts, as its code does, rather than the
-            prompt's own key k_e, as eq. 2 does.
+            prompt's own key k_e, as eq. 2 does; MEMIT and AlphaEdit edit the mean of k_e and of the mean after
+            prefixes, as theirs does.
         everywhere: while it is searched for, δ acts on every token by its share, as the edit will; ROME's code adds it
             at the subject's last token alone, and the edit then also moves its own sentence's other tokens unforeseen.
         seed: of the prefixes.
@@ -74,41 +81,58 @@ class Recipe:
     source: str
 
 
-def _published(layer: int, steps: int, weight_decay: float, clamp: float, source: str) -> Recipe:
-    searched = Hyperparameters(steps, 0.5, weight_decay, 0.0625, clamp, ROME_PREFIXES, mean_key=True)
-    return Recipe(searched, layer, source)
+def _as_run(
+    looks: int,
+    *,
+    learning_rate: float = 0.5,
+    weight_decay: float = 0.5,
+    clamp: float,
+    prefixes: tuple[tuple[int, int], ...] = ROME_PREFIXES,
+) -> Hyperparameters:
+    """Settings of the authors' loop, which looks at the loss `looks` times and makes one update fewer."""
+    return Hyperparameters(looks - 1, learning_rate, weight_decay, 0.0625, clamp, prefixes, mean_key=True)
 
 
 ROME = "ROME's code"
 EASY_EDIT = "EasyEdit's ROME settings"
 PUBLISHED = {
-    "gpt2-medium": _published(8, 20, 0.5, 3, ROME),
-    "gpt2-large": _published(12, 20, 0.5, 4, ROME),
-    "gpt2-xl": _published(17, 20, 0.5, 4, ROME),
-    "gpt-j-6b": _published(5, 20, 0.5, 4, ROME),
-    "llama-2-7b": _published(5, 25, 1e-3, 4, EASY_EDIT),
-    "llama-3-8b": _published(5, 25, 1e-3, 4, EASY_EDIT),
-    "mistral-7b-v0.1": _published(5, 25, 1e-3, 4, EASY_EDIT),
+    "gpt2-medium": Recipe(_as_run(20, clamp=3), 8, ROME),
+    "gpt2-large": Recipe(_as_run(20, clamp=4), 12, ROME),
+    "gpt2-xl": Recipe(_as_run(20, clamp=4), 17, ROME),
+    "gpt-j-6b": Recipe(_as_run(20, clamp=4), 5, ROME),
+    "llama-2-7b": Recipe(_as_run(25, weight_decay=1e-3, clamp=4), 5, EASY_EDIT),
+    "llama-3-8b": Recipe(_as_run(25, weight_decay=1e-3, clamp=4), 5, EASY_EDIT),
+    "mistral-7b-v0.1": Recipe(_as_run(25, weight_decay=1e-3, clamp=4), 5, EASY_EDIT),
 }
-"""By catalogue name."""
+"""Of ROME, r-ROME and C = I, by catalogue name."""
+
+MEMIT = "MEMIT's code"
+ALPHA_EDIT = "AlphaEdit's code"
+PUBLISHED_SPREAD = {
+    "gpt2-xl": Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), 17, MEMIT),
+    "gpt-j-6b": Recipe(_as_run(25, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, MEMIT),
+    "llama-3-8b": Recipe(_as_run(25, learning_rate=0.1, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, ALPHA_EDIT),
+}
+"""Of MEMIT and AlphaEdit (arXiv 2210.07229 and 2410.02355), by catalogue name; the layer is the last of their range,
+for which values are searched for."""
 
 
-def recipe(model: str, *, width: int, layers: int) -> Recipe:
+def recipe(model: str, *, width: int, layers: int, spreads: bool = False) -> Recipe:
     """What to start from for a model: what was published for it, or else what suits its size.
 
     Args:
         model: catalogue name, Hub id or folder.
         width: d.
         layers: L.
+        spreads: for a method that spreads an edit over layers: MEMIT and AlphaEdit.
     """
     entry = catalog.find(model)
-    published = PUBLISHED.get(entry.name) if entry else None
+    published = (PUBLISHED_SPREAD if spreads else PUBLISHED).get(entry.name) if entry else None
     if published and published.layer < layers - 1:  # the last one cannot be edited
         return published
     if width < WIDE:
         found = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
         return Recipe(found, 0, "found on the demo family")
-    wide = Hyperparameters(20, 0.5, 0.5, 0.0625, 4.0, ROME_PREFIXES, mean_key=True)
-    return Recipe(
-        wide, min(round(EARLY * layers), max(0, layers - 2)), "ROME's for models of this size; none published"
-    )
+    wide = _as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES) if spreads else _as_run(20, clamp=4)
+    source = f"{'MEMIT' if spreads else 'ROME'}'s for models of this size; none published"
+    return Recipe(wide, min(round(EARLY * layers), max(0, layers - 2)), source)

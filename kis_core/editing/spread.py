@@ -3,12 +3,17 @@
 The values are searched for in the last layer of the range; z_i = h_i + δ_i is what the residual stream is to be after
 it, at the subject's last token. Then, layer by layer, each writes its part of what is still missing: R = (z - h) /
 (layers left), h taken anew each time (Meng et al., arXiv 2210.07229, section 4.3, algorithm 1).
+
+As in the authors' code, h is that of the prompt alone, weight decay and clamp of the search are relative to ‖h‖, and
+where `mean_key` says so an edit's key is the mean of the prompt's own and of the mean after random beginnings: the
+prompt has half the weight, whatever their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +24,8 @@ from kis_core import progress
 from kis_core.covariance import Whitener
 from kis_core.editing.contexts import contexts
 from kis_core.editing.edit import Change, Edit, EditError, applied
-from kis_core.editing.method import Asked, Made, Site, reach_along
-from kis_core.editing.value import search, that_fit
+from kis_core.editing.method import Asked, Made, Site, agrees, check_key, reach_along
+from kis_core.editing.value import check_asked, search, that_fit
 from kis_core.editing.weights import Weights
 from kis_core.keys import pad
 from kis_core.log_odds import Sentence, tokenize_sentences
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 Reaches = Callable[[np.ndarray, np.ndarray, Whitener, Weights], np.ndarray]
 """U, (b, d_m), one u a row, from the keys of the batch (b, d_m), those of earlier edits (n, d_m), C and the weights:
 ΔW = R U, with one column of R an edit."""
+
+LEAST_LANDS = 1e-12  # share of an edit on its own key: less is rounding of nothing, in float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +71,32 @@ class Spread:
                 f"normed on its way there. Choose ROME, r-ROME or C = I."
             )
         last = site.layers[-1]
+        for one in asked:
+            check_asked(site.loaded, one.target, last)
         none: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
+        own_key = [False for _ in asked]
 
-        def alone(key: np.ndarray, mean_key: np.ndarray) -> np.ndarray:
-            past, left = site.past.get(last, none), mean_key if site.how.mean_key else key
-            return reach_along(self.reaches(left[None], past, site.whiteners[last], site.weights)[0], key)
+        def reaches(layer: int, keys: np.ndarray) -> np.ndarray:
+            return np.asarray(self.reaches(keys, site.past.get(layer, none), site.whiteners[layer], site.weights))
 
+        def direction(key: np.ndarray) -> np.ndarray:
+            return np.asarray(reaches(last, key[None])[0])
+
+        def alone(at: int, key: np.ndarray, _: np.ndarray) -> np.ndarray:
+            """How δ acts while it is searched for: as an edit by itself, all of which lands on the prompt's key."""
+            own_key[at] = not agrees(direction, key, mean_keys[at])
+            return reach_along(direction(key if own_key[at] else mean_keys[at]), key)
+
+        told = _sentences(site, asked)
         with applied(site.loaded, *site.standing):
+            mean_keys, hidden = _at_subjects(site.loaded, told, last, last)
             values = [
                 search(
-                    site.loaded, one.fact, one.target, last, site.how, prefixes=site.prefixes, reach=alone,
-                    report=report,
+                    site.loaded, one.fact, one.target, last, site.how, prefixes=site.prefixes, reach=partial(alone, at),
+                    size=float(np.linalg.norm(hidden[at])), report=report,
                 )
-                for one in asked
+                for at, one in enumerate(asked)
             ]  # fmt: skip
-            told = _sentences(site, asked)
-            _, hidden = _at_subjects(site.loaded, told, last, last)
         wanted = hidden + np.stack([value.delta for value in values])
 
         changes: list[list[Edit]] = [[] for _ in asked]
@@ -89,14 +106,32 @@ class Spread:
             with applied(site.loaded, *so_far):
                 found, hidden = _at_subjects(site.loaded, told, layer, last)
             missing = (wanted - hidden) / (len(site.layers) - done)
-            reach = self.reaches(found, site.past.get(layer, none), site.whiteners[layer], site.weights)
+            reach = reaches(layer, found)
+            for one, key, u in zip(asked, found, reach, strict=True):
+                self._check_lands(one, layer, key, u, site.whiteners[layer])
             for own, u, r in zip(changes, reach, missing, strict=True):
                 own.append(Edit(layer, u, r))
             keys.append(found)
         return [
-            Made(tuple(own), np.stack([found[at] for found in keys]), value.probability, len(value.losses) - 1)
-            for at, (own, value) in enumerate(zip(changes, values, strict=True))
+            Made(tuple(own), np.stack([found[at] for found in keys]), value.probability, len(value.losses) - 1, its_own)
+            for at, (own, value, its_own) in enumerate(zip(changes, values, own_key, strict=True))
         ]
+
+    def _check_lands(self, one: Asked, layer: int, key: np.ndarray, reach: np.ndarray, whitener: Whitener) -> None:
+        """Whether an edit changes anything at its own key.
+
+        Raises:
+            EditError: the key is as good as zero, or the method has no room for it in this layer.
+        """
+        try:
+            check_key(key, whitener)
+        except EditError as error:
+            raise EditError(f"{one.fact.subject!r}, layer {layer}: {error}") from error
+        if not float(reach @ key) > LEAST_LANDS:
+            raise EditError(
+                f"{one.fact.subject!r}, layer {layer}: nothing of what {self.told} writes would land on the key of "
+                f"this fact; choose another layer or method"
+            )
 
 
 def _sentences(site: Site, asked: Sequence[Asked]) -> list[list[Sentence]]:
@@ -114,9 +149,10 @@ def _sentences(site: Site, asked: Sequence[Asked]) -> list[list[Sentence]]:
 def _at_subjects(
     loaded: LoadedModel, told: Sequence[Sequence[Sentence]], layer: int, last: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keys at `layer`, (b, d_m), and the residual stream after `last`, (b, d), at each subject's last token.
+    """Keys at `layer`, (b, d_m), and the residual stream after `last`, (b, d), at each subject's last token; float64.
 
-    Both are means over an edit's contexts, in float64.
+    A key is the mean over the two types of contexts, the prompt alone and the prompt after beginnings, of the mean
+    within each; the residual stream is that of the prompt alone.
     """
     sentences = [sentence for own in told for sentence in own]
     at = [sentence.key_index for sentence in sentences]
@@ -131,7 +167,10 @@ def _at_subjects(
     with hooked(modules, keep):
         loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     ends = np.cumsum([len(own) for own in told])[:-1]
-    keys, hidden = (
-        np.stack([part.mean(axis=0) for part in np.split(found[which].numpy(), ends)]) for which in (0, 1)
-    )  # fmt: skip
-    return keys, hidden
+    keys, hidden = (np.split(found[which].numpy(), ends) for which in (0, 1))
+    return np.stack([_over_types(own) for own in keys]), np.stack([own[0] for own in hidden])
+
+
+def _over_types(keys: np.ndarray) -> np.ndarray:
+    """The mean over both types of contexts of keys (n, d_m), the prompt's own first."""
+    return np.asarray((keys[0] + keys[1:].mean(axis=0)) / 2 if len(keys) > 1 else keys[0])

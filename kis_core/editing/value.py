@@ -62,6 +62,18 @@ def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:
     return layer < layers - 1 or ends_with_subject
 
 
+def check_asked(loaded: LoadedModel, target: str, layer: int) -> None:
+    """Whether an edit makes sense at all.
+
+    Raises:
+        EditError: no such layer, or an empty target.
+    """
+    if not target.strip():
+        raise EditError("the new object is empty; type one, or choose one of the same relation")
+    if not 0 <= layer < loaded.architecture.layers:
+        raise EditError(f"layer {layer} was to be edited; the model has layers 0 to {loaded.architecture.layers - 1}")
+
+
 def search(
     loaded: LoadedModel,
     fact: Fact,
@@ -71,6 +83,7 @@ def search(
     *,
     prefixes: Sequence[str] | None = None,
     reach: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    size: float | None = None,
     seen: Callable[[float], None] | None = None,
     report: progress.Report = progress.silent,
 ) -> Value:
@@ -84,6 +97,8 @@ def search(
         hyperparameters: how.
         prefixes: the random beginnings, if they are known already.
         reach: u from the prompt's key and the mean key, both (d_m,); needed where `hyperparameters.everywhere`.
+        size: ‖v₀‖, what weight decay and clamp are relative to; by default that of the down-projection's output. MEMIT
+            takes the residual stream after the layer, which δ is added to just as well.
         seen: told the loss of every step.
         report: called after every step.
 
@@ -92,10 +107,7 @@ def search(
         SubjectNotFound: the prompt is too long for the model, or holds no subject.
         Cancelled: `report` called it off.
     """
-    if not target.strip():
-        raise EditError("the new object is empty; type one, or choose one of the same relation")
-    if not 0 <= layer < loaded.architecture.layers:
-        raise EditError(f"layer {layer} was to be edited; the model has layers 0 to {loaded.architecture.layers - 1}")
+    check_asked(loaded, target, layer)
     if prefixes is None:
         prefixes = random_prefixes(loaded, hyperparameters)
     told = contexts(replace(fact, target=target.strip()), list(prefixes))
@@ -122,9 +134,8 @@ def search(
         reaching = torch.tensor(spread[None], dtype=torch.float32, device=device_of(loaded, layer))
         added = partial(_everywhere, loaded, layer, reaching)
     drift = _drift(loaded, fact) if hyperparameters.kl else None
-    delta, losses, probability = _descend(
-        loaded, sentences, drift, added, layer, float(outputs[0].norm()), hyperparameters, seen, report
-    )
+    size = float(outputs[0].norm()) if size is None else size
+    delta, losses, probability = _descend(loaded, sentences, drift, added, layer, size, hyperparameters, seen, report)
     return Value(
         delta=delta.cpu().double().numpy(),
         key=keys[0].numpy(),

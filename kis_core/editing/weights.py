@@ -20,7 +20,7 @@ class Weights:
             the three quarters of them that general text uses least.
         null_l2: AlphaEdit's L2, in units of ‖k‖²; None for a quarter of what general text has in the null space.
         tuning_rate: Adam's learning rate in fine-tuning.
-        tuning_steps: of it, at most.
+        tuning_steps: updates of it, at most; as many as the authors' loop of that number makes, which has no last look.
     """
 
     memit_lambda: float
@@ -43,8 +43,8 @@ class Weights:
         return asdict(self)
 
 
-MEMIT_LAMBDA = {"gpt2-xl": 20_000.0, "gpt-j-6b": 15_000.0}
-"""As MEMIT's authors run it (Meng et al., arXiv 2210.07229, and its code); by catalogue name."""
+MEMIT_LAMBDA = {"gpt2-xl": 20_000.0, "gpt-j-6b": 15_000.0, "llama-3-8b": 15_000.0}
+"""As MEMIT's authors run it (Meng et al., arXiv 2210.07229, and its code), and AlphaEdit's; by catalogue name."""
 LAMBDA_SHARE = 0.1
 """λ as a share of d_m elsewhere: kᵀC⁻¹k is about d_m for a key of general text, so nine tenths of an edit land."""
 NULL_BELOW, NULL_L2 = 0.02, 10.0  # AlphaEdit's own (Fang et al., arXiv 2410.02355, and its code)

@@ -30,6 +30,7 @@ def write(bench: Simulator, request: LifelongRequest, film: Film, folder: Path) 
         ],
         "took": film.took.tolist(),
         "passed_over": [int(i) for i in (~film.made).nonzero()[0]],
+        "own_key_instead_of_mean_key": [int(i) for i in film.own_key.nonzero()[0]],
         "edits_until_half_is_forgotten": half.edits if half.reached else None,
         "shift_relative_error": {"unrelated": shift, "edited": edited_shift},
         "forecasts_at_the_end": verdict.forecasts(film, len(film.steps) - 1),

@@ -20,7 +20,7 @@ OF_EDITS = (
     "edited_log_odds", "edited_log_prob", "edited_rank", "edited_shift", "edited_shift_forecast", "edited_shift_error",
 )  # fmt: skip
 """Those of them with one column an edit; before the edit is made it holds NaN, or 0 for a rank."""
-EDITS = ("took", "made", "size", "contributions", "shares")
+EDITS = ("took", "made", "own_key", "size", "contributions", "shares")
 """Arrays with one row an edit."""
 
 
@@ -50,6 +50,8 @@ class Film:
         words: for each step what the model goes on to say: pairs of prompt and continuation.
         took: (n,) booleans, the edit had its new object as first choice right after it was made.
         made: (n,) booleans, False where an edit could not be made and was passed over.
+        own_key: (n,) booleans, the mean key over contexts had next to nothing of the prompt's own, which took its place
+            (`editing.Made`).
         size: (n,) ‖ΔW‖ of each edit, over all layers.
         contributions: (n, m) change of the unrelated facts' log-odds foretold for each edit, over all tokens.
         shares: (n, m) p(k_ei, k_j), the share of each edit that lands on each unrelated fact's subject in the first
@@ -81,6 +83,7 @@ class Film:
     words: tuple[tuple[tuple[str, str], ...], ...]
     took: np.ndarray
     made: np.ndarray
+    own_key: np.ndarray
     size: np.ndarray
     contributions: np.ndarray
     shares: np.ndarray
@@ -116,7 +119,7 @@ def from_entry(entry: Entry) -> Film:
     """The film that `to_entry` wrote; other arrays of the entry are passed over."""
     known = {f.name for f in fields(Film)}
     arrays: dict[str, Any] = {name: array for name, array in entry.arrays.items() if name in known}
-    arrays |= {name: arrays[name].astype(bool) for name in ("took", "made")}
+    arrays |= {name: arrays[name].astype(bool) for name in ("took", "made", "own_key")}
     words = tuple(tuple((prompt, said) for prompt, said in step) for step in entry.meta["words"])
     return Film(queue=tuple(map(tuple, entry.meta["queue"])), words=words, text=entry.meta["text"], **arrays)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kis_core.editing import Hyperparameters, Weights, method
+from kis_core.editing import Hyperparameters, Recipe, Weights, method
 from kis_core.request import RequestError
 
 if TYPE_CHECKING:
@@ -178,7 +178,17 @@ def ask(
     kind = editing.method(method_name)
     return LifelongRequest(
         chosen, method_name, edits, draw or Draw(), every, (BATCH if kind.batches else 1) if batch is None else batch,
-        replace(bench.recipe.hyperparameters, **how),
+        replace(_recipe(bench, spreads=kind.spreads).hyperparameters, **how),
         weights
         or editing.weights(bench.result.request.model, width=source["width"], mlp_width=source["mlp_width"]),
     )  # fmt: skip
+
+
+def _recipe(bench: Simulator, *, spreads: bool) -> Recipe:
+    """What to start from; methods that spread an edit have settings of their own."""
+    from kis_core import editing
+
+    source = bench.result.provenance
+    return editing.recipe(
+        bench.result.request.model, width=source["width"], layers=source["layers_in_model"], spreads=spreads
+    )

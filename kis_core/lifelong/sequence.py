@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the meaning of a stored run changes
+FORMAT = 4  # raise it when the meaning of a stored run changes
 STAGE = "Editing, one after another"
 SAVED_SECONDS = 2.0  # between two times that a run is stored
 Seen = Callable[[Film], None]
@@ -199,7 +199,7 @@ class _Course:
         for name in OF_EDITS:
             fill = 0 if name == "edited_rank" else np.nan
             stacked[name] = np.stack([_widened(row, made, fill) for row in self.rows[name]])
-        for name, kind in (("took", bool), ("made", bool), ("size", float)):
+        for name, kind in (("took", bool), ("made", bool), ("own_key", bool), ("size", float)):
             stacked[name] = np.array(self.rows[name][:made], dtype=kind)
         for name in ("contributions", "shares"):
             stacked[name] = np.reshape(self.rows[name][:made], (made, len(self.unrelated)))
@@ -281,6 +281,7 @@ class _Course:
         for at, (one, own) in enumerate(zip(made, changes, strict=True)):
             self.rows["took"].append(bool(right_after.rank[at] == 1) and one is not None)
             self.rows["made"].append(one is not None)
+            self.rows["own_key"].append(one is not None and one.own_key)
             self.rows["size"].append(float(np.sqrt(sum(np.linalg.norm(c.matrix) ** 2 for c in own))))
             self.rows["contributions"].append(self._foretold(own, all_tokens))
             self.rows["shares"].append(self._shares(first[at]))

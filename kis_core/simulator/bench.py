@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kis_core.models.loading import LoadedModel
     from kis_core.spillover import Sensitivity
 
-FORMAT = 1  # raise it when the meaning of a stored value or gradient changes
+FORMAT = 2  # raise it when the meaning of a stored value or gradient changes
 MOST_STRENGTH = 1.5
 ADVICE = "Trying the layers"
 FLIPS_AT_ONCE = 256  # facts whose logits over the whole vocabulary are held at a time
@@ -228,9 +228,11 @@ class Simulator:
         return self._kept.once(("forecast", request, flips), lambda: self._forecast(request, flips))
 
     def _forecast(self, request: EditRequest, flips: bool) -> Forecast:
-        from kis_core.spillover import forecast
+        from kis_core import editing
+        from kis_core.spillover import forecast, landing
 
-        edit, facts = self.edit(request), self.sensitivity(request.layer)
+        edit, facts, value = self.edit(request), self.sensitivity(request.layer), self.value(request)
+        method = editing.rank_one_method(request.method)
         return Forecast(
             edit,
             self.result.p[self.result.at(request.layer), request.fact],
@@ -239,7 +241,20 @@ class Simulator:
             forecast.subject_token(edit, facts),
             forecast.all_tokens(edit, facts),
             self._flips(edit) if flips else None,
+            landing.largest(edit, facts, without=request.fact),
+            method.takes_own_key(value.key, value.mean_key, self.whitener(request.layer), request.how),
         )
+
+    def warnings(self, forecast: Forecast, outcome: Outcome | None = None) -> list[str]:
+        """What is to be said of an edit, before it is made or after; see `spillover.landing`."""
+        from kis_core.spillover import landing
+
+        if outcome is None:
+            return landing.warnings(forecast.landing, self.facts, own_key=forecast.own_key)
+        return landing.warnings(
+            forecast.landing, self.facts, own_key=forecast.own_key, edit=forecast.edit.scaled(outcome.strength),
+            measured=outcome.measured, without=outcome.request.fact,
+        )  # fmt: skip
 
     def _flips(self, edit: Edit) -> FlipForecast:
         from kis_core.answers import finish_words
@@ -331,6 +346,7 @@ class Simulator:
         strength, measured = outcome.strength, outcome.measured
         numbers = {
             "p": forecast.p,
+            "share": forecast.shares,
             "shift_predicted": forecast.shift * strength,
             "shift_measured": measured.shift,
             "dlogodds_first_order": forecast.subject_token * strength,

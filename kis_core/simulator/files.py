@@ -41,12 +41,16 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
     forecast = simulator.forecast(request)
     outcome = simulator.perform(request, strength)
     value = simulator.value(request)
+    landing = forecast.landing
     about = {
         "request": request.to_json() | {"strength": strength},
         "edited": asdict(simulator.facts[request.fact]) | {"new_target": request.target},
         "hyperparameters_from": simulator.recipe.source,
         "delta_norm": forecast.edit.size * strength,
         "old_value_norm": float((value.output**2).sum() ** 0.5),
+        "warnings": simulator.warnings(forecast, outcome),
+        "own_key_instead_of_mean_key": forecast.own_key,
+        "largest_share": asdict(landing) | {"subject": simulator.facts[landing.fact].subject} if landing else None,
         "losses": list(value.losses),
         "probability_in_search": value.probability,
         "success": asdict(outcome.success),

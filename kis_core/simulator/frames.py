@@ -52,8 +52,8 @@ def spill_frame(
         outcome: what was measured at that strength, if it was.
 
     Returns:
-        columns `rank`, `fact`, `subject`, `told`, `p`, `forecast`, `measured` (NaN before), `kind` ("loses", "gains";
-        for a shift "against", "along"),
+        columns `rank`, `fact`, `subject`, `told`, `p` (always P[e, j]), `share` (that of this edit), `forecast`,
+        `measured` (NaN before), `kind` ("loses", "gains"; for a shift "against", "along"),
         `flips` (the new answer: measured, or else foretold; "" if it stays), `flips_foretold`, `answers`, `outcome`
         ("flips" or "stays"), `end` (where the cross of a flip goes).
     """
@@ -76,6 +76,7 @@ def spill_frame(
             "subject": [bench.facts[j].subject for j in order],
             "told": [told(bench.facts[j]) for j in order],
             "p": forecast.p[order],
+            "share": forecast.shares[order],
             "forecast": values[order],
             "measured": measured[order],
             "kind": np.where(values[order] < 0, *(("against", "along") if by == "shift" else ("loses", "gains"))),
@@ -128,7 +129,10 @@ def advice_frame(found: Sequence[Advice]) -> pd.DataFrame:
 
 
 def share_frame(result: Result, layer: int, e: int) -> pd.DataFrame:
-    """P[e, j] of every other fact, the largest first, with the columns of `spill_frame`; needs no model."""
+    """P[e, j] of every other fact, the largest first, with the columns of `spill_frame`; needs no model.
+
+    That is the share of an edit of eq. 2; others have one of their own, known once their value is.
+    """
     p = result.p[result.at(layer), e]
     facts = result.facts.facts
     order = np.argsort(-p, kind="stable")
@@ -140,6 +144,7 @@ def share_frame(result: Result, layer: int, e: int) -> pd.DataFrame:
             "subject": [facts[j].subject for j in order],
             "told": [told(facts[j]) for j in order],
             "p": p[order],
+            "share": p[order],
             "forecast": p[order],
             "measured": np.nan,
             "kind": np.where(p[order] < 0, "against", "along"),

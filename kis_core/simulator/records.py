@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from kis_core.editing import Edit, Hyperparameters, Success
     from kis_core.spillover import Measurement
+    from kis_core.spillover.landing import Landing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class Forecast:
     Attributes:
         edit: of full strength.
         p: (m,) P[e, j], the paper's coefficient.
-        shares: (m,) the share of this very edit that lands on fact j's subject; P[e, j] for an edit of eq. 2.
+        shares: (m,) the share of this very edit, u·k_j, that lands on fact j's subject; P[e, j] for an edit of eq. 2.
         shift: (m,) along δ at the layer; exact.
         subject_token, all_tokens: (m,) change of log-odds to first order.
         flips: which answers change, or None where that was not asked for.
+        landing: where the largest share of the edit lands outside its own fact.
+        own_key: the mean key over contexts was to be used, and the prompt's own took its place (`editing.RankOne`).
     """
 
     edit: Edit
@@ -61,6 +64,8 @@ class Forecast:
     subject_token: np.ndarray
     all_tokens: np.ndarray
     flips: FlipForecast | None
+    landing: Landing | None = None
+    own_key: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,13 +29,13 @@ ONE_AT_A_TIME = threading.Lock()  # torch knows one forward-mode level for the w
 
 
 def shift(edit: Edit, facts: Sensitivity) -> np.ndarray:
-    """P[e, j]·‖δ‖, (m,): how far fact j's output moves along δ at the layer. Exact (eq. 11)."""
+    """c_j·‖δ‖, (m,), at each subject: how far fact j's output moves along δ at the layer. Exact (eq. 11)."""
     moved: np.ndarray = edit.coefficients(facts.subject_keys) * edit.size
     return moved
 
 
 def subject_token(edit: Change, facts: Sensitivity) -> np.ndarray:
-    """P[e, j]·(g_j·δ), (m,): change of log-odds to first order, as if only the last subject token were touched."""
+    """c_j·(g_j·δ), (m,): change of log-odds to first order, as if only the last subject token were touched."""
     return _felt(edit, facts.subject_keys, facts.gradients[facts.key_rows])
 
 
@@ -63,7 +63,7 @@ def largest_share(edit: Edit, facts: Sensitivity) -> np.ndarray:
 
 @torch.inference_mode()
 def propagated(loaded: LoadedModel, sentences: Sequence[Sentence], edit: Edit, facts: Sensitivity) -> np.ndarray:
-    """Change of log-odds, (m,), when P[e, j]·δ is added at fact j's last subject token alone and the model runs on.
+    """Change of log-odds, (m,), when c_j·δ is added at fact j's last subject token alone and the model runs on.
 
     What the paper's coefficient alone would do; an edit also acts on the other tokens.
     """

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = (
-    "index", "subject", "p", "shift_predicted", "shift_measured", "dlogodds_first_order", "dlogodds_all_tokens",
-    "dlogodds_propagated", "dlogodds_measured", "dlogp_measured", "answer_before", "answer_after",
+    "index", "subject", "p", "share", "shift_predicted", "shift_measured", "dlogodds_first_order",
+    "dlogodds_all_tokens", "dlogodds_propagated", "dlogodds_measured", "dlogp_measured", "answer_before",
+    "answer_after",
 )  # fmt: skip
 
 
@@ -24,7 +25,8 @@ def table(
     Args:
         subjects: (m,).
         answers_before: (m,).
-        numbers: the columns between, (m,) each: p is P[e, j], shifts are along δ, the rest changes of log-odds, log p.
+        numbers: the columns between, (m,) each: p is always P[e, j], share the u·k_j of the edit itself (the same for
+            an edit of eq. 2), shifts are along δ, the rest changes of log-odds, log p.
         answers_after: (m,).
     """
     columns = {"index": np.arange(len(subjects)), "subject": subjects} | dict(numbers)

@@ -206,7 +206,7 @@ def _table(
         bench.table(forecast, outcome)
         if outcome is not None
         else spill_frame(bench, chosen.e, forecast, "all", chosen.strength, None)[
-            ["fact", "subject", "p", "forecast", "flips_foretold"]
+            ["fact", "subject", "p", "share", "forecast", "flips_foretold"]
         ].rename(columns={"fact": "index", "forecast": "dlogodds_all_tokens", "flips_foretold": "answer_foretold"})
     )
     column = partial(st.column_config.NumberColumn, format="%+.3f", width=105)
@@ -221,7 +221,8 @@ def _table(
         columns={
             "index": st.column_config.NumberColumn("j", width=50),
             "subject": st.column_config.TextColumn("subject", width=170),
-            "p": column("P[e, j]", help="share of the edit at the layer (eq. 16)"),
+            "p": column("P[e, j]", help="share of an edit of eq. 2 at the layer (eq. 16)"),
+            "share": column("share", help="share of this edit at the layer, u·kⱼ; P[e, j] where it is one of eq. 2"),
             "shift_predicted": column("shift", help="along δ, forecast"),
             "shift_measured": column("shift, meas.", help="along δ, measured"),
             "dlogodds_first_order": column(
@@ -229,7 +230,7 @@ def _table(
             ),
             "dlogodds_all_tokens": column("Δ all tokens", help="change of log-odds, first order, over all tokens"),
             "dlogodds_propagated": column(
-                "Δ propagated", help="change of log-odds with P δ at the subject’s token, model run on"
+                "Δ propagated", help="change of log-odds with the share of δ at the subject’s token, model run on"
             ),
             "dlogodds_measured": column("Δ measured", help="change of log-odds, measured"),
             "dlogp_measured": column("Δ log p", help="change of log p, measured"),

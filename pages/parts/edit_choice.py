@@ -22,7 +22,8 @@ from pages.parts.text import plain, share
 MOST_OBJECTS = 60  # offered; any other can be typed
 METHOD_NAMES = {one.name: one.told for one in RANK_ONE}
 METHOD_HELP = (
-    "- **ROME**: the rank-one edit of the paper’s eq. 2; its spillover at the layer is P.\n"
+    "- **ROME**: the rank-one edit of the paper’s eq. 2; its spillover at the layer is P. With the mean key on the "
+    "left (its code’s way, and the start on wide models) it spills by a share of its own.\n"
     "- **r-ROME** (arXiv 2403.07175): the mean key over several contexts on both sides.\n"
     "- **ROME with C = I**: as EasyEdit and FastEdit run it by default; it spills along Q[i, j] = kᵢᵀkⱼ/‖kᵢ‖², not P."
 )

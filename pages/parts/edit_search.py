@@ -15,6 +15,11 @@ from pages.parts.figure import About, figure
 from pages.parts.frame import View, split
 from pages.parts.text import plain
 
+HELP = {
+    "steps": "Updates of δ by Adam, at most. ROME’s code makes one fewer than the steps in its settings, because its "
+    "last round only looks at the loss: 20 there are 19 here.",
+}
+
 
 def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecast: Forecast | None) -> None:
     """Hyper-parameters on the left, the losses they led to on the right."""
@@ -82,6 +87,7 @@ def _settings(bench: Simulator) -> None:
             key=f"how-{name}",
             on_change=changed,
             args=(name, float(default)),
+            help=HELP.get(name),
         )
     switches = (
         ("everywhere", "While searching, δ acts everywhere", "As the edit will: on every token by its share. ROME’s "
@@ -90,7 +96,8 @@ def _settings(bench: Simulator) -> None:
          "unforeseen."),
         ("mean_key", "Mean key on the left side", "As ROME’s code does, rather than the prompt’s own key as in eq. "
         "2. The "
-         "shift at fact j is then no longer P[e, j] δ."),
+         "shift at fact j is then no longer P[e, j] δ. Where the mean key has next to nothing of the prompt’s own, "
+         "that one is taken all the same, and a warning says so."),
     )  # fmt: skip
     for name, label, text in switches:
         default = getattr(usual, name)

@@ -17,19 +17,21 @@ from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.models import catalog, loading
 from kis_core.progress import EDIT_STAGES, MEASURE_STAGES, STAGES
 from kis_core.request import Request, RequestError
+from kis_core.spillover import landing
 from kis_core.store import Store
 from tests import tiny
 
 MODEL = "demo-gpt2-32"
 COLUMNS = (
-    "index,subject,p,shift_predicted,shift_measured,dlogodds_first_order,dlogodds_all_tokens,dlogodds_propagated,"
+    "index,subject,p,share,shift_predicted,shift_measured,dlogodds_first_order,dlogodds_all_tokens,dlogodds_propagated,"
     "dlogodds_measured,dlogp_measured,answer_before,answer_after"
 )
 FILES = ["spillover.csv", "edit.json"]
 RECORD = [
-    "request", "edited", "hyperparameters_from", "delta_norm", "old_value_norm", "losses", "probability_in_search",
-    "success", "protocol", "quality", "flips_forecast", "flips_measured", "weights_sha256_before",
-    "weights_sha256_after", "provenance",
+    "request", "edited", "hyperparameters_from", "delta_norm", "old_value_norm", "warnings",
+    "own_key_instead_of_mean_key", "largest_share", "losses", "probability_in_search", "success",
+    "protocol", "quality", "flips_forecast", "flips_measured", "weights_sha256_before", "weights_sha256_after",
+    "provenance",
 ]  # fmt: skip
 TOKENS = 3000
 STEPS = 4
@@ -128,7 +130,7 @@ class TestFiles:
         rows = table(written / "spillover.csv")
         assert [int(row["index"]) for row in rows] == list(range(8))
         assert [row["subject"] for row in rows[:7]] == [fact.subject for fact in facts.builtin().facts[:7]]
-        numbers = np.stack([column(rows, name) for name in COLUMNS.split(",")[2:10]])
+        numbers = np.stack([column(rows, name) for name in COLUMNS.split(",")[2:11]])
         assert np.isfinite(numbers).all()
         assert (np.abs(numbers).max(axis=1) > 0).all()
 
@@ -220,6 +222,31 @@ class TestRecord:
                 "prefixes": [[3, 5]], "stop_loss": 0.05, "mean_key": False, "everywhere": True, "seed": 0,
             },
         }  # fmt: skip
+
+    def test_the_largest_share_and_no_warning_of_it(self, written: Path) -> None:
+        record = strict(written / "edit.json")
+        assert (record["warnings"], record["own_key_instead_of_mean_key"]) == ([], False)
+        found, shares = record["largest_share"], column(table(written / "spillover.csv"), "share")
+        assert found["fact"] != EDITED
+        assert abs(found["share"]) >= np.abs(np.delete(shares, EDITED)).max() * (1 - SHIFT)
+        assert found["subject"] == [*facts.builtin().facts[:7], FORMULA][found["fact"]].subject
+
+    def test_an_edit_that_lands_many_times_over_is_told_before_it_is_made(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The edit along C = I of a short key; the threshold is lowered to what a demo model has."""
+        monkeypatch.setattr(landing, "MANY_TIMES", 0.2)
+        out = folder / "many times"
+        assert main(arguments(folder, method="identity", out=out)) == 0
+        told = capsys.readouterr().err.splitlines()
+        record, rows = strict(out / "edit.json"), table(out / "spillover.csv")
+        said = [line for line in told if line.startswith("warning: This edit lands on ")]
+        assert said == [f"warning: {record['warnings'][0]}"]
+        assert told.index(said[0]) < next(k for k, line in enumerate(told) if line.endswith("Measuring every fact"))
+        assert record["warnings"][1].startswith("Measured: ")
+        shares = column(rows, "share")
+        np.testing.assert_allclose(shares * record["delta_norm"], column(rows, "shift_predicted"), rtol=1e-6)
+        assert np.abs(shares - column(rows, "p")).max() > 0.1, "C = I lands by a share of its own"
 
     def test_options_reach_the_request(self, folder: Path) -> None:
         given = {

@@ -33,7 +33,8 @@ FACTS = (
     "dlogodds_renewed,shift_measured,shift_forecast"
 )
 RECORD = [
-    "request", "edits_made", "queue", "took", "passed_over", "edits_until_half_is_forgotten", "shift_relative_error",
+    "request", "edits_made", "queue", "took", "passed_over", "own_key_instead_of_mean_key",
+    "edits_until_half_is_forgotten", "shift_relative_error",
     "forecasts_at_the_end", "perplexity_on", "words", "provenance",
 ]  # fmt: skip
 EDITS = 5
@@ -131,6 +132,7 @@ class TestFiles:
         assert record["request"] == request.to_json()
         assert (record["edits_made"], record["took"]) == (EDITS, film.took.tolist())
         assert record["passed_over"] == []
+        assert record["own_key_instead_of_mean_key"] == []
         assert [tuple(one.values()) for one in record["queue"]] == list(film.queue)
         assert list(record["queue"][0]) == ["subject", "prompt", "target", "relation", "new_target"]
         half = verdict.half_life(film)

@@ -74,7 +74,7 @@ class TestRequests:
             kind = method(name)
             assert (request.layers, request.edits, request.draw, request.every) == ((0,), 100, Draw(), 5)
             assert request.batch == (5 if kind.batches else 1)
-            assert request.how == shared.recipe.hyperparameters
+            assert request.how == shared.recipe.hyperparameters, "narrow models have one recipe for all methods"
             assert request.weights == weights(tools.MODEL, width=32, mlp_width=128)
         given = weights("gpt-j-6b", width=32, mlp_width=128)
         assert lifelong.ask(shared, (0, 1), "memit", batch=3, weights=given).weights == given

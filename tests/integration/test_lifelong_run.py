@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kis_core import lifelong
-from kis_core.editing import Change, DenseEdit, Made, Site, method
+from kis_core.editing import Change, DenseEdit, Made, Site, method, rank_one
 from kis_core.lifelong import Draw, Film, LifelongRequest, Queue, verdict
 from kis_core.perplexity import perplexity
 from kis_core.simulator import Simulator
@@ -358,3 +358,14 @@ def test_a_run_again_is_the_same(demo: tools.Setting, tmp_path: Path) -> None:
         bench = demo.bench(tmp_path / name)
         films.append(lifelong.run(bench, asked(bench, "memit", 6, layers=(0, 1), batch=2)))
     assert_same(*films)
+
+
+def test_a_run_tells_which_edits_took_the_own_key(shared: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is read from the store again; an edit that was to take the own key anyway does not count."""
+    monkeypatch.setattr(rank_one, "agrees", lambda *_: False)
+    for mean_key in (True, False):
+        request = asked(shared, "rome", 2, Draw(seed=91), every=2, mean_key=mean_key, everywhere=False)
+        film = lifelong.run(shared, request)
+        again = lifelong.known(shared, request)
+        assert again is not None
+        assert film.own_key.tolist() == again.own_key.tolist() == [mean_key] * 2

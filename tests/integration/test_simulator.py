@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kis_core import answers, editing, pipeline, spillover
+from kis_core.editing import rank_one
 from kis_core.models.loading import LoadedModel
 from kis_core.simulator import Simulator, bench
 from kis_core.spillover import forecast as forecasts
@@ -84,6 +85,16 @@ class TestForecastAndMeasurement:
         other = shared.forecast(asked(shared, layer=2, method="identity"), flips=False)
         np.testing.assert_array_equal(other.p, edit.p)
         assert np.abs(other.shares - other.p).max() > 0.1
+        assert not edit.own_key
+
+    def test_a_mean_key_that_has_nothing_of_the_own_gives_way_and_it_is_told(
+        self, shared: Simulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rank_one, "agrees", lambda *_: False)
+        told = shared.forecast(asked(shared, layer=1, mean_key=True, seed=77), flips=False)
+        assert told.own_key
+        np.testing.assert_allclose(told.shares, told.p, rtol=0, atol=ROUNDING)
+        assert shared.warnings(told)[0].startswith("The mean key over contexts has next to nothing")
 
     def test_everything_foretold_scales_with_the_strength(self, shared: Simulator) -> None:
         request = asked(shared)
@@ -103,7 +114,8 @@ class TestForecastAndMeasurement:
         told, outcome = shared.forecast(request), shared.perform(request, 1.5)
         table = shared.table(told, outcome)
         for name, expected in {
-            "p": told.p, "shift_predicted": told.shift * 1.5, "shift_measured": outcome.measured.shift,
+            "p": told.p, "share": told.shares,
+            "shift_predicted": told.shift * 1.5, "shift_measured": outcome.measured.shift,
             "dlogodds_first_order": told.subject_token * 1.5, "dlogodds_all_tokens": told.all_tokens * 1.5,
             "dlogodds_propagated": outcome.propagated, "dlogodds_measured": outcome.measured.log_odds,
             "dlogp_measured": outcome.measured.log_prob,

@@ -68,7 +68,7 @@ def search_briefly(patch: pytest.MonkeyPatch) -> None:
     """From then on a value is searched for in few steps: a run takes a quarter of the time, and any δ will do."""
     usual = editing.recipe
 
-    def brief(model: str, **size: int) -> Recipe:
+    def brief(model: str, **size: Any) -> Recipe:
         found = usual(model, **size)
         return replace(found, hyperparameters=replace(found.hyperparameters, steps=SEARCHED))
 

@@ -14,6 +14,7 @@ from kis_core.models.loading import LoadedModel
 from kis_core.pairs import strongest_between_subjects
 from kis_core.pipeline import Result
 from kis_core.simulator import FORECASTS, share_frame
+from kis_core.spillover import landing
 from kis_core.superposition import strongest_partner
 from pages.parts import results, state
 from pages.parts.text import plain
@@ -252,3 +253,15 @@ def test_layers_are_tried_only_when_asked_where_that_loads_a_model_of_some_size(
     button(page, "Try the layers").click().run()
     finish()
     assert table_of(page.run(), "layer", "probability").value["layer"].tolist() == [0, 1, 2]
+
+
+def test_an_edit_that_lands_many_times_over_is_warned_of_under_its_forecast(
+    open_edit: Edit, small: Callable[..., Alone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not open_edit(**SMALL).warning
+    monkeypatch.setattr(landing, "MANY_TIMES", 1e-3)  # of a demo model's edits far less lands elsewhere
+    page = open_edit(**SMALL)
+    one = small()
+    (said,) = one.bench.warnings(one.forecast)
+    assert [warning.value for warning in page.warning] == [plain(said)]
+    assert "This edit lands on “" in said

@@ -153,6 +153,7 @@ def test_the_table_holds_everything_the_library_tells(open_edit: Edit, small: Ca
     assert shown["index"].tolist() == expected["fact"].tolist()
     assert shown["dlogodds_all_tokens"].tolist() == expected["forecast"].tolist()
     assert shown["p"].tolist() == expected["p"].tolist()
+    assert shown["share"].tolist() == expected["share"].tolist()
     assert shown["answer_foretold"].tolist() == expected["flips_foretold"].tolist()
     page = perform(page)
     shown = table_of(page, "index", "dlogodds_measured").value

@@ -63,12 +63,22 @@ class Written(Slow):
         parts = [self.subject(fact, layer) for fact in self.told(asked)]
         return tuple(np.mean([part[k] for part in parts], axis=0) for k in range(3))  # type: ignore[return-value]
 
+    def over_types(self, asked: Asked, layer: int) -> np.ndarray:
+        """The key as MEMIT's code takes it: a mean within each type of contexts, the prompt alone being one, then over
+        the types."""
+        types = [self.told(asked)[:1], self.told(asked)[1:]]
+        return np.mean([np.mean([self.subject(fact, layer)[0] for fact in one], axis=0) for one in types], axis=0)
+
     def search(
-        self, asked: Asked, layer: int, how: Hyperparameters, reach: np.ndarray
+        self, asked: Asked, layer: int, how: Hyperparameters, reach: np.ndarray, *, of_stream: bool = False
     ) -> tuple[np.ndarray, float, int]:
-        """Adam on δ in float64, one context at a time (Meng et al., arXiv 2202.05262, eq. 4)."""
+        """Adam on δ in float64, one context at a time (Meng et al., arXiv 2202.05262, eq. 4).
+
+        Weight decay and clamp are relative to the MLP's output in ROME's code, to the residual stream in MEMIT's.
+        """
         facts = self.told(asked)
-        size, tokens = np.linalg.norm(self.subject(facts[0], layer)[1]), len(self.tokens(facts[0])[1])
+        size = np.linalg.norm(self.subject(facts[0], layer)[2 if of_stream else 1])
+        tokens = len(self.tokens(facts[0])[1])
         delta = torch.zeros(self.width, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
         for step in itertools.count():

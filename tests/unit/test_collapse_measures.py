@@ -219,8 +219,8 @@ class TestWhatMethodsStartFrom:
         assert self.of("EleutherAI/gpt-j-6b") == self.of("gpt-j-6b")
 
     def test_of_llama_3(self) -> None:
-        """AlphaEdit's own L2 for it is 1; MEMIT has no λ of its own there, so a tenth of d_m."""
-        assert astuple(self.of("llama-3-8b")) == pytest.approx((1433.6, 0.02, 1, 5e-4, 25))
+        """AlphaEdit's own L2 for it is 1; λ is that of the settings its authors run MEMIT by."""
+        assert astuple(self.of("llama-3-8b")) == pytest.approx((15_000, 0.02, 1, 5e-4, 25))
 
     def test_of_another_model_of_the_paper(self) -> None:
         assert astuple(self.of("gpt2-medium")) == pytest.approx((409.6, 0.02, 10, 5e-4, 25))

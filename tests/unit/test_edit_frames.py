@@ -41,8 +41,8 @@ ALL = np.array([-0.5, 9.0, 0.25, -2.0])
 SUBJECT = np.array([0.0, 9.0, -0.5, 1.0])
 SHIFT = np.array([0.25, 5.0, -4.5, 0.0])
 COLUMNS = [
-    "rank", "fact", "subject", "told", "p", "forecast", "measured", "kind", "flips", "flips_foretold", "answers",
-    "outcome", "end",
+    "rank", "fact", "subject", "told", "p", "share", "forecast", "measured", "kind", "flips", "flips_foretold",
+    "answers", "outcome", "end",
 ]  # fmt: skip
 
 

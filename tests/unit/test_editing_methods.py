@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kis_core import corpora, editing
 from kis_core.covariance import Whitener, second_moments
 from kis_core.editing import RANK_ONE, Edit, EditError, Hyperparameters, RankOne, Value, applied, search
+from kis_core.editing.method import LEAST_AGREEMENT
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models.loading import LoadedModel
@@ -72,7 +73,8 @@ class TestReach:
     @given(seeds, st.sampled_from(NAMES), st.booleans())
     def test_against_the_inverse_of_c(self, seed: int, name: str, mean_key: bool) -> None:
         rng = np.random.default_rng(seed)
-        c, key, mean = some_c(rng), rng.normal(size=MLP_WIDTH), rng.normal(size=MLP_WIDTH)
+        c, key = some_c(rng), rng.normal(size=MLP_WIDTH)
+        mean = key + rng.normal(size=MLP_WIDTH) / 4
         inverse = np.eye(MLP_WIDTH) if name == "identity" else np.linalg.inv(c)
         left = mean if mean_key or name == "r-rome" else key
         right = mean if name == "r-rome" else key
@@ -126,10 +128,60 @@ class TestReach:
         with pytest.raises(EditError, match=r"the key of this fact is zero .* choose another layer"):
             method(name).reach(np.zeros(2), np.zeros(2), Whitener.fit(self.C), how)
 
-    @pytest.mark.parametrize("name", ["rome", "identity"])
-    def test_so_is_a_mean_key_of_which_nothing_lies_along_the_key(self, name: str) -> None:
-        with pytest.raises(EditError, match="no edit can reach it"):
-            method(name).reach(np.array([1.0, 0.0]), np.array([0.0, 1.0]), Whitener.fit(self.C), MEAN)
+    def test_so_is_one_of_what_float32_leaves_of_zero(self) -> None:
+        tiny_key = 1e-7 * self.KEY
+        with pytest.raises(EditError, match="the key of this fact is next to zero"):
+            method("rome").reach(tiny_key, tiny_key, Whitener.fit(self.C), PLAIN)
+
+
+class TestOwnKey:
+    """Where the mean key has next to nothing of the prompt's own: a subject that begins its sentence, say."""
+
+    KEY, C = np.array([1.0, 2.0]), np.diag([1.0, 4.0])
+    ACROSS = np.array([1.0, -2.0])  # k̄ᵀC⁻¹k = 1 - 1, and k̄ᵀk = 1 - 4
+
+    @pytest.mark.parametrize(
+        ("name", "eq_2"), [("rome", [1 / 2, 1 / 4]), ("r-rome", [1 / 2, 1 / 4]), ("identity", [1 / 5, 2 / 5])]
+    )
+    def test_a_mean_key_across_it_gives_way_to_eq_2(self, name: str, eq_2: list[float]) -> None:
+        one, whitener = method(name), Whitener.fit(self.C)
+        assert one.takes_own_key(self.KEY, self.ACROSS, whitener, MEAN)
+        np.testing.assert_allclose(one.reach(self.KEY, self.ACROSS, whitener, MEAN), eq_2, rtol=EXACT)
+        delta, output, other = np.array([3.0, 4.0]), np.array([1.0, 1.0]), np.array([50.0, 50.0])
+        value = Value(delta, self.KEY, output, self.ACROSS, other, losses=(), probability=1, everywhere=False)
+        made = one.edit(value, whitener, 0, MEAN)
+        np.testing.assert_allclose(made.reach, eq_2, rtol=EXACT)
+        np.testing.assert_allclose(made.delta, delta, rtol=EXACT)  # r-ROME's as well: nothing of the mean is left
+
+    def test_nobody_falls_back_who_takes_the_own_key_anyway(self) -> None:
+        for name in ("rome", "identity"):
+            assert not method(name).takes_own_key(self.KEY, self.ACROSS, Whitener.fit(self.C), PLAIN)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize(
+        ("cosine", "own"), [(-1.0, True), (0.0, True), (0.149, True), (0.151, False), (1.0, False)]
+    )
+    def test_the_threshold_is_on_the_cosine_in_the_metric_of_the_edit(
+        self, name: str, cosine: float, own: bool
+    ) -> None:
+        """Keys built in whitened space (plain space for C = I), at that angle, of any length."""
+        root = np.eye(2) if name == "identity" else np.sqrt(self.C)
+        key, mean = root @ [3.0, 0.0], root @ [7 * cosine, 7 * np.sqrt(1 - cosine**2)]
+        assert LEAST_AGREEMENT == 0.15
+        assert method(name).takes_own_key(key, mean, Whitener.fit(self.C), MEAN) == own
+
+    @settings(max_examples=50, deadline=None)
+    @given(seeds, st.sampled_from(["rome", "identity"]), st.floats(0, 1))
+    def test_no_edit_reaches_further_than_so_many_times_eq_2(self, seed: int, name: str, towards: float) -> None:
+        """√(uᵀM⁻¹u), how far it reaches, is at most 1 / LEAST_AGREEMENT of eq. 2's: no denominator comes near zero."""
+        rng = np.random.default_rng(seed)
+        c, key, other = some_c(rng), rng.normal(size=MLP_WIDTH), rng.normal(size=MLP_WIDTH)
+        metric = np.eye(MLP_WIDTH) if name == "identity" else c
+        mean = towards * key + (1 - towards) * (other - (other @ np.linalg.solve(metric, key)) * key)
+        reach = method(name).reach(key, mean, Whitener.fit(c), MEAN)
+        assert reach @ key == pytest.approx(1, rel=FORMULA)
+        eq_2 = 1 / np.sqrt(key @ np.linalg.solve(metric, key))
+        assert np.sqrt(reach @ metric @ reach) <= (1 + FORMULA) / LEAST_AGREEMENT * eq_2
 
 
 class TestMethods:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kis_core.editing import EditError, Hyperparameters, recipe
-from kis_core.editing.hyperparameters import EARLY, PUBLISHED, WIDE
+from kis_core.editing import EditError, Hyperparameters, recipe, search
+from kis_core.editing.hyperparameters import EARLY, PUBLISHED, PUBLISHED_SPREAD, WIDE
 from kis_core.models import catalog
+from tests.unit.value_tools import IN_MALTA, running
 
 
 class TestHyperparameters:
@@ -67,7 +70,7 @@ class TestHyperparameters:
         assert copy.copy(Hyperparameters()) == Hyperparameters()
 
 
-AS_PUBLISHED = {  # of FIELD_NOTES: layer, steps, learning rate, weight decay, clamp
+AS_PUBLISHED = {  # as ROME's and EasyEdit's files have it: layer, steps, learning rate, weight decay, clamp
     "gpt2-medium": (8, 20, 0.5, 0.5, 3),
     "openai-community/gpt2-medium": (8, 20, 0.5, 0.5, 3),
     "gpt2-large": (12, 20, 0.5, 0.5, 4),
@@ -83,6 +86,15 @@ AS_PUBLISHED = {  # of FIELD_NOTES: layer, steps, learning rate, weight decay, c
 }
 
 
+SPREAD_AS_PUBLISHED = {  # as MEMIT's and AlphaEdit's files have it: last layer, steps, learning rate
+    "gpt2-xl": (17, 20, 0.5),
+    "gpt-j-6b": (8, 25, 0.5),
+    "EleutherAI/gpt-j-6b": (8, 25, 0.5),
+    "llama-3-8b": (8, 25, 0.1),
+}
+LAST_LOOK = 1  # of the steps in those files: the authors' loop ends before the update of its last round
+
+
 class TestRecipe:
     @pytest.mark.parametrize("name", AS_PUBLISHED)
     def test_as_published(self, name: str) -> None:
@@ -91,7 +103,7 @@ class TestRecipe:
         found = recipe(name, width=entry.width, layers=entry.layers)
         layer, steps, learning_rate, weight_decay, clamp = AS_PUBLISHED[name]
         expected = Hyperparameters(
-            steps=steps, learning_rate=learning_rate, weight_decay=weight_decay, kl=0.0625, clamp=clamp,
+            steps=steps - LAST_LOOK, learning_rate=learning_rate, weight_decay=weight_decay, kl=0.0625, clamp=clamp,
             prefixes=((10, 5), (10, 10)), stop_loss=0.05, mean_key=True, everywhere=False, seed=0,
         )  # fmt: skip
         assert (found.hyperparameters, found.layer) == (expected, layer)
@@ -99,6 +111,47 @@ class TestRecipe:
 
     def test_every_published_one_is_checked(self) -> None:
         assert set(PUBLISHED) <= set(AS_PUBLISHED)
+        assert set(PUBLISHED_SPREAD) <= set(SPREAD_AS_PUBLISHED)
+
+    @pytest.mark.parametrize("name", SPREAD_AS_PUBLISHED)
+    def test_memit_and_alphaedit_have_settings_of_their_own(self, name: str) -> None:
+        entry = catalog.find(name)
+        assert entry
+        found = recipe(name, width=entry.width, layers=entry.layers, spreads=True)
+        layer, steps, learning_rate = SPREAD_AS_PUBLISHED[name]
+        expected = Hyperparameters(
+            steps=steps - LAST_LOOK, learning_rate=learning_rate, weight_decay=0.5, kl=0.0625, clamp=0.75,
+            prefixes=((5, 10),), stop_loss=0.05, mean_key=True, everywhere=False, seed=0,
+        )  # fmt: skip
+        assert (found.hyperparameters, found.layer) == (expected, layer)
+        assert found.source in ("MEMIT's code", "AlphaEdit's code")
+
+    def test_where_none_is_published_memit_has_those_of_its_size(self) -> None:
+        found = recipe("pythia-2.8b", width=2560, layers=32, spreads=True)
+        assert (found.hyperparameters, found.layer) == (PUBLISHED_SPREAD["gpt2-xl"].hyperparameters, 6)
+        assert found.source == "MEMIT's for models of this size; none published"
+        narrow = recipe("demo-gpt2-32", width=32, layers=4, spreads=True)
+        assert narrow == recipe("demo-gpt2-32", width=32, layers=4)
+
+    def test_the_authors_loop_of_so_many_steps_makes_these_updates(self) -> None:
+        """On the model of two numbers, where the loss of "Rome" is that of logits 3 + δ₀ and 4 + δ₁."""
+        delta, looks = torch.zeros(2, requires_grad=True), 0
+        optimizer = torch.optim.Adam([delta], lr=0.5)
+        losses = []
+        for step in range(20):
+            optimizer.zero_grad()
+            loss = -torch.log_softmax(torch.tensor([3.0, 4.0]) + delta, dim=0)[0] + 0.5 * delta.norm() / 25
+            losses.append(float(loss.detach()))
+            looks += 1
+            if step == 19:
+                break
+            loss.backward()
+            optimizer.step()
+        how = replace(PUBLISHED["gpt2-xl"].hyperparameters, kl=0, prefixes=(), clamp=100, stop_loss=0)
+        found = search(running(), IN_MALTA, "Rome", 0, how)
+        assert found.losses == pytest.approx(losses, abs=1e-5)
+        assert found.delta == pytest.approx(delta.detach().numpy(), abs=1e-5)
+        assert len(found.losses) == looks == 20
 
     @pytest.mark.parametrize("name", ["gpt2", "pythia-1b", "pythia-2.8b", "pythia-6.9b", "llama-3.1-8b", "org/unknown"])
     def test_where_none_is_published_it_says_so(self, name: str) -> None:
@@ -109,7 +162,7 @@ class TestRecipe:
         expected = {"gpt2": 2, "pythia-1b": 3, "pythia-2.8b": 6, "pythia-6.9b": 6, "llama-3.1-8b": 6, "org/unknown": 5}
         assert found.layer == expected[name]
         how = found.hyperparameters
-        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (20, 0.5, 0.5, 0.0625, 4)
+        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 4)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((10, 5), (10, 10)))
 
     @pytest.mark.parametrize("entry", catalog.demo(), ids=lambda entry: entry.name)

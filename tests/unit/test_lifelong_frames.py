@@ -60,6 +60,7 @@ def film(**changed: Any) -> Film:
         "words": tuple(((f"S{n} was", f" said {n}"), ("S0 was", " ü")) for n in made),
         "took": np.array([True, False, True, True, False]),
         "made": np.array([True, False, True, True, True]),
+        "own_key": np.array([False, False, True, False, False]),
         "size": np.array([1.0, 0, 3, 4, 5]),
         "contributions": np.array([[-1.0, 1, 2, 0], [0, 0, 3, 0], [-4, 0, 0, NAN], [2, 0, 0, -3], [-3, -2, 0, 1]]),
         "shares": np.array([[0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0], [0.5, 0, 0, NAN], [0.6, 0, 0, 0.7], [0.8, 0.9, 0, 0]]),
@@ -119,7 +120,8 @@ class TestFilm:
         found = store.get("film")
         assert found is not None
         assert_same(from_entry(found), film())
-        assert (from_entry(found).took.dtype, from_entry(found).made.dtype) == (bool, bool)
+        read = from_entry(found)
+        assert (read.took.dtype, read.made.dtype, read.own_key.dtype) == (bool, bool, bool)
 
     def test_an_empty_beginning_through_an_entry(self) -> None:
         beginning = film().until(0)

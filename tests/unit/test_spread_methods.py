@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -53,21 +54,30 @@ Formula = Callable[[int, np.ndarray], np.ndarray]
 
 
 def assert_spread(place: Place, name: str, site: Site, asked: Sequence[Asked], formula: Formula) -> list[Made]:
-    """Make a batch, and go through it as the paper has it: z by search at the last layer, then layer after layer."""
+    """Make a batch, and go through it as the authors' code does: z by search at the last layer, then layer after layer.
+
+    Keys are means over types of contexts; the residual stream, h as well as what h is to be, is the prompt's own.
+    """
     made = method(name).make(site, asked)
     slow, last = written(place, site.standing), site.layers[-1]
+
+    def key_of(one: Asked, layer: int) -> np.ndarray:
+        return slow.over_types(one, layer) if site.how.mean_key else slow.subject(slow.told(one)[0], layer)[0]
+
+    def stream_of(one: Asked) -> np.ndarray:
+        return slow.subject(slow.told(one)[0], last)[2]
+
     values = []
     for one in asked:
-        key, _, _ = slow.subject(slow.told(one)[0], last)
-        alone = formula(last, key[None])[0]
-        values.append(slow.search(one, last, site.how, alone / (alone @ key)))
-    of = slow.means if site.how.mean_key else lambda one, layer: slow.subject(slow.told(one)[0], layer)
-    z = np.array([of(one, last)[2] + value[0] for one, value in zip(asked, values, strict=True)])
+        alone = formula(last, key_of(one, last)[None])[0]
+        share = alone @ slow.subject(slow.told(one)[0], last)[0]
+        values.append(slow.search(one, last, site.how, alone / share, of_stream=True))
+    z = np.array([stream_of(one) + value[0] for one, value in zip(asked, values, strict=True)])
     assert [one.steps for one in made] == [value[2] for value in values]
     np.testing.assert_allclose([one.probability for one in made], [value[1] for value in values], rtol=FOUND)
     for done, layer in enumerate(site.layers):
-        keys = np.array([of(one, layer)[0] for one in asked])
-        hidden = np.array([of(one, last)[2] for one in asked])
+        keys = np.array([key_of(one, layer) for one in asked])
+        hidden = np.array([stream_of(one) for one in asked])
         missing = (z - hidden) / (len(site.layers) - done)
         found = np.sum([one.changes[done].matrix for one in made], axis=0)
         expected = missing.T @ formula(layer, keys)
@@ -117,7 +127,7 @@ class TestMemit:
         z = []
         for one in PAIR:
             _, _, hidden = slow.subject(slow.told(one)[0], 1)
-            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40))[0])
+            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True)[0])
         for made in method("memit").make(site, PAIR):
             for change in made.changes:
                 slow.write(change.layer, change.matrix)
@@ -233,12 +243,39 @@ class TestSpread:
         assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
 
     def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, place: Place) -> None:
-        """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands."""
-        site = place.site((1,), standing=before(2))
+        """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands. (Decay and clamp are of other sizes.)"""
+        site = place.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
         (rome,), (memit,) = (method(name).make(site, PAIR[:1]) for name in ("rome", "memit"))
         key = rome.keys[0]
         size = key @ np.linalg.solve(place.cs[1], key)
         close(memit.changes[0].matrix, rome.changes[0].matrix * size / (WEIGHTS.memit_lambda + size), READ)
+
+
+def with_dead_keys(place: Place, layer: int) -> Place:
+    """The same place on a model whose keys in one layer are all zero."""
+    double = copy.deepcopy(place.double)
+    double.architecture.down_projections[layer].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+    return replace(place, double=double)
+
+
+class TestNothingLands:
+    """An edit that would change nothing is refused, not made."""
+
+    @pytest.mark.parametrize("name", ["memit", "alphaedit"])
+    def test_a_key_of_zeros_in_a_layer_on_the_way(self, gpt2: Place, name: str) -> None:
+        """In the batch one key is enough; layer and fact are named."""
+        site = with_dead_keys(gpt2, 0).site((0, 1))
+        with pytest.raises(EditError, match=r"'Malta', layer 0: the key of this fact is zero .* choose another layer"):
+            method(name).make(site, PAIR)
+
+    def test_a_key_that_has_nothing_in_the_null_space(self, gpt2: Place) -> None:
+        site = gpt2.site((1,))
+        key = method("memit").make(site, PAIR[:1])[0].keys[0]
+        rest = np.linalg.qr(np.column_stack([key, np.random.default_rng(0).normal(size=(40, 39))]))[0]
+        c = rest @ np.diag([4.0 * key @ key, *np.full(39, 1e-3)]) @ rest.T  # text uses the key's direction alone
+        alone = replace(site, whiteners={1: Whitener.fit(c)}, weights=replace(WEIGHTS, null_below=1.0, null_l2=1.0))
+        with pytest.raises(EditError, match="'Malta', layer 1: nothing of what AlphaEdit writes would land"):
+            method("alphaedit").make(alone, PAIR[:1])
 
 
 @pytest.mark.parametrize("name", ["memit", "alphaedit"])
