@@ -11,6 +11,7 @@ import streamlit as st
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
@@ -77,7 +78,7 @@ def _histogram(
     figure(
         view,
         result,
-        charts.angle_histogram(shares, picked=marks, span=span, chosen=state.get("angle")),
+        drawing(charts.angle_histogram, shares, picked=marks, span=span, chosen=state.get("angle")),
         About(
             title="Angles between keys",
             caption=f"Mean and spread: {told}. 90° means unrelated (Fig. 6). Click a bar to list its pairs.{marked}",
@@ -145,7 +146,8 @@ def _layers(
         figure(
             view,
             result,
-            charts.strips(
+            drawing(
+                charts.strips,
                 strips,
                 layers=result.layers,
                 current=view.layer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -12,6 +11,7 @@ import streamlit as st
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
@@ -140,14 +140,16 @@ def _heatmap(
     key = state.fresh(name)
     large = len(p) > charts.DETAIL
     st.markdown(f"**{plain(title)}**")
-    chart: alt.LayerChart
     if large:
         what = ("blocks", name, about_layer, identity(first), state.get("order"), against.request, against.layer)
         told = remembered(about, what, lambda: charts.blocks(p, order)[0])
-        chart = charts.overview(p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value)
+        chart = drawing(
+            charts.overview, p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value
+        )
     else:
         subjects = [fact.subject for fact in first.facts.facts]
-        chart = charts.heatmap(
+        chart = drawing(
+            charts.heatmap,
             p,
             order,
             limit=limit,
@@ -213,7 +215,8 @@ def _scatter(
     figure(
         view,
         first,
-        charts.scatter(
+        drawing(
+            charts.scatter,
             p,
             q,
             names=names,

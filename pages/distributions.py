@@ -11,6 +11,7 @@ import streamlit as st
 from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
@@ -96,7 +97,8 @@ def _densities(
             figure(
                 view,
                 result,
-                charts.density(
+                drawing(
+                    charts.density,
                     curves[name],
                     span=span,
                     top=top,
@@ -223,7 +225,8 @@ def _layers(view: View, result: Result) -> None:
             figure(
                 view,
                 result,
-                charts.strips(
+                drawing(
+                    charts.strips,
                     curves,
                     layers=result.layers,
                     current=view.layer,

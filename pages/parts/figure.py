@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
 from kis_core import charts, export
 from kis_core.request import HOW, Request
 from kis_core.result import Result
+from pages.parts.drawing import Drawing
 from pages.parts.frame import View
 from pages.parts.provenance import origin
 from pages.parts.text import plain
@@ -44,7 +44,7 @@ class About:
     narrow: str = 'result = result.subset([i for i, known in enumerate(result.known) if known], "known")'
 
 
-def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, key: str, **options: Any) -> Any:
+def figure(view: View, result: Result, chart: Drawing, about: About, *, key: str, **options: Any) -> Any:
     """Draw a chart with its caption, provenance, help and export; returns Streamlit's event of the chart.
 
     Args:
@@ -53,14 +53,14 @@ def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, k
         chart: what to draw.
         about: what to say.
         key: of the chart; the export gets the part before the first digit.
-        options: for `st.altair_chart`.
+        options: for `st.vega_lite_chart`.
     """
-    event = st.altair_chart(chart, key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
+    event = chart.show(key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
     say(view, result, about, chart=chart, key=key)
     return event
 
 
-def say(view: View, result: Result, about: About, *, chart: alt.LayerChart | None, key: str) -> None:
+def say(view: View, result: Result, about: About, *, chart: Drawing | None, key: str) -> None:
     """The lines under a figure or a table, and its export."""
     words, export_at = st.columns([7.5, 1], gap="small")
     provenance = plain(origin(result, about.layer))
@@ -74,14 +74,14 @@ def say(view: View, result: Result, about: About, *, chart: alt.LayerChart | Non
         _export(view, result, about, chart, key)
 
 
-def _export(view: View, result: Result, about: About, chart: alt.LayerChart | None, key: str) -> None:
+def _export(view: View, result: Result, about: About, chart: Drawing | None, key: str) -> None:
     stem = re.sub(r"[^a-z0-9]+", "-", about.title.lower()).strip("-")
     lines = _wrapped(f"{_unmarked(about.caption)} {origin(result, about.layer)}")
     kinds: list[tuple[str, str, Callable[[], bytes | str]]] = []
     if chart is not None:
         kinds += [
-            ("PNG", "image/png", lambda: charts.to_png(chart, about.title, lines)),
-            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart, about.title, lines)),
+            ("PNG", "image/png", lambda: charts.to_png(chart.make(), about.title, lines)),
+            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart.make(), about.title, lines)),
         ]
     kinds += [
         ("CSV", "text/csv", lambda: export.frame_csv(about.data())),
