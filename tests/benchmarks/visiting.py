@@ -134,7 +134,9 @@ class Server:
 def serving(program: str, app: Path, cache: Path) -> Iterator[Server]:
     """A server of an app, started by a Python program that is given Streamlit's arguments, with its own cache."""
     port = free_port()
-    command = [sys.executable, "-c", program, "run", app.name, f"--server.port={port}", "--server.headless=true"]
+    options = (f"port={port}", "address=127.0.0.1", "headless=true", "fileWatcherType=none")
+    command = [sys.executable, "-c", program, "run", app.name, "--browser.gatherUsageStats=false"]
+    command += [f"--server.{option}" for option in options]
     environment = {**os.environ, "KIS_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(
         command, cwd=app.parent, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
