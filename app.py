@@ -12,6 +12,7 @@ from kis_core.pairs import strongest_between_subjects
 from kis_core.result import Result
 from kis_core.wording import number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, panel, split
 from pages.parts.results import ordered, shown
@@ -56,9 +57,9 @@ def _matrix(view: View, result: Result) -> None:
     limit, picked = charts.colour_limit(p), state.picked(len(p))
     large = len(p) > charts.DETAIL
     if large:
-        chart = charts.overview(p, order, limit=limit, labels=labels, picked=picked, size=400)
+        chart = drawing(charts.overview, p, order, limit=limit, labels=labels, picked=picked, size=400)
     else:
-        chart = charts.heatmap(p, order, limit=limit, labels=labels, names=names, picked=picked, size=400)
+        chart = drawing(charts.heatmap, p, order, limit=limit, labels=labels, names=names, picked=picked, size=400)
     about = About(
         title="Superposition P",
         caption=f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at ±{limit:g}. "

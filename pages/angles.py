@@ -12,6 +12,7 @@ from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from kis_core.wording import counted, number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, panel, split
 from pages.parts.grid import grid
@@ -79,7 +80,7 @@ def _histogram(
     figure(
         view,
         result,
-        charts.angle_histogram(shares, picked=marks, span=span, chosen=state.get("angle")),
+        drawing(charts.angle_histogram, shares, picked=marks, span=span, chosen=state.get("angle")),
         About(
             title="Angles between keys",
             caption=f"Mean and spread: {told}. 90° means unrelated (Fig. 6). Click a bar to list its pairs.{marked}",
@@ -152,7 +153,8 @@ def _layers(
         figure(
             view,
             result,
-            charts.strips(
+            drawing(
+                charts.strips,
                 strips,
                 layers=result.layers,
                 current=view.layer,

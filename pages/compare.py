@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -14,6 +13,7 @@ from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from kis_core.wording import number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
@@ -146,14 +146,16 @@ def _heatmap(
     key = state.fresh(name)
     large = len(p) > charts.DETAIL
     st.markdown(f"**{plain(title)}**")
-    chart: alt.LayerChart
     if large:
         what = ("blocks", name, state.get("order"), *both)
         told = remembered(about, what, lambda: charts.blocks(p, order)[0])
-        chart = charts.overview(p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value)
+        chart = drawing(
+            charts.overview, p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value
+        )
     else:
         subjects = [fact.subject for fact in first.facts.facts]
-        chart = charts.heatmap(
+        chart = drawing(
+            charts.heatmap,
             p,
             order,
             limit=limit,
@@ -220,7 +222,8 @@ def _scatter(
     figure(
         view,
         first,
-        charts.scatter(
+        drawing(
+            charts.scatter,
             p,
             q,
             names=names,

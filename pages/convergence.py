@@ -11,6 +11,7 @@ from kis_core import charts, convergence, statistics
 from kis_core.errors import KisError
 from kis_core.result import Result
 from kis_core.wording import counted, number
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, split
 from pages.parts.results import compute, remembered, shown, stored, subset_like
@@ -60,7 +61,7 @@ def _facts(view: View, result: Result) -> None:
         figure(
             view,
             result,
-            charts.convergence(bands, x_title="facts in a random subset", y_title="excess kurtosis of P"),
+            drawing(charts.convergence, bands, x_title="facts in a random subset", y_title="excess kurtosis of P"),
             About(
                 title="Kurtosis by number of facts",
                 caption=_verdict(bands, len(p)),
@@ -75,7 +76,7 @@ def _facts(view: View, result: Result) -> None:
         figure(
             view,
             result,
-            charts.overlaid(curves, title="P[i, j] off the diagonal", legend_title="facts"),
+            drawing(charts.overlaid, curves, title="P[i, j] off the diagonal", legend_title="facts"),
             About(
                 title="Density by number of facts",
                 caption="The density of P for subsets of one random order of the facts, each inside the next (App. C).",
@@ -133,7 +134,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
         figure(
             view,
             result,
-            charts.convergence(kurtosis, x_title="tokens behind C", y_title="excess kurtosis of P", log=True),
+            drawing(charts.convergence, kurtosis, x_title="tokens behind C", y_title="excess kurtosis of P", log=True),
             About(
                 title="Kurtosis by tokens",
                 caption=f"Kurtosis of P as C is taken over more text; dₘ = {result.mlp_width:,}.{ridged}",
@@ -148,7 +149,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
         figure(
             view,
             result,
-            charts.overlaid(densities, title="P[i, j] off the diagonal", legend_title="tokens"),
+            drawing(charts.overlaid, densities, title="P[i, j] off the diagonal", legend_title="tokens"),
             About(
                 title="Density by tokens",
                 caption="The density of P for each amount of text. Too little text spreads it: noise in every entry.",
@@ -164,8 +165,12 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
         figure(
             view,
             result,
-            charts.convergence(
-                likeness, x_title="tokens behind C", y_title=f"correlation with P at {most:,}", log=True
+            drawing(
+                charts.convergence,
+                likeness,
+                x_title="tokens behind C",
+                y_title=f"correlation with P at {most:,}",
+                log=True,
             ),
             About(
                 title="Likeness by tokens",
@@ -190,7 +195,9 @@ def _settling(view: View, result: Result) -> None:
     figure(
         view,
         result,
-        charts.convergence(moved, x_title="tokens behind C", y_title="how far P moved, look by look", log=True),
+        drawing(
+            charts.convergence, moved, x_title="tokens behind C", y_title="how far P moved, look by look", log=True
+        ),
         About(
             title="P while C grew",
             caption=f"Root mean square change of P’s off-diagonal entries since the look before, as a share of their "

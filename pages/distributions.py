@@ -12,6 +12,7 @@ from kis_core import charts, pairs, statistics
 from kis_core.result import Result
 from kis_core.wording import MISSING, counted, number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, frame, panel, split
 from pages.parts.grid import grid
@@ -100,7 +101,8 @@ def _densities(
             figure(
                 view,
                 result,
-                charts.density(
+                drawing(
+                    charts.density,
                     curves[name],
                     span=span,
                     top=top,
@@ -245,7 +247,8 @@ def _layers(view: View, result: Result) -> None:
             figure(
                 view,
                 result,
-                charts.strips(
+                drawing(
+                    charts.strips,
                     curves,
                     layers=result.layers,
                     current=view.layer,

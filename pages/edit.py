@@ -14,6 +14,7 @@ from kis_core.result import Result
 from kis_core.simulator import FORECASTS, Forecast, Outcome, Simulator, share_frame, span, spill_frame
 from pages.parts import bench as benches
 from pages.parts import edit_below, state
+from pages.parts.drawing import drawing
 from pages.parts.edit_choice import Chosen, choices, history_entry, in_words, request_line, success
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, panel, split
@@ -205,7 +206,7 @@ def _shares(view: View, result: Result, chosen: Chosen, j: int, *, reaches: bool
     figure(
         view,
         result,
-        charts.spillover(told, quantity="share of the edit", span=(low - room, high + room), picked=j),
+        drawing(charts.spillover, told, quantity="share of the edit", span=(low - room, high + room), picked=j),
         About(
             title="Share of the edit at the layer",
             caption="P[e, j]: the share of an edit of eq. 2 that lands on every other fact at this layer (eq. 11), "
@@ -245,8 +246,12 @@ def _spillover(
     figure(
         view,
         result,
-        charts.spillover(
-            told, quantity=QUANTITY.get(by, LOG_ODDS), span=span(forecast, chosen.e, by, outcome), picked=j
+        drawing(
+            charts.spillover,
+            told,
+            quantity=QUANTITY.get(by, LOG_ODDS),
+            span=span(forecast, chosen.e, by, outcome),
+            picked=j,
         ),
         About(
             title=f"Spillover of an edit of {bench.facts[chosen.e].subject}",

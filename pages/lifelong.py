@@ -13,6 +13,7 @@ from kis_core.result import Result
 from kis_core.wording import counted, number
 from pages.parts import bench as benches
 from pages.parts import lifelong_below, runs, state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.lifelong_choice import Plan, plan
@@ -131,7 +132,7 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
     figure(
         view,
         result,
-        charts.retention(told, step=step, most=most),
+        drawing(charts.retention, told, step=step, most=most),
         About(
             title=f"Edit after edit: {planned.main.name}",
             caption=f"{plain(planned.main.name)}{several}. Of {unrelated} not edited, the "

@@ -16,6 +16,7 @@ from kis_core.pairs import TAGS
 from kis_core.store import default_root
 from kis_core.wording import counted, number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.frame import View, frame, panel, split
 from pages.parts.grid import grid
 from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
@@ -116,7 +117,7 @@ def _counts(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) ->
         figure(
             view,
             found,
-            charts.counts(bars, picked=marked),
+            drawing(charts.counts, bars, picked=marked),
             About(
                 title=f"Counts of P, {SIDES['without' if clean else 'with'].lower()}",
                 caption=f"How many of {counted(spread.moments.count, 'pair')} have which P (Fig. 4).{told}{beyond}",
@@ -260,7 +261,7 @@ def _part(view: View, found: ManyFacts, i: int, j: int) -> None:
     figure(
         view,
         found,
-        charts.part(part.p, limit=limit, row_names=names[0], column_names=names[1], picked=at),
+        drawing(charts.part, part.p, limit=limit, row_names=names[0], column_names=names[1], picked=at),
         About(
             title=f"P around the pair {i} and {j}",
             caption=f"{len(part.rows)} edited facts by {len(part.columns)} that suffer, around P[{i}, {j}]. Colours "

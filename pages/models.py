@@ -15,7 +15,7 @@ from kis_core.models.catalog import Entry
 from kis_core.models.describe import described
 from kis_core.needs import choose, needs
 from pages.parts import state
-from pages.parts.background import complain
+from pages.parts.background import complain, settle_imports
 from pages.parts.frame import frame, split
 from pages.parts.grid import grid
 from pages.parts.model_card import TYPED, card
@@ -31,6 +31,7 @@ def main() -> None:
     view = frame("Models")
     st.subheader("Which model, and what does it take here?", anchor=False)
     running("models")
+    settle_imports()  # looking at the machine's devices imports torch
     left, right = split(1.25, 1)
     with left:
         entry = _picked(_table()) or catalog.find(view.request.model) or state.models().get(view.request.model)

@@ -14,6 +14,7 @@ from kis_core.result import Result
 from kis_core.wording import counted, number
 from pages.parts import state
 from pages.parts.background import store
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.results import compute, remembered, shown
@@ -86,7 +87,7 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
         figure(
             view,
             result,
-            charts.kurtosis_by_layer(frame_, current=current),
+            drawing(charts.kurtosis_by_layer, frame_, current=current),
             About(
                 title=f"Kurtosis by layer, {what}",
                 caption=f"One line a computed model ({names}), {what} (Fig. 5).{left_out}",
@@ -106,7 +107,7 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
         figure(
             view,
             result,
-            charts.kurtosis_by_size(here, current=current),
+            drawing(charts.kurtosis_by_size, here, current=current),
             About(
                 title=f"Kurtosis by size at layer {view.layer}, {what}",
                 caption=f"The same at layer {view.layer}, against the number of parameters, {what}.",
@@ -149,7 +150,7 @@ def _layers(view: View, result: Result) -> None:
         figure(
             view,
             result,
-            charts.similarity(similarity, result.layers, view.layer),
+            drawing(charts.similarity, similarity, result.layers, view.layer),
             About(
                 title="Layer against layer",
                 caption="Spearman correlation of the off-diagonal entries of P in two layers; click to compare them.",

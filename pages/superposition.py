@@ -14,6 +14,7 @@ from kis_core.ordering import ORDERS
 from kis_core.result import Result
 from kis_core.superposition import strongest_partner
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, frame, panel, split
 from pages.parts.inspector import inspector, picked_or_strongest
@@ -75,7 +76,8 @@ def _heatmap(view: View, result: Result, p: np.ndarray, pair: tuple[int, int] | 
     figure(
         view,
         result,
-        charts.heatmap(
+        drawing(
+            charts.heatmap,
             p,
             order,
             limit=limit,
@@ -122,7 +124,7 @@ def _overview(
     figure(
         view,
         result,
-        charts.overview(p, order, limit=limit, labels=labels, window=window, picked=pair, size=210, told=told),
+        drawing(charts.overview, p, order, limit=limit, labels=labels, window=window, picked=pair, size=210, told=told),
         About(
             title="Overview of P",
             caption=f"All {len(p)} facts. Each dot stands for {side} × {side} pairs and shows the one with the largest "

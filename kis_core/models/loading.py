@@ -83,6 +83,7 @@ def choose_device(wanted: str) -> torch.device:
 
 def import_all() -> None:
     """Import now what loading and running a model will need, at a moment of the caller’s choosing."""
+    import transformers.modeling_utils  # and with it more than a thousand modules that loading would import
     import transformers.models.auto.modeling_auto
     import transformers.models.auto.tokenization_auto  # noqa: F401
 

@@ -34,6 +34,7 @@ def simulator(result: Result) -> Simulator:
 @st.cache_resource(show_spinner=False, max_entries=KEPT_SIMULATORS)
 def _simulator(identity: str, _result: Result) -> Simulator:
     request, weights = _result.request, _result.provenance["weights_sha256"]
+    background.settle_imports()  # what is drawn of an edit imports torch, whether a model is loaded or not
     return Simulator(
         _result, store(), lambda: _model((request.model, request.revision, weights, request.dtype), _result)
     )

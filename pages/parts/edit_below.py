@@ -14,6 +14,7 @@ from kis_core.simulator import Forecast, Outcome, Simulator, spill_frame
 from kis_core.spillover import FEW_FLIPS
 from kis_core.wording import counted
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.edit_choice import Chosen, python_lines
 from pages.parts.edit_lists import history, layers, reach
 from pages.parts.edit_search import search
@@ -133,7 +134,9 @@ def _scatter(
         figure(
             view,
             result,
-            charts.against(told, quantity="shift" if state.get("by") == "shift" else "change of log-odds", picked=j),
+            drawing(
+                charts.against, told, quantity="shift" if state.get("by") == "shift" else "change of log-odds", picked=j
+            ),
             About(
                 title="Forecast against measurement",
                 caption="One dot a fact; on the dashed line the forecast was right.",

@@ -12,6 +12,7 @@ from kis_core.simulator import Simulator, advice_frame
 from kis_core.wording import counted
 from pages.parts import bench as benches
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.edit_choice import Chosen, python_lines
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, split
@@ -60,7 +61,7 @@ def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None
         figure(
             view,
             result,
-            charts.advice(told, layer=view.layer),
+            drawing(charts.advice, told, layer=view.layer),
             About(
                 title="Layer advisor",
                 caption="The same edit in every layer: up is a surer edit, right is more damage forecast to the "

@@ -10,6 +10,7 @@ from kis_core.result import Result
 from kis_core.simulator import Forecast, Simulator
 from kis_core.wording import counted, number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.edit_choice import Chosen, how_of, python_lines
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, split
@@ -35,7 +36,7 @@ def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecas
         figure(
             view,
             result,
-            charts.losses(value.losses, stop=how.stop_loss),
+            drawing(charts.losses, value.losses, stop=how.stop_loss),
             About(
                 title="Loss of the value search",
                 caption=f"{counted(len(value.losses) - 1, 'step')} of Adam; the dashed line is enough. ‖δ‖ = "

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
 from kis_core import charts, export
 from kis_core.request import HOW, Request
 from kis_core.result import Result
+from pages.parts.drawing import Drawing
 from pages.parts.frame import View
 from pages.parts.provenance import origin
 from pages.parts.text import plain
@@ -46,7 +46,7 @@ class About:
     also: tuple[Result, int] | None = None
 
 
-def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, key: str, **options: Any) -> Any:
+def figure(view: View, result: Result, chart: Drawing, about: About, *, key: str, **options: Any) -> Any:
     """Draw a chart with its caption, provenance, help and export; returns Streamlit's event of the chart.
 
     Args:
@@ -55,14 +55,14 @@ def figure(view: View, result: Result, chart: alt.LayerChart, about: About, *, k
         chart: what to draw.
         about: what to say.
         key: of the chart; the export gets the part before the first digit.
-        options: for `st.altair_chart`.
+        options: for `st.vega_lite_chart`.
     """
-    event = st.altair_chart(chart, key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
+    event = chart.show(key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
     say(view, result, about, chart=chart, key=key)
     return event
 
 
-def say(view: View, result: Result, about: About, *, chart: alt.LayerChart | None, key: str) -> None:
+def say(view: View, result: Result, about: About, *, chart: Drawing | None, key: str) -> None:
     """The lines under a figure or a table, and its export."""
     words, export_at = st.columns([7.5, 1], gap="small")
     provenance = "  \n".join(plain(one) for one in origins(result, about))
@@ -82,15 +82,15 @@ def origins(result: Result, about: About) -> list[str]:
     return [origin(result, about.layer), *also]
 
 
-def _export(view: View, result: Result, about: About, chart: alt.LayerChart | None, key: str) -> None:
+def _export(view: View, result: Result, about: About, chart: Drawing | None, key: str) -> None:
     stem = re.sub(r"[^a-z0-9]+", "-", about.title.lower()).strip("-")
     caption, *others = [_unmarked(about.caption), *origins(result, about)]
     lines = [line for text in (f"{caption} {others[0]}", *others[1:]) for line in _wrapped(text)]
     kinds: list[tuple[str, str, Callable[[], bytes | str]]] = []
     if chart is not None:
         kinds += [
-            ("PNG", "image/png", lambda: charts.to_png(chart, about.title, lines)),
-            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart, about.title, lines)),
+            ("PNG", "image/png", lambda: charts.to_png(chart.make(), about.title, lines)),
+            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart.make(), about.title, lines)),
         ]
     kinds += [
         ("CSV", "text/csv", lambda: export.frame_csv(about.data())),

@@ -17,7 +17,7 @@ from kis_core.facts import BUILTIN_SETS
 from kis_core.models import catalog
 from kis_core.request import Request, usual
 from kis_core.store import StoreError, default_root
-from pages.parts import state
+from pages.parts import memory, state
 from pages.parts.background import store
 from pages.parts.text import count, named, plain, text_behind
 
@@ -95,6 +95,7 @@ def split(left: float, right: float, key: str = "split") -> tuple[DeltaGenerator
 
 def frame(title: str) -> View:
     """Draw what all pages share and return what is chosen. Every page calls this first."""
+    memory.settle()
     st.set_page_config(page_title=f"{title} · Knowledge in superposition", page_icon=ICON, layout="wide")
     st.html(STYLE)
     notes = state.open_link()

@@ -13,6 +13,7 @@ from kis_core.pairs import Pair, inspect, strongest_between_subjects
 from kis_core.result import Result
 from kis_core.wording import number
 from pages.parts import state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View
 from pages.parts.text import sentence, share
@@ -78,7 +79,7 @@ def _every_layer(view: View, result: Result, pair: Pair) -> None:
     figure(
         view,
         result,
-        charts.by_layer(result.layers, series, view.layer),
+        drawing(charts.by_layer, result.layers, series, view.layer),
         About(
             title=f"Pair {pair.i} and {pair.j} by layer",
             caption="This pair in every layer (eq. 16); the dashed line is the layer shown.",

@@ -13,6 +13,7 @@ from kis_core.lifelong import Film, frames, verdict
 from kis_core.result import Result
 from kis_core.wording import counted, number
 from pages.parts import lifelong_choosing, lifelong_study, state
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure, say
 from pages.parts.frame import View, split
 from pages.parts.grid import grid
@@ -64,7 +65,7 @@ def _theory(view: View, result: Result, run: Run, film: Film, step: int) -> None
         figure(
             view,
             result,
-            charts.over_edits(
+            drawing(charts.over_edits,
                 frame, step=step, most=run.asked.edits, quantity="mean change of log-odds",
                 kinds=list(frames.KINDS.values()), colours=charts.THEORY, columns=2,
             ),
@@ -84,7 +85,7 @@ def _theory(view: View, result: Result, run: Run, film: Film, step: int) -> None
         figure(
             view,
             result,
-            charts.over_edits(
+            drawing(charts.over_edits,
                 shifts, step=step, most=run.asked.edits, quantity=f"shift at layer {run.asked.layers[0]}",
                 kinds=list(frames.SHIFTS.values()), colours=charts.SHIFTED,
                 dotted=[name for column, name in frames.SHIFTS.items() if column.endswith("measured")],
@@ -159,7 +160,7 @@ def _ages(view: View, result: Result, run: Run, film: Film, step: int) -> None:
     figure(
         view,
         result,
-        charts.over_edits(
+        drawing(charts.over_edits,
             frame.rename(columns={"age": "kind", "share": "change"}), step=step, most=run.asked.edits,
             quantity="edits still in force", kinds=kinds, colours=charts.AGE_COLOURS, span=(0, 1.02), percent=True,
         ),
@@ -192,7 +193,7 @@ def _weights(view: View, result: Result, run: Run, film: Film, step: int) -> Non
             figure(
                 view,
                 result,
-                charts.over_edits(
+                drawing(charts.over_edits,
                     own, step=step, most=run.asked.edits, quantity=quantity, kinds=[kind], log=log, size=200
                 ),
                 About(
@@ -227,7 +228,7 @@ def _damage(view: View, result: Result, run: Run, film: Film, step: int) -> None
         figure(
             view,
             result,
-            charts.damage(frame, step=step, picked=watched),
+            drawing(charts.damage, frame, step=step, picked=watched),
             About(
                 title=f"Who is damaged, {SHADES[shade]}",
                 caption="Each row an unrelated fact, each column a moment; a dot: its answer is wrong then. "
@@ -262,7 +263,7 @@ def _history(view: View, result: Result, run: Run, film: Film, step: int, fact: 
     figure(
         view,
         result,
-        charts.over_edits(
+        drawing(charts.over_edits,
             frame, step=step, most=run.asked.edits, quantity="change of log-odds", kinds=list(frames.KINDS.values()),
             colours=charts.THEORY, columns=2, size=200,
         ),

@@ -9,6 +9,7 @@ from kis_core import charts
 from kis_core.editing import METHODS
 from kis_core.lifelong import study as studies
 from kis_core.result import Result
+from pages.parts.drawing import drawing
 from pages.parts.figure import About, figure
 from pages.parts.frame import View, split
 from pages.parts.text import plain
@@ -38,7 +39,7 @@ def study(view: View, result: Result) -> None:
         figure(
             view,
             result,
-            charts.lifetimes(lives),
+            drawing(charts.lifetimes, lives),
             About(
                 title=f"Edits until half is forgotten, layer {view.layer}",
                 caption=f"The committed study: the demo family at layer {view.layer}, {_seeds(there)} seeds, edits at "

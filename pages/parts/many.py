@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -24,6 +23,7 @@ from kis_core.result import Result
 from kis_core.store import StoreError
 from pages.parts import background, results, state
 from pages.parts.background import LOOK_AGAIN, runner, store
+from pages.parts.drawing import Drawing
 from pages.parts.figure import asked
 from pages.parts.frame import View
 from pages.parts.provenance import origin
@@ -154,13 +154,13 @@ class About:
     code: str
 
 
-def figure(view: View, found: ManyFacts, chart: alt.LayerChart, about: About, *, key: str, **options: Any) -> None:
-    """Draw a chart with its caption, provenance, help and export; `options` are for `st.altair_chart`."""
-    st.altair_chart(chart, key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
+def figure(view: View, found: ManyFacts, chart: Drawing, about: About, *, key: str, **options: Any) -> None:
+    """Draw a chart with its caption, provenance, help and export; `options` are for `st.vega_lite_chart`."""
+    chart.show(key=key, alt=_unmarked(f"{about.title}. {about.caption}"), **options)
     say(view, found, about, chart=chart, key=key)
 
 
-def say(view: View, found: ManyFacts, about: About, *, key: str, chart: alt.LayerChart | None = None) -> None:
+def say(view: View, found: ManyFacts, about: About, *, key: str, chart: Drawing | None = None) -> None:
     """The lines under a figure or a table, and its export."""
     source = origin(cast(Result, found), found.layer)  # which reads no more than both have
     words, export_at = st.columns([7.5, 1], gap="small")
@@ -170,8 +170,8 @@ def say(view: View, found: ManyFacts, about: About, *, key: str, chart: alt.Laye
     if chart is not None:
         lines = [_unmarked(about.caption), source]
         kinds += [
-            ("PNG", "image/png", lambda: charts.to_png(chart, about.title, lines)),
-            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart, about.title, lines)),
+            ("PNG", "image/png", lambda: charts.to_png(chart.make(), about.title, lines)),
+            ("SVG", "image/svg+xml", lambda: charts.to_svg(chart.make(), about.title, lines)),
         ]
     kinds += [
         ("CSV", "text/csv", lambda: export.frame_csv(about.data())),

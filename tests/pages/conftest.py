@@ -24,7 +24,7 @@ from kis_core.pipeline import Request, Result
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.simulator import Simulator
 from kis_core.store import Store
-from pages.parts import bench, results
+from pages.parts import bench, memory, results
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +151,7 @@ def open_page(cache: Cache, compiled: ScriptCache, monkeypatch: pytest.MonkeyPat
     """Run a page with a link's query; the caches of the process are this test's own, and nothing computes unasked."""
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     monkeypatch.setattr(results, "START_BY_ITSELF", 0)
+    monkeypatch.setattr(memory, "settle", lambda: None)  # a server does it once; here it would be once a test
     # a third of the time; `test_charts.py` checks the finished specifications instead
     monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a page's run leaves itself there
