@@ -79,7 +79,7 @@ class Spread:
             return self.reaches(keys, site.past.get(layer, none), site.whiteners[layer], site.weights)
 
         def direction(key: np.ndarray) -> np.ndarray:
-            return reaches(last, key[None])[0]
+            return np.asarray(reaches(last, key[None])[0])
 
         def alone(at: int, key: np.ndarray, _: np.ndarray) -> np.ndarray:
             """How δ acts while it is searched for: as an edit by itself, all of which lands on the prompt's key."""
