@@ -303,7 +303,8 @@ REACHED = {"state.total": "k d d_m", "state.past": "k n d_m", "state.wrote": "n 
            "state.renewed": "m", "state.moved": "m d", "state.moved_edits": "n d"}  # fmt: skip
 RUN_ARRAYS = (
     {"steps": Array("s", "iu", least=0), "rank": Array("s m", "iu", least=0), "unrelated": Array("m", "iu", least=0),
-     "edited_rank": Array("s n", "iu", least=0), "took": Array("n", "bu"), "made": Array("n", "bu")}
+     "edited_rank": Array("s n", "iu", least=0), "took": Array("n", "bu"), "made": Array("n", "bu"),
+     "own_key": Array("n", "bu")}
     | {name: Array(axes, finite=False) for name, axes in MEASURED.items()}  # a model that was edited to death says NaN
     | {name: Array(axes, finite=False) for name, axes in REACHED.items()}
 )  # fmt: skip
@@ -316,7 +317,7 @@ def _run(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> N
     facts = sizes.get("facts")
     if len(set(unrelated.tolist())) < len(unrelated) or (facts is not None and (unrelated >= facts).any()):
         raise Misfit("unrelated does not name facts of its set, each once")
-    _flags("took", "made")(meta, arrays, sizes)
+    _flags("took", "made", "own_key")(meta, arrays, sizes)
 
 
 # Many facts
@@ -365,7 +366,7 @@ KINDS: dict[str, Kind] = {
         _result_meta,
         {name: Array("L m m", finite=False) for name in ("p", *COSINES)},
         lambda meta: {"L": len(meta["layers"]), "m": len(meta["facts"])},
-        ("p", *COSINES), _result, format=2,
+        ("p", *COSINES), _result, format=3,
     ),
     "second-moment": Kind(MOMENT_META, {"triangle": Array("t")}, together=("triangle",), more=_moment),
     "value": Kind(
@@ -387,12 +388,12 @@ KINDS: dict[str, Kind] = {
     ),
     "lifelong": Kind(
         RUN_META, RUN_ARRAYS, lambda meta: {"n": len(meta["queue"]), "s": len(meta["words"])},
-        ("steps", "unrelated", "took", "made"), _run,
+        ("steps", "unrelated", "took", "made", "own_key"), _run,
     ),
     "sweep": Kind(
         SWEEP_META, SWEEP_ARRAYS, lambda meta: {"edges": EDGES, "cells": EDGES - 1, "2": 2, "thresholds": 4},
         ("kept", *(f"{side}.pairs" for side in SIDES), *(f"{s}.{w}.partner" for s in SIDES for w in WAYS)), _sweep,
-        format=1,
+        format=2,
     ),
     "whitened-keys": Kind(
         table({"condition": REPORT, "provenance": PROVENANCE}, more=True),

@@ -58,7 +58,7 @@ def of_edits(random_numbers: np.random.Generator) -> dict[str, Entry]:
         shape = tuple(shapes[axis] for axis in array.axes.split())
         run[name] = random_numbers.normal(size=shape) if "f" in array.kinds else np.ones(shape, np.int64)
     run |= {"steps": np.array([0, EDITS]), "unrelated": np.arange(FACTS - 1), "took": np.ones(EDITS, np.uint8)}
-    run["made"] = np.ones(EDITS, np.uint8)
+    run |= dict.fromkeys(("made", "own_key"), np.ones(EDITS, np.uint8))
     tokens = 2 * FACTS
     return {
         "lifelong": Entry(
