@@ -15,6 +15,7 @@ from kis_core import progress
 from kis_core.demo import factbase
 from kis_core.editing import Asked, objects_of_relation
 from kis_core.facts import Fact
+from kis_core.field_text import fault, tidy
 from kis_core.lifelong.request import Draw
 from kis_core.models import catalog
 from kis_core.request import RequestError
@@ -228,8 +229,10 @@ def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Poo
     for fact, target in draw.picked:
         if not 0 <= fact < len(bench.facts):
             raise RequestError(f"facts count from 0 to {len(bench.facts) - 1}; fact {fact} was picked")
-        if not target.strip():
+        if not tidy(target):
             raise RequestError(f"fact {fact} was picked without a new object")
+        if why := fault(tidy(target)):
+            raise RequestError(f"the new object of fact {fact} {why}")
     leverage, leak = [], []
     for layer in bench.result.layers:
         own = bench.whitener(layer, report).whiten(bench.sensitivity(layer, report).subject_keys)
@@ -239,7 +242,7 @@ def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Poo
         leverage.append((own**2).sum(axis=1))
         leak.append(_root_mean_square(p))
     source = Pool(bench.facts, np.array(bench.result.known), np.stack(leverage), np.stack(leak), apart=False)
-    asked = [Asked(bench.facts[fact], target.strip()) for fact, target in draw.picked]
+    asked = [Asked(bench.facts[fact], tidy(target)) for fact, target in draw.picked]
     return source, asked, [fact for fact, _ in draw.picked]
 
 

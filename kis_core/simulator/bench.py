@@ -16,6 +16,7 @@ import pandas as pd
 
 from kis_core import pipeline, progress
 from kis_core.facts import Fact
+from kis_core.field_text import fault, tidy
 from kis_core.request import RequestError
 from kis_core.result import Result
 from kis_core.simulator.kept import Kept, value_from_entry, value_to_entry
@@ -84,7 +85,7 @@ class Simulator:
 
         Raises:
             RequestError: no such fact.
-            EditError: no such method, or a hyper-parameter out of range.
+            EditError: no such method, a hyper-parameter out of range, or characters that nobody sees in the object.
         """
         from kis_core import editing
 
@@ -92,7 +93,10 @@ class Simulator:
             raise RequestError(f"facts count from 0 to {len(self.facts) - 1}; fact {fact} was to be edited")
         self.result.at(layer)
         editing.rank_one_method(method)
-        return EditRequest(fact, target.strip(), layer, method, replace(self.recipe.hyperparameters, **how))
+        wanted = tidy(target)  # what nobody sees at its ends makes other tokens
+        if why := fault(wanted):
+            raise editing.EditError(f"the new object {why}")
+        return EditRequest(fact, wanted, layer, method, replace(self.recipe.hyperparameters, **how))
 
     def reaches(self, fact: int, layer: int) -> bool:
         """Whether an edit of a fact in a layer can reach the answer; needs no model."""

@@ -80,3 +80,14 @@ def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> N
     page.wait_for_url("**/superposition**")
     shown(page)
     inspects(page, pair)
+
+
+def test_nothing_of_a_strangers_link_becomes_a_live_one(server: str, open_page: Open) -> None:
+    hostile = "http://evil.example/login", "www.evil.example", "mail@evil.example", ":material/home:"
+    page = shown(open_page(f"{server}/?model={hostile[0]}&other={hostile[1]}&facts={hostile[2]}&order={hostile[3]}"))
+    note = page.get_by_text("This link asks for something that is not here")
+    expect(note).to_be_visible()
+    told = page.locator("[data-testid=stAlert]").first.inner_text().replace("\u2060", "")
+    assert all(text in told for text in hostile), told
+    assert page.locator("a[href*='evil']").count() == 0
+    assert "Overview" in page.title()

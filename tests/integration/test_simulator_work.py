@@ -179,6 +179,9 @@ class TestRequest:
         recipe = editing.recipe(SMALL, width=32, layers=4)
         assert shared.recipe == recipe
         assert shared.request(1, "French", 2).method == "rome"
+        assert shared.request(1, "\u200bFrench\u200e\u00a0", 2) == shared.request(1, "French", 2), "as in a fact file"
+        with pytest.raises(EditError, match=r"the new object holds U\+200B inside"):
+            shared.request(1, "Fre\u200bnch", 2)
 
     @pytest.mark.parametrize(
         ("given", "error", "reason"),
