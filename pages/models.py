@@ -31,7 +31,7 @@ def main() -> None:
     view = frame("Models")
     st.subheader("Which model, and what does it take here?", anchor=False)
     running("models")
-    settle_imports()  # looking at the machine's devices imports torch
+    settle_imports()  # looking at the devices of the machine imports them anyway
     left, right = split(1.25, 1)
     with left:
         entry = _picked(_table()) or catalog.find(view.request.model) or state.models().get(view.request.model)

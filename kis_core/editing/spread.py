@@ -65,14 +65,14 @@ class Spread:
         """
         if not asked or not site.layers or list(site.layers) != sorted(set(site.layers)):
             raise EditError(f"{self.told} needs an edit and layers in order; found {len(asked)} and {site.layers}")
+        last = site.layers[-1]
+        for one in asked:
+            check_asked(site.loaded, one.target, last)
         if not adds_plainly(site.loaded, site.layers):
             raise EditError(
                 f"{self.told} says what the residual stream is to be, but in this model the MLP’s output is scaled or "
                 f"normed on its way there. Choose ROME, r-ROME or C = I."
             )
-        last = site.layers[-1]
-        for one in asked:
-            check_asked(site.loaded, one.target, last)
         none: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
         own_key = [False for _ in asked]
 

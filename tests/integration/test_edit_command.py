@@ -33,7 +33,7 @@ RECORD = [
     "protocol", "quality", "flips_forecast", "flips_measured", "weights_sha256_before", "weights_sha256_after",
     "provenance",
 ]  # fmt: skip
-TOKENS = 3000
+TOKENS = 4000  # enough for keys of length 128, so that nothing is said of too few
 STEPS = 4
 EDITED = 3
 FORMULA = facts.Fact("=SUM(A1)", "{} lies in", "Norway")
@@ -299,11 +299,9 @@ class TestWrongInput:
             ({"target": "   "}, "the new object is empty"),
             ({"strength": 1.51}, "the strength has to lie between 0 and 1.5; found 1.51"),
             ({"strength": -0.1}, "found -0.1"),
-            ({"strength": "nan"}, "found nan"),
-            ({"strength": "inf"}, "found inf"),
             ({"steps": 0}, "steps from 1 to 1000; 0 were asked for"),
             ({"learning_rate": 0}, "the learning rate has to lie in (0, 10]"),
-            ({"weight_decay": "nan"}, "weight decay and KL factor in [0, 100]"),
+            ({"weight_decay": -1}, "weight decay and KL factor in [0, 100]"),
             ({"clamp": 0}, "the clamp has to lie in (0, 100]"),
             ({"tokens": 0}, "C needs at least one token"),
             ({"facts": "nowhere.csv"}, "No fact file at nowhere.csv"),
@@ -332,6 +330,8 @@ class TestWrongInput:
             ({"layer": "first"}, "--layer"),
             ({"method": "memit"}, "--method"),
             ({"strength": "full"}, "--strength"),
+            ({"strength": "nan"}, "--strength"),
+            ({"weight_decay": "inf"}, "--weight-decay"),
             ({"steps": 2.5}, "--steps"),
             ({"device": "tpu"}, "--device"),
         ],

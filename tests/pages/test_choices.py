@@ -145,8 +145,10 @@ def test_how_c_is_taken_is_written_as_people_say_it(request_: Request, text: str
     assert KINDS["how C is taken"].write(request_.how) == text
 
 
-def test_words_are_cut_to_a_sensible_length() -> None:
-    assert Words().read("x" * 1000) == "x" * 80
+def test_words_are_of_a_sensible_length() -> None:
+    assert Words().read("x" * 80) == "x" * 80
+    with pytest.raises(ValueError, match="at most 80 characters"):
+        Words().read("x" * 81)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kis_core.machine import Speed
 from kis_core.models import catalog
 from kis_core.pairs import strongest_between_subjects
 from kis_core.pipeline import Result
+from kis_core.wording import counted
 from pages.parts import inspector, model_card
 from pages.parts.text import plain
 from tests.pages.conftest import (
@@ -76,7 +77,7 @@ def test_a_page_says_of_everything_it_shows_where_it_comes_from(
     assert not page.exception
     assert not page.error
     whole = stored(link.get("facts", "builtin"), model=link.get("model", MODEL))
-    facts = f"{ANSWERED if 'keep' in link else len(whole.facts)} facts ({whole.facts.name}"
+    facts = f"{counted(ANSWERED if 'keep' in link else len(whole.facts), 'fact')} ({whole.facts.name}"
     weights = f"{whole.request.model} (weights {whole.provenance['weights_sha256'][:8]})"
     told = provenance(page)
     lines = [code for code in page.code if code.language == "python"]

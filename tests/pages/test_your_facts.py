@@ -86,7 +86,7 @@ def test_a_file_is_read_once_however_often_the_page_is_drawn(open_page: Open, mo
     page = upload(open_page(PAGE), as_csv(FRANCE))
     page.run().run()
     assert names == ["mine.csv"]
-    assert "1 facts can be used" in page.success[0].value
+    assert "1 fact can be used" in page.success[0].value
     upload(page, b"", "empty.csv").run()
     assert names == ["mine.csv", "empty.csv"]
     assert "is empty" in page.error[0].value
