@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from kis_core.result import LayerReport, Result
+
+log = logging.getLogger(__name__)
 
 ENOUGH_TOKENS = 30  # a dimension of the key: P of the demo models then correlates 0.99 with P over all of their text
 
@@ -20,6 +23,12 @@ def of_result(result: Result) -> list[str]:
     if ridged:
         found.append(f"C got a ridge in {ridged}: P there depends on it (statistics.csv of analyse has its size).")
     return found
+
+
+def log_of(result: Result) -> None:
+    """Log them, for work that takes the results of several models."""
+    for caveat in of_result(result):
+        log.warning("%s: %s", result.request.model, caveat)
 
 
 def of_text(tokens: int, mlp_width: int) -> list[str]:

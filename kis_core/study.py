@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kis_core import atomic, export, pipeline, progress, simulator
+from kis_core import atomic, caveats, export, pipeline, progress, simulator
 from kis_core.editing import objects_of_relation
 from kis_core.request import Request, RequestError
 from kis_core.simulator import Simulator
@@ -79,9 +79,9 @@ def run(
     tables: list[pd.DataFrame] = []
     pooled: list[pd.DataFrame] = []
     for model in models:
-        bench = simulator.of(
-            pipeline.run(Request(model, facts), store, device=device, report=report), store, device=device
-        )
+        result = pipeline.run(Request(model, facts), store, device=device, report=report)
+        caveats.log_of(result)
+        bench = simulator.of(result, store, device=device)
         chosen = choose(bench, edits, seed)
         for layer in bench.result.layers:
             scores: list[dict[str, np.ndarray]] = []

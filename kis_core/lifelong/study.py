@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kis_core import atomic, charts, export, lifelong, pipeline, progress, simulator
+from kis_core import atomic, caveats, charts, export, lifelong, pipeline, progress, simulator
 from kis_core.editing import METHODS, method
 from kis_core.lifelong import verdict
 from kis_core.lifelong.request import Draw
@@ -107,6 +107,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     for model in models:
         result = pipeline.run(Request(model, facts), store, device=device, report=report)
+        caveats.log_of(result)
         bench = simulator.of(result, store, device=device)
         there = [layer for layer in result.layers if layer < result.provenance["layers_in_model"] - 1]
         wanted = list(cases([layer for layer in there if layers is None or layer in layers], methods, seeds))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kis_core import caveats, pipeline
+from kis_core.__main__ import main
 from kis_core.request import Request
 from kis_core.result import Result
 from kis_core.store import Store
@@ -39,3 +41,17 @@ def test_only_the_layers_concerned_are_named_and_nothing_is_said_of_a_good_c(res
     assert "in layer 1:" in rank
     assert "in layer 1:" in ridge
     assert caveats.of_result(replace(whole, provenance=enough | {"tokens_counted": caveats.ENOUGH_TOKENS * D_M - 1}))
+
+
+def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["analyse", f"--model={MODEL}", "--layers=0", f"--tokens={D_M // 2}", "--device=cpu", f"--out={tmp_path}"]
+    assert main(few) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [line.split(" ")[1:3] for line in said] == [["C", "was"], ["C", "is"], ["C", "got"]]
+
+
+def test_a_study_logs_it_with_the_model(result: Result, caplog: pytest.LogCaptureFixture) -> None:
+    caveats.log_of(result)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{MODEL}: {caveat}" for caveat in caveats.of_result(result)
+    ]
