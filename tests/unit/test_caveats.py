@@ -44,8 +44,8 @@ def test_only_the_layers_concerned_are_named_and_nothing_is_said_of_a_good_c(res
 
 
 def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["analyse", f"--model={MODEL}", "--layers=0", f"--tokens={D_M // 2}", "--device=cpu", f"--out={tmp_path}"]
-    assert main(few) == 0
+    source = [f"--model={MODEL}", "--facts=builtin", "--corpus=builtin", "--layers=0", "--device=cpu"]
+    assert main(["analyse", *source, f"--tokens={D_M // 2}", f"--out={tmp_path}"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [line.split(" ")[1:3] for line in said] == [["C", "was"], ["C", "is"], ["C", "got"]]
 
