@@ -94,6 +94,9 @@ def _add(content: Any, value: Any) -> None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         content.update(f"{type(value).__qualname__}\n".encode())
         _add(content, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    elif isinstance(value, alt.SchemaBase):  # such as a colour that depends on the theme
+        content.update(f"{type(value).__qualname__}\n".encode())
+        _add(content, value.to_dict())
     elif value is None or isinstance(value, str | bool | int | float | np.generic):
         text = repr(value).encode()
         content.update(f"{type(value).__name__} {len(text)} ".encode() + text)

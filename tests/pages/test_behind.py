@@ -10,7 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kis_core import archive, own_facts, pipeline
+from kis_core import archive, corpora, own_facts, pipeline
 from kis_core.facts import FactSet
 from kis_core.request import Request
 from kis_core.store import Store, key_of
@@ -45,6 +45,7 @@ def imported(open_page: Open, cache: Cache, tmp_path: Path, monkeypatch: pytest.
                 "model": model,
                 "family": "Else",
                 "corpus": way["corpus"],
+                "corpus_sha256": corpora.load(way["corpus"]).fingerprint if way is FULL else origin["corpus_sha256"],
                 "parameters": 7 * 10**9,
             }
             key = key_of(archive.KIND, {"model": model, "tokens": tokens})

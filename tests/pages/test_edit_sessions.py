@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kis_core import pipeline
 from kis_core.models import catalog, loading
 from kis_core.models.loading import LoadedModel
 from kis_core.simulator import EditRequest, Simulator
@@ -241,13 +242,14 @@ def test_no_more_models_are_kept_than_there_is_room_for(open_edit: Edit, monkeyp
     class Weights:
         pass
 
-    monkeypatch.setattr(loading, "load", lambda *_, **__: Weights())
+    monkeypatch.setattr(pipeline, "model_of", lambda *_, **__: Weights())
     monkeypatch.setattr(benches, "_simulator", AS_ON_A_SERVER)
     seen = []
     for number, entry in enumerate(catalog.demo()[:4]):
         result = made(np.eye(2)[None])
         request = replace(result.request, model=entry.name)
-        result = replace(result, request=request, provenance=result.provenance | {"weights_sha256": str(number)})
+        weights = result.provenance | {"weights_sha256": str(number)}
+        result = replace(result, request=request, provenance=weights, key=f"superposition-{number}")
         seen.append(weakref.ref(benches.simulator(result).model))
     gc.collect()
     assert sum(one() is not None for one in seen) <= benches.KEPT_MODELS
