@@ -103,7 +103,8 @@ def _start(key: str, view: View) -> NoReturn:
 
     runner().forget(key)
     lane = background.lane_of(view.request.model)
-    runner().submit(key, work, many.STAGES, label=background.told(view.request), lane=lane)
+    label = f"Many facts, layer {view.layer} · {background.told(view.request)}"
+    runner().submit(key, work, many.STAGES, label=label, lane=lane)
     st.rerun()
 
 
