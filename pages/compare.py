@@ -18,7 +18,7 @@ from pages.parts.figure import About, asked, figure, say
 from pages.parts.frame import View, frame, panel, request_for, split
 from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.pair_list import pair_list
-from pages.parts.results import narrowed, ordered, remembered
+from pages.parts.results import narrowed, ordered, remembered, tell_beyond
 from pages.parts.results import result as result_of
 from pages.parts.text import plain
 
@@ -36,7 +36,9 @@ def main() -> None:
     view = frame("Compare")
     st.subheader("What changes from one layer, or one model, to another?", anchor=False)
     other = _other(view)
-    drawn(view, other, *_both(view, other))
+    first, second = _both(view, other)
+    tell_beyond(len(first.facts))
+    drawn(view, other, first, second)
 
 
 def _other(view: View) -> View:

@@ -22,7 +22,7 @@ from pages.parts.grid import grid
 from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
 from pages.parts.many import About, figure, say, swept
 from pages.parts.pair_list import pair_list
-from pages.parts.results import narrowed, there
+from pages.parts.results import narrowed, tell_beyond, there
 from pages.parts.text import sentence
 
 SIDES = {"with": "All pairs", "without": "Without artefact pairs"}
@@ -56,7 +56,9 @@ def main() -> None:
     view = frame("Many facts")
     st.subheader("Among thousands of facts, which hang together?", anchor=False)
     _offer()
-    drawn(view, swept(view))
+    found = swept(view)
+    tell_beyond(len(found.facts))
+    drawn(view, found)
 
 
 def _offer() -> None:

@@ -30,7 +30,8 @@ def _without_minus_zero(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.D
     """The browser would write -0.000 for what is smaller than the digits shown; all else stays as it is."""
     changed = {}
     for name, column in columns.items():
-        digits = re.search(r"%\+?\.(\d+)f", str(((column or {}).get("type_config") or {}).get("format") or ""))
+        form = (column.get("type_config") or {}).get("format") if isinstance(column, Mapping) else None
+        digits = re.search(r"%\+?\.(\d+)f", str(form))  # a column may also be a mere label, or hidden by None
         if digits and name in frame and pd.api.types.is_float_dtype(frame[name]):
             least = 0.5 * 10.0 ** -int(digits[1])  # what is nearer to 0 rounds to it
             changed[name] = frame[name].mask((frame[name] <= 0) & (frame[name] >= -least), 0.0)

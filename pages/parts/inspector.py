@@ -39,11 +39,6 @@ def picked_or_strongest(result: Result, layer: int) -> tuple[int, int] | None:
     """The picked pair; before anything is picked, the strongest, between two subjects if possible; else None."""
     if found := state.picked(len(result.facts)):
         return found
-    if wanted := state.get("pair"):
-        st.info(
-            f"The pair {wanted[0]}-{wanted[1]} is not among these {len(result.facts)} facts; the strongest is shown.",
-            icon=":material/link_off:",
-        )
     for pairs in (strongest_between_subjects(result, layer), result.ranking(layer)):
         if len(pairs):
             return int(pairs[0][0]), int(pairs[0][1])

@@ -79,18 +79,20 @@ def _beyond_the_facts(choices: Mapping[str, Choice], chosen: dict[str, Any], ask
         return []
     count, notes = len(there), []
     for name in wanted:
-        value = chosen[name]
+        value, left = chosen[name], choices[name].default
         if name == "relations":
             known = {fact.relation for fact in there.facts}
-            wrong = not set(value) <= known
+            left = tuple(relation for relation in value if relation in known)
+            wrong = left != tuple(value)
             why = f"relations of these facts are {plain(', '.join(sorted(filter(None, known))))}"
+            why += "; the others that are asked for count" if left else ""
         else:
             highest = {"watched": lambda v: v, "queue": lambda v: max(fact for fact, _ in v)}.get(name, max)(value)
             wrong = highest >= count + (name == "window")  # a window ends before its last number
             why = f"there are {count:,} facts, numbered from 0 to {count - 1:,}"
         if wrong:
             notes.append(f"{name} “{_told(asked[name])}”: {why}")
-            chosen[name] = choices[name].default
+            chosen[name] = left
     return notes
 
 

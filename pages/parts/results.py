@@ -17,6 +17,7 @@ from kis_core.ordering import order_facts
 from kis_core.pipeline import Ingredients
 from kis_core.request import BUILTIN_CORPUS, Request
 from kis_core.result import Result
+from kis_core.wording import counted
 from pages.parts import linked, state
 from pages.parts.background import LOOK_AGAIN, company, failed, progress, runner, store, submit, telling
 from pages.parts.frame import View, tell_missing
@@ -43,9 +44,14 @@ def _kept(key: str, _ingredients: Ingredients) -> Result:
 def shown(view: View) -> Result:
     """The result a page shows. Where there is none yet, shows progress or what went wrong, and ends the page here."""
     found = _answered(result(view.request)) if view.known_only else result(view.request)
-    if (pair := state.get("pair")) and not state.picked(len(found.facts)):
-        tell_missing([linked.beyond(pair, len(found.facts), f"{len(found.facts):,} facts are shown")])
+    tell_beyond(len(found.facts))
     return found
+
+
+def tell_beyond(count: int) -> None:
+    """Say that the picked pair is not among the so many facts that are shown, if so."""
+    if (pair := state.get("pair")) and not state.picked(count):
+        tell_missing([linked.beyond(pair, count, f"{counted(count, 'fact is', 'facts are')} shown")])
 
 
 def _answered(full: Result) -> Result:

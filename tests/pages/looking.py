@@ -124,6 +124,14 @@ def table_of(page: AppTest, *columns: str) -> Any:
     return found
 
 
+def assert_shown(shown: pd.DataFrame, expected: pd.DataFrame, digits: int) -> None:
+    """A table holds these numbers in full, with 0 for those alone that would read -0.000 in so many digits."""
+    numbers = expected.select_dtypes("number")
+    unsigned = (shown[numbers.columns] == 0) & (numbers < 0) & (numbers >= -0.5 * 10.0**-digits)
+    expected = expected.assign(**numbers.mask(unsigned, 0.0))
+    pd.testing.assert_frame_equal(shown, expected, check_dtype=False, rtol=0, atol=0)
+
+
 def listed(page: AppTest) -> pd.DataFrame:
     """What the list of pairs holds."""
     return table_of(page, "picked", "i", "j").value

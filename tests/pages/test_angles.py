@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kis_core.pipeline import Result
@@ -11,7 +12,6 @@ from tests.pages.looking import Chart, captions, charts, click, click_cell, list
 
 PAGE = "pages/angles.py"
 SPACES = ("whitening", "activation")  # as a link calls them
-BAR = ("low", "high", "share", "space", "zero", "chosen")
 
 
 def degrees(result: Result, space: str, layer: int = 0) -> np.ndarray:
@@ -25,6 +25,19 @@ def off_diagonal(matrix: np.ndarray) -> np.ndarray:
 
 def histogram(page: object) -> Chart:
     return next(chart for chart in charts(page) if chart.id)  # type: ignore[arg-type]
+
+
+def bars_of(page: object) -> pd.DataFrame:
+    return histogram(page).drawn("rect")
+
+
+def outlined(page: object) -> pd.DataFrame:
+    """The bars with a line around them: rectangles of their own, without a filling."""
+    chart = histogram(page)
+    (layer,) = (
+        one for one in chart.spec["layer"] if one["mark"]["type"] == "rect" and one["mark"].get("fill", 0) is None
+    )
+    return chart.tables[layer["data"]["name"]]
 
 
 def at_angles(result: Result, space: str, low: float, high: float) -> set[tuple[int, int]]:
@@ -42,7 +55,9 @@ def test_the_caption_states_mean_and_spread_of_both_spaces(layer: int, look: Ope
 
 
 def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> None:
-    bars = histogram(look(PAGE)).table(*BAR)
+    page = look(PAGE)
+    bars = bars_of(page)
+    assert outlined(page).empty, "before a click"
     for space in SPACES:
         angles = off_diagonal(degrees(result, space))
         mine = bars[bars["space"] == f"{space} space"]
@@ -84,7 +99,7 @@ def test_before_a_click_the_narrowest_thousandth_is_listed(look: Open, result: R
 @pytest.mark.parametrize("space", SPACES)
 def test_a_click_on_a_bar_lists_its_pairs_and_outlines_it(space: str, open_page: Open, result: Result) -> None:
     page = open_page(PAGE)
-    bars = histogram(page).table(*BAR)
+    bars = bars_of(page)
     bar = bars[bars["space"] == f"{space} space"].iloc[3]
     click(page, histogram(page), tail=[{"low": bar["low"], "high": bar["high"], "space": bar["space"]}])
     assert page.query_params["angle"] == f"{bar['low']:g}~{bar['high']:g}"
@@ -92,8 +107,8 @@ def test_a_click_on_a_bar_lists_its_pairs_and_outlines_it(space: str, open_page:
     expected = at_angles(result, space, bar["low"], bar["high"])
     assert set(pairs_of(listed(page))) <= expected
     assert f"The {len(expected):,} pairs" in markdown(page)
-    outlined = histogram(page).table(*BAR)
-    assert set(outlined.loc[outlined["chosen"], "low"]) == {bar["low"]}
+    assert set(outlined(page)["low"]) == {bar["low"]}
+    assert set(outlined(page)["high"]) == {bar["high"]}
 
 
 def test_a_range_without_pairs_lists_none(open_page: Open) -> None:

@@ -27,7 +27,10 @@ KINDS: dict[str, Choice] = {
     "words": Words(),
     "how C is taken": Behind(lambda: CORPORA),
 }
-REFUSALS = r"there are|a number from|is written like|no such text|C needs at least|settles at|count from|runs in one"
+REFUSALS = (
+    r"there are|a number from|is written like|no such text|C needs at least|settles at|count from|runs in one|"
+    r"at most [\d,]+ characters"
+)
 COUNTS = st.none() | st.integers(1, 10**12 - 1)
 WAYS = st.builds(
     Request,
@@ -46,6 +49,8 @@ FACTS = st.integers(0, 999_999)
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(max_size=500))
+@example(text="x" * 81)
+@example(text="x" * (MOST_CHARACTERS + 1))
 def test_any_text_is_read_or_refused_in_words(kind: str, text: str) -> None:
     choice = KINDS[kind]
     try:

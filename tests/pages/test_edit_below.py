@@ -39,6 +39,7 @@ from tests.pages.edit_tools import (
 )
 from tests.pages.looking import (
     Chart,
+    assert_shown,
     captions,
     charts,
     click,
@@ -51,6 +52,7 @@ from tests.pages.looking import (
 )
 
 __all__ = ["alone", "kept", "model", "small"]  # fixtures
+DIGITS = 3  # of the numbers in the tables
 
 
 # What stands under an edit
@@ -149,15 +151,14 @@ def test_the_table_holds_everything_the_library_tells(open_edit: Edit, small: Ca
     edit = small()
     page = open_edit(**SMALL | {"look": "table"}, strength="0.5")
     shown = table_of(page, "index", "dlogodds_all_tokens").value
-    expected = edit.frame(strength=0.5)
-    assert shown["index"].tolist() == expected["fact"].tolist()
-    assert shown["dlogodds_all_tokens"].tolist() == expected["forecast"].tolist()
-    assert shown["p"].tolist() == expected["p"].tolist()
-    assert shown["share"].tolist() == expected["share"].tolist()
-    assert shown["answer_foretold"].tolist() == expected["flips_foretold"].tolist()
+    told = {
+        "fact": "index", "subject": "subject", "p": "p", "share": "share", "forecast": "dlogodds_all_tokens",
+        "flips_foretold": "answer_foretold",
+    }  # fmt: skip
+    assert_shown(shown, edit.frame(strength=0.5)[list(told)].rename(columns=told), DIGITS)
     page = perform(page)
     shown = table_of(page, "index", "dlogodds_measured").value
-    pd.testing.assert_frame_equal(shown, edit.bench.table(edit.forecast, edit.outcome(0.5)), check_dtype=False)
+    assert_shown(shown, edit.bench.table(edit.forecast, edit.outcome(0.5)), DIGITS)
     click_cell(page, table_of(page, "index", "dlogodds_measured"), 2, "subject")
     assert page.query_params["pair"] == "0-2"
     assert measured(page)

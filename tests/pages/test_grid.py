@@ -16,7 +16,7 @@ def page() -> None:
     frame = pd.DataFrame(
         {"p": [-0.0004, -0.0, -0.0006, 0.0004, None], "plain": [-0.0004] * 5, "age": [None, 1, 2, 3, 4]}
     )
-    grid(frame, columns={"p": st.column_config.NumberColumn("P", format="%+.3f"), "age": None})
+    grid(frame, columns={"p": st.column_config.NumberColumn("P", format="%+.3f"), "age": None, "plain": "a label"})
 
 
 def test_a_table_shows_a_dash_for_what_is_missing_and_no_minus_zero() -> None:

@@ -180,10 +180,12 @@ def test_what_there_is_not_is_told_and_leaves_the_link(asked: dict[str, str], to
     assert dict(page.query_params) == {"model": MODEL, "layer": "1", **kept}
 
 
-def test_a_pair_beyond_those_facts_that_are_shown_is_told(open_page: Open) -> None:
-    page = open_page("app.py", facts="mixed", keep="known", pair=f"{ANSWERED}-1")
-    (note,) = notes(page)
-    assert f"pair “{ANSWERED}-1”: {ANSWERED} facts are shown" in unescaped(note)
+@pytest.mark.parametrize("script", ["app.py", "pages/superposition.py", "pages/compare.py"])
+def test_a_pair_beyond_those_facts_that_are_shown_is_told_once(script: str, open_page: Open) -> None:
+    pair = f"{ANSWERED}-1"
+    page = open_page(script, facts="mixed", keep="known", pair=pair)
+    (told,) = (unescaped(info.value) for info in page.info if pair in unescaped(info.value))
+    assert f"pair “{pair}”: {ANSWERED} facts are shown" in told
 
 
 ODD = {

@@ -12,7 +12,7 @@ from kis_core.pairs import strongest_between_subjects
 from kis_core.pipeline import Result
 from kis_core.superposition import strongest_partner
 from tests.pages.conftest import Open, Stored
-from tests.pages.looking import captions, charts, click, html
+from tests.pages.looking import captions, charts, click, html, notes, unescaped
 
 PAGE = "pages/superposition.py"
 FOUR_DIGITS = 1e-4  # values are sent with as many
@@ -105,7 +105,8 @@ def test_colour_limits_are_stated(open_page: Open, result: Result) -> None:
 @pytest.mark.parametrize("pair", ["0-5000", "128-0", "0-128"])
 def test_a_pair_beyond_the_facts_is_told(pair: str, open_page: Open) -> None:
     page = open_page(PAGE, pair=pair)
-    assert any(f"{pair} is not among these 128 facts" in element.value for element in page.info)
+    (note,) = notes(page)
+    assert f"pair “{pair}”: there are 128 facts, numbered from 0 to 127" in unescaped(note)
 
 
 def test_a_large_matrix_shows_the_surroundings_of_the_pair(open_page: Open, stored: Stored) -> None:

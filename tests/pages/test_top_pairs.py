@@ -12,7 +12,7 @@ import pytest
 from kis_core import pairs, published
 from kis_core.pipeline import Result
 from tests.pages.conftest import ANSWERED, LAYERS, ONE_LAYER, Open, Stored
-from tests.pages.looking import captions, click_cell, listed, marked, pairs_of, table_of
+from tests.pages.looking import captions, click_cell, listed, marked, notes, pairs_of, table_of, unescaped
 
 PAGE = "pages/top_pairs.py"
 FILTERS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
@@ -70,8 +70,12 @@ def test_filters_are_set_by_their_widgets(open_page: Open, result: Result) -> No
     assert pairs_of(listed(page)) == pairs_of(expected)
 
 
-def test_relations_that_the_facts_have_not_are_let_pass(look: Open, result: Result) -> None:
-    page = look(PAGE, relations="no_such~native_language")
+def test_relations_that_the_facts_have_not_are_told_and_the_others_kept(open_page: Open, result: Result) -> None:
+    page = open_page(PAGE, relations="no_such~native_language")
+    (note,) = notes(page)
+    assert "relations “no_such~native_language”: relations of these facts are" in unescaped(note)
+    assert "the others that are asked for count" in note
+    assert page.query_params["relations"] == "native_language"
     assert pairs_of(listed(page)) == pairs_of(pairs.table(result, 0, count=100, relations=["native_language"]))
 
 

@@ -46,7 +46,7 @@ def upload(page: AppTest, content: bytes, name: str = "mine.csv") -> AppTest:
 
 
 def use_button(page: AppTest) -> object:
-    return next(button for button in page.button if button.label.startswith("Use these"))
+    return next(button for button in page.button if button.label.startswith(("Use these", "Use this fact")))
 
 
 def keep(folder: Path, name: str, *rows: tuple[str, ...]) -> str:

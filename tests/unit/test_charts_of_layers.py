@@ -78,10 +78,10 @@ def test_kurtosis_by_size_has_a_logarithmic_axis() -> None:
 def test_kurtosis_by_size_names_every_model_once() -> None:
     frame = SCALED.assign(model=list("edcba"), parameters=[5, 4, 3, 2, 1])
     spec = specification(charts.kurtosis_by_size(frame, current=("large", 1)))
-    above, below = layers_with(spec, "text")
+    below, above = layers_with(spec, "text")
     # from the smallest on, in turn
-    assert [row["model"] for row in of_layer(spec, above)] == ["a", "c", "e"]
-    assert [row["model"] for row in of_layer(spec, below)] == ["b", "d"]
+    assert [row["model"] for row in of_layer(spec, below)] == ["a", "c", "e"]
+    assert [row["model"] for row in of_layer(spec, above)] == ["b", "d"]
     assert above["mark"]["dy"] < 0 < below["mark"]["dy"]
 
 
