@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +123,18 @@ def table_of(page: AppTest, *columns: str) -> Any:
     """The one table on the page that has these columns among its own."""
     (found,) = (table for table in page.dataframe if set(columns) <= set(table.value.columns))
     return found
+
+
+def as_in_table(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
+    """Numbers as a table on a page holds them: the same, but 0 for what its digits would write as -0.00."""
+    configured = json.loads(table.proto.columns)
+    formats = {name: (one or {}).get("type_config", {}).get("format") or "" for name, one in configured.items()}
+    digits = {name: found[1] for name in frame if (found := re.fullmatch(r"%\+?(\.\d+f)", formats.get(name, "")))}
+    changed = {
+        name: [0.0 if re.fullmatch(r"-0\.?0*", format(value, form)) else value for value in frame[name]]
+        for name, form in digits.items()
+    }
+    return frame.assign(**changed)
 
 
 def listed(page: AppTest) -> pd.DataFrame:
