@@ -121,7 +121,8 @@ def whole(text: str, *, least: int = -MOST_NUMBER, most: int = MOST_NUMBER) -> i
     except ValueError:  # also more digits than Python reads
         found = most + 1
     if not least <= found <= most:
-        raise argparse.ArgumentTypeError(f"invalid whole number {shown(text)}; at most {most:,} is read")
+        bound = f"at least {least:,}" if found < least else f"at most {most:,}"
+        raise argparse.ArgumentTypeError(f"invalid whole number {shown(text)}; {bound} is read")
     return found
 
 

@@ -13,7 +13,7 @@ from kis_core.lifelong import ORDERS
 from kis_core.lifelong import choosing as forecasts
 from kis_core.result import Result
 from kis_core.store import key_of
-from kis_core.wording import number
+from kis_core.wording import MISSING, number
 from pages.parts import bench as benches
 from pages.parts import runs, state
 from pages.parts.figure import About, say
@@ -142,8 +142,7 @@ def _table(view: View, result: Result, run: Run, table: pd.DataFrame) -> None:
         About(
             title="Order and layer: forecast interference, and what was measured",
             caption="Forecast from keys and C alone, before any value is searched for; beside it what was measured, "
-            "where "
-            "it was tried. Empty: not tried.",
+            f"where it was tried ({MISSING}: not tried).",
             help=HELP,
             data=lambda: table,
             code=f"{python_lines(run)}frame = lifelong.choosing.outlook(bench, {draw}, {run.asked.edits})",

@@ -26,7 +26,7 @@ from kis_core.simulator import Simulator
 from kis_core.store import Store
 
 MODEL = "demo-gpt2-32"
-TOKENS = 3000
+TOKENS = 4000  # enough for keys of length 128, so that nothing is said of too few
 LAST = 3
 FACTS = (
     *facts.builtin().facts[:20],

@@ -215,7 +215,6 @@ class TestRefusals:
             ({"edits": 0}, "from 1 to 2000 edits"),
             ({"edits": 2000, "draw": "relation", "relations": "sport"}, "can be edited"),
             ({"every": 0}, "measuring every 1 or more edits"),
-            ({"seed": -1}, "a seed is 0 or more"),
             ({"draw": "relation", "relations": "shoe size"}, "there is no relation 'shoe size' to edit"),
             ({"facts": "nowhere.csv"}, "nowhere.csv"),
         ],
@@ -227,9 +226,20 @@ class TestRefusals:
         assert main(arguments(folder, out=folder / "facts.csv" / "x")) == WRONG_INPUT
         assert "is a file; --out names a folder" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("changed", [{"method": "guess"}, {"draw": "hand"}, {"order": "up"}, {"edits": "many"}])
-    def test_choices(self, folder: Path, changed: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"method": "guess"}, "invalid choice: 'guess'"), ({"draw": "hand"}, "invalid choice: 'hand'"),
+            ({"order": "up"}, "invalid choice: 'up'"), ({"edits": "many"}, "invalid whole number 'many'"),
+            ({"seed": -1}, "invalid whole number '-1'; at least 0"),
+        ],
+    )  # fmt: skip
+    def test_choices(
+        self, folder: Path, changed: dict[str, object], told: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with pytest.raises(SystemExit) as stopped:
             main(arguments(folder, **changed))
         assert stopped.value.code == WRONG_INPUT
-        assert "usage: " in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "usage: " in said
+        assert f"argument --{next(iter(changed))}: {told}" in said

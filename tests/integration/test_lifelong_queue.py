@@ -230,7 +230,7 @@ class TestRefusals:
     def test_more_than_there_are(self, demo: Simulator, stranger: Simulator) -> None:
         with pytest.raises(RequestError, match=r"at most half of the 22 facts .* 12 edits were asked for"):
             drawn(stranger, 12)
-        with pytest.raises(RequestError, match=rf"{SUBJECTS_OF_ONE} edits were asked for; \d+ of the facts to draw"):
+        with pytest.raises(RequestError, match=rf"{SUBJECTS_OF_ONE:,} edits were asked for; \d+ of the facts to draw"):
             drawn(demo, SUBJECTS_OF_ONE, "relation", relations=("sport",))
 
     def test_a_relation_that_is_not_there(self, demo: Simulator) -> None:
@@ -271,7 +271,7 @@ class TestRefusals:
         assert {one.fact.subject: one.target for one in asked} == {"s0": "b", "s1": "a", "s2": "b"}
         asked, at = _drawn(source, Draw("most"), 2, 0)
         assert at == [2, 0], "one without a leak is not among the most superposed"
-        with pytest.raises(RequestError, match="1 edits were asked for; 0 of the facts"):
+        with pytest.raises(RequestError, match="1 edit was asked for; 0 of the facts"):
             _drawn(Pool(plain[::2], np.ones(2, dtype=bool), np.ones((1, 2)), np.ones((1, 2)), False), Draw(), 1, 0)
 
 

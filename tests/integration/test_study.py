@@ -375,5 +375,5 @@ def test_a_model_in_which_nothing_can_be_edited(bench: Simulator) -> None:
     """Relations with a single object leave nothing to draw from."""
     alone = FactSet("alone", (replace(bench.facts[0], relation=""),))
     result = replace(bench.result.subset([0], "alone"), facts=alone)
-    with pytest.raises(RequestError, match="1 edits were asked for; 0 of these facts can be edited"):
+    with pytest.raises(RequestError, match="1 edit was asked for; 0 of these facts can be edited"):
         study.choose(Simulator(result, bench.store, bench.load), 1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,18 @@ def assert_shown(shown: pd.DataFrame, expected: pd.DataFrame, digits: int) -> No
     unsigned = (shown[numbers.columns] == 0) & (numbers < 0) & (numbers >= -0.5 * 10.0**-digits)
     expected = expected.assign(**numbers.mask(unsigned, 0.0))
     pd.testing.assert_frame_equal(shown, expected, check_dtype=False, rtol=0, atol=0)
+
+
+def as_in_table(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
+    """Numbers as a table on a page holds them: the same, but 0 for what its digits would write as -0.00."""
+    configured = json.loads(table.proto.columns)
+    formats = {name: (one or {}).get("type_config", {}).get("format") or "" for name, one in configured.items()}
+    digits = {name: found[1] for name in frame if (found := re.fullmatch(r"%\+?(\.\d+f)", formats.get(name, "")))}
+    changed = {
+        name: [0.0 if re.fullmatch(r"-0\.?0*", format(value, form)) else value for value in frame[name]]
+        for name, form in digits.items()
+    }
+    return frame.assign(**changed)
 
 
 def listed(page: AppTest) -> pd.DataFrame:

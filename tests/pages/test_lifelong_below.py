@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from scipy import stats
 from streamlit.testing.v1 import AppTest
 
 from kis_core import lifelong
 from kis_core.lifelong import Draw, Film, choosing, frames
 from kis_core.lifelong import study as studies
+from kis_core.wording import MISSING
 from pages.parts import results, state
 from pages.parts.lifelong_choosing import _verdict
 from pages.parts.text import plain
@@ -32,7 +35,7 @@ from tests.pages.lifelong_runs import (
     settled,
     under_mouse,
 )
-from tests.pages.looking import captions, charts, click, html, table_of
+from tests.pages.looking import as_in_table, captions, charts, click, html, table_of
 
 __all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
@@ -235,12 +238,26 @@ def test_before_the_first_edit_none_is_blamed(seen: Page) -> None:
 def test_the_table_holds_every_fact_at_the_step(step: str, seen: Page, film: Film, runs: Runs) -> None:
     page = seen(chronicle="facts", step=step)
     row = STEPS.index(int(step))
-    shown = table_of(page, "subject", "probability").value
-    same(shown, frames.facts(film, runs.bench().facts, [row]).drop(columns="edits"))
+    table = table_of(page, "subject", "probability")
+    shown = table.value
+    same(shown, as_in_table(frames.facts(film, runs.bench().facts, [row]).drop(columns="edits"), table))
     assert len(shown) == len(film.unrelated) + int(step)
     unrelated = shown[shown["kind"] == "unrelated"]
     np.testing.assert_allclose(unrelated["probability"], np.exp(film.log_prob[row]))
     assert f"After {step} edits: unrelated facts" in captions(page)
+
+
+def test_the_table_is_taken_home_with_all_its_digits(
+    opened: Page, film: Film, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: dict[str, Any] = {}
+    monkeypatch.setattr(st, "download_button", lambda _, data, name, *__, **___: offered.update({name: data}))
+    opened(chronicle="facts", step="10")
+    expected = frames.facts(film, runs.bench().facts, [STEPS.index(10)]).drop(columns="edits")
+    found = pd.read_csv(io.StringIO(offered["every-fact-after-10-edits.csv"]()))
+    numbers = expected.select_dtypes("number")
+    assert ((numbers < 0) & (numbers > -0.005)).any(axis=None), "there are numbers that the page shows as 0"
+    pd.testing.assert_frame_equal(found[list(numbers)], numbers, **EXACT)
 
 
 # Order and layer
@@ -260,7 +277,7 @@ def test_order_and_layer_are_forecast_and_compared(opened: Page, runs: Runs) -> 
     np.testing.assert_allclose(shown["on_others"], expected["on_others"])
     np.testing.assert_allclose(shown["among"], expected["among"])
     film = runs.film()
-    assert shown["edits"].tolist() == ["15"] + [""] * 8
+    assert shown["edits"].tolist() == ["15"] + [MISSING] * 8
     assert shown["recall"][0] == f"{(film.rank[-1][film.rank[0] == 1] == 1).mean():.0%}"
     assert shown["retention"][0] == f"{(film.edited_rank[-1] == 1).mean():.0%}"
     layer = int(expected.loc[expected["on_others"].idxmin(), "layer"])
@@ -285,7 +302,7 @@ def test_trying_the_orders_tells_whether_the_forecast_held(opened: Page, runs: R
     for order, told in lifelong.ORDERS.items():
         assert f"{told} {(films[order].edited_rank[-1] == 1).mean():.0%}" in said
     shown = table_of(page, "on_others", "among").value
-    assert shown["edits"].tolist() == ["5"] * 3 + [""] * 6
+    assert shown["edits"].tolist() == ["5"] * 3 + [MISSING] * 6
     assert button(page, "Try the orders at layer 0").disabled
     assert not button(page, "Try all 9").disabled
 

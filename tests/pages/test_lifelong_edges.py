@@ -141,7 +141,7 @@ def test_a_set_whose_only_fact_is_edited_has_no_unrelated_one(opened: Page, runs
         page = opened(facts="one", draw="hand", queue="0:French", chronicle=look)
         assert not page.exception, look
         assert not page.error, look
-        assert numbers(page)["unrelated right"] == ("–", "after 1 edits")
+        assert numbers(page)["unrelated right"] == ("–", "after 1 edit")
         assert numbers(page)["half forgotten after"][0].startswith("> ")
         if look == "damage":
             assert any("Every fact of the set is edited" in info.value for info in page.info)

@@ -25,7 +25,7 @@ from tests.pages.lifelong_runs import (
     settled,
     under_mouse,
 )
-from tests.pages.looking import carried_out, table_of
+from tests.pages.looking import as_in_table, carried_out, table_of
 
 __all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
@@ -82,8 +82,9 @@ def test_the_lines_under_ages_weights_and_facts_give_what_is_drawn(seen: Page, l
     for names, title in zip(lines(page)[1:], ("‖Wₙ − W₀‖ / ‖W₀‖", "condition number", "perplexity"), strict=True):
         same(names["frame"], under_mouse(chart(page, title)))
     page = seen(chronicle="facts", step="10")
-    shown = table_of(page, "subject", "probability").value
-    pd.testing.assert_frame_equal(lines(page)[1]["table"].drop(columns="edits"), shown, **EXACT)
+    table = table_of(page, "subject", "probability")
+    computed = lines(page)[1]["table"].drop(columns="edits")
+    pd.testing.assert_frame_equal(as_in_table(computed, table), table.value, **EXACT)
 
 
 @pytest.mark.parametrize("shade", ["measured", "renewed"])
