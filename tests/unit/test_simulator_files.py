@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kis_core import pipeline
 from kis_core.models import catalog, loading
 from kis_core.request import Request
 from kis_core.simulator import files
@@ -24,6 +25,7 @@ def test_in_the_arithmetic_of_the_request_and_once(store: Store, monkeypatch: py
         return "the model"
 
     monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(pipeline, "weights_fingerprint", lambda *_: made(np.eye(3)[None]).provenance["weights_sha256"])
     result = replace(made(np.eye(3)[None]), request=Request(dtype=dtype))
     simulator = files.of(result, store, device="cpu")
     assert not asked
