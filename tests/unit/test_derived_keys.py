@@ -146,3 +146,19 @@ def test_subsets_are_told_apart_by_the_facts_that_are_kept(narrow: Callable[[lis
     assert (smaller.identity == twice.identity) == (narrow([2, 3]) == [2, 3])
     assert smaller.identity != whole.identity
     assert smaller.key == whole.key
+
+
+def test_what_depends_on_all_facts_is_not_shared_with_a_subset(store: Store) -> None:
+    whole = made(P)
+    both = [
+        Simulator(one, store, lambda: pytest.fail("a name needs no model"))
+        for one in (whole, whole.subset([0, 1], "two"))
+    ]
+    for name in (
+        lambda one: one.sensitivity_key(LAYER),
+        queue.pool_key,
+        lambda one: lifelong.key(one, lifelong.ask(one, LAYER, edits=2)),
+    ):
+        assert name(both[0]) != name(both[1])
+    values = {one.value_key(one.request(0, "French", LAYER)) for one in both}
+    assert len(values) == 1, "of the same fact, whatever stands beside it"
