@@ -157,8 +157,9 @@ def _scrubber(film: Film, step: int, working: bool) -> None:
             on_click=_play, args=(not playing, steps, step), key="play", disabled=len(steps) < 2,
         )  # fmt: skip
         if len(steps) > 1:
+            moves = playing or (working and state.get("step") is None)
             st.select_slider(
-                "After so many edits", steps, **state.widget("step", write=step),
+                "After so many edits", steps, **state.widget("step", write=step, moment=f"-{step}" if moves else ""),
                 help="Go through the run step by step; all of this page but the half-life is as it was then.",
             )  # fmt: skip
 

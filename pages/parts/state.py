@@ -238,19 +238,24 @@ def forget(*charts: str) -> None:
         held.discard(chart)
 
 
-def widget(name: str, read: Callable[[Any], Any] = lambda value: value, write: Any = None) -> dict[str, Any]:
+def widget(
+    name: str, read: Callable[[Any], Any] = lambda value: value, write: Any = None, moment: str = ""
+) -> dict[str, Any]:
     """Arguments that make a widget show a choice and change it.
 
     Args:
         name: of the choice.
         read: the choice from the widget's value.
         write: the widget's value for the present choice, where the two differ.
+        moment: sets this widget apart from the one drawn before. Where the program moves a widget by itself, what the
+            browser still says of the value before would otherwise be taken for the user's choice.
     """
-    key = f"choose-{name}"
+    key = f"choose-{name}{moment}"
     st.session_state[key] = get(name) if write is None else write
 
     def changed() -> None:
-        choose(name, read(st.session_state[key]))
+        if not moment or st.session_state[key] != write:  # else it echoes what the program wrote
+            choose(name, read(st.session_state[key]))
 
     return {"key": key, "on_change": changed}
 
