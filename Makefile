@@ -31,7 +31,7 @@ benchmark: $(VENV)/.dev
 
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train
-	$(BIN)/python -m kis_core.demo.measure --choose
+	$(BIN)/python -m kis_core.studies.demo_family --choose
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -8,15 +8,15 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.facts import Fact
-from kis_core.pairs import strongest_between_subjects
-from kis_core.result import Result
+from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.result import Result
 from kis_core.wording import number
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.results import ordered, shown
-from pages.parts.text import plain
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.results import ordered, shown
 
 NEXT = (
     ("pages/superposition.py", "Go through the whole matrix, pair by pair", ":material/arrow_forward:"),
@@ -60,7 +60,7 @@ def _matrix(view: View, result: Result) -> None:
         chart = drawing(charts.overview, p, order, limit=limit, labels=labels, picked=picked, size=400)
     else:
         chart = drawing(charts.heatmap, p, order, limit=limit, labels=labels, names=names, picked=picked, size=400)
-    about = About(
+    about = FigureText(
         title="Superposition P",
         caption=f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at ±{limit:g}. "
         f"Click a cell to open its pair.",

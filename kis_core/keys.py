@@ -16,14 +16,13 @@ import torch
 from kis_core import progress
 from kis_core.errors import KisError
 from kis_core.facts import Fact
-from kis_core.finite import NotFinite, shown
+from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
+from kis_core.models.finite import NotFinite, shown
 from kis_core.models.hooks import hooked
-from kis_core.tokens import encode
+from kis_core.models.tokens import encode
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
-
-TOKENS_PER_BATCH = 2048  # padded tokens; bounds memory, and is enough to keep two cores busy
+    from kis_core.models.loaded import LoadedModel
 
 
 class SubjectNotFound(KisError):
@@ -70,29 +69,6 @@ def tokenize_prompts(tokenizer: Any, facts: Sequence[Fact], *, context: int) -> 
         key_index = inside[-1]
         prompts.append(Prompt(tokens, key_index, tokenizer.decode([tokens[key_index]])))
     return prompts
-
-
-def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, T) padded on the right, and their mask; a causal model's real tokens never see the padding."""
-    width = max(map(len, sequences))
-    tokens = torch.zeros(len(sequences), width, dtype=torch.long)
-    mask = torch.zeros(len(sequences), width, dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        tokens[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    return tokens.to(device), mask.to(device)
-
-
-def batches(lengths: Sequence[int], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
-    """Indices grouped by similar length, so that each padded batch stays within `tokens_per_batch`."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda k: lengths[k]):
-        if batch and lengths[index] * (len(batch) + 1) > tokens_per_batch:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 @contextmanager

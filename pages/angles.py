@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, pairs, statistics
-from kis_core.result import Result
+from kis_core import charts, superposition
+from kis_core.results import pairs
+from kis_core.results.result import Result
 from kis_core.wording import counted, number
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure, say
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.grid import grid
-from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
-from pages.parts.pair_list import pair_list
-from pages.parts.results import remembered, shown
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure, say
+from pages.parts.figures.grid import grid
+from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
+from pages.parts.figures.pair_list import pair_list
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.jobs.results import remembered, shown
 
 SPACES = {"whitening": "whitening space", "activation": "activation space"}
 LISTED = 200
@@ -44,8 +45,8 @@ def drawn(view: View, result: Result) -> None:
     at = result.at(view.layer)
     every = {SPACES["whitening"]: result.whitening_cosine, SPACES["activation"]: result.activation_cosine}
     here = {space: cosine[at] for space, cosine in every.items()}
-    shares = remembered(result, ("angles", view.layer), lambda: statistics.angle_shares(here))
-    spreads = remembered(result, ("spreads",), lambda: statistics.angle_spreads(every, result.layers))
+    shares = remembered(result, ("angles", view.layer), lambda: superposition.angle_shares(here))
+    spreads = remembered(result, ("spreads",), lambda: superposition.angle_spreads(every, result.layers))
     filled = shares[shares["share"] > 0]
     span = (float(max(0, filled["low"].min() - 5)), float(min(180, max(filled["high"].max() + 5, 95))))
     pair = picked_or_strongest(result, view.layer)
@@ -73,7 +74,7 @@ def _histogram(
     told = "; ".join(f"{space} {_spread(means.loc[space, 'mean'], means.loc[space, 'std'], '.0f')}" for space in here)
     marks, marked = None, ""
     if pair and pair[0] != pair[1]:
-        marks = {f"picked, {space}": float(statistics.angles(cosine[pair])) for space, cosine in here.items()}
+        marks = {f"picked, {space}": float(superposition.angles(cosine[pair])) for space, cosine in here.items()}
         both = " and ".join(f"{number(angle, '.1f')}°" for angle in marks.values())
         marked = f" Marked: the picked pair, {pair[0]} and {pair[1]}, at {both}."
     key = "angles"
@@ -81,7 +82,7 @@ def _histogram(
         view,
         result,
         drawing(charts.angle_histogram, shares, picked=marks, span=span, chosen=state.get("angle")),
-        About(
+        FigureText(
             title="Angles between keys",
             caption=f"Mean and spread: {told}. 90° means unrelated (Fig. 6). Click a bar to list its pairs.{marked}",
             help=HELP,
@@ -111,8 +112,8 @@ def _clicked(key: str) -> None:
 
 def _bar(view: View, result: Result, here: dict[str, np.ndarray], pair: tuple[int, int] | None) -> None:
     space = SPACES[state.get("space")]
-    angle = statistics.angles(here[space])
-    off = statistics.finite_entries(angle)
+    angle = superposition.angles(here[space])
+    off = superposition.finite_entries(angle)
     chosen = state.get("angle")
     low, high = chosen or (0.0, float(np.quantile(off, 0.001)) if len(off) else 0.0)
     where = (angle >= low) & (angle <= high)
@@ -126,7 +127,7 @@ def _bar(view: View, result: Result, here: dict[str, np.ndarray], pair: tuple[in
     say(
         view,
         result,
-        About(
+        FigureText(
             title="Pairs at an angle",
             caption="By falling |P[i, j]|. Click a row to open its pair.",
             help=HELP,
@@ -162,7 +163,7 @@ def _layers(
                 title="angle between two keys, in degrees",
                 middle=90,
             ),
-            About(
+            FigureText(
                 title="Angles by layer",
                 caption="One strip a layer, all on the same scale; the dashed line is 90° (Fig. 6).",
                 help=HELP,
@@ -188,7 +189,7 @@ def _layers(
 def _strips(result: Result, every: dict[str, np.ndarray]) -> pd.DataFrame:
     parts = []
     for at, layer in enumerate(result.layers):
-        shares = statistics.angle_shares({space: cosine[at] for space, cosine in every.items()}, width=2.0)
+        shares = superposition.angle_shares({space: cosine[at] for space, cosine in every.items()}, width=2.0)
         parts.append(
             pd.DataFrame(
                 {"layer": layer, "at": (shares["low"] + shares["high"]) / 2, "density": shares["share"],

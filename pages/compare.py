@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, pairs, statistics
-from kis_core.result import Result
+from kis_core import charts, superposition
+from kis_core.results import pairs
+from kis_core.results.result import Result
 from kis_core.wording import number
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, asked, figure, say
-from pages.parts.frame import View, frame, panel, request_for, split
-from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
-from pages.parts.pair_list import pair_list
-from pages.parts.results import narrowed, ordered, remembered, tell_beyond
-from pages.parts.results import result as result_of
-from pages.parts.text import plain
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, asked, figure, say
+from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
+from pages.parts.figures.pair_list import pair_list
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.results import narrowed, ordered, remembered, tell_beyond
+from pages.parts.jobs.results import result as result_of
 
 LISTED = 200
 CHARTS = ("first-p", "second-p", "difference", "scatter")
@@ -172,7 +173,7 @@ def _heatmap(
         view,
         about,
         chart,
-        About(
+        FigureText(
             title=title,
             caption=f"Colours end at ±{limit:g}{' on both sides' if value == 'P[i, j]' else ''}. Click a cell.",
             help=HELP,
@@ -216,7 +217,7 @@ def _scatter(
     pearson, spearman = remembered(
         first,
         ("correlations", view.layer, second.identity, other.layer),
-        lambda: (statistics.correlation(p, q), statistics.rank_correlation(p, q)),
+        lambda: (superposition.correlation(p, q), superposition.rank_correlation(p, q)),
     )
     st.markdown(f"**P against P** · Pearson {number(pearson, '.2f')}, Spearman {number(spearman, '.2f')}")
     key = state.fresh("scatter")
@@ -238,7 +239,7 @@ def _scatter(
                 lambda: charts.counted(p, q),
             ),
         ),
-        About(
+        FigureText(
             title=f"P against P, {names[0]} and {names[1]}",
             caption="Grey: how many pairs; dots: the pairs that differ most; ring: the picked pair. Click a dot.",
             help=HELP + " On the dashed line a pair has the same P on both sides.",
@@ -316,7 +317,7 @@ def _differing(
         say(
             view,
             first,
-            About(
+            FigureText(
                 title="Pairs that differ most",
                 caption="By falling difference. Click a row to open its pair.",
                 help=HELP,

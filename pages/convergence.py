@@ -7,14 +7,15 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, convergence, statistics
+from kis_core import charts, superposition
 from kis_core.errors import KisError
-from kis_core.result import Result
+from kis_core.results import convergence
+from kis_core.results.result import Result
 from kis_core.wording import counted, number
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, split
-from pages.parts.results import compute, remembered, shown, stored, subset_like
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.frame.page import View, frame, split
+from pages.parts.jobs.results import compute, remembered, shown, stored, subset_like
 
 HELP_FACTS = (
     "**Paper, App. C.** Excess kurtosis of P over random subsets of the facts, by their number. Line: median; band: "
@@ -52,8 +53,8 @@ def _facts(view: View, result: Result) -> None:
             icon=":material/info:",
         )
         return
-    drawn = remembered(result, ("convergence", view.layer), lambda: statistics.convergence(p))
-    bands = statistics.bands(drawn)
+    drawn = remembered(result, ("convergence", view.layer), lambda: superposition.convergence(p))
+    bands = superposition.bands(drawn)
     curves = remembered(result, ("subsets", view.layer), lambda: convergence.subset_densities(p))
     st.markdown("**More and more facts**")
     left, right = split(1, 1, "split-facts")
@@ -62,7 +63,7 @@ def _facts(view: View, result: Result) -> None:
             view,
             result,
             drawing(charts.convergence, bands, x_title="facts in a random subset", y_title="excess kurtosis of P"),
-            About(
+            FigureText(
                 title="Kurtosis by number of facts",
                 caption=_verdict(bands, len(p)),
                 help=HELP_FACTS,
@@ -77,7 +78,7 @@ def _facts(view: View, result: Result) -> None:
             view,
             result,
             drawing(charts.overlaid, curves, title="P[i, j] off the diagonal", legend_title="facts"),
-            About(
+            FigureText(
                 title="Density by number of facts",
                 caption="The density of P for subsets of one random order of the facts, each inside the next (App. C).",
                 help=HELP_FACTS,
@@ -135,7 +136,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
             view,
             result,
             drawing(charts.convergence, kurtosis, x_title="tokens behind C", y_title="excess kurtosis of P", log=True),
-            About(
+            FigureText(
                 title="Kurtosis by tokens",
                 caption=f"Kurtosis of P as C is taken over more text; dₘ = {result.mlp_width:,}.{ridged}",
                 help=HELP_TOKENS,
@@ -150,7 +151,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
             view,
             result,
             drawing(charts.overlaid, densities, title="P[i, j] off the diagonal", legend_title="tokens"),
-            About(
+            FigureText(
                 title="Density by tokens",
                 caption="The density of P for each amount of text. Too little text spreads it: noise in every entry.",
                 help=HELP_TOKENS,
@@ -172,7 +173,7 @@ def _tokens(view: View, result: Result, requests: list) -> None:  # type: ignore
                 y_title=f"correlation with P at {most:,}",
                 log=True,
             ),
-            About(
+            FigureText(
                 title="Likeness by tokens",
                 caption=f"Pearson correlation of the off-diagonal entries with those of P over {most:,} tokens.",
                 help=HELP_TOKENS,
@@ -198,7 +199,7 @@ def _settling(view: View, result: Result) -> None:
         drawing(
             charts.convergence, moved, x_title="tokens behind C", y_title="how far P moved, look by look", log=True
         ),
-        About(
+        FigureText(
             title="P while C grew",
             caption=f"Root mean square change of P’s off-diagonal entries since the look before, as a share of their "
             f"spread; at the end {number(last['middle'], '.1%')}. Bars: from the stillest to the liveliest of "

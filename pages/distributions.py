@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, pairs, statistics
-from kis_core.result import Result
+from kis_core import charts, superposition
+from kis_core.results import pairs
+from kis_core.results.result import Result
 from kis_core.wording import MISSING, counted, number
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure, say
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.grid import grid
-from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
-from pages.parts.pair_list import pair_list
-from pages.parts.results import remembered, shown
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure, say
+from pages.parts.figures.grid import grid
+from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
+from pages.parts.figures.pair_list import pair_list
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.jobs.results import remembered, shown
 
 SIDES = {"with": "All pairs", "without": "Without artefact pairs"}
 TOLD = {"with": "All pairs", "without": "Without artefacts"}
@@ -60,7 +61,7 @@ def drawn(view: View, result: Result) -> None:
 
 
 def _default_tail(p: np.ndarray) -> tuple[float, float]:
-    entries = statistics.finite_entries(p)
+    entries = superposition.finite_entries(p)
     if not len(entries):
         return 0.0, 0.0
     return float(np.quantile(entries, DEFAULT_TAIL)), float(entries.max())
@@ -75,7 +76,7 @@ def _densities(
 ) -> None:
     curves = {
         name: remembered(
-            result, ("density", name, view.layer), lambda p=p: statistics.density_curves(p, result.mlp_width)
+            result, ("density", name, view.layer), lambda p=p: superposition.density_curves(p, result.mlp_width)
         )
         for name, p in sides.items()
     }
@@ -84,7 +85,7 @@ def _densities(
         st.info("All pairs have the same P, so there is no density to draw.", icon=":material/info:")
         return
     span, top = (float(every["at"].min()), float(every["at"].max())), 1.06 * float(every["density"].max())
-    floor = remembered(result, ("floor", view.layer), lambda: statistics.density_floor(sides["with"]))
+    floor = remembered(result, ("floor", view.layer), lambda: superposition.density_floor(sides["with"]))
     columns = split(1, 1, "split-densities")
     for column, (name, p) in zip(columns, sides.items(), strict=True):
         with column:
@@ -93,7 +94,7 @@ def _densities(
                 st.info("No pair is left, or all have the same P.", icon=":material/info:")
                 continue
             key = state.fresh(f"density-{name}")
-            count = len(statistics.finite_entries(p))
+            count = len(superposition.finite_entries(p))
             marked = pair is not None and bool(np.isfinite(p[pair])) and pair[0] != pair[1]
             told = ""
             if pair and marked:
@@ -111,7 +112,7 @@ def _densities(
                     picked={f"P[{pair[0]}, {pair[1]}]": float(p[pair])} if marked else None,
                     tail=tail if state.get("artefacts") == name else None,
                 ),
-                About(
+                FigureText(
                     title=f"Density of P, {SIDES[name].lower()}",
                     caption=f"How often each P occurs among {counted(count, 'pair')} (Fig. 4). Click the tail for "
                     f"its pairs.{told}",
@@ -133,7 +134,7 @@ def _clicked(key: str, side: str, p: np.ndarray, span: tuple[float, float]) -> N
     if places:
         state.forget(*(f"density-{other}" for other in SIDES if other != side))
         low, high = float(places[0]["low"]), float(places[0]["high"])
-        right = (low + high) / 2 >= float(np.nanmean(statistics.finite_entries(p)))
+        right = (low + high) / 2 >= float(np.nanmean(superposition.finite_entries(p)))
         state.choose("artefacts", side)
         state.choose("tail", (round(low, 6), round(span[1], 6)) if right else (round(span[0], 6), round(high, 6)))
 
@@ -143,15 +144,15 @@ def _numbers(view: View, result: Result, sides: dict[str, np.ndarray]) -> None:
     known = {"with": (report.moments, report.interval), "without": (report.clean_moments, report.clean_interval)}
     rows = {
         TOLD[name]: remembered(
-            result, ("description", name, view.layer), lambda name=name, p=p: statistics.description(p, *known[name])
+            result, ("description", name, view.layer), lambda name=name, p=p: superposition.description(p, *known[name])
         )
         for name, p in sides.items()
     }
-    normal = statistics.tails(sides["with"])
+    normal = superposition.tails(sides["with"])
     rows["Normal, same std"] = {
         f"{level:.1%}": value for level, value in normal[["level", "normal"]].itertuples(index=False)
     } | {"skewness": 0.0, "excess kurtosis": 0.0}
-    rows["Isotropic keys"] = {"mean": 0.0, "std": statistics.isotropic_std(result.mlp_width)}
+    rows["Isotropic keys"] = {"mean": 0.0, "std": superposition.isotropic_std(result.mlp_width)}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.insert(5, "interval", [_interval(*ends) for ends in zip(table.pop("from"), table.pop("to"), strict=True)])
     columns: dict[str, object] = {
@@ -181,7 +182,7 @@ def _interval(low: float, high: float) -> str:
 def _tail(view: View, result: Result, tail: tuple[float, float], pair: tuple[int, int] | None) -> None:
     side = state.get("artefacts")
     found = pairs.table(result, view.layer, count=LISTED, between=tail, tags=("no tag",) if side == "without" else ())
-    p = statistics.finite_entries(result.clean(view.layer) if side == "without" else result.p[result.at(view.layer)])
+    p = superposition.finite_entries(result.clean(view.layer) if side == "without" else result.p[result.at(view.layer)])
     count = int(((p >= tail[0]) & (p <= tail[1])).sum())
     left, right = split(1.45, 1, "split-tail")
     with right:
@@ -198,7 +199,7 @@ def _tail(view: View, result: Result, tail: tuple[float, float], pair: tuple[int
         say(
             view,
             result,
-            About(
+            FigureText(
                 title="Pairs of the tail",
                 caption="By falling |P[i, j]|. Click a row to open its pair.",
                 help=HELP,
@@ -230,18 +231,18 @@ def _layers(view: View, result: Result) -> None:
     if len(result.layers) < 2:
         return
     st.markdown("**All layers on one scale**")
-    sides = {"with": result.p, "without": statistics.without(result.p, result.artefacts)}
-    entries = [statistics.finite_entries(one) for one in result.p]
+    sides = {"with": result.p, "without": superposition.without(result.p, result.artefacts)}
+    entries = [superposition.finite_entries(one) for one in result.p]
     low, high = min(e.min() for e in entries if len(e)), max(e.max() for e in entries if len(e))
     margin = 0.03 * (high - low) or 0.01
     span = (float(low - margin), float(high + margin))
     log = state.get("axis") == "log"
     for column, (name, p) in zip(split(1, 1, "split-layers"), sides.items(), strict=True):
         curves = remembered(
-            result, ("layers", name), lambda p=p: statistics.layer_densities(p, result.layers, span=span)
+            result, ("layers", name), lambda p=p: superposition.layer_densities(p, result.layers, span=span)
         )
         floor = remembered(
-            result, ("floor", view.layer), lambda: statistics.density_floor(result.p[result.at(view.layer)])
+            result, ("floor", view.layer), lambda: superposition.density_floor(result.p[result.at(view.layer)])
         )
         with column:
             figure(
@@ -256,7 +257,7 @@ def _layers(view: View, result: Result) -> None:
                     title="P[i, j] off the diagonal",
                     log_floor=floor if log else None,
                 ),
-                About(
+                FigureText(
                     title=f"Density of P by layer, {SIDES[name].lower()}",
                     caption=f"{SIDES[name]}, one strip a layer, all on the same {state.get('axis')} scale (App. E).",
                     help="**Paper, App. E.** As above, for every layer. The layer chosen on the left is in bold.",

@@ -10,18 +10,19 @@ import streamlit as st
 from kis_core import charts
 from kis_core.errors import KisError
 from kis_core.facts import Fact
-from kis_core.result import Result
-from kis_core.simulator import FORECASTS, Forecast, Outcome, Simulator, share_frame, span, spill_frame
-from pages.parts import bench as benches
-from pages.parts import edit_below, state
-from pages.parts.drawing import drawing
-from pages.parts.edit_choice import Chosen, choices, history_entry, in_words, request_line, success
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.inspector import has_pairs, picked_or_strongest
-from pages.parts.lifelong_choice import queue_of
-from pages.parts.results import shown
-from pages.parts.text import plain
+from kis_core.results.result import Result
+from kis_core.simulator import FORECASTS, EditOutcome, Forecast, Simulator, share_frame, span, spill_frame
+from pages.parts.edit import below
+from pages.parts.edit import simulator as benches
+from pages.parts.edit.choice import Chosen, choices, history_entry, in_words, request_line, success
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.inspector import has_pairs, picked_or_strongest
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.results import shown
+from pages.parts.lifelong.choice import queue_of
 
 HELP = (
     "**Paper, eq. 2 and 11.** An edit adds δuᵀ to the down-projection, so a token with key k is moved by its share u·k "
@@ -70,7 +71,7 @@ def drawn(view: View, result: Result) -> None:
     if chosen.request:
         with words:
             in_words(bench.facts[chosen.e], chosen.request.target)
-    outcome: Outcome | None = None
+    outcome: EditOutcome | None = None
     forecast: Forecast | None = None
     with right:
         forecast, outcome = _drawn(view, result, bench, chosen, pair[1])
@@ -80,7 +81,7 @@ def drawn(view: View, result: Result) -> None:
     if outcome is not None and chosen.request:
         with words:
             success(outcome, chosen.request.target, bench.probes(chosen.e).protocol)
-    edit_below.below(view, result, bench, chosen, pair, forecast, outcome)
+    below.below(view, result, bench, chosen, pair, forecast, outcome)
 
 
 def _buttons(can: bool, done: bool) -> None:
@@ -123,7 +124,7 @@ def _enqueue(edit: tuple[int, str]) -> None:
 
 def _drawn(
     view: View, result: Result, bench: Simulator, chosen: Chosen, j: int
-) -> tuple[Forecast | None, Outcome | None]:
+) -> tuple[Forecast | None, EditOutcome | None]:
     """The figure on the right, as far as it can be had."""
     if not bench.reaches(chosen.e, view.layer):
         _unreachable(result, bench.facts[chosen.e], view.layer)
@@ -180,7 +181,7 @@ def _settle_performed(bench: Simulator, chosen: Chosen, layer: int) -> None:
         st.session_state.pop("performed-edit", None)
 
 
-def _outcome(result: Result, bench: Simulator, chosen: Chosen) -> Outcome | None:
+def _outcome(result: Result, bench: Simulator, chosen: Chosen) -> EditOutcome | None:
     """What was measured, if the edit as it is chosen now was performed in this session, or the link says so."""
     if state.get("performed") == "no" or chosen.request is None:
         return None
@@ -207,7 +208,7 @@ def _shares(view: View, result: Result, chosen: Chosen, j: int, *, reaches: bool
         view,
         result,
         drawing(charts.spillover, told, quantity="share of the edit", span=(low - room, high + room), picked=j),
-        About(
+        FigureText(
             title="Share of the edit at the layer",
             caption="P[e, j]: the share of an edit of eq. 2 that lands on every other fact at this layer (eq. 11), "
             "exact and known without the model."
@@ -230,7 +231,7 @@ def _spillover(
     bench: Simulator,
     chosen: Chosen,
     forecast: Forecast,
-    outcome: Outcome | None,
+    outcome: EditOutcome | None,
     j: int,
 ) -> None:
     options = [name for name in FORECASTS if name != "propagated" or outcome is not None]
@@ -253,7 +254,7 @@ def _spillover(
             span=span(forecast, chosen.e, by, outcome),
             picked=j,
         ),
-        About(
+        FigureText(
             title=f"Spillover of an edit of {bench.facts[chosen.e].subject}",
             caption=_caption(told, bench.facts[chosen.e].subject, by, chosen, forecast, outcome),
             help=HELP,
@@ -271,7 +272,7 @@ def _spillover(
 
 
 def _caption(
-    told: pd.DataFrame, subject: str, by: str, chosen: Chosen, forecast: Forecast, outcome: Outcome | None
+    told: pd.DataFrame, subject: str, by: str, chosen: Chosen, forecast: Forecast, outcome: EditOutcome | None
 ) -> str:
     run, own_key = forecast.flips is not None, forecast.own_key
     coming = told[told["flips_foretold"] != ""]

@@ -11,21 +11,22 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
-from kis_core import bundle, holdings, own_facts
 from kis_core.errors import KisError
-from kis_core.facts import BUILTIN_SETS, FactSet
+from kis_core.facts import BUILTIN_SETS, FactSet, saved
 from kis_core.facts import load as load_facts
-from kis_core.holdings import BETWEEN, MOMENTS, RESULT, RUN, Shelved
-from kis_core.result import Result
-from kis_core.store import default_root
+from kis_core.library import bundles, inventory
+from kis_core.library.inventory import BETWEEN, MOMENTS, RESULT, RUN, Shelved
+from kis_core.results.result import Result
+from kis_core.store.store import default_root
 from kis_core.wording import counted
-from pages.parts import results, state
-from pages.parts.background import store
-from pages.parts.frame import frame, split
-from pages.parts.grid import grid
-from pages.parts.provenance import HASH, origin
-from pages.parts.running import running
-from pages.parts.text import named, plain, volume
+from pages.parts.figures.grid import grid
+from pages.parts.frame import state
+from pages.parts.frame.page import frame, split
+from pages.parts.frame.provenance import HASH, origin
+from pages.parts.frame.text import named, plain, volume
+from pages.parts.jobs import results
+from pages.parts.jobs.background import store
+from pages.parts.jobs.running import running
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
 UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadSize`, which has the last word
@@ -50,7 +51,7 @@ def main() -> None:
     _tell()
     running("library")
     try:
-        rows = holdings.shelf(store())
+        rows = inventory.shelf(store())
         if rows:
             _chosen(_table(rows))
         else:
@@ -122,7 +123,7 @@ def _chosen(rows: list[Shelved]) -> None:
         )
         return
     keys = [key for row in rows for key in row.keys]
-    behind = holdings.moments_behind(store(), keys) - set(keys)
+    behind = inventory.moments_behind(store(), keys) - set(keys)
     along = bool(behind) and st.toggle(
         f"Together with C behind them ({volume(_size_of(behind))})",
         key="along",
@@ -150,7 +151,7 @@ def _size_of(keys: set[str]) -> int:
 
 
 def _open_button(row: Shelved) -> None:
-    result = holdings.described(store(), row.keys[0])
+    result = inventory.described(store(), row.keys[0])
     if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
         state.show(row.model, result.request.how)
@@ -163,16 +164,16 @@ def _name_of(result: Result) -> str:
     """What the pages call the facts of a result; a result holds its facts, so they are kept if they are not here."""
     facts = result.facts
     for name in state.fact_sets():
-        source = name if name in BUILTIN_SETS else str(own_facts.path_of(default_root(), name))
+        source = name if name in BUILTIN_SETS else str(saved.path_of(default_root(), name))
         with suppress(KisError):
             if load_facts(source).fingerprint == facts.fingerprint:
                 return name
-    return own_facts.save(default_root(), FactSet(str(facts.name), facts.facts))
+    return saved.save(default_root(), FactSet(str(facts.name), facts.facts))
 
 
 def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
     bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
-    lost = set(holdings.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
+    lost = set(inventory.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
     if not lost:
         _say("success", f"{_values(len(keys))} read: all whole.")
     else:
@@ -187,13 +188,13 @@ def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
 
 
 def _export(keys: list[str]) -> None:
-    portable = [key for key in keys if not holdings.of_this_machine(key)]
+    portable = [key for key in keys if not inventory.of_this_machine(key)]
     size = _size_of(set(portable))
     small = size <= DOWNLOAD_BYTES
 
     def packed() -> io.BytesIO:
         stream = io.BytesIO()
-        bundle.export(store(), portable, stream)
+        bundles.export(store(), portable, stream)
         stream.seek(0)
         return stream
 
@@ -214,7 +215,7 @@ def _export(keys: list[str]) -> None:
 
 
 def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
-    going = set(keys) | (holdings.moments_alone_behind(store(), set(keys)) if along else set())
+    going = set(keys) | (inventory.moments_alone_behind(store(), set(keys)) if along else set())
     what = "; ".join(f"{NAMES[row.what]} {_told(row)}".strip() for row in rows[:TOLD])
     more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
     with st.container(border=True):
@@ -226,7 +227,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
             if st.button(f"Delete {_values(len(going))}", type="primary", key="delete-now"):
                 del st.session_state["deleting"]
                 freed = _size_of(going)
-                gone = holdings.delete(store(), keys, with_moments=along)
+                gone = inventory.delete(store(), keys, with_moments=along)
                 _forget()
                 _say("success", f"{_values(gone)} deleted; {volume(freed)} are free again.")
                 st.rerun()
@@ -236,7 +237,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
 
 
 def _provenance(row: Shelved) -> None:
-    if row.what == RESULT and (result := holdings.described(store(), row.keys[0])):
+    if row.what == RESULT and (result := inventory.described(store(), row.keys[0])):
         with suppress(KeyError, TypeError, ValueError, IndexError, AttributeError):  # it came from a stranger
             source = result.provenance
             versions = ", ".join(f"{name} {version}" for name, version in source["versions"].items())
@@ -269,9 +270,9 @@ def _import() -> None:
     st.caption("Larger ones: `python -m kis_core import FILE`. Copying the cache folder works as well.")
     if uploaded is None or not st.button(f"Import {volume(uploaded.size)}", type="primary", icon=":material/upload:"):
         return
-    bar = st.progress(0.0, text=bundle.IMPORT_STAGE)
+    bar = st.progress(0.0, text=bundles.IMPORT_STAGE)
     try:
-        done = bundle.load(
+        done = bundles.load(
             store(), uploaded, report=lambda _, at, total: bar.progress(at / total if total else 1.0)
         )  # fmt: skip
     except KisError as error:
@@ -283,7 +284,7 @@ def _import() -> None:
 
 
 def _disk(rows: list[Shelved]) -> None:
-    taken = holdings.disk(store())
+    taken = inventory.disk(store())
     st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
     sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
     listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
@@ -292,7 +293,7 @@ def _disk(rows: list[Shelved]) -> None:
     )
     clearable = taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
-        _say("success", f"{volume(holdings.clear(store()))} are free again.")
+        _say("success", f"{volume(inventory.clear(store()))} are free again.")
         st.rerun()
 
 

@@ -7,20 +7,21 @@ from html import escape
 import streamlit as st
 
 from kis_core import charts, lifelong
-from kis_core.lifelong import Film, frames, verdict
+from kis_core.lifelong import EditTrace, frames, summary
 from kis_core.models import catalog
-from kis_core.result import Result
+from kis_core.results.result import Result
 from kis_core.wording import counted, number
-from pages.parts import bench as benches
-from pages.parts import lifelong_below, runs, state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, panel, request_for, split
-from pages.parts.lifelong_choice import Plan, plan
-from pages.parts.lifelong_told import HELP, python_lines_of
-from pages.parts.results import compute, shown
-from pages.parts.runs import Run
-from pages.parts.text import plain
+from pages.parts.edit import simulator as benches
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.results import compute, shown
+from pages.parts.lifelong import below, runs
+from pages.parts.lifelong.choice import RunPlan, plan
+from pages.parts.lifelong.python_lines import HELP, python_lines_of
+from pages.parts.lifelong.runs import Run
 
 TICK = 0.7  # seconds a step is shown while the run is played
 TICKS = 24  # about as many steps a played run has
@@ -81,11 +82,11 @@ def drawn(view: View, result: Result) -> None:
     if planned.main in films:
         with left:
             _numbers(planned.main, films[planned.main], step)
-        lifelong_below.below(view, result, planned, films, step)
+        below.below(view, result, planned, films, step)
     _keep_pace()
 
 
-def _run_button(planned: Plan, films: dict[Run, Film], working: bool) -> None:
+def _run_button(planned: RunPlan, films: dict[Run, EditTrace], working: bool) -> None:
     missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
     st.button(
         _start_label(missing, films) if missing else "Done", type="primary",
@@ -96,13 +97,13 @@ def _run_button(planned: Plan, films: dict[Run, Film], working: bool) -> None:
     )  # fmt: skip
 
 
-def _start_label(missing: list[Run], films: dict[Run, Film]) -> str:
+def _start_label(missing: list[Run], films: dict[Run, EditTrace]) -> str:
     if any(films[run].edits for run in missing if run in films):
         return "Go on"
     return "Run" if len(missing) < 2 else f"Run {len(missing)}"
 
 
-def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
+def _told(planned: RunPlan, films: dict[Run, EditTrace], working: bool) -> None:
     for why in runs.failures(planned.runs):
         st.error(why, icon=":material/error:")
     if working:
@@ -117,13 +118,13 @@ def _told(planned: Plan, films: dict[Run, Film], working: bool) -> None:
         st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
 
 
-def _step(film: Film) -> int:
+def _step(film: EditTrace) -> int:
     """The step looked at: the one chosen, or the newest."""
     asked = state.get("step")
     return int(film.steps[-1] if asked is None else film.steps[film.at(asked)])
 
 
-def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], step: int) -> None:
+def _figure(view: View, result: Result, planned: RunPlan, films: dict[Run, EditTrace], step: int) -> None:
     named = {run.name: film for run, film in films.items()}
     told = lifelong.frames.holding(named)
     most = max(run.asked.edits for run in planned.runs)
@@ -133,7 +134,7 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
         view,
         result,
         drawing(charts.retention, told, step=step, most=most),
-        About(
+        FigureText(
             title=f"Edit after edit: {planned.main.name}",
             caption=f"{plain(planned.main.name)}{several}. Of {unrelated} not edited, the "
             f"share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
@@ -146,7 +147,7 @@ def _figure(view: View, result: Result, planned: Plan, films: dict[Run, Film], s
     )
 
 
-def _scrubber(film: Film, step: int, working: bool) -> None:
+def _scrubber(film: EditTrace, step: int, working: bool) -> None:
     playing = st.session_state.get("playing", False)
     steps = film.steps.tolist()
     if playing:
@@ -164,7 +165,7 @@ def _scrubber(film: Film, step: int, working: bool) -> None:
             )  # fmt: skip
 
 
-def _since(result: Result, film: Film, step: int) -> None:
+def _since(result: Result, film: EditTrace, step: int) -> None:
     """What happened since the step before: the edits made, and whose answers turned."""
     row = film.at(step)
     if not row:
@@ -204,10 +205,10 @@ def _advance(steps: list[int], step: int, working: bool) -> None:
         state.settle("step", None)
 
 
-def _numbers(run: Run, film: Film, step: int) -> None:
+def _numbers(run: Run, film: EditTrace, step: int) -> None:
     """The run in a few numbers, as they were at the step."""
     row = film.at(step)
-    recall, retention = verdict.recall(film)[row], verdict.retention(film)[row]
+    recall, retention = summary.recall(film)[row], summary.retention(film)[row]
     lives, seeds = _lifetimes(run, film)
     more = "" if not lives.unreached else "> "
     interval = f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
@@ -243,15 +244,15 @@ def _numbers(run: Run, film: Film, step: int) -> None:
         st.caption(f"Half-life over the stored runs of seeds {', '.join(map(str, seeds))}: geometric mean.")
 
 
-def _lifetimes(run: Run, film: Film) -> tuple[verdict.Lifetimes, list[int]]:
+def _lifetimes(run: Run, film: EditTrace) -> tuple[summary.Lifetimes, list[int]]:
     """The half-life, over all seeds of which there is a finished run."""
-    seeds, found = [run.asked.draw.seed], [verdict.half_life(film)]
+    seeds, found = [run.asked.draw.seed], [summary.half_life(film)]
     for other in runs.of_other_seeds(run, SEEDS_LOOKED_FOR):
         seen = runs.film(other)
-        if seen is not None and (lifelong.finished(seen, other.asked) or verdict.half_life(seen).reached):
+        if seen is not None and (lifelong.finished(seen, other.asked) or summary.half_life(seen).reached):
             seeds.append(other.asked.draw.seed)
-            found.append(verdict.half_life(seen))
-    return verdict.over_seeds(found), sorted(seeds)
+            found.append(summary.half_life(seen))
+    return summary.over_seeds(found), sorted(seeds)
 
 
 def _percent(share: float) -> str:

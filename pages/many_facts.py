@@ -9,21 +9,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, facts, own_facts, statistics
-from kis_core.many import ManyFacts, sweep, tally
-from kis_core.many import tables as many_tables
-from kis_core.pairs import TAGS
-from kis_core.store import default_root
+from kis_core import charts, facts, superposition
+from kis_core.analysis.large_sets import ManyFacts, sweep, tally
+from kis_core.analysis.large_sets import tables as many_tables
+from kis_core.facts import saved
+from kis_core.results.pairs import TAGS
+from kis_core.store.store import default_root
 from kis_core.wording import counted, number
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.grid import grid
-from pages.parts.inspector import CARD, EDITED, SUFFERS, inspector
-from pages.parts.many import About, figure, say, swept
-from pages.parts.pair_list import pair_list
-from pages.parts.results import narrowed, tell_beyond, there
-from pages.parts.text import sentence
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.grid import grid
+from pages.parts.figures.inspector import CARD, EDITED, SUFFERS, inspector
+from pages.parts.figures.large_sets import LargeSetText, figure, say, swept
+from pages.parts.figures.pair_list import pair_list
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.frame.text import sentence
+from pages.parts.jobs.results import narrowed, tell_beyond, there
 
 SIDES = {"with": "All pairs", "without": "Without artefact pairs"}
 NARROW = {
@@ -65,11 +66,11 @@ def _offer() -> None:
     """A large set for those who have none."""
     words, button = st.columns([4.6, 1.4], vertical_alignment="center")
     words.markdown(
-        f"Up to {own_facts.MOST_FACTS:,} facts: P is gone over in blocks, and only what it tells is kept. Bring a file "
+        f"Up to {saved.MOST_FACTS:,} facts: P is gone over in blocks, and only what it tells is kept. Bring a file "
         f"on **Your facts**, or try the whole fact base that the demo family was taught."
     )
     if button.button("Try the demo fact base", icon=":material/play_arrow:", width="stretch"):
-        for choice, value in (("facts", own_facts.save(default_root(), facts.demo_base())), ("pair", None)):
+        for choice, value in (("facts", saved.save(default_root(), facts.demo_base())), ("pair", None)):
             state.choose(choice, value)
         st.rerun()
 
@@ -120,7 +121,7 @@ def _counts(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) ->
             view,
             found,
             drawing(charts.counts, bars, picked=marked),
-            About(
+            LargeSetText(
                 title=f"Counts of P, {SIDES['without' if clean else 'with'].lower()}",
                 caption=f"How many of {counted(spread.moments.count, 'pair')} have which P (Fig. 4).{told}{beyond}",
                 help=COUNTS_HELP,
@@ -136,7 +137,7 @@ def _counts(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) ->
 def _numbers(view: View, found: ManyFacts) -> None:
     columns = {SIDES[name]: many_tables.description(found, clean=name == "without") for name in SIDES}
     table = pd.DataFrame(columns)
-    table["Isotropic keys"] = pd.Series({"mean": 0.0, "std": statistics.isotropic_std(found.mlp_width)})
+    table["Isotropic keys"] = pd.Series({"mean": 0.0, "std": superposition.isotropic_std(found.mlp_width)})
     shown = pd.DataFrame({name: [_told(row, value) for row, value in column.items()] for name, column in table.items()})
     shown.insert(0, "of P", table.index)
     widths = dict.fromkeys(columns, 96) | {"of P": 112}
@@ -153,7 +154,7 @@ def _numbers(view: View, found: ManyFacts) -> None:
     say(
         view,
         found,
-        About(
+        LargeSetText(
             title="Numbers of P",
             caption=f"Exact, over all pairs of {counted(len(found.facts), 'fact')}; the last rows count pairs."
             + (f" {counted(zero, 'fact has a zero key', 'facts have a zero key')}: left out." if zero else ""),
@@ -178,7 +179,7 @@ def _pairs(view: View, found: ManyFacts, table: pd.DataFrame, pair: tuple[int, i
     say(
         view,
         found,
-        About(
+        LargeSetText(
             title="Strongest pairs",
             caption="By falling |P[i, j]|. Click a row to open its pair.",
             help=PAIRS_HELP,
@@ -191,7 +192,7 @@ def _pairs(view: View, found: ManyFacts, table: pd.DataFrame, pair: tuple[int, i
 
 def _pair(view: View, found: ManyFacts, i: int, j: int) -> None:
     """The inspector, where an analysis of all layers is stored; else the two prompts and their numbers."""
-    full = there(view.request) if len(found.facts) <= own_facts.MOST_ON_EVERY_PAGE else None
+    full = there(view.request) if len(found.facts) <= saved.MOST_ON_EVERY_PAGE else None
     if full is not None and view.layer in full.layers:
         kept = [fact for fact, known in enumerate(full.known) if known] if view.known_only else range(len(full.facts))
         inspector(view, narrowed(full, list(kept), "the model answers"), (i, j))
@@ -239,7 +240,7 @@ def _reach(view: View, found: ManyFacts, pair: tuple[int, int], clean: bool) -> 
             say(
                 view,
                 found,
-                About(
+                LargeSetText(
                     title=title,
                     caption=f"{told} The other fact of the row is the one hit hardest.",
                     help=REACH_HELP,
@@ -264,7 +265,7 @@ def _part(view: View, found: ManyFacts, i: int, j: int) -> None:
         view,
         found,
         drawing(charts.part, part.p, limit=limit, row_names=names[0], column_names=names[1], picked=at),
-        About(
+        LargeSetText(
             title=f"P around the pair {i} and {j}",
             caption=f"{len(part.rows)} edited facts by {len(part.columns)} that suffer, around P[{i}, {j}]. Colours "
             f"end at ±{limit:g}. Click a cell.",

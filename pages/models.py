@@ -9,18 +9,18 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import machine
+from kis_core.analysis.requirements import choose, needs
 from kis_core.errors import KisError
 from kis_core.models import catalog
-from kis_core.models.catalog import Entry
+from kis_core.models.catalog import ModelEntry
 from kis_core.models.describe import described
-from kis_core.needs import choose, needs
-from pages.parts import state
-from pages.parts.background import complain, settle_imports
-from pages.parts.frame import frame, split
-from pages.parts.grid import grid
-from pages.parts.model_card import TYPED, card
-from pages.parts.running import running
-from pages.parts.text import count, volume
+from pages.parts.figures.grid import grid
+from pages.parts.frame import state
+from pages.parts.frame.page import frame, split
+from pages.parts.frame.text import count, volume
+from pages.parts.jobs.background import complain, settle_imports
+from pages.parts.jobs.model_card import TYPED, card
+from pages.parts.jobs.running import running
 
 HASH = 8
 TABLE = 520  # pixels
@@ -42,7 +42,7 @@ def main() -> None:
             card(entry, view.request.facts)
 
 
-def _table() -> Entry | None:
+def _table() -> ModelEntry | None:
     entries = catalog.entries()
     rows = _rows(tuple(entry.name for entry in entries))
     event = grid(
@@ -93,7 +93,7 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _fits(entry: Entry, devices: tuple[machine.Device, ...]) -> tuple[str, str]:
+def _fits(entry: ModelEntry, devices: tuple[machine.Device, ...]) -> tuple[str, str]:
     """Where it would run, and the memory that takes."""
     if not entry.safetensors:
         return "no safetensors", ""
@@ -106,7 +106,7 @@ def _forget_typed() -> None:
     st.session_state[TYPED] = ""  # what was done last counts
 
 
-def _picked(selected: Entry | None) -> Entry | None:
+def _picked(selected: ModelEntry | None) -> ModelEntry | None:
     typed = st.text_input(
         "Any other model", placeholder="owner/model, or a folder on this machine", key=TYPED,
         help="A Hugging Face id, or a folder as `save_pretrained` writes it, with safetensors weights. Only its "
@@ -122,7 +122,7 @@ def _picked(selected: Entry | None) -> Entry | None:
 
 
 @st.cache_data(show_spinner="Reading its configuration", ttl=600)
-def _described(name: str, touched: Any) -> Entry:
+def _described(name: str, touched: Any) -> ModelEntry:
     return described(name)
 
 

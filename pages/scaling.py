@@ -7,18 +7,19 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from kis_core import archive, charts, published, statistics
-from kis_core.archive import Computed
+from kis_core import charts, superposition
 from kis_core.models import catalog
-from kis_core.result import Result
+from kis_core.results import archive, published
+from kis_core.results.archive import Computed
+from kis_core.results.result import Result
 from kis_core.wording import counted, number
-from pages.parts import state
-from pages.parts.background import store
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, panel, request_for, split
-from pages.parts.results import compute, remembered, shown
-from pages.parts.text import plain
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.background import store
+from pages.parts.jobs.results import compute, remembered, shown
 
 HELP = (
     "**Paper, Fig. 5.** Excess kurtosis of the off-diagonal entries of P; 0 for a normal distribution. The paper reads "
@@ -88,7 +89,7 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
             view,
             result,
             drawing(charts.kurtosis_by_layer, frame_, current=current),
-            About(
+            FigureText(
                 title=f"Kurtosis by layer, {what}",
                 caption=f"One line a computed model ({names}), {what} (Fig. 5).{left_out}",
                 help=HELP,
@@ -108,7 +109,7 @@ def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Compu
             view,
             result,
             drawing(charts.kurtosis_by_size, here, current=current),
-            About(
+            FigureText(
                 title=f"Kurtosis by size at layer {view.layer}, {what}",
                 caption=f"The same at layer {view.layer}, against the number of parameters, {what}.",
                 help=HELP,
@@ -141,7 +142,7 @@ def _layers(view: View, result: Result) -> None:
     if len(result.layers) < 2:
         st.caption("This model has a single layer, so there are no layers to set against each other.")
         return
-    similarity = remembered(result, ("similarity",), lambda: statistics.layer_similarity(result.p))
+    similarity = remembered(result, ("similarity",), lambda: superposition.layer_similarity(result.p))
     st.markdown(f"**How alike are the layers of {plain(view.request.model)}?**")
     left, right = split(1.3, 1, "split-layers")
     names = [f"layer {layer}" for layer in result.layers]
@@ -151,7 +152,7 @@ def _layers(view: View, result: Result) -> None:
             view,
             result,
             drawing(charts.similarity, similarity, result.layers, view.layer),
-            About(
+            FigureText(
                 title="Layer against layer",
                 caption="Spearman correlation of the off-diagonal entries of P in two layers; click to compare them.",
                 help="1: both layers rank all pairs alike. 0: knowing one layer’s P tells nothing about the other’s. "
@@ -164,7 +165,7 @@ def _layers(view: View, result: Result) -> None:
             selection_mode=charts.PICK,
         )
     with right:
-        off = statistics.off_diagonal(similarity)
+        off = superposition.off_diagonal(similarity)
         st.metric("mean correlation of two layers", number(off.mean(), ".2f"), border=True)
         st.caption(
             "The lower, the less an edit’s neighbours in one layer are its neighbours in another: which facts leak "

@@ -10,15 +10,15 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.charts import DETAIL, Window
-from kis_core.ordering import ORDERS
-from kis_core.result import Result
-from kis_core.superposition import strongest_partner
-from pages.parts import state
-from pages.parts.drawing import drawing
-from pages.parts.figure import About, figure
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.inspector import inspector, picked_or_strongest
-from pages.parts.results import ordered, remembered, shown
+from kis_core.results.result import Result
+from kis_core.superposition.matrix import strongest_partner
+from kis_core.superposition.ordering import ORDERS
+from pages.parts.figures.drawing import drawing
+from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.inspector import inspector, picked_or_strongest
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.jobs.results import ordered, remembered, shown
 
 SIDE = 64  # facts a side of the detail of a large P, until another region is brushed
 HELP = (
@@ -63,7 +63,7 @@ def _heatmap(view: View, result: Result, p: np.ndarray, pair: tuple[int, int] | 
         _overview(view, result, p, order, limit, labels, window, pair, how)
     beyond = charts.beyond(p, limit)
     key = state.fresh(f"heatmap-{how}")
-    about = About(
+    about = FigureText(
         title="Superposition P",
         caption=f"How much an edit of one fact (row) lands on another (column). Colours end at ±{limit:g}; {beyond} of "
         f"{m * (m - 1):,} off-diagonal entries lie beyond and take the end colour (eq. 16–18). Click a cell.",
@@ -125,7 +125,7 @@ def _overview(
         view,
         result,
         drawing(charts.overview, p, order, limit=limit, labels=labels, window=window, picked=pair, size=210, told=told),
-        About(
+        FigureText(
             title="Overview of P",
             caption=f"All {len(p)} facts. Each dot stands for {side} × {side} pairs and shows the one with the largest "
             f"|P|, so that no tail is levelled. The box is the detail below: click a dot, or drag over a region.",

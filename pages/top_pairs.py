@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import archive, pairs, published
-from kis_core.result import Result
-from pages.parts import state
-from pages.parts.background import store
-from pages.parts.figure import About, say
-from pages.parts.frame import View, frame, panel, split
-from pages.parts.inspector import has_pairs, inspector, picked_or_strongest
-from pages.parts.pair_list import pair_list
-from pages.parts.results import remembered, shown
-from pages.parts.text import plain
+from kis_core.results import archive, pairs, published
+from kis_core.results.result import Result
+from pages.parts.figures.figure import FigureText, say
+from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
+from pages.parts.figures.pair_list import pair_list
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.background import store
+from pages.parts.jobs.results import remembered, shown
 
 LISTS = {"strongest": "Strongest", "stay": "Pairs that stay", "paper": "In the paper"}
 HELP = (
@@ -93,7 +93,7 @@ def _strongest(view: View, result: Result, pair: tuple[int, int] | None) -> None
     say(
         view,
         result,
-        About(
+        FigureText(
             title="Top pairs",
             caption=f"The {len(found):,} strongest pairs that fit, of {len(result.ranking(view.layer)):,} (App. F).",
             help=HELP,
@@ -157,7 +157,7 @@ def _stay(view: View, result: Result, pair: tuple[int, int] | None) -> None:
     say(
         view,
         result,
-        About(
+        FigureText(
             title=f"Pairs that stay, by {over[:-1]}",
             caption=f"{everywhere:,} ordered pairs are among the strongest {count} of every {each}: "
             f"{plain(', '.join(names))}.",
@@ -209,7 +209,7 @@ def _paper(view: View, result: Result, theirs: pd.DataFrame, pair: tuple[int, in
     say(
         view,
         result,
-        About(
+        FigureText(
             title="Top pairs, as published",
             caption="The authors’ values beside those computed here (P[i, j]).",
             help=published.ABOUT,

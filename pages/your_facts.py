@@ -8,17 +8,17 @@ import pandas as pd
 import streamlit as st
 from streamlit.typing import UploadedFile
 
-from kis_core import export, own_facts
 from kis_core.errors import KisError
-from kis_core.facts import BUILTIN_SETS, FactSet, parse
-from kis_core.result import Result
-from kis_core.store import default_root
+from kis_core.facts import BUILTIN_SETS, FactSet, parse, saved
+from kis_core.results import export
+from kis_core.results.result import Result
+from kis_core.store.store import default_root
 from kis_core.wording import counted
-from pages.parts import state
-from pages.parts.frame import View, frame, split
-from pages.parts.grid import grid
-from pages.parts.results import result as result_of
-from pages.parts.text import plain
+from pages.parts.figures.grid import grid
+from pages.parts.frame import state
+from pages.parts.frame.page import View, frame, split
+from pages.parts.frame.text import plain
+from pages.parts.jobs.results import result as result_of
 
 MEGABYTES = 20
 SHOWN_ROWS = 500
@@ -77,16 +77,16 @@ def _read(uploaded: UploadedFile) -> FactSet | KisError:
 def _report(found: FactSet) -> None:
     issues = len(found.issues)
     st.success(f"{counted(len(found), 'fact')} can be used.", icon=":material/check_circle:")
-    if len(found) > own_facts.MOST_ON_EVERY_PAGE:
+    if len(found) > saved.MOST_ON_EVERY_PAGE:
         st.info(
-            f"More than {own_facts.MOST_ON_EVERY_PAGE:,} facts are looked at on the page **Many facts** alone, up to "
-            f"{own_facts.MOST_FACTS:,} of them.",
+            f"More than {saved.MOST_ON_EVERY_PAGE:,} facts are looked at on the page **Many facts** alone, up to "
+            f"{saved.MOST_FACTS:,} of them.",
             icon=":material/blur_on:",
         )
     use = f"Use these {len(found):,} facts" if len(found) > 1 else "Use this fact"
     if st.button(use, type="primary", icon=":material/play_arrow:"):
         try:
-            name = own_facts.save(default_root(), found)
+            name = saved.save(default_root(), found)
         except (KisError, OSError) as error:
             st.error(plain(str(error)), icon=":material/error:")
             return
@@ -117,7 +117,7 @@ def _frame(facts: FactSet) -> pd.DataFrame:
 
 def _sets() -> None:
     st.markdown("**The sets on this machine.** The one in use is chosen on the left.")
-    mine = own_facts.titles(default_root())
+    mine = saved.titles(default_root())
     for name, text in BUILTIN_SETS.items():
         st.markdown(f"- **{plain(name)}**: {text}")
     if not mine:
@@ -128,7 +128,7 @@ def _sets() -> None:
         if row[1].button("Use", key=f"use-{name}", width="stretch", disabled=state.get("facts") == name):
             _use(name)
         if row[2].button("Delete", key=f"delete-{name}", width="stretch"):
-            own_facts.delete(default_root(), name)
+            saved.delete(default_root(), name)
             st.rerun()
 
 

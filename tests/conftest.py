@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,12 @@ from tests.thorough import LEFT_TO_STRESS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
+
+import torch
+
+from kis_core.models.loaded import LoadedModel
+from kis_core.store import Store
+from tests import tiny
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -37,3 +45,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if LEFT_TO_STRESS.search(item.nodeid):
             item.add_marker(pytest.mark.stress)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+def loaded(request: pytest.FixtureRequest) -> LoadedModel:
+    """A tiny model of each architecture."""
+    return tiny.model(request.param)
+
+
+@pytest.fixture
+def gpt2() -> LoadedModel:
+    """A model of its own for tests that damage it."""
+    return tiny.model("GPT-2")
+
+
+@pytest.fixture
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 folder; tests that change it work on a copy."""
+    return tiny.save("GPT-2", tmp_path_factory.mktemp("models") / "gpt2")
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "gpt2"))

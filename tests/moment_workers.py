@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kis_core import pipeline
+from kis_core.analysis import pipeline
+from kis_core.analysis.pipeline import Request
 from kis_core.covariance import checkpoint, passes
 from kis_core.demo.family import FAMILY
-from kis_core.pipeline import Request
-from kis_core.store import Store, key_of
+from kis_core.store.store import Store, key_of
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload([__name__, "kis_core.covariance", "kis_core.answers", "transformers"])
+FORKSERVER.set_forkserver_preload([__name__, "kis_core.covariance", "kis_core.scoring.answers", "transformers"])
 TOKENS_PER_BATCH = 512  # so that there are some batches to be killed between
 STAGE = passes.STAGE
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from kis_core import corpora
-from kis_core.covariance import ALONE, Extent, Pass, Share, reading
-from kis_core.covariance.ranks import together
-from kis_core.store import Store
+from kis_core.covariance import reading
+from kis_core.covariance.passes import Pass
+from kis_core.covariance.ranks import ALONE, Share, together
+from kis_core.covariance.reading import Extent
+from kis_core.store.store import Store
 from tests import tiny
-from tests.unit.pass_tools import EveryBatch, before, out_of_memory_above
+from tests.covariance.pass_tools import EveryBatch, before, out_of_memory_above
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload([__name__, "transformers.models.gpt2.modeling_gpt2"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kis_core.store import Entry, Store, StoreError
+from kis_core.store.store import Entry, Store, StoreError
 
 SPAWN = multiprocessing.get_context("spawn")
 DYING_STATUS = 77  # exit status of a process that was made to die in the middle of a write

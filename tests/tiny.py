@@ -30,7 +30,7 @@ from transformers import (
 
 from kis_core.demo.family import FAMILY
 from kis_core.models.architecture import recognise
-from kis_core.models.loading import LoadedModel
+from kis_core.models.loaded import LoadedModel
 
 VOCABULARY = 3000  # the demo tokenizer's
 CONTEXT = 64

@@ -22,9 +22,9 @@ from kis_core.charts.heatmap import (
     strongest_in_block,
     whole,
 )
+from kis_core.charts.large_sets import counts, part
 from kis_core.charts.lifelong import AGE_COLOURS, SERIES, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
-from kis_core.charts.many import counts, part
 from kis_core.charts.scatter import PAIR, counted, differing, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
 

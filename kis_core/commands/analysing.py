@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from kis_core import caveats, export, facts
+from kis_core import facts
+from kis_core.analysis.pipeline import run
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.machine import Device, gigabytes
 from kis_core.models import catalog
-from kis_core.models.catalog import Entry
-from kis_core.pipeline import run
-from kis_core.store import Store
+from kis_core.models.catalog import ModelEntry
+from kis_core.results import caveats, export
+from kis_core.store.store import Store
 
 COLUMNS = (
     "name", "family", "parameters", "layers", "d", "d_m", "context", "where", "gated", "revision", "download", "fits",
@@ -54,7 +55,7 @@ def _models(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _row(entry: Entry, here: tuple[Device, ...]) -> tuple[str, ...]:
+def _row(entry: ModelEntry, here: tuple[Device, ...]) -> tuple[str, ...]:
     return (
         entry.name, entry.family, f"{entry.parameters / 1e6:,.2f} M", str(entry.layers), str(entry.width),
         str(entry.mlp_width), str(entry.context), "embedded" if entry.folder else entry.source,
@@ -63,12 +64,12 @@ def _row(entry: Entry, here: tuple[Device, ...]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _fits(entry: Entry, here: tuple[Device, ...]) -> str:
+def _fits(entry: ModelEntry, here: tuple[Device, ...]) -> str:
     """Where C of a model can be taken on this machine, and in what arithmetic."""
-    from kis_core import needs
+    from kis_core.analysis import requirements
 
     if not entry.safetensors:
         return "no safetensors"
-    name, dtype = needs.choose(entry, here)
+    name, dtype = requirements.choose(entry, here)
     device = next(device for device in here if device.name == name)
-    return f"{name} {dtype}" if needs.required_bytes(entry, device, dtype) <= device.free_bytes else "too large"
+    return f"{name} {dtype}" if requirements.required_bytes(entry, device, dtype) <= device.free_bytes else "too large"

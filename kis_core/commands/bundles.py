@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kis_core import bundle, holdings, rome_statistics
+from kis_core.analysis.resolve import SECOND_MOMENT
 from kis_core.commands.line import ProgressLine
-from kis_core.ingredients import SECOND_MOMENT
+from kis_core.covariance import rome_files
+from kis_core.library import bundles, inventory
 from kis_core.request import RequestError
-from kis_core.store import Store
+from kis_core.store.store import Store
 from kis_core.wording import counted
 
 NO_BUNDLE = (
@@ -36,21 +37,21 @@ def add(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core.leftovers import HEAD, PART
+    from kis_core.store.leftovers import HEAD, PART
 
     store = Store()
     keys = _of_model(store, args.model) if args.model else {item.key for item in store.inventory()}
     left_out = {SECOND_MOMENT, HEAD, PART} if args.without_moments else set()
-    chosen = {key for key in keys if not holdings.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
+    chosen = {key for key in keys if not inventory.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
     if not chosen:
         raise RequestError(f"nothing to export is stored in {store.root}")
-    size = bundle.export(store, chosen, args.out, report=line)
+    size = bundles.export(store, chosen, args.out, report=line)
     yield f"{args.out}: {_values(len(chosen))}, {size:,} bytes"
 
 
 def _of_model(store: Store, model: str) -> set[str]:
     """Everything that was computed for a model: results, every C, and runs of edits."""
-    shelf = holdings.shelf(store)
+    shelf = inventory.shelf(store)
     if found := {key for row in shelf if row.model == model for key in row.keys}:
         return found
     others = ", ".join(sorted({row.model for row in shelf if row.model})) or "nothing"
@@ -60,9 +61,9 @@ def _of_model(store: Store, model: str) -> set[str]:
 def _import(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     store = Store()
     for path in args.files:
-        if rome_statistics.recognises(path):
+        if rome_files.recognises(path):
             raise RequestError(f"{path} holds statistics and is no bundle. {NO_BUNDLE}")
-        taken = bundle.load(store, path, report=line)
+        taken = bundles.load(store, path, report=line)
         yield f"{path}: {_values(taken.count)} came, {taken.bytes:,} bytes; {taken.skipped:,} there already"
 
 

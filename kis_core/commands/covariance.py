@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kis_core import caveats, pipeline, progress, rome_statistics
+from kis_core import progress
+from kis_core.analysis import pipeline
+from kis_core.analysis.resolve import ResolvedRequest
+from kis_core.analysis.second_moments import LayerSecondMoment, moments
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine, refuse
+from kis_core.covariance import rome_files
+from kis_core.covariance.rome_files import Statistics
 from kis_core.errors import KisError
-from kis_core.ingredients import Ingredients
 from kis_core.models import catalog, loading
-from kis_core.moments import Moment, moments
+from kis_core.models.loaded import LoadedModel
 from kis_core.request import RequestError
-from kis_core.rome_statistics import Statistics
-from kis_core.store import Store
+from kis_core.results import caveats
+from kis_core.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,14 +77,14 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
             yield _write(args.out, ingredients, loaded, moment)
 
 
-def _write(out: Path, ingredients: Ingredients, loaded: loading.LoadedModel, moment: Moment) -> Path:
+def _write(out: Path, ingredients: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> Path:
     """Write C of a layer where ROME looks for it; gives the path."""
     name, module = _short_name(ingredients), loaded.architecture.module_path(moment.layer)
     samples = moment.told["documents"]
-    path = rome_statistics.path_for(out, name, _dataset(ingredients), module, samples)
+    path = rome_files.path_for(out, name, _dataset(ingredients), module, samples)
     told = pipeline.provenance(ingredients, loaded, moment)
     provenance = {what: told[what] for what in TOLD} | {"model": name, "layer": moment.layer, "module": module}
-    rome_statistics.write(path, moment.matrix, moment.tokens, samples, provenance)
+    rome_files.write(path, moment.matrix, moment.tokens, samples, provenance)
     return path
 
 
@@ -130,7 +134,7 @@ def _of_another(error: RuntimeError) -> bool:
 
 
 def _keys(
-    ingredients: Ingredients, loaded: loading.LoadedModel, layers: list[int], report: progress.Report
+    ingredients: ResolvedRequest, loaded: LoadedModel, layers: list[int], report: progress.Report
 ) -> Mapping[int, np.ndarray]:
     from kis_core.keys import fact_keys, tokenize_prompts
 
@@ -138,7 +142,7 @@ def _keys(
     return dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
 
 
-def _short_name(ingredients: Ingredients) -> str:
+def _short_name(ingredients: ResolvedRequest) -> str:
     """What ROME's folders call a model: its name without the owner."""
     asked, folder = ingredients.request.model, ingredients.folder
     if entry := catalog.find(asked):
@@ -146,7 +150,7 @@ def _short_name(ingredients: Ingredients) -> str:
     return Path(asked).name if folder.parent.name == "snapshots" else folder.name  # on the Hub's cache, a commit
 
 
-def _dataset(ingredients: Ingredients) -> str:
+def _dataset(ingredients: ResolvedRequest) -> str:
     """What ROME's folders call a text: a file without its suffix, a folder as it is."""
     name = ingredients.corpus.name
     return Path(name).stem if Path(ingredients.request.corpus).is_file() else name

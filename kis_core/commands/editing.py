@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kis_core import caveats, facts
+from kis_core import facts
+from kis_core.analysis.pipeline import run
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.models import catalog
-from kis_core.pipeline import run
 from kis_core.request import RequestError
-from kis_core.store import Store
+from kis_core.results import caveats
+from kis_core.store.store import Store
 
 SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "steps": (options.whole, "updates by Adam, at most; published settings of 20 steps are 19 updates"),
@@ -59,16 +60,16 @@ def _add_edit(edit: argparse.ArgumentParser) -> None:
     edit.set_defaults(command=_edit)
 
 
-def _add_study(study: argparse.ArgumentParser) -> None:
-    study.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
-    options.add_facts(study)
-    study.add_argument("--edits", type=options.whole, default=50, help="a layer (%(default)s)")
-    study.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
-    study.add_argument("--seed", type=options.seed, default=0)
-    _add_switches(study)
-    options.add_device(study)
-    options.add_out(study)
-    study.set_defaults(command=_study)
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
+    options.add_facts(parser)
+    parser.add_argument("--edits", type=options.whole, default=50, help="a layer (%(default)s)")
+    parser.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
+    parser.add_argument("--seed", type=options.seed, default=0)
+    _add_switches(parser)
+    options.add_device(parser)
+    options.add_out(parser)
+    parser.set_defaults(command=_study)
 
 
 def _add_lifelong(sequence: argparse.ArgumentParser) -> None:
@@ -128,12 +129,12 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
 
 def _study(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core import study
+    from kis_core.studies import edits
 
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = options.given({name: getattr(args, name) for name in SEARCH_SWITCHES})
-    yield from study.run(
+    yield from edits.run(
         args.models.split(","), args.out, facts=args.facts, edits=args.edits, method=args.method, seed=args.seed,
         how=how, device=args.device, store=Store(), report=line,
     )  # fmt: skip
@@ -157,11 +158,11 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
 
 def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core.lifelong import study
+    from kis_core.studies import sequences
 
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    yield from study.run(
+    yield from sequences.run(
         args.models.split(","), args.out, facts=args.facts, edits=args.edits, every=args.every, seeds=args.seeds,
         methods=args.methods.split(","), layers=options.chosen_layers(args.layers), device=args.device, store=Store(),
         report=line,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from kis_core import file_text
 from kis_core.corpora.corpus import Corpus, CorpusError, Stamp
+from kis_core.files import file_text
 
 TEXT_FIELD = "text"
 PARQUET = ".parquet"

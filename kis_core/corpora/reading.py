@@ -11,7 +11,7 @@ MODULUS = 1 << 256  # of the sum of SHA-256 digests
 
 
 @dataclass
-class Reading:
+class DocumentsRead:
     """Which documents of a corpus were read: how many, and one digest of them all.
 
     The digest is the sum, modulo 2²⁵⁶, of SHA-256 over each document's place in the corpus and its text. A sum does
@@ -34,8 +34,10 @@ class Reading:
         self.characters += len(document)
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(content).digest())) % MODULUS
 
-    def __add__(self, other: Reading) -> Reading:
-        return Reading(self.count + other.count, self.characters + other.characters, (self._sum + other._sum) % MODULUS)
+    def __add__(self, other: DocumentsRead) -> DocumentsRead:
+        return DocumentsRead(
+            self.count + other.count, self.characters + other.characters, (self._sum + other._sum) % MODULUS
+        )
 
     @property
     def digest(self) -> str:
@@ -47,7 +49,7 @@ class Reading:
         return {"documents": self.count, "characters": self.characters, "sha256_sum": self.digest}
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Reading:
+    def from_json(cls, told: Mapping[str, Any]) -> DocumentsRead:
         """The reading that `to_json` told.
 
         Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kis_core.corpora import files
 from kis_core.corpora.corpus import Corpus, CorpusError, Texts
 from kis_core.corpora.wikipedia import Wikipedia
-from kis_core.paths import is_file
+from kis_core.files.paths import is_file
 
 BUILTIN_NAME = "builtin"
 WIKIPEDIA_NAME = "wikipedia"

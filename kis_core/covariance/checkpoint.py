@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from kis_core.leftovers import HEAD, PART
-from kis_core.store import Store, StoreError, key_of
+from kis_core.store.leftovers import HEAD, PART
+from kis_core.store.store import Store, StoreError, key_of
 
 log = logging.getLogger(__name__)
 

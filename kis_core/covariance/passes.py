@@ -15,20 +15,20 @@ import numpy as np
 import torch
 
 from kis_core import progress
-from kis_core.corpora import CorpusError, Reading
+from kis_core.corpora import CorpusError, DocumentsRead
 from kis_core.covariance.checkpoint import Checkpoints
 from kis_core.covariance.moment import SecondMoment, SecondMomentSum, home
 from kis_core.covariance.ranks import ALONE, Share
 from kis_core.covariance.reading import Extent, Group, ahead, batches, cut, groups
 from kis_core.covariance.settling import Settling
 from kis_core.errors import KisError
-from kis_core.finite import NotFinite, shown
-from kis_core.keys import TOKENS_PER_BATCH, pad
+from kis_core.models.batching import TOKENS_PER_BATCH, pad
+from kis_core.models.finite import NotFinite, shown
 from kis_core.models.hooks import hooked
 from kis_core.models.loading import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _Enough(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PassOutcome:
     """How a pass went.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outcome:
         settled: whether it ended early because P no longer moved.
     """
 
-    reading: Reading
+    reading: DocumentsRead
     padding: float
     batches: int
     settled: bool
@@ -119,7 +119,7 @@ class Pass:
     tokens_per_batch: int
     share: Share = ALONE
     sums: dict[int, SecondMomentSum] = field(default_factory=dict)
-    reading: Reading = field(default_factory=Reading)
+    reading: DocumentsRead = field(default_factory=DocumentsRead)
     _budget: int = 0  # padded tokens that memory allows; batches stay as they are cut, so that all ranks agree on them
     _first: int = 0  # document of the present group
     _tokens_before: int = 0  # in all groups before it
@@ -135,7 +135,7 @@ class Pass:
         report: progress.Report = progress.silent,
         checkpoints: Checkpoints | None = None,
         settling: Settling | None = None,
-    ) -> Outcome:
+    ) -> PassOutcome:
         """Go through the text, from the last checkpoint on if there is one.
 
         Args:
@@ -160,7 +160,7 @@ class Pass:
         if not self._tokens_before:
             raise NoTokens("the corpus holds no token for this tokenizer; choose another text")
         padding = 1 - self._real / self._run if self._run else 0.0
-        return Outcome(self.reading, padding, self._batches, settled)
+        return PassOutcome(self.reading, padding, self._batches, settled)
 
     def moments(self) -> Iterator[tuple[int, SecondMoment]]:
         """C by layer once the text is read, each taken out of its sum, so that both need not lie in memory for all.
@@ -322,7 +322,7 @@ class Pass:
         self._first, self._tokens_before = place["first"], place["tokens"]
         self._done, self._batches = place["done"], place["batches"]
         self._budget, self._run, self._real = place["budget"], place["run"], place["real"]
-        self.reading = Reading.from_json(place["reading"])
+        self.reading = DocumentsRead.from_json(place["reading"])
         for layer in self.layers:
             if f"sum{layer}" in arrays:
                 total = torch.from_numpy(arrays[f"sum{layer}"]).to(home(self._device(layer)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from kis_core.tokens import ids_of
+from kis_core.models.tokens import ids_of
 
 DOCUMENTS_AT_ONCE = 512  # tokenised together and sorted by length, to keep padding low
 LONGEST = 4096  # tokens of a document that are read: models of 128k tokens of context would run out of memory

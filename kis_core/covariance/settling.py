@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from kis_core.superposition import superposition
+from kis_core.superposition.matrix import superposition
 
 FIRST_LOOK = 4  # times d_m tokens: with fewer C is hardly more than noise
 STEP = 1.5  # each look at that many times the tokens of the one before

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kis_core.editing import alphaedit, fine_tuning, identity, memit, r_rome, rome
 from kis_core.editing.edit import Change, DenseEdit, Edit, EditError, applied
 from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
-from kis_core.editing.method import Asked, Made, Method, Site
+from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site
 from kis_core.editing.probes import Probes, objects_of_relation, probes
 from kis_core.editing.rank_one import RankOne
 from kis_core.editing.success import Success, succeeded
@@ -17,9 +17,33 @@ from kis_core.editing.value import Value, reaches_answer, search
 from kis_core.editing.weights import Weights, weights
 
 __all__ = [
-    "METHODS", "RANK_ONE", "Asked", "Change", "DenseEdit", "Edit", "EditError", "Hyperparameters", "Made", "Method",
-    "Probes", "RankOne", "Recipe", "Site", "Success", "Value", "Weights", "applied", "method", "objects_of_relation",
-    "probes", "rank_one_method", "reaches_answer", "recipe", "search", "succeeded", "weights",
+    "METHODS",
+    "RANK_ONE",
+    "Change",
+    "DenseEdit",
+    "Edit",
+    "EditError",
+    "Hyperparameters",
+    "Method",
+    "PerformedEdit",
+    "Probes",
+    "RankOne",
+    "Recipe",
+    "RequestedEdit",
+    "Site",
+    "Success",
+    "Value",
+    "Weights",
+    "applied",
+    "method",
+    "objects_of_relation",
+    "probes",
+    "rank_one_method",
+    "reaches_answer",
+    "recipe",
+    "search",
+    "succeeded",
+    "weights",
 ]  # fmt: skip
 
 RANK_ONE = (rome.METHOD, r_rome.METHOD, identity.METHOD)

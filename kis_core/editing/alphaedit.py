@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 import scipy.linalg
 
-from kis_core.covariance import Whitener
+from kis_core.covariance.whitener import Whitener
 from kis_core.editing.edit import EditError
-from kis_core.editing.spread import Spread
+from kis_core.editing.spread import SpreadMethod
 from kis_core.editing.weights import Weights
 
 KEPT_SPACES = 8  # in memory: eigenvectors of that many layers
@@ -57,4 +57,4 @@ def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, weights: Wei
     return np.asarray((solved.T @ inside) @ basis.T)
 
 
-METHOD = Spread("alphaedit", "AlphaEdit", reaches)
+METHOD = SpreadMethod("alphaedit", "AlphaEdit", reaches)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kis_core.answers import next_token_logits
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.facts import SLOT, Fact
-from kis_core.tokens import beginning
+from kis_core.models.tokens import beginning
+from kis_core.scoring.answers import next_token_logits
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 LIKELY = 5  # next tokens to choose among, as ROME's code does
 

@@ -21,7 +21,7 @@ from kis_core.errors import KisError
 from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 
 class EditError(KisError):

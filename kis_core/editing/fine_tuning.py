@@ -15,10 +15,10 @@ from torch import Tensor
 
 from kis_core import progress
 from kis_core.editing.edit import DenseEdit, EditError, applied, device_of, moved
-from kis_core.editing.method import Asked, Made, Site
+from kis_core.editing.method import PerformedEdit, RequestedEdit, Site
 from kis_core.editing.value import check_asked
-from kis_core.log_odds import read, tokenize_sentences
 from kis_core.models.hooks import hooked
+from kis_core.scoring.log_odds import read, tokenize_sentences
 
 STAGE = "Fine-tuning"
 STOP_LOSS = 0.01  # as ROME's code: early stop
@@ -33,7 +33,9 @@ class FineTuning:
     batches: bool = False
     spreads: bool = False
 
-    def make(self, site: Site, asked: Sequence[Asked], report: progress.Report = progress.silent) -> list[Made]:
+    def make(
+        self, site: Site, asked: Sequence[RequestedEdit], report: progress.Report = progress.silent
+    ) -> list[PerformedEdit]:
         """One edit in one layer; see `Method.make`.
 
         Raises:
@@ -73,7 +75,7 @@ class FineTuning:
         matrix = change.detach().cpu().double().numpy()
         key = seen["key"].cpu().double().numpy()
         return [
-            Made(
+            PerformedEdit(
                 (DenseEdit(layer, matrix),),
                 np.asarray(key)[None],
                 float((log_prob.detach() / len(sentence.answer)).exp()),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from kis_core.covariance import Whitener
-from kis_core.editing.spread import Spread
+from kis_core.covariance.whitener import Whitener
+from kis_core.editing.spread import SpreadMethod
 from kis_core.editing.weights import Weights
 
 
@@ -21,4 +21,4 @@ def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, weights: Wei
     return np.asarray(scipy.linalg.solve(damped, solved, assume_a="pos"))
 
 
-METHOD = Spread("memit", "MEMIT", reaches)
+METHOD = SpreadMethod("memit", "MEMIT", reaches)

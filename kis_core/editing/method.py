@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kis_core import progress
-from kis_core.covariance import Whitener
+from kis_core.covariance.whitener import Whitener
 from kis_core.editing.edit import Change, EditError
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.editing.weights import Weights
 from kis_core.facts import Fact
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 
 LEAST_KEY = 1e-6
@@ -29,7 +29,7 @@ token of its sentence, with shares of 10 to 900 on other facts; at least 0.35 el
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedEdit:
     """An edit that is asked for.
 
     Attributes:
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class PerformedEdit:
     """One edit as a method made it.
 
     Attributes:
@@ -105,7 +105,9 @@ class Method(Protocol):
     @property
     def spreads(self) -> bool: ...  # noqa: D102
 
-    def make(self, site: Site, asked: Sequence[Asked], report: progress.Report = progress.silent) -> list[Made]:
+    def make(
+        self, site: Site, asked: Sequence[RequestedEdit], report: progress.Report = progress.silent
+    ) -> list[PerformedEdit]:
         """Make a batch of edits (of one, for methods that take no more), each as overlays; the model stays as it is.
 
         Raises:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kis_core import progress
-from kis_core.covariance import Whitener
+from kis_core.covariance.whitener import Whitener
 from kis_core.editing.edit import Edit, EditError, applied
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.method import Asked, Made, Site, agrees, check_key, reach_along
+from kis_core.editing.method import PerformedEdit, RequestedEdit, Site, agrees, check_key, reach_along
 from kis_core.editing.value import Value, search
 
 
@@ -64,7 +64,9 @@ class RankOne:
         left = key if own else mean_key
         return reach_along(self.direction(left, whitener), left if self.both_sides else key)
 
-    def make(self, site: Site, asked: Sequence[Asked], report: progress.Report = progress.silent) -> list[Made]:
+    def make(
+        self, site: Site, asked: Sequence[RequestedEdit], report: progress.Report = progress.silent
+    ) -> list[PerformedEdit]:
         """Eq. 4 and 5: the value is searched for on the model as the edits before left it, so δ_n = v_e - W_{n-1} k_e.
 
         Raises:
@@ -80,7 +82,7 @@ class RankOne:
                 reach=lambda key, mean: self.reach(key, mean, whitener, site.how),
             )  # fmt: skip
         return [
-            Made(
+            PerformedEdit(
                 (self.edit(value, whitener, layer, site.how),),
                 value.key[None],
                 value.probability,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kis_core.covariance import Whitener
+from kis_core.covariance.whitener import Whitener
 from kis_core.editing.rank_one import RankOne
 
 

@@ -21,19 +21,19 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.covariance import Whitener
+from kis_core.covariance.whitener import Whitener
 from kis_core.editing.contexts import contexts
 from kis_core.editing.edit import Change, Edit, EditError, applied
-from kis_core.editing.method import Asked, Made, Site, agrees, check_key, reach_along
+from kis_core.editing.method import PerformedEdit, RequestedEdit, Site, agrees, check_key, reach_along
 from kis_core.editing.value import check_asked, search, that_fit
 from kis_core.editing.weights import Weights
-from kis_core.keys import pad
-from kis_core.log_odds import Sentence, tokenize_sentences
+from kis_core.models.batching import pad
 from kis_core.models.checks import adds_plainly
 from kis_core.models.hooks import hooked
+from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 Reaches = Callable[[np.ndarray, np.ndarray, Whitener, Weights], np.ndarray]
 """U, (b, d_m), one u a row, from the keys of the batch (b, d_m), those of earlier edits (n, d_m), C and the weights:
@@ -43,7 +43,7 @@ LEAST_LANDS = 1e-12  # share of an edit on its own key: less is rounding of noth
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SpreadMethod:
     """A way to make a batch of edits in a range of layers; a `Method`.
 
     Attributes:
@@ -57,7 +57,9 @@ class Spread:
     batches: bool = True
     spreads: bool = True
 
-    def make(self, site: Site, asked: Sequence[Asked], report: progress.Report = progress.silent) -> list[Made]:
+    def make(
+        self, site: Site, asked: Sequence[RequestedEdit], report: progress.Report = progress.silent
+    ) -> list[PerformedEdit]:
         """The whole batch; see `Method.make`.
 
         Raises:
@@ -113,11 +115,15 @@ class Spread:
                 own.append(Edit(layer, u, r))
             keys.append(found)
         return [
-            Made(tuple(own), np.stack([found[at] for found in keys]), value.probability, len(value.losses) - 1, its_own)
+            PerformedEdit(
+                tuple(own), np.stack([found[at] for found in keys]), value.probability, len(value.losses) - 1, its_own
+            )
             for at, (own, value, its_own) in enumerate(zip(changes, values, own_key, strict=True))
         ]
 
-    def _check_lands(self, one: Asked, layer: int, key: np.ndarray, reach: np.ndarray, whitener: Whitener) -> None:
+    def _check_lands(
+        self, one: RequestedEdit, layer: int, key: np.ndarray, reach: np.ndarray, whitener: Whitener
+    ) -> None:
         """Whether an edit changes anything at its own key.
 
         Raises:
@@ -134,7 +140,7 @@ class Spread:
             )
 
 
-def _sentences(site: Site, asked: Sequence[Asked]) -> list[list[Sentence]]:
+def _sentences(site: Site, asked: Sequence[RequestedEdit]) -> list[list[Sentence]]:
     """The contexts in which the key of each edit is taken: its prompt alone, or all, where `mean_key` says so."""
     prefixes = list(site.prefixes) if site.how.mean_key else []
     told = []

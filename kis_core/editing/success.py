@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kis_core.answers import knows, next_token_logits
 from kis_core.editing.edit import Edit, applied
 from kis_core.editing.probes import Probes
 from kis_core.facts import Fact
-from kis_core.log_odds import batched, read, tokenize_sentences
-from kis_core.tokens import ids_of
+from kis_core.models.tokens import ids_of
+from kis_core.scoring.answers import knows, next_token_logits
+from kis_core.scoring.log_odds import batched, read, tokenize_sentences
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 WORDS = 12  # tokens generated for a look
 

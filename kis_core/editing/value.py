@@ -16,14 +16,15 @@ from kis_core.editing.contexts import about, contexts, random_prefixes
 from kis_core.editing.edit import EditError, device_of, overlaid
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.facts import Fact
-from kis_core.keys import Prompt, pad, tokenize_prompts
-from kis_core.log_odds import Sentence, read, tokenize_sentences
+from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models import head
+from kis_core.models.batching import pad
 from kis_core.models.hooks import hooked
-from kis_core.tokens import ids_of
+from kis_core.models.tokens import ids_of
+from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 STAGE = "Searching for the value"
 

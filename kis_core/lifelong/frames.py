@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kis_core.facts import Fact
-from kis_core.lifelong.film import Film
-from kis_core.lifelong.verdict import newest, recall, retention
-from kis_core.pairs import told
+from kis_core.lifelong.summary import newest, recall, retention
+from kis_core.lifelong.trace import EditTrace
+from kis_core.results.pairs import told
 
 AGES = ((0, 9), (10, 24), (25, 49), (50, 99), (100, 199), (200, 2000))  # edits since an edit was made
 SHIFTS = {
@@ -23,7 +23,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def curve(film: Film) -> pd.DataFrame:
+def curve(film: EditTrace) -> pd.DataFrame:
     """One row a measured step: everything that is one number then.
 
     Returns:
@@ -63,7 +63,7 @@ def curve(film: Film) -> pd.DataFrame:
     )
 
 
-def holding(films: Mapping[str, Film]) -> pd.DataFrame:
+def holding(films: Mapping[str, EditTrace]) -> pd.DataFrame:
     """What still holds in each run, by name; columns `run`, `edits`, `series` ("unrelated", "edited"), `share`."""
     parts = [pd.DataFrame({"run": [], "edits": [], "series": [], "share": []})]
     for name, film in films.items():
@@ -72,7 +72,7 @@ def holding(films: Mapping[str, Film]) -> pd.DataFrame:
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def measures(film: Film) -> pd.DataFrame:
+def measures(film: EditTrace) -> pd.DataFrame:
     """How far the weights went and how the model reads; columns `edits`, `kind`, `change`."""
     values = {"drift": film.drift[:, 0], "condition": film.condition[:, 0], "perplexity": film.perplexity}
     return pd.concat(
@@ -81,7 +81,7 @@ def measures(film: Film) -> pd.DataFrame:
     )
 
 
-def facts(film: Film, looked_at: Sequence[Fact], rows: Sequence[int] | None = None) -> pd.DataFrame:
+def facts(film: EditTrace, looked_at: Sequence[Fact], rows: Sequence[int] | None = None) -> pd.DataFrame:
     """One row a fact and step: unrelated facts with what was foretold and measured, and the facts edited so far.
 
     Args:
@@ -134,7 +134,7 @@ def facts(film: Film, looked_at: Sequence[Fact], rows: Sequence[int] | None = No
     return pd.concat(parts, ignore_index=True)
 
 
-def by_age(film: Film) -> pd.DataFrame:
+def by_age(film: EditTrace) -> pd.DataFrame:
     """Share of the edits still in force, by how many edits ago they were made.
 
     Returns:
@@ -156,12 +156,12 @@ def age_told(low: int, high: int) -> str:
     return f"{low}+ edits ago" if high == AGES[-1][1] else f"{low}–{high} edits ago"
 
 
-def theory(film: Film) -> pd.DataFrame:
+def theory(film: EditTrace) -> pd.DataFrame:
     """Mean change of log-odds of the unrelated facts, measured and foretold; columns `edits`, `kind`, `change`."""
     return _long(film, {name: _mean(values) for name, values in changes(film).items()})
 
 
-def changes(film: Film) -> dict[str, np.ndarray]:
+def changes(film: EditTrace) -> dict[str, np.ndarray]:
     """Change of the unrelated facts' log-odds, (s, m), by the names of `KINDS`."""
     return {
         "measured": film.log_odds - film.log_odds[0], "renewed": film.renewed, "all": film.all_tokens,
@@ -169,20 +169,20 @@ def changes(film: Film) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _long(film: Film, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def _long(film: EditTrace, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(
         [pd.DataFrame({"edits": film.steps, "kind": KINDS[name], "change": value}) for name, value in values.items()],
         ignore_index=True,
     )
 
 
-def mean_changes(film: Film, row: int) -> tuple[float, float]:
+def mean_changes(film: EditTrace, row: int) -> tuple[float, float]:
     """Mean change of the unrelated facts' log-odds at a measured step: measured, and foretold over all tokens."""
     measured, foretold = _mean(film.log_odds - film.log_odds[0]), _mean(film.all_tokens)
     return float(measured[row]), float(foretold[row])
 
 
-def shifts(film: Film) -> pd.DataFrame:
+def shifts(film: EditTrace) -> pd.DataFrame:
     """‖Δo‖ and ‖Δe‖ at the first edited layer, root mean squares over facts; columns `edits`, `kind`, `change`."""
     told = curve(film)
     return pd.concat(
@@ -194,7 +194,7 @@ def shifts(film: Film) -> pd.DataFrame:
     )
 
 
-def damage(film: Film, looked_at: Sequence[Fact], by: str = "measured") -> pd.DataFrame:
+def damage(film: EditTrace, looked_at: Sequence[Fact], by: str = "measured") -> pd.DataFrame:
     """Change of log-odds of every unrelated fact at every measured step, the first to fall on top.
 
     Args:
@@ -227,14 +227,14 @@ def damage(film: Film, looked_at: Sequence[Fact], by: str = "measured") -> pd.Da
     )
 
 
-def falling_order(film: Film) -> np.ndarray:
+def falling_order(film: EditTrace) -> np.ndarray:
     """Columns of the unrelated facts, those that were forgotten first and longest in front."""
     wrong = (film.rank != 1).sum(axis=0)
     last = np.nan_to_num(film.log_odds[-1], nan=-np.inf)
     return np.lexsort((last, -wrong))
 
 
-def turned(film: Film, row: int) -> tuple[list[int], list[int]]:
+def turned(film: EditTrace, row: int) -> tuple[list[int], list[int]]:
     """Unrelated facts, by number, answered right at the measurement before and wrong now; and the other way round."""
     if not row:
         return [], []
@@ -242,12 +242,12 @@ def turned(film: Film, row: int) -> tuple[list[int], list[int]]:
     return film.unrelated[before & ~now].tolist(), film.unrelated[~before & now].tolist()
 
 
-def history(film: Film, column: int) -> pd.DataFrame:
+def history(film: EditTrace, column: int) -> pd.DataFrame:
     """What became of one unrelated fact; columns `edits`, `kind`, `change`."""
     return _long(film, {name: values[:, column] for name, values in changes(film).items()})
 
 
-def culprits(film: Film, column: int, row: int, most: int = 8) -> pd.DataFrame:
+def culprits(film: EditTrace, column: int, row: int, most: int = 8) -> pd.DataFrame:
     """The edits so far that are foretold to have hurt an unrelated fact most.
 
     Returns:
@@ -268,7 +268,7 @@ def culprits(film: Film, column: int, row: int, most: int = 8) -> pd.DataFrame:
     )
 
 
-def _first(film: Film) -> np.ndarray:
+def _first(film: EditTrace) -> np.ndarray:
     """Log-odds of each edit's new object when it was first measured, (n,)."""
     there = np.isfinite(film.edited_log_odds)
     rows = there.argmax(axis=0)

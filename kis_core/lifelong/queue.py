@@ -13,13 +13,13 @@ import numpy as np
 
 from kis_core import progress
 from kis_core.demo import factbase
-from kis_core.editing import Asked, objects_of_relation
+from kis_core.editing import RequestedEdit, objects_of_relation
 from kis_core.facts import Fact
-from kis_core.field_text import fault, tidy
+from kis_core.files.field_text import fault, tidy
 from kis_core.lifelong.request import Draw
 from kis_core.models import catalog
 from kis_core.request import RequestError
-from kis_core.store import Entry, key_of
+from kis_core.store.store import Entry, key_of
 from kis_core.wording import counted
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Queue:
         unrelated: facts of the set that are not edited, by number.
     """
 
-    asked: tuple[Asked, ...]
+    asked: tuple[RequestedEdit, ...]
     leverage: np.ndarray
     leak: np.ndarray
     unrelated: tuple[int, ...]
@@ -118,8 +118,8 @@ def drawn_from(bench: Simulator) -> str:
 
 
 def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
-    from kis_core.answers import knows
     from kis_core.keys import fact_keys, tokenize_prompts
+    from kis_core.scoring.answers import knows
 
     report(STAGE, 0, 2)
     model = bench.model
@@ -223,7 +223,7 @@ def interference(whitened: np.ndarray) -> float:
     return float(np.sqrt(np.nansum(later) / pairs)) if pairs else 0.0
 
 
-def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Pool, list[Asked], list[int]]:
+def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Pool, list[RequestedEdit], list[int]]:
     if not draw.picked:
         raise RequestError("no edit was picked; add some on the page Edit a fact, or draw them")
     for fact, target in draw.picked:
@@ -242,11 +242,11 @@ def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Poo
         leverage.append((own**2).sum(axis=1))
         leak.append(_root_mean_square(p))
     source = Pool(bench.facts, np.array(bench.result.known), np.stack(leverage), np.stack(leak), apart=False)
-    asked = [Asked(bench.facts[fact], tidy(target)) for fact, target in draw.picked]
+    asked = [RequestedEdit(bench.facts[fact], tidy(target)) for fact, target in draw.picked]
     return source, asked, [fact for fact, _ in draw.picked]
 
 
-def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Asked], list[int]]:
+def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[RequestedEdit], list[int]]:
     rng = np.random.default_rng(draw.seed)
     candidates = rng.permutation(np.flatnonzero(source.known)).tolist()
     if draw.by == "relation":
@@ -262,7 +262,7 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Asked], 
         leak: Any = source.leak[at]
         candidates = [fact for fact in candidates if np.isfinite(leak[fact])]
         candidates.sort(key=lambda fact: sign * leak[fact])
-    asked: list[Asked] = []
+    asked: list[RequestedEdit] = []
     rows: list[int] = []
     objects: dict[str, list[str]] = {}
     subjects: set[str] = set()
@@ -275,7 +275,7 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Asked], 
         others = [target for target in objects[fact.relation] if target != fact.target][:LIKELY_OBJECTS]
         if others and fact.subject not in subjects:
             subjects.add(fact.subject)
-            asked.append(Asked(fact, others[int(rng.integers(len(others)))]))
+            asked.append(RequestedEdit(fact, others[int(rng.integers(len(others)))]))
             rows.append(number)
     if len(asked) < edits:
         raise RequestError(

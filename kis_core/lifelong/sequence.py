@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kis_core import progress
-from kis_core.editing import Asked, Change, DenseEdit, Edit, EditError, Made, Site, applied, method
+from kis_core.editing import Change, DenseEdit, Edit, EditError, PerformedEdit, RequestedEdit, Site, applied, method
 from kis_core.keys import Prompt, fact_keys
-from kis_core.lifelong import watch
-from kis_core.lifelong.film import EDITS, OF_EDITS, STEPS, Film, from_entry, to_entry
+from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue, drawn_from, draws_apart
 from kis_core.lifelong.queue import queue as drawn
 from kis_core.lifelong.request import LifelongRequest
-from kis_core.log_odds import Sentence, tokenize_sentences
+from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
+from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover import Sensitivity, observe, sensitivity
 from kis_core.spillover.forecast import all_tokens, subject_token
-from kis_core.store import Entry, StoreError, key_of
+from kis_core.store.store import Entry, StoreError, key_of
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
     from kis_core.simulator import Simulator
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 FORMAT = 4  # raise it when the meaning of a stored run changes
 STAGE = "Editing, one after another"
 SAVED_SECONDS = 2.0  # between two times that a run is stored
-Seen = Callable[[Film], None]
+Seen = Callable[[EditTrace], None]
 
 
 def key(bench: Simulator, request: LifelongRequest) -> str:
@@ -56,13 +56,13 @@ def stored(bench: Simulator, request: LifelongRequest) -> Entry | None:
     return bench.store.get(key(bench, request), **sizes)
 
 
-def known(bench: Simulator, request: LifelongRequest) -> Film | None:
+def known(bench: Simulator, request: LifelongRequest) -> EditTrace | None:
     """The run as far as it is stored, or None if nothing of it is; needs no model."""
     entry = stored(bench, request)
     return from_entry(entry).until(request.edits) if entry else None
 
 
-def finished(film: Film | None, request: LifelongRequest) -> bool:
+def finished(film: EditTrace | None, request: LifelongRequest) -> bool:
     """Whether a run went as far as was asked."""
     return film is not None and film.edits >= request.edits
 
@@ -72,9 +72,9 @@ def run(
     request: LifelongRequest,
     *,
     seen: Seen | None = None,
-    until: Callable[[Film], bool] | None = None,
+    until: Callable[[EditTrace], bool] | None = None,
     report: progress.Report = progress.silent,
-) -> Film:
+) -> EditTrace:
     """Make the edits and measure; what is stored of the run already is not done again.
 
     Args:
@@ -158,7 +158,7 @@ class _Course:
         self.sentences = [bench.sentences[j] for j in queue.unrelated]
         self.told = _of_new_objects(bench, queue.asked)
         self.keys = _keys_at(self.model, self.told, self.layers[0])
-        self.text = watch.held_out(bench)
+        self.text = model_health.held_out(bench)
         self.own_norms = [float(np.linalg.norm(self._weight(layer))) for layer in self.layers]
         self.saved = time.monotonic()
 
@@ -191,7 +191,7 @@ class _Course:
         return True
 
     @property
-    def film(self) -> Film:
+    def film(self) -> EditTrace:
         """What was measured so far."""
         steps = self.rows["steps"]
         made = int(steps[-1])
@@ -203,7 +203,7 @@ class _Course:
             stacked[name] = np.array(self.rows[name][:made], dtype=kind)
         for name in ("contributions", "shares"):
             stacked[name] = np.reshape(self.rows[name][:made], (made, len(self.unrelated)))
-        return Film(
+        return EditTrace(
             queue=tuple(map(tuple, self.queue.tell()[:made])), unrelated=self.unrelated, words=tuple(self.words),
             text=self.text.told, **stacked,
         )  # fmt: skip
@@ -247,7 +247,7 @@ class _Course:
     def _standing(self) -> tuple[Change, ...]:
         return tuple(DenseEdit(layer, total) for layer, total in zip(self.layers, self.state.total, strict=True))
 
-    def _edit(self, batch: Sequence[Asked]) -> None:
+    def _edit(self, batch: Sequence[RequestedEdit]) -> None:
         state, done = self.state, len(self.state.past[0])
 
         def searching(stage: str, step: int, steps: int) -> None:
@@ -286,7 +286,7 @@ class _Course:
             self.rows["contributions"].append(self._foretold(own, all_tokens))
             self.rows["shares"].append(self._shares(first[at]))
 
-    def _made(self, site: Site, batch: Sequence[Asked], report: progress.Report) -> list[Made | None]:
+    def _made(self, site: Site, batch: Sequence[RequestedEdit], report: progress.Report) -> list[PerformedEdit | None]:
         """The edits of a batch; one that cannot be made is passed over (a batch of several, as a whole)."""
         try:
             return list(self.method.make(site, batch, report))
@@ -333,8 +333,8 @@ class _Course:
             own = observe(self.model, self.told[:made], self.layers[0])
             newest = self.queue.asked[max(0, made - 1)].fact
             about = [newest, self.queue.asked[0].fact, *(self.bench.facts[j] for j in self.unrelated[:1])]
-            self.words.append(watch.say(self.model, about))
-            perplexity = watch.read(self.model, self.text)
+            self.words.append(model_health.say(self.model, about))
+            perplexity = model_health.read(self.model, self.text)
         moved = others.outputs.astype(np.float64) - self.facts[0].outputs[self.unrelated]
         moved_edits = own.outputs.astype(np.float64) - state.wrote
         measured = {
@@ -351,7 +351,7 @@ class _Course:
                 float(np.linalg.norm(total)) / size for total, size in zip(state.total, self.own_norms, strict=True)
             ]),
             "condition": np.array([
-                watch.condition_number(self.model.architecture.weight(layer), total)
+                model_health.condition_number(self.model.architecture.weight(layer), total)
                 for layer, total in zip(self.layers, state.total, strict=True)
             ]),
             "perplexity": perplexity,
@@ -379,6 +379,6 @@ def _keys_at(model: LoadedModel, sentences: Sequence[Sentence], layer: int) -> n
     return np.asarray(fact_keys(model, [Prompt(s.tokens, s.key_index, "") for s in sentences])[layer])
 
 
-def _of_new_objects(bench: Simulator, asked: Sequence[Asked]) -> list[Sentence]:
+def _of_new_objects(bench: Simulator, asked: Sequence[RequestedEdit]) -> list[Sentence]:
     facts = [replace(one.fact, target=one.target) for one in asked]
     return tokenize_sentences(bench.model.tokenizer, facts, context=bench.model.context)

@@ -23,7 +23,7 @@ class UnsupportedArchitecture(KisError):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ModuleLayout:
     """Module paths of one architecture.
 
     Attributes:
@@ -46,14 +46,16 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("GPT-2", "transformer.h", "mlp.c_proj"),
-    Layout("GPT-J", "transformer.h", "mlp.fc_out"),
-    Layout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "Pythia"),
+    ModuleLayout("GPT-2", "transformer.h", "mlp.c_proj"),
+    ModuleLayout("GPT-J", "transformer.h", "mlp.fc_out"),
+    ModuleLayout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "Pythia"),
     # gated: the input of down_proj is act(gate) * up, whether the two come from one matrix (Phi-3) or from two
-    Layout("Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3, Granite, Cohere"),
-    Layout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj"),
-    Layout("Phi", "model.layers", "mlp.fc2"),
-    Layout("OPT", "model.decoder.layers", "fc2", one_row=True),
+    ModuleLayout(
+        "Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3, Granite, Cohere"
+    ),
+    ModuleLayout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj"),
+    ModuleLayout("Phi", "model.layers", "mlp.fc2"),
+    ModuleLayout("OPT", "model.decoder.layers", "fc2", one_row=True),
 )
 
 
@@ -114,7 +116,7 @@ def recognise(model: PreTrainedModel) -> Architecture:
     )
 
 
-def _fit(model: PreTrainedModel, layout: Layout) -> Architecture | None:
+def _fit(model: PreTrainedModel, layout: ModuleLayout) -> Architecture | None:
     listed = _descend(model, layout.blocks)
     if not isinstance(listed, nn.ModuleList) or not len(listed):
         return None

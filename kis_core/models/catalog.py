@@ -28,7 +28,7 @@ DEFAULT = "demo-gpt2-128"  # shows heavy tails and full recall, and is computed 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """A model of the catalogue.
 
     Attributes:
@@ -66,10 +66,10 @@ class Entry:
         return 0 if self.folder else self.parameters * DTYPE_BYTES[self.dtype]
 
 
-def _read_hub() -> tuple[Entry, ...]:
+def _read_hub() -> tuple[ModelEntry, ...]:
     with (Path(__file__).parent / "catalog.csv").open(encoding="utf-8", newline="") as stream:
         return tuple(
-            Entry(
+            ModelEntry(
                 name=row["name"],
                 family=row["family"],
                 source=row["source"],
@@ -94,7 +94,7 @@ OTHERS = tuple(entry for entry in _HUB if not entry.paper)
 
 
 @cache
-def demo() -> tuple[Entry, ...]:
+def demo() -> tuple[ModelEntry, ...]:
     """The embedded models, sized from their own files."""
     entries = []
     for member in FAMILY:
@@ -102,7 +102,7 @@ def demo() -> tuple[Entry, ...]:
             continue
         config = json.loads((member.folder / "config.json").read_text("utf-8"))
         entries.append(
-            Entry(
+            ModelEntry(
                 member.name,
                 DEMO,
                 member.name,
@@ -118,22 +118,22 @@ def demo() -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def hub() -> tuple[Entry, ...]:
+def hub() -> tuple[ModelEntry, ...]:
     """The entries of the Hub, those of the paper first."""
     return PAPER + OTHERS
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[ModelEntry, ...]:
     """Everything in the catalogue, the demo family first."""
     return demo() + hub()
 
 
-def find(name: str) -> Entry | None:
+def find(name: str) -> ModelEntry | None:
     """The entry of that name or Hugging Face id, if there is one."""
     return next((entry for entry in entries() if name in (entry.name, entry.source)), None)
 
 
-def available() -> tuple[Entry, ...]:
+def available() -> tuple[ModelEntry, ...]:
     """The entries whose weights are on this machine: the demo family, and what the Hub's local cache holds."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -142,7 +142,7 @@ def available() -> tuple[Entry, ...]:
     return demo() + tuple(entry for entry in hub() if _is_cached(entry))
 
 
-def _is_cached(entry: Entry) -> bool:
+def _is_cached(entry: ModelEntry) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kis_core.keys import pad
 from kis_core.models import head
 from kis_core.models.architecture import UnsupportedArchitecture
+from kis_core.models.batching import pad
 from kis_core.models.hooks import hooked
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 TOKENS = 6  # of the text that is run: ids spread over the vocabulary, so that no tokenizer has a say in it
 SHORTER = 4  # tokens of another text beside it, which is padded

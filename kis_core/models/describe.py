@@ -8,14 +8,14 @@ from pathlib import Path
 
 from kis_core.machine import DTYPE_BYTES
 from kis_core.models import catalog
-from kis_core.models.catalog import HUB_ID, Entry
+from kis_core.models.catalog import HUB_ID, ModelEntry
 from kis_core.models.download import hub_configuration, no_name
 from kis_core.models.files import CONFIGURATION, ModelError, refuse_packed
 
 TYPED = "Typed in"  # family of what a user names
 
 
-def described(name: str, *, revision: str | None = None, download: bool = True) -> Entry:
+def described(name: str, *, revision: str | None = None, download: bool = True) -> ModelEntry:
     """An entry for a name: the catalogue's own, or one read from the configuration of a folder or an id of the Hub.
 
     Args:
@@ -42,12 +42,13 @@ def described(name: str, *, revision: str | None = None, download: bool = True) 
     return _read(name, path, revision)
 
 
-def _read(name: str, path: Path, revision: str | None) -> Entry:
+def _read(name: str, path: Path, revision: str | None) -> ModelEntry:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from kis_core.models.architecture import recognise
-    from kis_core.models.loading import context_of, errors_of_transformers
+    from kis_core.models.loaded import context_of
+    from kis_core.models.loading import errors_of_transformers
 
     with errors_of_transformers(path.parent), torch.device("meta"):  # shapes alone, without memory
         config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
@@ -56,7 +57,7 @@ def _read(name: str, path: Path, revision: str | None) -> Entry:
     width, mlp_width = shape.widths
     stored = json.loads(path.read_text("utf-8"))
     dtype = stored.get("dtype") or stored.get("torch_dtype")
-    return Entry(
+    return ModelEntry(
         name, TYPED, name, model.num_parameters(), shape.layers, width, mlp_width,
         folder=path.parent if os.path.isdir(name) else None, context=context,
         dtype=dtype if dtype in DTYPE_BYTES else "float32", revision=revision,

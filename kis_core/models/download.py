@@ -60,7 +60,7 @@ def _told_to(report: progress.Report) -> Any:
     """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Told(tqdm):  # type: ignore[misc]  # the Hub's carries no types
+    class ReportingBar(tqdm):  # type: ignore[misc]  # the Hub's carries no types
         """One bar; its total grows with every file that is begun."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -73,7 +73,7 @@ def _told_to(report: progress.Report) -> Any:
                 self.n += int(n or 0)
                 report(STAGE, self.n, max(int(self.total or 0), self.n))
 
-    return Told
+    return ReportingBar
 
 
 @contextmanager

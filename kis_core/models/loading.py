@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +14,11 @@ from kis_core import machine
 from kis_core.errors import KisError
 from kis_core.machine import ALL, DTYPE_BYTES, Device, available_bytes, gigabytes
 from kis_core.models.files import ModelError, parameters, refuse_packed
+from kis_core.models.loaded import LoadedModel, context_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-
-    from kis_core.models.architecture import Architecture
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
@@ -30,44 +27,6 @@ DEVICES = ("auto", "cpu", "cuda", "mps", ALL)
 NUMBERED = re.compile(r"cuda:\d{1,3}")
 ONE_AT_A_TIME = threading.Lock()
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # of the RuntimeErrors of CUDA and MPS, and of the CPU
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model ready to be read.
-
-    Attributes:
-        model: in evaluation mode; its weights are never written to.
-        tokenizer: a fast tokenizer, for character offsets.
-        architecture: where its down-projections are.
-        device: where its inputs go and its outputs come back; the layers may lie elsewhere if it is spread out.
-        dtype: what it computes in, one of `DTYPE_BYTES`.
-    """
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
-    architecture: Architecture
-    device: torch.device
-    dtype: str = "float32"
-
-    @property
-    def context(self) -> int:
-        """Longest sequence, in tokens, that the model was built for.
-
-        Raises:
-            ModelError: its configuration doesn't tell.
-        """
-        return context_of(self.model.config)
-
-    def digest(self) -> str:
-        """SHA-256 over the bits of all weights, by name: the same before and after anything this program does."""
-        import torch
-
-        found = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -79,15 +38,6 @@ def choose_device(wanted: str) -> torch.device:
     import torch
 
     return torch.device(_inputs(_candidates(wanted, machine.devices())[0]))
-
-
-def import_all() -> None:
-    """Import now what loading and running a model will need, at a moment of the caller’s choosing."""
-    import transformers.modeling_utils  # and with it more than a thousand modules that loading would import
-    import transformers.models.auto.modeling_auto
-    import transformers.models.auto.tokenization_auto  # noqa: F401
-
-    from kis_core import answers, covariance, keys  # noqa: F401
 
 
 def load(
@@ -217,21 +167,6 @@ def _settled(model: PreTrainedModel, place: Device) -> torch.device:
     for module in (model.base_model, model.get_output_embeddings()):  # hidden states and logits come back to the inputs
         module.register_forward_hook(lambda _, __, output: send_to_device(output, inputs))
     return inputs
-
-
-def context_of(config: PretrainedConfig) -> int:
-    """Longest sequence, in tokens, that a configuration is for.
-
-    Raises:
-        ModelError: it does not say.
-    """
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if not isinstance(longest, int) or longest < 1:
-        raise ModelError(
-            f"The configuration of this {config.model_type!r} model gives {longest!r} as max_position_embeddings, the "
-            f"longest text it reads; set it in config.json."
-        )
-    return longest
 
 
 @contextmanager

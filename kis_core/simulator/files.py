@@ -8,12 +8,14 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from kis_core import atomic, export, pipeline
-from kis_core.models.loading import LoadedModel
-from kis_core.result import Result
-from kis_core.simulator.bench import Simulator
-from kis_core.simulator.records import EditRequest
-from kis_core.store import Store
+from kis_core.analysis import pipeline
+from kis_core.files import atomic
+from kis_core.models.loaded import LoadedModel
+from kis_core.results import export
+from kis_core.results.result import Result
+from kis_core.simulator.edit_records import EditRequest
+from kis_core.simulator.one_edit import Simulator
+from kis_core.store.store import Store
 
 
 def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:

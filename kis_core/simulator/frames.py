@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kis_core.pairs import told
-from kis_core.result import Result
-from kis_core.simulator.bench import MOST_STRENGTH, Simulator
-from kis_core.simulator.records import Advice, Forecast, Outcome
+from kis_core.results.pairs import told
+from kis_core.results.result import Result
+from kis_core.simulator.edit_records import Advice, EditOutcome, Forecast
+from kis_core.simulator.one_edit import MOST_STRENGTH, Simulator
 from kis_core.wording import counted
 
 FORECASTS: Mapping[str, str] = {
@@ -22,7 +22,7 @@ FORECASTS: Mapping[str, str] = {
 """What can be foretold, by its name in links, and how it is called for short."""
 
 
-def foretold(forecast: Forecast, by: str, strength: float, outcome: Outcome | None) -> np.ndarray:
+def foretold(forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None) -> np.ndarray:
     """The forecast of that name, (m,): a shift along δ for "shift", else a change of log-odds.
 
     Raises:
@@ -39,7 +39,7 @@ def foretold(forecast: Forecast, by: str, strength: float, outcome: Outcome | No
 
 
 def spill_frame(
-    bench: Simulator, e: int, forecast: Forecast, by: str, strength: float, outcome: Outcome | None
+    bench: Simulator, e: int, forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None
 ) -> pd.DataFrame:
     """Every other fact, by rising forecast: the most damaged first.
 
@@ -93,7 +93,7 @@ def _told(before: str, after: str) -> str:
     return f"{before} → {after}" if after else f"{before}, stays"
 
 
-def span(forecast: Forecast, e: int, by: str, outcome: Outcome | None) -> tuple[float, float]:
+def span(forecast: Forecast, e: int, by: str, outcome: EditOutcome | None) -> tuple[float, float]:
     """An axis that holds the forecast at every strength, and the measurement."""
     kept = np.arange(len(forecast.p)) != e
     if by == "propagated":

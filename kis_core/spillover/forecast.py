@@ -18,12 +18,12 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from kis_core.editing.edit import Change, Edit, device_of, overlaid
-from kis_core.log_odds import Sentence, batched, read
 from kis_core.models.hooks import hooked
+from kis_core.scoring.log_odds import Sentence, batched, read
 from kis_core.spillover.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 ONE_AT_A_TIME = threading.Lock()  # torch knows one forward-mode level for the whole process, not one a thread
 

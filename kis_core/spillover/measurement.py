@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.answers import finish_words
 from kis_core.editing.edit import Edit, applied
-from kis_core.log_odds import Sentence, batched, read
 from kis_core.models.hooks import hooked
+from kis_core.scoring.answers import finish_words
+from kis_core.scoring.log_odds import Sentence, batched, read
 from kis_core.spillover.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 
 STAGE = "Measuring every fact"

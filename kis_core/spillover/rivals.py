@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kis_core.editing.edit import Edit
-from kis_core.result import Result
+from kis_core.results.result import Result
 from kis_core.spillover.forecast import largest_share
 from kis_core.spillover.sensitivity import Sensitivity
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.keys import TOKENS_PER_BATCH
-from kis_core.log_odds import Sentence, batched, read
+from kis_core.models.batching import TOKENS_PER_BATCH
 from kis_core.models.hooks import hooked
+from kis_core.scoring.log_odds import Sentence, batched, read
 
 if TYPE_CHECKING:
-    from kis_core.models.loading import LoadedModel
+    from kis_core.models.loaded import LoadedModel
 
 STAGE = "Gradients of the facts' answers"
 

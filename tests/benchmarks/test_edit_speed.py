@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kis_core import pipeline, simulator
+from kis_core import simulator
+from kis_core.analysis import pipeline
 from kis_core.editing import applied
-from kis_core.log_odds import read
 from kis_core.request import Request
+from kis_core.scoring.log_odds import read
 from kis_core.simulator import Simulator
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests.benchmarks.test_speed import paired, seconds
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

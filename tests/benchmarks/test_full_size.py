@@ -13,14 +13,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPTJConfig, LlamaConfig, PretrainedConfig
 
-from kis_core import corpora, machine, needs
-from kis_core.covariance import Extent, Pass, SecondMomentSum, Whitener, second_moments, tokens_per_batch
-from kis_core.covariance.reading import groups
-from kis_core.keys import batches, pad
+from kis_core import corpora, machine
+from kis_core.analysis import requirements
+from kis_core.covariance.moment import SecondMomentSum
+from kis_core.covariance.passes import Pass, second_moments, tokens_per_batch
+from kis_core.covariance.reading import Extent, groups
+from kis_core.covariance.whitener import Whitener
 from kis_core.models import catalog
 from kis_core.models.architecture import recognise
+from kis_core.models.batching import batches, pad
 from kis_core.models.hooks import hooked
-from kis_core.models.loading import LoadedModel
+from kis_core.models.loaded import LoadedModel
 from tests.benchmarks.test_speed import MODELS, paired
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -124,7 +127,7 @@ def test_real_shapes_on_a_gpu(name: str) -> None:
     loaded = made(SHAPES[name])
     layers, d_m = loaded.architecture.layers, loaded.architecture.widths[1]
     device = next(one for one in machine.devices() if one.name == "cuda:0")
-    group = needs.grouped(range(layers), d_m, needs.budget(device, 0))[0]
+    group = requirements.grouped(range(layers), d_m, requirements.budget(device, 0))[0]
     torch.cuda.reset_peak_memory_stats()
     began, seen = time.perf_counter(), [0, 0.0]
 

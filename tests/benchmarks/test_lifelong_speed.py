@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from kis_core import lifelong, pipeline, simulator
+from kis_core import lifelong, simulator
+from kis_core.analysis import pipeline
 from kis_core.editing import DenseEdit, applied
-from kis_core.lifelong import verdict
-from kis_core.log_odds import Sentence, read
+from kis_core.lifelong import summary
 from kis_core.request import Request
+from kis_core.scoring.log_odds import Sentence, read
 from kis_core.simulator import Simulator
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests.benchmarks.test_speed import paired
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -37,7 +38,7 @@ def test_a_hundred_edits(bench: Simulator) -> None:
     began = time.monotonic()
     lifelong.run(bench, lifelong.ask(bench, 0, "rome", EDITS, lifelong.Draw(seed=1), every=EDITS))
     unmeasured = time.monotonic() - began
-    half = verdict.half_life(film)
+    half = summary.half_life(film)
     print(f"\n{EDITS} ROME edits, measured every {EVERY}: {whole:.1f} s (aim <= 60); the same number measured only "
     "at the "
           f"ends: {unmeasured:.1f} s; ratio {whole / unmeasured:.2f}; half forgotten after "

@@ -12,13 +12,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 from kis_core import corpora, facts
-from kis_core.covariance import Extent, Whitener, second_moments
-from kis_core.covariance.reading import groups
-from kis_core.keys import TOKENS_PER_BATCH, Prompt, batches, fact_keys, pad, tokenize_prompts
+from kis_core.covariance.passes import second_moments
+from kis_core.covariance.reading import Extent, groups
+from kis_core.covariance.whitener import Whitener
+from kis_core.keys import Prompt, fact_keys, tokenize_prompts
 from kis_core.models import catalog, loading
 from kis_core.models.architecture import recognise
-from kis_core.models.loading import LoadedModel
-from kis_core.superposition import superposition
+from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
+from kis_core.models.loaded import LoadedModel
+from kis_core.superposition.matrix import superposition
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kis_core import pipeline
+from kis_core.analysis import pipeline
 from kis_core.request import Request
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests.benchmarks.visiting import ROOT, Server, Visitor, cpu_seconds, serving, visitor
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]

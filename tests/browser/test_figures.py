@@ -249,12 +249,12 @@ def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str
 
 def large_set(cache: Path, count: int) -> str:
     """That many facts of the demo fact base, as if someone had brought them."""
-    from kis_core import own_facts
     from kis_core.demo import factbase
+    from kis_core.facts import saved
 
     facts = [Fact(one.subject, one.trained[0], one.object, one.relation) for one in factbase.load()[:count]]
     assert len(facts) == count
-    return own_facts.save(cache, FactSet("large.csv", tuple(facts)))
+    return saved.save(cache, FactSet("large.csv", tuple(facts)))
 
 
 def test_the_link_of_every_page_opens_alone(server: str, open_page: Open) -> None:

@@ -17,14 +17,17 @@ from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kis_core import charts, facts, own_facts, pipeline
-from kis_core.facts import Fact, FactSet
+from kis_core import charts, facts
+from kis_core.analysis import pipeline
+from kis_core.analysis.pipeline import Request, Result
+from kis_core.facts import Fact, FactSet, saved
 from kis_core.models import catalog
-from kis_core.pipeline import Request, Result
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.simulator import Simulator
-from kis_core.store import Store
-from pages.parts import bench, memory, results
+from kis_core.store.store import Store
+from pages.parts.edit import simulator
+from pages.parts.frame import memory
+from pages.parts.jobs import results
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,12 +91,12 @@ class Cache:
     def request(self, facts: str = "builtin", *, model: str = MODEL, tokens: int = DEFAULT_TOKENS) -> Request:
         """What a page asks for."""
         own = facts in self.sets
-        source = str(own_facts.path_of(self.folder, self.sets[facts])) if own else facts
+        source = str(saved.path_of(self.folder, self.sets[facts])) if own else facts
         return Request(model=model, facts=source, tokens=tokens)
 
 
-def one_layer_entry(folder: Path) -> catalog.Entry:
-    return catalog.Entry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, folder=folder)
+def one_layer_entry(folder: Path) -> catalog.ModelEntry:
+    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, folder=folder)
 
 
 def save_one_layer(folder: Path) -> Path:
@@ -108,7 +111,7 @@ def save_one_layer(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     folder = tmp_path_factory.mktemp("pages-cache")
-    sets = {name: own_facts.save(folder, FactSet(name, made)) for name, made in fact_sets().items()}
+    sets = {name: saved.save(folder, FactSet(name, made)) for name, made in fact_sets().items()}
     made = Cache(folder, sets, save_one_layer(tmp_path_factory.mktemp("one-layer")))
     requests = [made.request(facts) for facts in ("builtin", LOOKALIKES, *sets)]
     requests += [made.request(facts, model=ONE_LAYER) for facts in ("builtin", "mixed")]
@@ -219,7 +222,7 @@ def open_edit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., AppTest]:
     """Open the page of edits, where work starts unasked and is waited for; one model and simulator for all tests."""
-    make = bench._simulator.__wrapped__
+    make = simulator._simulator.__wrapped__
 
     def shared(key: object, result: Result) -> Simulator:
         if key not in simulators:
@@ -228,8 +231,8 @@ def open_edit(
 
     monkeypatch.setattr(charts, "spillover", spillover)
     monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
-    monkeypatch.setattr(bench, "QUICK", SECONDS)
-    monkeypatch.setattr(bench, "_simulator", shared)
+    monkeypatch.setattr(simulator, "QUICK", SECONDS)
+    monkeypatch.setattr(simulator, "_simulator", shared)
     return lambda **query: open_page("pages/edit.py", **query)
 
 

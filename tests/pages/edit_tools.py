@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from kis_core.analysis.pipeline import Result
 from kis_core.models import catalog, loading
-from kis_core.models.loading import LoadedModel
-from kis_core.pipeline import Result
-from kis_core.simulator import EditRequest, Forecast, Outcome, Simulator, spill_frame
-from kis_core.store import Store
-from pages.parts import bench as benches
-from pages.parts import results
+from kis_core.models.loaded import LoadedModel
+from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, spill_frame
+from kis_core.store.store import Store
+from pages.parts.edit import simulator as benches
+from pages.parts.jobs import results
 from tests.pages.conftest import MODEL, Cache, Stored
 from tests.pages.looking import (
     Chart,
@@ -51,7 +51,7 @@ class Alone:
     def forecast(self) -> Forecast:
         return self.bench.forecast(self.request)
 
-    def outcome(self, strength: float = 1.0) -> Outcome:
+    def outcome(self, strength: float = 1.0) -> EditOutcome:
         return self.bench.perform(self.request, strength)
 
     def frame(self, by: str = "all", strength: float = 1.0, *, performed: bool = False) -> pd.DataFrame:

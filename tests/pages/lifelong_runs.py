@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import editing, jobs, lifelong, pipeline
+from kis_core import editing, jobs, lifelong
+from kis_core.analysis import pipeline
 from kis_core.editing import Recipe
-from kis_core.lifelong import Draw, Film
+from kis_core.lifelong import Draw, EditTrace
 from kis_core.models import catalog, loading
-from kis_core.models.loading import LoadedModel
+from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import Simulator
-from kis_core.store import Store
-from pages.parts import background, results
-from pages.parts import runs as workers
+from kis_core.store.store import Store
+from pages.parts.jobs import background, results
+from pages.parts.lifelong import runs as workers
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
 from tests.pages.looking import Chart, charts, html
 
@@ -58,7 +59,7 @@ class Runs:
         layers: int | tuple[int, ...] = 0,
         facts: str = "builtin",
         known: bool = False,
-    ) -> Film:
+    ) -> EditTrace:
         """A run, from the store once it is there."""
         bench = self.bench(facts, known=known)
         return lifelong.run(bench, lifelong.ask(bench, layers, method, edits, draw))
@@ -98,7 +99,7 @@ def runs(cache: Cache) -> Runs:
 
 
 @pytest.fixture
-def film(runs: Runs, quick: None) -> Film:
+def film(runs: Runs, quick: None) -> EditTrace:
     """The run that the page opens with `LINK`."""
     return runs.film()
 

@@ -13,7 +13,7 @@ from streamlit import dataframe_util
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.text import JOINER
+from pages.parts.frame.text import JOINER
 
 MARK = "◉"
 

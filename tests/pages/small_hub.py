@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from kis_core import jobs
 from kis_core.corpora import BUILTIN_NAME
 from kis_core.machine import Device, Speed
-from pages.parts import background, model_card
+from pages.parts.jobs import background, model_card
 
 SPEED = Speed(forward=1e11, product=1e11, factor=1e10)
 PATIENCE = 60  # seconds until a test gives up on a job; reached only when something hangs

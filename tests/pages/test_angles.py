@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core.pipeline import Result
+from kis_core.analysis.pipeline import Result
 from tests.pages.conftest import LAYERS, Open
 from tests.pages.looking import Chart, captions, charts, click, click_cell, listed, markdown, marked, pairs_of, table_of
 

@@ -10,11 +10,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kis_core import archive, corpora, own_facts, pipeline
-from kis_core.facts import FactSet
+from kis_core import corpora
+from kis_core.analysis import pipeline
+from kis_core.facts import FactSet, saved
 from kis_core.request import Request
-from kis_core.store import Store, key_of
-from pages.parts import background
+from kis_core.results import archive
+from kis_core.store.store import Store, key_of
+from pages.parts.jobs import background
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, Cache, Open, fact_sets
 from tests.pages.looking import captions, charts, markdown, notes, provenance, unescaped
 from tests.pages.small_hub import Hub, hub, labels, press, quick  # noqa: F401
@@ -32,7 +34,7 @@ def imported(open_page: Open, cache: Cache, tmp_path: Path, monkeypatch: pytest.
     """A cache of this test's own with results of two models that are not here, each over two texts."""
     source, store = Store(cache.folder), Store(tmp_path / "cache")
     monkeypatch.setenv("KIS_CACHE", str(store.root))
-    own_facts.save(store.root, FactSet("three", fact_sets()["three"]))
+    saved.save(store.root, FactSet("three", fact_sets()["three"]))
     st.cache_data.clear()
     for model in (UNKNOWN, FOLDER):
         for way, tokens in ((FULL, 100_000), (LESS, FEWER_TOKENS[0])):
@@ -136,7 +138,7 @@ def test_a_link_names_no_text_that_was_never_met(text: str, open_page: Open) -> 
 
 
 def test_a_text_nobody_took_yet_is_computed_only_when_asked(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.parts import results
+    from pages.parts.jobs import results
 
     monkeypatch.setattr(results, "START_BY_ITSELF", 10**12)
     page = open_page("app.py", model=NOT_COMPUTED, behind="corpus:wikipedia~tokens:all")

@@ -9,8 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from kis_core.request import BUILTIN_CORPUS, DTYPES, Request
-from pages.parts import state
-from pages.parts.choices import MOST_CHARACTERS, Behind, Choice, OneOf, Range, Several, Tuple, Whole, Words
+from pages.parts.frame import state
+from pages.parts.frame.choices import MOST_CHARACTERS, Behind, Choice, OneOf, Range, Several, Tuple, Whole, Words
 
 CORPORA = (BUILTIN_CORPUS, "wikipedia", "/data/50% of it~all: my text.txt", "all", "corpus:x")
 NAMES = ("alpha", "beta gamma", "d-1")

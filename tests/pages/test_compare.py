@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core.ordering import order_facts
-from kis_core.pipeline import Result
+from kis_core.analysis.pipeline import Result
+from kis_core.superposition.ordering import order_facts
 from tests.pages.conftest import ANSWERED, LAYERS, MODEL, ONE_LAYER, Open, Stored
 from tests.pages.looking import (
     Chart,

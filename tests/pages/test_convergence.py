@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import convergence, statistics
-from kis_core.pipeline import Result
+from kis_core import superposition
+from kis_core.analysis.pipeline import Result
 from kis_core.request import DEFAULT_TOKENS
+from kis_core.results import convergence
 from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LOOKALIKES, MIXED, Open, Stored
 from tests.pages.looking import Chart, captions, charts
 
@@ -26,18 +27,18 @@ def curve(chart: Chart) -> pd.DataFrame:
 @pytest.mark.parametrize("layer", [0, 3])
 def test_the_band_is_that_of_random_subsets(layer: int, look: Open, result: Result) -> None:
     drawn = curve(charts(look(PAGE, layer=str(layer)))[BY_FACTS])
-    expected = statistics.bands(statistics.convergence(result.p[layer]))
+    expected = superposition.bands(superposition.convergence(result.p[layer]))
     pd.testing.assert_frame_equal(drawn[expected.columns], expected, check_dtype=False)
     assert drawn["x"].tolist() == [16, 32, 48, 64, 80, 96, 112, 128]
-    assert drawn["middle"].iloc[-1] == pytest.approx(statistics.moments(result.p[layer]).kurtosis)
+    assert drawn["middle"].iloc[-1] == pytest.approx(superposition.moments(result.p[layer]).kurtosis)
 
 
 def test_the_caption_states_the_band_at_half_of_the_facts(look: Open, result: Result) -> None:
-    half = statistics.bands(statistics.convergence(result.p[0])).set_index("x").loc[64]
+    half = superposition.bands(superposition.convergence(result.p[0])).set_index("x").loc[64]
     told = captions(look(PAGE))
     assert "64 of the 128 facts" in told
     assert f"from {half['low']:.1f} to {half['high']:.1f}" in told
-    assert f"all facts together {statistics.moments(result.p[0]).kurtosis:.1f}" in told
+    assert f"all facts together {superposition.moments(result.p[0]).kurtosis:.1f}" in told
 
 
 def test_the_densities_are_of_more_and_more_facts(look: Open, result: Result) -> None:
@@ -45,7 +46,7 @@ def test_the_densities_are_of_more_and_more_facts(look: Open, result: Result) ->
     expected = convergence.subset_densities(result.p[0])
     assert sorted(set(drawn["size"])) == sorted(set(expected["size"]))
     whole = drawn[drawn["size"] == 128]
-    np.testing.assert_allclose(whole["density"], statistics.kde(result.p[0], points=240).value)
+    np.testing.assert_allclose(whole["density"], superposition.kde(result.p[0], points=240).value)
 
 
 def test_each_amount_of_text_has_its_kurtosis(look: Open, stored: Stored) -> None:
@@ -62,7 +63,7 @@ def test_each_amount_of_text_has_its_density(look: Open, stored: Stored) -> None
     for tokens in AMOUNTS:
         one = stored(tokens=tokens)
         part = drawn[drawn["size"] == one.provenance["tokens_counted"]]
-        np.testing.assert_allclose(part["density"], statistics.kde(one.p[1], points=240).value)
+        np.testing.assert_allclose(part["density"], superposition.kde(one.p[1], points=240).value)
 
 
 def test_each_amount_of_text_is_correlated_with_the_largest(look: Open, stored: Stored) -> None:
@@ -78,13 +79,13 @@ def test_of_the_answered_facts_alone_the_kurtosis_is_theirs(look: Open, stored: 
     page = look(PAGE, facts="mixed", keep="known")
     answered = [stored("mixed", tokens=tokens).p[0, :ANSWERED, :ANSWERED] for tokens in AMOUNTS]
     drawn = curve(charts(page)[KURTOSIS])
-    assert drawn["middle"].tolist() == pytest.approx([statistics.moments(p).kurtosis for p in answered])
+    assert drawn["middle"].tolist() == pytest.approx([superposition.moments(p).kurtosis for p in answered])
     assert curve(charts(page)[BY_FACTS])["x"].tolist() == [16, ANSWERED]
 
 
 def test_all_facts_of_a_set_are_taken_where_none_is_left_out(look: Open, stored: Stored) -> None:
     drawn = curve(charts(look(PAGE, facts="mixed"))[KURTOSIS])
-    expected = [statistics.moments(stored("mixed", tokens=tokens).p[0]).kurtosis for tokens in AMOUNTS]
+    expected = [superposition.moments(stored("mixed", tokens=tokens).p[0]).kurtosis for tokens in AMOUNTS]
     assert drawn["middle"].tolist() == pytest.approx(expected)
     assert f"{MIXED} facts" in captions(look(PAGE, facts="mixed"))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import statistics
-from kis_core.pipeline import Result
-from kis_core.statistics import MEASURED
+from kis_core import superposition
+from kis_core.analysis.pipeline import Result
+from kis_core.superposition import MEASURED
 from tests.pages.conftest import ANSWERED, Open, Stored
 from tests.pages.looking import Chart, charts, click, listed, markdown, marked, notes, pairs_of, table_of
 
@@ -45,7 +45,7 @@ def test_the_table_states_the_statistics_of_p(which: int, layer: int, look: Open
     assert row["pairs"] == len(off)
     assert row["mean"] == pytest.approx(off.mean())
     assert row["std"] == pytest.approx(off.std())
-    moments, interval = statistics.moments(p), statistics.kurtosis_interval(p)
+    moments, interval = superposition.moments(p), superposition.kurtosis_interval(p)
     assert row["skewness"] == pytest.approx(moments.skewness)
     assert row["excess kurtosis"] == pytest.approx(moments.kurtosis)
     assert row["interval"] == f"{interval.low:.1f} to {interval.high:.1f}"
@@ -55,7 +55,7 @@ def test_the_table_states_the_statistics_of_p(which: int, layer: int, look: Open
 
 def test_the_table_states_the_nulls(look: Open, result: Result) -> None:
     normal, isotropic = (numbers(look(PAGE)).iloc[at] for at in (2, 3))
-    off = statistics.finite_entries(result.p[0])
+    off = superposition.finite_entries(result.p[0])
     assert normal["excess kurtosis"] == normal["skewness"] == 0
     assert normal["50.0%"] == pytest.approx(off.mean())
     assert normal["99.9%"] == pytest.approx(off.mean() + 3.0902 * off.std(), abs=1e-4)  # that quantile of a normal
@@ -66,14 +66,14 @@ def test_the_numbers_of_answered_facts_are_theirs(look: Open, stored: Stored) ->
     row = numbers(look(PAGE, facts="mixed", keep="known")).iloc[0]
     p = stored("mixed").p[0, :ANSWERED, :ANSWERED]
     assert row["pairs"] == ANSWERED * (ANSWERED - 1)
-    assert row["excess kurtosis"] == pytest.approx(statistics.moments(p).kurtosis)
+    assert row["excess kurtosis"] == pytest.approx(superposition.moments(p).kurtosis)
 
 
 @pytest.mark.parametrize("which", SIDES)
 def test_the_curve_drawn_is_the_density_of_p(which: int, look: Open, result: Result) -> None:
     drawn = densities(look(PAGE))[which].drawn("line")
     measured = drawn[drawn["curve"] == MEASURED]
-    expected = statistics.kde(side(result, which))
+    expected = superposition.kde(side(result, which))
     np.testing.assert_allclose(measured["at"], expected.at)
     np.testing.assert_allclose(measured["density"], expected.value)
     area = np.trapezoid(measured["density"], measured["at"])
@@ -130,7 +130,7 @@ def test_before_a_click_the_outermost_thousandth_is_listed(
     link: dict[str, str], which: int, look: Open, result: Result
 ) -> None:
     p = side(result, which)
-    off = statistics.finite_entries(p)
+    off = superposition.finite_entries(p)
     expected = in_tail(p, float(np.quantile(off, 0.999)), float(off.max()))
     assert set(pairs_of(listed(look(PAGE, **link)))) == expected
 
@@ -147,7 +147,7 @@ def test_a_click_right_of_the_mean_lists_from_there_outward(which: int, open_pag
     click(page, densities(page)[which], tail=[{"low": 0.6, "high": 0.62}])
     low, high = (float(end) for end in page.query_params["tail"].split("~"))
     assert low == 0.6
-    assert high >= np.nanmax(statistics.off_diagonal(result.p[0]))
+    assert high >= np.nanmax(superposition.off_diagonal(result.p[0]))
     assert page.query_params.get("artefacts", "with") == ("with", "without")[which]
     assert set(pairs_of(listed(page))) == in_tail(side(result, which), 0.6, 2)
 
@@ -197,7 +197,7 @@ def test_a_marked_pair_that_is_not_listed_says_why(link: dict[str, str], why: st
 
 
 def test_a_single_pair_is_told_as_one(look: Open, result: Result) -> None:
-    off = np.sort(statistics.finite_entries(result.p[0]))
+    off = np.sort(superposition.finite_entries(result.p[0]))
     alone = next(value for value in off[::-1] if (np.abs(off - value) < 2 * BESIDE).sum() == 1)
     page = look(PAGE, tail=f"{alone - BESIDE:.6f}~{alone + BESIDE:.6f}")
     assert not notes(page)
@@ -220,7 +220,7 @@ def test_every_layer_has_its_strip_on_one_scale(look: Open, result: Result) -> N
         drawn = strip.table("layer", "at", "base", "height", "curve")
         assert sorted(set(drawn["layer"])) == [0, 1, 2, 3]
         for layer, part in drawn.groupby("layer"):
-            expected = statistics.kde(side(result, which, layer))
+            expected = superposition.kde(side(result, which, layer))
             top = expected.at[expected.value.argmax()]
             step = np.diff(part["at"]).max()
             assert abs(part["at"].iloc[part["height"].argmax()] - top) <= step

@@ -12,8 +12,8 @@ import pytest
 from streamlit.elements.vega_charts import _convert_altair_to_vega_lite_spec
 
 from kis_core import charts
-from pages.parts import drawing as module
-from pages.parts.drawing import drawing
+from pages.parts.figures import drawing as module
+from pages.parts.figures.drawing import drawing
 
 M = 6
 P = np.random.default_rng(0).normal(size=(M, M))

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from kis_core import simulator
+from kis_core.analysis.pipeline import Result
 from kis_core.editing import objects_of_relation
 from kis_core.models import loading
-from kis_core.models.loading import LoadedModel
-from kis_core.pairs import strongest_between_subjects
-from kis_core.pipeline import Result
+from kis_core.models.loaded import LoadedModel
+from kis_core.results.pairs import strongest_between_subjects
 from kis_core.simulator import FORECASTS, share_frame
 from kis_core.spillover import landing
-from kis_core.superposition import strongest_partner
-from pages.parts import results, state
-from pages.parts.text import plain
+from kis_core.superposition.matrix import strongest_partner
+from pages.parts.frame import state
+from pages.parts.frame.text import plain
+from pages.parts.jobs import results
 from tests.pages.conftest import MODEL, Open, Stored
 from tests.pages.edit_tools import (
     FEW,

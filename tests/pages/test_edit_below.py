@@ -11,8 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core import simulator
-from kis_core.pairs import reach_of_edits
-from kis_core.pipeline import Result
+from kis_core.analysis.pipeline import Result
+from kis_core.results.pairs import reach_of_edits
 from kis_core.simulator import share_frame
 from kis_core.spillover import FEW_FLIPS
 from tests.pages.conftest import LAYERS, Open, Stored

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import state
+from pages.parts.frame import state
 from tests.pages.conftest import HOSTILE, SCRIPT
 from tests.pages.edit_tools import FEW, LINEAR, SHARE, Edit, bars, infos, measured
 from tests.pages.looking import (

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import streamlit as st
 
-from kis_core import pipeline
+from kis_core.analysis import pipeline
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
 from kis_core.simulator import share_frame, spill_frame
-from pages.parts import results
-from pages.parts.text import plain
+from pages.parts.frame.text import plain
+from pages.parts.jobs import results
 from tests.pages.conftest import MODEL, ONE_LAYER, Cache, Stored
 from tests.pages.edit_tools import (
     SMALL,

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import own_facts, simulator
-from kis_core.store import default_root
-from pages.parts import results
+from kis_core import simulator
+from kis_core.facts import saved
+from kis_core.store.store import default_root
+from pages.parts.jobs import results
 from tests.pages.conftest import ANSWERED, LAYERS
 from tests.pages.edit_tools import (
     FEW,
@@ -159,7 +160,7 @@ def test_other_facts_take_the_measurement_away_and_leave_the_object_where_the_fa
     open_edit: Edit,
 ) -> None:
     page = open_edit(**SMALL, performed="yes")
-    two = next(name for name in own_facts.names(default_root()) if name.startswith("two-"))
+    two = next(name for name in saved.names(default_root()) if name.startswith("two-"))
     page = choose(page, "facts", two)
     assert page.query_params["target"] == "French"
     assert len(bars(page)) == 1

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import pipeline
+from kis_core.analysis import pipeline
 from kis_core.models import catalog, loading
-from kis_core.models.loading import LoadedModel
+from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import EditRequest, Simulator
 from kis_core.spillover import forecast as forecasts
 from kis_core.spillover import measurement
-from pages.parts import bench as benches
-from pages.parts import state
+from pages.parts.edit import simulator as benches
+from pages.parts.frame import state
 from tests.pages.conftest import MODEL, ONE_LAYER, SECONDS, Stored
 from tests.pages.edit_tools import (
     AS_ON_A_SERVER,
@@ -49,7 +49,7 @@ from tests.pages.looking import (
     markdown,
     unescaped,
 )
-from tests.unit.results_tools import made
+from tests.results.results_tools import made
 
 __all__ = ["alone", "kept", "model", "own_bench", "small"]  # fixtures
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kis_core import archive, asked, own_facts
-from kis_core.facts import FactSet
+from kis_core.analysis import unfinished
+from kis_core.facts import FactSet, saved
 from kis_core.jobs import State
-from kis_core.store import Store
-from pages.parts import bench, results
+from kis_core.results import archive
+from kis_core.store.store import Store
+from pages.parts.edit import simulator
+from pages.parts.jobs import results
 from tests import tiny
 from tests.pages.conftest import MIXED, Open, fact_sets
 from tests.pages.edit_tools import DONE
@@ -27,7 +29,7 @@ LAYERS = 3  # of every tiny model
 def own_cache_of_pages(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KIS_CACHE", str(folder))
-    own_facts.save(folder, FactSet("mixed", fact_sets()["mixed"]))
+    saved.save(folder, FactSet("mixed", fact_sets()["mixed"]))
     return folder
 
 
@@ -70,10 +72,10 @@ def test_from_the_button_to_the_heatmap(
     assert np.isfinite(result.p).all()
     assert f"{result.p[-1, i, j]:+.3f}" in html(page)
     assert found.request.tokens == TOKENS
-    assert asked.unfinished(store) == []
+    assert unfinished.unfinished(store) == []
 
     if architecture in EDITED:
-        monkeypatch.setattr(bench, "QUICK", PATIENCE)
+        monkeypatch.setattr(simulator, "QUICK", PATIENCE)
         monkeypatch.setattr(results, "START_BY_ITSELF", 10**6)
         edit = {"pair": f"{i}-{j}", "target": "French", "how": "steps:3", "performed": "yes"}
         page = open_page("pages/edit.py", facts="mixed", layer="0", **link, **edit)

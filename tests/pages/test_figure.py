@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import streamlit as st
 
-from kis_core.pipeline import Result
-from pages.parts.provenance import origin
+from kis_core.analysis.pipeline import Result
+from pages.parts.frame.provenance import origin
 from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MIXED, MODEL, SCRIPTS, Open, Stored
 from tests.pages.looking import listed
 

@@ -11,7 +11,7 @@ def page() -> None:
     import pandas as pd
     import streamlit as st
 
-    from pages.parts.grid import grid
+    from pages.parts.figures.grid import grid
 
     frame = pd.DataFrame(
         {"p": [-0.0004, -0.0, -0.0006, 0.0004, None], "plain": [-0.0004] * 5, "age": [None, 1, 2, 3, 4]}

@@ -16,9 +16,11 @@ import streamlit as st
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
-from kis_core import archive, bundle, holdings, own_facts, pipeline
-from kis_core.facts import BUILTIN_NAME
-from kis_core.store import Store, key_of
+from kis_core.analysis import pipeline
+from kis_core.facts import BUILTIN_NAME, saved
+from kis_core.library import bundles, inventory
+from kis_core.results import archive
+from kis_core.store.store import Store, key_of
 from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MODEL, PICTURE, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import captions, markdown, table_of, unescaped
 
@@ -42,7 +44,7 @@ def packed(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store, target = Store(cache.folder), tmp_path_factory.mktemp("bundle") / "results.zip"
     requests = [cache.request(), cache.request("mixed"), cache.request(tokens=FEWER_TOKENS[0])]
     keys = [pipeline.resolve(request, store).key for request in requests]
-    bundle.export(store, keys, target, with_moments=True)
+    bundles.export(store, keys, target, with_moments=True)
     return target
 
 
@@ -50,7 +52,7 @@ def packed(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled(folder: Path, packed: Path) -> Store:
     """The test's own cache, with three results, C of two of them, and something kept in between."""
     store = Store(folder)
-    bundle.load(store, packed)
+    bundles.load(store, packed)
     store.put(key_of("fingerprint", {}), {"sha256": "0" * 64}, {})
     store.put(key_of("kept", {}), {}, {"values": np.zeros(3)})
     return store
@@ -219,7 +221,7 @@ def test_a_value_that_went_meanwhile_is_no_error(open_page: Open, filled: Store)
     page = open_page(PAGE)
     page = select(page, 0)
     button(page, "Delete").click().run()
-    holdings.delete(filled, [item.key for item in filled.inventory()])
+    inventory.delete(filled, [item.key for item in filled.inventory()])
     page.button(key="delete-now").click().run()
     assert not page.exception
     assert "Nothing is computed yet" in page.info[0].value
@@ -244,7 +246,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], io.Bytes
 def test_an_export_is_imported_elsewhere(
     open_page: Open, filled: Store, offered: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = {item.key for item in filled.inventory() if not holdings.of_this_machine(item.key)}
+    expected = {item.key for item in filled.inventory() if not inventory.of_this_machine(item.key)}
     page = open_page(PAGE)
     select(page, *range(len(shelf_of(page).value)))
     content = offered[-1][0]().read()
@@ -290,20 +292,20 @@ def test_a_result_is_opened_with_its_facts(open_page: Open, folder: Path) -> Non
     assert page.session_state["chosen"]["model"] == MODEL
     assert page.session_state["chosen"]["facts"] == BUILTIN_NAME
     assert page.session_state["chosen"]["pair"] is None
-    assert own_facts.names(folder) == ()
+    assert saved.names(folder) == ()
 
 
 def test_facts_of_a_result_that_are_not_here_are_taken_from_it(open_page: Open, filled: Store, stored: Stored) -> None:
     page = open_page(PAGE)
     page = select(page, at(page, "superposition P", of="mixed"))
     button(page, "Open").click().run()
-    (name,) = own_facts.names(filled.root)
+    (name,) = saved.names(filled.root)
     assert page.session_state["chosen"]["facts"] == name
     assert name.endswith(stored("mixed").facts.fingerprint[:8])
     page = open_page(PAGE)
     page = select(page, at(page, "superposition P", of="mixed"))
     button(page, "Open").click().run()
-    assert own_facts.names(filled.root) == (name,), "they are here now"
+    assert saved.names(filled.root) == (name,), "they are here now"
 
 
 @pytest.mark.usefixtures("filled")
@@ -338,7 +340,7 @@ def test_names_of_strangers_are_shown_as_text(open_page: Open, filled: Store, te
     }
     filled.put(key_of(archive.KIND, {"hostile": True}), entry.meta | {"provenance": changed}, entry.arrays)
     about = dict.fromkeys(("model", "corpus", "name", "weights_sha256", "facts"), text)
-    for kind in (pipeline.SECOND_MOMENT, holdings.RUN_KIND):
+    for kind in (pipeline.SECOND_MOMENT, inventory.RUN_KIND):
         filled.put(key_of(kind, {"hostile": True}), {"about": about, "tokens": 5}, {})
     page = open_page(PAGE)
     page = select(page, *range(len(shelf_of(page).value)))
@@ -362,13 +364,13 @@ def test_metadata_of_strangers_that_says_nothing_is_no_error(open_page: Open, fi
 
 
 def test_an_index_that_cannot_be_used_is_told(open_page: Open, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kis_core.store import StoreError
+    from kis_core.store.store import StoreError
 
     def locked(self: Store, kind: str | None = None) -> None:
         raise StoreError("the index cannot be used: database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(holdings, "shelf", locked)
+        patch.setattr(inventory, "shelf", locked)
         page = open_page(PAGE)
     assert not page.exception
     assert "database is locked" in page.error[0].value

@@ -13,10 +13,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core import lifelong
-from kis_core.lifelong import Draw, Film, verdict
+from kis_core.lifelong import Draw, EditTrace, summary
 from kis_core.models import loading
-from pages.parts import runs as workers
-from pages.parts.text import plain
+from pages.parts.frame.text import plain
+from pages.parts.lifelong import runs as workers
 from tests.pages.lifelong_runs import (
     EDITS,
     STEPS,
@@ -46,7 +46,7 @@ COLUMNS = ["run", "edits", "series", "share"]
 EXACT = {"check_dtype": False, "rtol": 1e-12, "atol": 0.0}  # the same float64 numbers
 
 
-def shares(film: Film) -> pd.DataFrame:
+def shares(film: EditTrace) -> pd.DataFrame:
     """Counted by hand: facts known at first that still are, and edits in force, at every step."""
     known = film.rank[0] == 1
     rows = [
@@ -72,7 +72,7 @@ def percent(share: float) -> str:
 
 
 def test_a_known_run_opens_without_a_model_and_without_a_job(
-    opened: Page, film: Film, monkeypatch: pytest.MonkeyPatch
+    opened: Page, film: EditTrace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model is loaded")
@@ -86,13 +86,15 @@ def test_a_known_run_opens_without_a_model_and_without_a_job(
     pd.testing.assert_frame_equal(told(page), shares(film), **EXACT)
 
 
-def test_the_caption_says_what_is_shown(seen: Page, film: Film) -> None:
+def test_the_caption_says_what_is_shown(seen: Page, film: EditTrace) -> None:
     assert f"{RUN}. Of {len(film.unrelated)} facts not edited" in unescaped(captions(seen()))
     assert chart(seen(), "Edit after edit").title == f"Edit after edit: {RUN}"
 
 
 @pytest.mark.parametrize(("asked", "shown"), [(None, 15), ("0", 0), ("5", 5), ("7", 5), ("10", 10), ("900", 15)])
-def test_the_numbers_on_the_left_are_those_of_the_step(asked: str | None, shown: int, seen: Page, film: Film) -> None:
+def test_the_numbers_on_the_left_are_those_of_the_step(
+    asked: str | None, shown: int, seen: Page, film: EditTrace
+) -> None:
     page = seen(**{"step": asked} if asked else {})
     row = STEPS.index(shown)
     hold = shares(film)
@@ -121,7 +123,7 @@ def test_the_numbers_on_the_left_are_those_of_the_step(asked: str | None, shown:
 
 
 def test_edits_that_did_not_take_or_were_passed_over_are_counted_up_to_the_step(
-    opened: Page, film: Film, runs: Runs
+    opened: Page, film: EditTrace, runs: Runs
 ) -> None:
     bench = runs.bench()
     asked = lifelong.ask(bench, 0, "rome", EDITS, Draw())
@@ -137,7 +139,7 @@ def test_edits_that_did_not_take_or_were_passed_over_are_counted_up_to_the_step(
 
 def test_the_half_life_is_taken_over_the_stored_seeds(seen: Page, runs: Runs) -> None:
     page = seen()
-    halves = [verdict.half_life(runs.film(draw=Draw(seed=seed))) for seed in (0, 1)]
+    halves = [summary.half_life(runs.film(draw=Draw(seed=seed))) for seed in (0, 1)]
     assert all(half.reached for half in halves), "else this shows nothing"
     middle = np.exp(np.mean([np.log(half.edits) for half in halves]))
     value, note = numbers(page)["half forgotten after"]
@@ -250,7 +252,7 @@ def test_a_link_with_every_choice_reopens_the_same_view(opened: Page) -> None:
     assert markdown(again) == markdown(page)
 
 
-def test_a_link_to_a_step_and_a_fact_reopens_the_same_figures(opened: Page, film: Film) -> None:
+def test_a_link_to_a_step_and_a_fact_reopens_the_same_figures(opened: Page, film: EditTrace) -> None:
     page = opened(chronicle="damage")
     choose(page, "step", 10)
     choose(page, "shade", "all")

@@ -14,12 +14,13 @@ from scipy import stats
 from streamlit.testing.v1 import AppTest
 
 from kis_core import lifelong
-from kis_core.lifelong import Draw, Film, choosing, frames
-from kis_core.lifelong import study as studies
+from kis_core.lifelong import Draw, EditTrace, frames, order_advice
+from kis_core.studies import sequences as studies
 from kis_core.wording import MISSING
-from pages.parts import results, state
-from pages.parts.lifelong_choosing import _verdict
-from pages.parts.text import plain
+from pages.parts.frame import state
+from pages.parts.frame.text import plain
+from pages.parts.jobs import results
+from pages.parts.lifelong.order_advice import _verdict
 from tests.pages.lifelong_runs import (
     EDITS,
     HAND,
@@ -56,7 +57,7 @@ def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 # Was it foretold?
 
 
-def test_the_loss_of_log_odds_is_measured_and_foretold(seen: Page, film: Film) -> None:
+def test_the_loss_of_log_odds_is_measured_and_foretold(seen: Page, film: EditTrace) -> None:
     drawn = under_mouse(chart(seen(), "Loss of log-odds"))
     same(drawn, finite(frames.theory(film)))
     ends = drawn[drawn["edits"] == EDITS].set_index("kind")["change"]
@@ -66,7 +67,7 @@ def test_the_loss_of_log_odds_is_measured_and_foretold(seen: Page, film: Film) -
     assert ends["forecast, gradients renewed"] == pytest.approx(film.renewed[-1].mean())
 
 
-def test_how_far_the_first_order_falls_short_is_said_in_numbers(seen: Page, film: Film) -> None:
+def test_how_far_the_first_order_falls_short_is_said_in_numbers(seen: Page, film: EditTrace) -> None:
     measured, foretold = (film.log_odds[-1] - film.log_odds[0]).mean(), film.all_tokens[-1].mean()
     assert measured < 0
     assert foretold > measured / 4, "else nothing is to be said"
@@ -74,7 +75,7 @@ def test_how_far_the_first_order_falls_short_is_said_in_numbers(seen: Page, film
     assert "was foretold and" not in captions(seen(step="0"))
 
 
-def test_the_shifts_at_the_layer_are_exact(seen: Page, film: Film) -> None:
+def test_the_shifts_at_the_layer_are_exact(seen: Page, film: EditTrace) -> None:
     one = chart(seen(), "Interference at the layer")
     drawn = under_mouse(one)
     same(drawn, finite(frames.shifts(film)))
@@ -93,7 +94,7 @@ def test_the_shifts_at_the_layer_are_exact(seen: Page, film: Film) -> None:
 
 
 @pytest.mark.parametrize("step", ["5", "15"])
-def test_how_well_it_was_foretold_who_loses_is_a_rank_correlation(step: str, seen: Page, film: Film) -> None:
+def test_how_well_it_was_foretold_who_loses_is_a_rank_correlation(step: str, seen: Page, film: EditTrace) -> None:
     row = STEPS.index(int(step))
     known = film.rank[0] == 1
     loss = (film.log_odds[0] - film.log_odds[row])[known]
@@ -119,7 +120,7 @@ def test_over_several_layers_it_is_said_that_later_keys_move(opened: Page, runs:
 # Old and new edits
 
 
-def test_old_and_new_edits_are_counted_by_age(seen: Page, film: Film) -> None:
+def test_old_and_new_edits_are_counted_by_age(seen: Page, film: EditTrace) -> None:
     expected = []
     for row, made in enumerate(STEPS):
         for low, high, name in ((0, 9, "0–9 edits ago"), (10, 24, "10–24 edits ago")):
@@ -137,7 +138,7 @@ def test_old_and_new_edits_are_counted_by_age(seen: Page, film: Film) -> None:
 @pytest.mark.parametrize(("kind", "title"), [
     ("drift", "‖Wₙ − W₀‖ / ‖W₀‖"), ("condition", "condition number"), ("perplexity", "perplexity"),
 ])  # fmt: skip
-def test_weights_and_reading_are_drawn_as_measured(kind: str, title: str, seen: Page, film: Film) -> None:
+def test_weights_and_reading_are_drawn_as_measured(kind: str, title: str, seen: Page, film: EditTrace) -> None:
     one = chart(seen(chronicle="weights"), title)
     drawn = under_mouse(one)
     values = getattr(film, kind)
@@ -150,7 +151,7 @@ def test_weights_and_reading_are_drawn_as_measured(kind: str, title: str, seen: 
 
 
 @pytest.mark.parametrize("step", AT)
-def test_what_the_model_says_is_that_of_the_step(step: str, seen: Page, film: Film) -> None:
+def test_what_the_model_says_is_that_of_the_step(step: str, seen: Page, film: EditTrace) -> None:
     row = STEPS.index(int(step))
     said = [one.value for one in seen(chronicle="weights", step=step).markdown][-4:]
     assert f"goes on to say after {step} edits" in said[0]
@@ -168,7 +169,7 @@ def test_what_the_model_says_is_that_of_the_step(step: str, seen: Page, film: Fi
 
 
 @pytest.mark.parametrize("shade", ["measured", "renewed", "all", "subject"])
-def test_the_heatmap_holds_every_fact_and_step(shade: str, seen: Page, film: Film, runs: Runs) -> None:
+def test_the_heatmap_holds_every_fact_and_step(shade: str, seen: Page, film: EditTrace, runs: Runs) -> None:
     page = seen(chronicle="damage", shade=shade)
     drawn = under_mouse(chart(page, "Who is damaged"))
     values = {"measured": film.log_odds - film.log_odds[0], "renewed": film.renewed, "all": film.all_tokens,
@@ -189,7 +190,7 @@ def test_the_heatmap_holds_every_fact_and_step(shade: str, seen: Page, film: Fil
 
 
 def test_a_click_shows_the_history_of_that_fact_and_whom_the_theory_blames(
-    opened: Page, film: Film, runs: Runs
+    opened: Page, film: EditTrace, runs: Runs
 ) -> None:
     page = opened(chronicle="damage", step="10")
     top = film.unrelated[frames.falling_order(film)[0]]
@@ -235,7 +236,7 @@ def test_before_the_first_edit_none_is_blamed(seen: Page) -> None:
 
 
 @pytest.mark.parametrize("step", AT)
-def test_the_table_holds_every_fact_at_the_step(step: str, seen: Page, film: Film, runs: Runs) -> None:
+def test_the_table_holds_every_fact_at_the_step(step: str, seen: Page, film: EditTrace, runs: Runs) -> None:
     page = seen(chronicle="facts", step=step)
     row = STEPS.index(int(step))
     table = table_of(page, "subject", "probability")
@@ -248,7 +249,7 @@ def test_the_table_holds_every_fact_at_the_step(step: str, seen: Page, film: Fil
 
 
 def test_the_table_is_taken_home_with_all_its_digits(
-    opened: Page, film: Film, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    opened: Page, film: EditTrace, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered: dict[str, Any] = {}
     monkeypatch.setattr(st, "download_button", lambda _, data, name, *__, **___: offered.update({name: data}))
@@ -270,7 +271,7 @@ def test_order_and_layer_are_forecast_and_compared(opened: Page, runs: Runs) -> 
     button(page, "Work it out").click().run()
     page = settled(page)
     bench = runs.bench()
-    expected = choosing.outlook(bench, Draw(), EDITS)
+    expected = order_advice.outlook(bench, Draw(), EDITS)
     shown = table_of(page, "on_others", "among").value
     assert shown["layer"].tolist() == expected["layer"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert shown["order"].tolist() == [*lifelong.ORDERS.values()] * 3

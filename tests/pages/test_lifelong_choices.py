@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from kis_core import editing, lifelong
 from kis_core.lifelong import frames
-from pages.parts import lifelong_below, lifelong_choice, state
-from pages.parts.choices import Edits
+from pages.parts.frame import state
+from pages.parts.frame.choices import Edits
+from pages.parts.lifelong import below, choice
 
 MOST, LONGEST = 4, 12
 KIND = Edits(MOST, LONGEST)
@@ -134,10 +135,10 @@ def test_the_names_in_links_are_the_librarys() -> None:
 
 
 def test_the_names_in_links_are_those_the_page_knows() -> None:
-    assert tuple(lifelong_below.CHRONICLE) == state.CHRONICLE
-    assert tuple(lifelong_choice.AGAINST) == state.AGAINST
-    assert tuple(state.CHOICES["shade"].options()) == tuple(frames.KINDS) == tuple(lifelong_below.SHADES)
-    assert tuple(lifelong_choice.TOLD) == state.EDITORS
+    assert tuple(below.CHRONICLE) == state.CHRONICLE
+    assert tuple(choice.AGAINST) == state.AGAINST
+    assert tuple(state.CHOICES["shade"].options()) == tuple(frames.KINDS) == tuple(below.SHADES)
+    assert tuple(choice.TOLD) == state.EDITORS
 
 
 @pytest.mark.parametrize(

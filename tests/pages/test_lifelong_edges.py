@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.lifelong import Draw
-from pages.parts import state
-from pages.parts.text import plain
+from pages.parts.frame import state
+from pages.parts.frame.text import plain
 from tests.pages.conftest import ANSWERED, HOSTILE, ONE_LAYER, SCRIPT, Open
 from tests.pages.lifelong_runs import (
     HAND,

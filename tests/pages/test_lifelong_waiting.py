@@ -12,9 +12,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from kis_core import jobs, lifelong
-from kis_core.lifelong import Draw, Film
+from kis_core.lifelong import Draw, EditTrace
 from kis_core.progress import Report, silent
-from pages.parts import results
+from pages.parts.jobs import results
 from tests.pages.conftest import Open
 from tests.pages.lifelong_runs import (
     SECONDS,
@@ -60,8 +60,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     """The library's own run, which waits in the middle."""
     stop, run = Held(), lifelong.run
 
-    def waiting(*asked: Any, seen: Callable[[Film], None] | None = None, report: Report = silent) -> Film:
-        def held_up(film: Film) -> None:
+    def waiting(*asked: Any, seen: Callable[[EditTrace], None] | None = None, report: Report = silent) -> EditTrace:
+        def held_up(film: EditTrace) -> None:
             if seen is None:
                 return
             seen(film)

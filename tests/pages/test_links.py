@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from pages.parts import state
-from pages.parts.choices import Several, Words
+from pages.parts.frame import state
+from pages.parts.frame.choices import Several, Words
 from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LAYERS, LOOKALIKES, MODEL, ONE_LAYER, SCRIPTS, Open
 from tests.pages.looking import captions, notes, unescaped
 

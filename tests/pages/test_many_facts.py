@@ -11,12 +11,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kis_core import facts, many, own_facts, statistics
+from kis_core import facts, superposition
+from kis_core.analysis import large_sets
+from kis_core.analysis.large_sets import ManyFacts
 from kis_core.errors import KisError
-from kis_core.many import ManyFacts
-from kis_core.result import Result
-from kis_core.store import Store
-from pages.parts import background, results
+from kis_core.facts import saved
+from kis_core.results.result import Result
+from kis_core.store.store import Store
+from pages.parts.jobs import background, results
 from tests.pages.conftest import ANSWERED, HOSTILE, MODEL, ONE_LAYER, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import (
     assert_shown,
@@ -52,7 +54,7 @@ def ready(cache: Cache, open_page: Open, stored: Stored) -> Any:
 
     def opened(source: str = "builtin", **link: str) -> tuple[AppTest, ManyFacts]:
         asked = (cache.request(source, model=link.get("model", MODEL)), int(link.get("layer", 0)))
-        found = many.run(*asked, Store(cache.folder), known_only="keep" in link)
+        found = large_sets.run(*asked, Store(cache.folder), known_only="keep" in link)
         page = open_page(PAGE, facts=source, **link)
         assert not page.exception
         return page, found
@@ -71,7 +73,7 @@ def finish() -> None:
 def test_the_figures_show_the_sweep(ready: Any, result: Result) -> None:
     page, found = ready(layer="2", artefacts="without")
     p = result.clean(2)
-    entries = statistics.finite_entries(p)
+    entries = superposition.finite_entries(p)
     counted, part = charts(page)[0], charts(page)[-1]
     assert counted.table("low", "high", "count")["count"].sum() == len(entries)
     told = table_of(page, "of P").value.set_index("of P")["Without artefact pairs"]
@@ -171,7 +173,7 @@ def test_what_went_wrong_is_told_and_can_be_tried_again(
         tried.append(1)
         raise error
 
-    monkeypatch.setattr(many, "run", fail)
+    monkeypatch.setattr(large_sets, "run", fail)
     page = open_page(PAGE, facts="two", model=ONE_LAYER)
     finish()
     page.run()
@@ -184,7 +186,7 @@ def test_what_went_wrong_is_told_and_can_be_tried_again(
 
 @pytest.mark.usefixtures("starts")
 def test_what_could_not_be_kept_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "run", lambda *_, **__: None)
+    monkeypatch.setattr(large_sets, "run", lambda *_, **__: None)
     page = open_page(PAGE, facts="two", model=ONE_LAYER)
     finish()
     page.run()
@@ -214,13 +216,13 @@ def test_the_demo_fact_base_is_one_click_away(open_page: Open, folder: Path) -> 
     page = open_page(PAGE, pair="3-7")
     next(button for button in page.button if "demo fact base" in button.label).click().run()
     assert not page.exception
-    (name,) = own_facts.names(folder)
+    (name,) = saved.names(folder)
     assert dict(page.query_params) == {"model": MODEL, "facts": name}
 
 
 @pytest.mark.parametrize("script", OTHERS)
 def test_the_other_pages_send_a_large_set_here(script: str, open_page: Open, folder: Path) -> None:
-    name = own_facts.save(folder, facts.demo_base())
+    name = saved.save(folder, facts.demo_base())
     page = open_page(script, facts=name)
     assert not page.exception
     assert not page.error

@@ -15,22 +15,25 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from kis_core import __main__ as command_line
-from kis_core import archive, asked, machine, pipeline, rome_statistics
+from kis_core import machine
+from kis_core.analysis import pipeline, unfinished
+from kis_core.analysis.requirements import needs, required_bytes
 from kis_core.commands import options
 from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
+from kis_core.covariance import rome_files
 from kis_core.jobs import State
 from kis_core.machine import Device
 from kis_core.models import catalog, loading
-from kis_core.needs import needs, required_bytes
 from kis_core.progress import Cancelled
 from kis_core.request import DEFAULT_TOKENS, Request
-from kis_core.store import Store
-from pages.parts.model_card import FILE
+from kis_core.results import archive
+from kis_core.store.store import Store
+from pages.parts.jobs.model_card import FILE
 from tests import tiny
+from tests.models.test_catalog import HOSTILE_NAMES
 from tests.pages.conftest import MODEL, PICTURE, SCRIPT, Open
 from tests.pages.looking import captions, markdown, table_of, unescaped
 from tests.pages.small_hub import SPEED, Hub, device, finish, hub, labels, press, quick  # noqa: F401
-from tests.unit.test_catalog import HOSTILE_NAMES
 
 PAGE = "pages/models.py"
 TYPED = "someone/tiny-llama"
@@ -343,8 +346,8 @@ def statistics(folder: Path) -> Path:
     keys = np.random.default_rng(0).standard_normal((200, 40))
     for layer in range(3):
         module = f"model.layers.{layer}.mlp.down_proj"
-        path = rome_statistics.path_for(folder / "stats", TYPED, "wikipedia", module, 100)
-        rome_statistics.write(path, keys.T @ keys / 200, 200, 100)
+        path = rome_files.path_for(folder / "stats", TYPED, "wikipedia", module, 100)
+        rome_files.write(path, keys.T @ keys / 200, 200, 100)
     return path.parent
 
 
@@ -393,4 +396,4 @@ def test_a_text_that_is_not_there_is_told_where_it_was_asked_for(
     assert NO_TEXT not in markdown(page)
     press(page, "Discard")
     assert not page.error
-    assert asked.unfinished(Store()) == []
+    assert unfinished.unfinished(Store()) == []

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.parts.choices import MOST_CHARACTERS, Number, Settings
-from tests.unit.edit_frame_tools import ROUNDING
+from pages.parts.frame.choices import MOST_CHARACTERS, Number, Settings
+from tests.simulator.edit_frame_tools import ROUNDING
 
 WRITTEN = 0.005  # a strength is written with two digits
 SIX_DIGITS = 5e-7  # a setting with six

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kis_core.analysis.pipeline import Result
 from kis_core.facts import BUILTIN_SETS
 from kis_core.machine import Speed
 from kis_core.models import catalog
-from kis_core.pairs import strongest_between_subjects
-from kis_core.pipeline import Result
+from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import counted
-from pages.parts import inspector, model_card
-from pages.parts.text import plain
+from pages.parts.figures import inspector
+from pages.parts.frame.text import plain
+from pages.parts.jobs import model_card
 from tests.pages.conftest import (
     ANSWERED,
     HOSTILE,
@@ -33,7 +34,7 @@ from tests.pages.conftest import (
     Stored,
 )
 from tests.pages.looking import captions, charts, click, html, listed, markdown, provenance, unescaped
-from tests.unit.results_tools import made
+from tests.results.results_tools import made
 
 STATES: dict[str, dict[str, str]] = {
     "as it opens": {},

@@ -13,7 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.models import loading
-from pages.parts import state
+from pages.parts.frame import state
 from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import Chart, carried_out, charts, listed, pairs_of, table_of
 

@@ -13,18 +13,19 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kis_core import archive, asked, own_facts, pipeline
-from kis_core.asked import Asked
+from kis_core.analysis import pipeline, unfinished
+from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.corpora import BUILTIN_NAME
 from kis_core.errors import KisError
-from kis_core.facts import FactSet
+from kis_core.facts import FactSet, saved
 from kis_core.jobs import State
 from kis_core.models import catalog
 from kis_core.models.files import Gated
 from kis_core.progress import Report
 from kis_core.request import Request
-from kis_core.store import Store
-from pages.parts import background
+from kis_core.results import archive
+from kis_core.store.store import Store
+from pages.parts.jobs import background
 from tests import tiny
 from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, Open, fact_sets
 from tests.pages.looking import charts, markdown, unescaped
@@ -41,7 +42,7 @@ def own(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A cache folder of this test's own, with a set of three facts."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("KIS_CACHE", str(folder))
-    own_facts.save(folder, FactSet("three", fact_sets()["three"]))
+    saved.save(folder, FactSet("three", fact_sets()["three"]))
     yield Store(folder)
     for job in background.runner().jobs().values():
         job.cancel()
@@ -177,7 +178,7 @@ def test_cancel_takes_effect_within_one_batch(script: str, open_page: Open, own:
         assert "was cancelled" in page.info[0].value
     else:
         assert offered(page) == ["Resume", "Discard"]
-    assert asked.unfinished(own) == [Asked(Request(MODEL))]
+    assert unfinished.unfinished(own) == [UnfinishedRequest(Request(MODEL))]
 
 
 def test_what_was_called_off_can_be_asked_for_before_it_has_stopped(open_page: Open, steered: Steered) -> None:
@@ -194,7 +195,7 @@ def test_what_was_called_off_can_be_asked_for_before_it_has_stopped(open_page: O
 def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
     script: str, open_page: Open, own: Store, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = str(own_facts.path_of(own.root, own_facts.names(own.root)[0]))
+    facts = str(saved.path_of(own.root, saved.names(own.root)[0]))
     request = Request(model, facts, BUILTIN_NAME, 6_000)
     run = pipeline.run
 
@@ -223,7 +224,7 @@ def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
     assert [(one.state, one.error) for one in finish()] == [(State.DONE, None)]
     page.run()
     assert offered(page) == []
-    assert asked.unfinished(own) == []
+    assert unfinished.unfinished(own) == []
     resumed, whole = pipeline.run(request, own), pipeline.run(request, Store(tmp_path / "uninterrupted"))
     for name in ("p", "whitening_cosine", "activation_cosine"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name))
@@ -234,7 +235,7 @@ def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
 def test_what_is_discarded_is_offered_no_more_and_its_model_leaves_the_list(
     script: str, open_page: Open, own: Store, model: str
 ) -> None:
-    asked.remember(own, Asked(Request(model, corpus=BUILTIN_NAME)))
+    unfinished.remember(own, UnfinishedRequest(Request(model, corpus=BUILTIN_NAME)))
     page = open_page(script, model=model)
     assert page.selectbox(key="choose-model").value == model
     press(page, "Discard")
@@ -242,18 +243,18 @@ def test_what_is_discarded_is_offered_no_more_and_its_model_leaves_the_list(
     assert offered(page) == []
     assert page.selectbox(key="choose-model").value == catalog.DEFAULT
     assert model not in page.selectbox(key="choose-model").options
-    assert asked.unfinished(own) == []
+    assert unfinished.unfinished(own) == []
 
 
 def test_what_waits_for_another_run_of_other_facts_is_offered(open_page: Open, own: Store, steered: Steered) -> None:
-    asked.remember(own, Asked(Request(MODEL, "builtin-lookalikes")))
+    unfinished.remember(own, UnfinishedRequest(Request(MODEL, "builtin-lookalikes")))
     page = press(open_page("pages/models.py"), "Compute")
     steered.wait()
     assert offered(page.run()) == ["Cancel", "Resume", "Discard"]
 
 
 def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, steered: Steered) -> None:
-    asked.remember(own, Asked(Request(NOT_COMPUTED), "cpu"))
+    unfinished.remember(own, UnfinishedRequest(Request(NOT_COMPUTED), "cpu"))
     page = open_page("pages/superposition.py", model=NOT_COMPUTED)
     assert "begun and interrupted" in page.info[0].value
     press(page, "Resume")
@@ -266,7 +267,7 @@ def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, ste
 
 @pytest.mark.parametrize("script", [script for script in SCRIPTS if script not in ("pages/models.py", "app.py")])
 def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:  # noqa: F811
-    asked.remember(own, Asked(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
+    unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
     page = open_page(script, model=model)
     assert not page.exception
     assert page.selectbox(key="choose-model").value == model
@@ -280,7 +281,7 @@ def test_what_would_be_downloaded_says_so_and_is_when_asked(
     hub: Hub,  # noqa: F811
     model: str,
 ) -> None:
-    asked.remember(own, Asked(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))
+    unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))
     page = open_page("pages/superposition.py", model=model)
     assert "is not on this machine yet and would be downloaded" in page.info[0].value
     press(page, "Compute")

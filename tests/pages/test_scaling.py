@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import archive, published, statistics
-from kis_core.pipeline import Result
-from kis_core.store import Store
+from kis_core import superposition
+from kis_core.analysis.pipeline import Result
+from kis_core.results import archive, published
+from kis_core.store.store import Store
 from tests.pages.conftest import ANSWERED, LAYERS, MIXED, MODEL, ONE_LAYER, Cache, Open, Stored
 from tests.pages.looking import Chart, captions, charts, click, unescaped
 
@@ -59,7 +60,7 @@ def test_artefact_pairs_are_left_out_by_the_switch(open_page: Open, cache: Cache
 def test_the_kurtosis_is_that_of_p(look: Open, result: Result) -> None:
     frame = drawn(by_layer(look(PAGE)))
     mine = frame[frame["model"] == MODEL]
-    assert mine["kurtosis"].tolist() == pytest.approx([statistics.moments(p).kurtosis for p in result.p])
+    assert mine["kurtosis"].tolist() == pytest.approx([superposition.moments(p).kurtosis for p in result.p])
 
 
 def test_against_size_stand_the_models_at_the_chosen_layer(look: Open, cache: Cache) -> None:
@@ -89,7 +90,7 @@ def test_the_kurtosis_of_answered_facts_is_that_of_the_facts_the_caption_tells(l
     kept = ANSWERED if f"{ANSWERED} facts" in unescaped(captions(page)) else MIXED
     frame = drawn(by_layer(page))
     mine = frame[frame["model"] == MODEL]
-    described = [statistics.moments(p[:kept, :kept]).kurtosis for p in stored("mixed").p]
+    described = [superposition.moments(p[:kept, :kept]).kurtosis for p in stored("mixed").p]
     assert mine["kurtosis"].tolist() == pytest.approx(described)
 
 

@@ -11,7 +11,7 @@ from altair.utils.schemapi import validate_jsonschema
 from jsonschema.exceptions import ValidationError
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import state
+from pages.parts.frame import state
 from tests.pages.conftest import Open
 from tests.pages.lifelong_runs import quick, runs, seen
 from tests.pages.looking import charts

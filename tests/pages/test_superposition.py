@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from kis_core.ordering import ORDERS, order_facts
-from kis_core.pairs import strongest_between_subjects
-from kis_core.pipeline import Result
-from kis_core.superposition import strongest_partner
+from kis_core.analysis.pipeline import Result
+from kis_core.results.pairs import strongest_between_subjects
+from kis_core.superposition.matrix import strongest_partner
+from kis_core.superposition.ordering import ORDERS, order_facts
 from tests.pages.conftest import Open, Stored
 from tests.pages.looking import captions, charts, click, html, notes, unescaped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kis_core.facts import Fact
-from pages.parts.text import JOINER, NAME_CHARACTERS, count, duration, named, plain, sentence, share
+from pages.parts.frame.text import JOINER, NAME_CHARACTERS, count, duration, named, plain, sentence, share
 
 HOSTILE = ("<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://example.com/x.png)", "<img src=x>")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core import pairs, published
-from kis_core.pipeline import Result
+from kis_core.analysis.pipeline import Result
+from kis_core.results import pairs, published
 from tests.pages.conftest import ANSWERED, LAYERS, ONE_LAYER, Open, Stored
 from tests.pages.looking import captions, click_cell, listed, marked, notes, pairs_of, table_of, unescaped
 

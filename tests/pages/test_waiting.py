@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from kis_core import convergence, jobs, pipeline, progress
+from kis_core import jobs, progress
+from kis_core.analysis import pipeline
+from kis_core.analysis.pipeline import Result
 from kis_core.covariance.settling import Look
 from kis_core.errors import KisError
 from kis_core.models import catalog
-from kis_core.pipeline import Result
 from kis_core.request import DEFAULT_TOKENS
-from pages.parts import background, results
-from pages.parts.text import plain
+from kis_core.results import convergence
+from pages.parts.frame.text import plain
+from pages.parts.jobs import background, results
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
 from tests.pages.looking import charts, markdown
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import facts, own_facts
-from kis_core.facts import BUILTIN_SETS, Fact, FactSet, load, parse
+from kis_core import facts
+from kis_core.facts import BUILTIN_SETS, Fact, FactSet, load, parse, saved
 from tests.pages.conftest import FORMULA, HOSTILE, MODEL, PICTURE, SCRIPT, Open, Stored
 from tests.pages.looking import markdown, table_of, unescaped
 
@@ -50,7 +50,7 @@ def use_button(page: AppTest) -> object:
 
 
 def keep(folder: Path, name: str, *rows: tuple[str, ...]) -> str:
-    return own_facts.save(folder, FactSet(name, tuple(Fact(*row) for row in rows)))
+    return saved.save(folder, FactSet(name, tuple(Fact(*row) for row in rows)))
 
 
 @pytest.mark.usefixtures("folder")
@@ -64,12 +64,12 @@ def test_an_uploaded_file_is_shown(open_page: Open) -> None:
 
 def test_used_facts_are_kept_and_chosen(open_page: Open, folder: Path) -> None:
     page = upload(open_page(PAGE, pair="3-7", window="0-64-0-64"), as_csv(FRANCE, KENYA), "My Facts!.csv")
-    assert own_facts.names(folder) == ()
+    assert saved.names(folder) == ()
     use_button(page).click().run()  # type: ignore[attr-defined]
-    (name,) = own_facts.names(folder)
+    (name,) = saved.names(folder)
     assert name.startswith("my-facts-")
     assert dict(page.query_params) == {"model": MODEL, "facts": name}, "pair and window were of other facts"
-    assert load(own_facts.path_of(folder, name)).facts == (Fact(*FRANCE), Fact(*KENYA))
+    assert load(saved.path_of(folder, name)).facts == (Fact(*FRANCE), Fact(*KENYA))
     assert page.selectbox(key="choose-facts").value == name
     assert page.selectbox(key="choose-facts").options[-1] == "My Facts!.csv"
 
@@ -109,8 +109,8 @@ def test_counterfact_json_is_read(open_page: Open, folder: Path) -> None:
     page = upload(open_page(PAGE), json.dumps([{"requested_rewrite": record}]).encode(), "mine.json")
     assert table_of(page, *COLUMNS).value.to_numpy().tolist() == [[*FRANCE[:3], "P36"]]
     use_button(page).click().run()  # type: ignore[attr-defined]
-    (name,) = own_facts.names(folder)
-    assert load(own_facts.path_of(folder, name)).facts[0].relation == "P36"
+    (name,) = saved.names(folder)
+    assert load(saved.path_of(folder, name)).facts[0].relation == "P36"
 
 
 @pytest.mark.usefixtures("folder")
@@ -143,7 +143,7 @@ def test_a_file_that_holds_no_facts_says_why(
     assert not page.exception
     assert said in unescaped(page.error[0].value)
     assert not page.success
-    assert own_facts.names(folder) == ()
+    assert saved.names(folder) == ()
 
 
 @pytest.mark.usefixtures("folder")
@@ -169,25 +169,25 @@ def many(count: int) -> bytes:
 
 
 def test_more_facts_than_any_page_shows_are_refused(open_page: Open, folder: Path) -> None:
-    page = upload(open_page(PAGE), many(own_facts.MOST_FACTS + 1))
+    page = upload(open_page(PAGE), many(saved.MOST_FACTS + 1))
     use_button(page).click().run()  # type: ignore[attr-defined]
     assert not page.exception
     assert "at most 20,000" in unescaped(page.error[0].value)
-    assert own_facts.names(folder) == ()
+    assert saved.names(folder) == ()
 
 
 def test_more_facts_than_every_page_shows_are_kept_for_one_page(open_page: Open, folder: Path) -> None:
-    page = upload(open_page(PAGE), many(own_facts.MOST_ON_EVERY_PAGE + 1))
+    page = upload(open_page(PAGE), many(saved.MOST_ON_EVERY_PAGE + 1))
     assert "More than 2,000 facts" in page.info[0].value
     use_button(page).click().run()  # type: ignore[attr-defined]
     assert not page.exception
-    (name,) = own_facts.names(folder)
+    (name,) = saved.names(folder)
     assert page.query_params["facts"] == name
     assert any("holds 2,001 facts; this page shows P of at most 2,000" in unescaped(one.value) for one in page.info)
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(open_page: Open, folder: Path) -> None:
-    (folder / own_facts.FOLDER).write_text("a file where the folder should be")
+    (folder / saved.FOLDER).write_text("a file where the folder should be")
     page = upload(open_page(PAGE), as_csv(FRANCE))
     use_button(page).click().run()  # type: ignore[attr-defined]
     assert not page.exception
@@ -208,7 +208,7 @@ def test_a_deleted_set_is_gone(open_page: Open, folder: Path) -> None:
     first, second = keep(folder, "first", FRANCE), keep(folder, "second", KENYA)
     page = open_page(PAGE)
     page.button(key=f"delete-{first}").click().run()
-    assert own_facts.names(folder) == (second,)
+    assert saved.names(folder) == (second,)
     assert page.selectbox(key="choose-facts").options == [*BUILTIN_SETS, "second"]
     assert "facts" not in page.query_params
 
@@ -225,7 +225,7 @@ def test_with_the_set_in_use_goes_its_choice(open_page: Open, folder: Path) -> N
 def test_a_set_deleted_meanwhile_is_no_error(open_page: Open, folder: Path) -> None:
     name = keep(folder, "first", FRANCE)
     page = open_page(PAGE, facts=name)
-    own_facts.delete(folder, name)
+    saved.delete(folder, name)
     page.run()
     assert not page.exception
     assert page.selectbox(key="choose-facts").value == "builtin"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests import moment_workers, store_workers
 from tests.store_workers import DYING_STATUS, SPAWN, Counting, entry, number_of
 

@@ -1,0 +1,294 @@
+"""The whole way, and the only place that knows it: a request in, a cached result out.
+
+facts, model -> keys;  model, corpus -> second moment C;  keys, C -> superposition P -> statistics
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kis_core import progress
+from kis_core.analysis import unfinished as records
+from kis_core.analysis.resolve import (
+    FORMAT,
+    SECOND_MOMENT,
+    ResolvedRequest,
+    resolve,
+    second_moment_key,
+    text_here,
+    weights_fingerprint,
+)
+from kis_core.analysis.second_moments import LayerSecondMoment, Looked, moments, second_moment
+from kis_core.analysis.unfinished import UnfinishedRequest
+from kis_core.errors import KisError
+from kis_core.models import catalog, loading
+from kis_core.models.files import parameters
+from kis_core.models.loaded import LoadedModel
+from kis_core.request import DEFAULT_TOKENS, Request, RequestError
+from kis_core.results import archive
+from kis_core.results.result import LayerReport, Result
+from kis_core.store.store import Entry, Store
+from kis_core.superposition import matrix
+
+__all__ = [
+    "DEFAULT_TOKENS",
+    "SECOND_MOMENT",
+    "Request",
+    "RequestError",
+    "ResolvedRequest",
+    "Result",
+    "cached",
+    "chosen_layers",
+    "model_of",
+    "provenance",
+    "resolve",
+    "run",
+    "second_moment",
+    "second_moment_key",
+    "text_here",
+    "unfinished",
+]  # fmt: skip
+
+VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
+
+
+def cached(ingredients: ResolvedRequest, store: Store) -> Result | None:
+    """The result, if it is already there; loads no model."""
+    entry = store.get(ingredients.key, **_sizes(ingredients))
+    return _result(ingredients, entry) if entry else None
+
+
+def unfinished(store: Store) -> list[UnfinishedRequest]:
+    """What was begun and not finished; the record of what was finished meanwhile, by any process, is dropped."""
+    found = []
+    for one in records.unfinished(store):
+        with suppress(KisError):  # what it names is not here, so it is not known to be finished
+            if store.holds(resolve(one.request, store, download=False).key):
+                records.forget(store, one.request)
+                continue
+        found.append(one)
+    return found
+
+
+def run(
+    request: Request,
+    store: Store,
+    *,
+    device: str = "auto",
+    report: progress.Report = progress.silent,
+    looked: Looked | None = None,
+) -> Result:
+    """The result of a request, from the store or computed now and stored.
+
+    Args:
+        request: what is asked for.
+        store: where it is kept, and what it took.
+        device: the model runs on; see `loading.load`.
+        report: told of every batch.
+        looked: told of each look at how far P still moves while C grows.
+
+    Raises:
+        ModelError, UnsupportedArchitecture, FactFileError, CorpusError, RequestError, SubjectNotFound: wrong input.
+        StatisticsError: C was to come from files, and they do not fit the model.
+        OutOfMemory: not a single text fits beside the model.
+        NotFinite: the model's keys or answers are not numbers; seen before the text is read.
+        Cancelled: `report` called it off.
+    """
+    report("Reading facts and text", 0, 1)
+    ingredients = resolve(request, store, report=report)
+    report("Reading facts and text", 1, 1)
+    entry = store.get_or_compute(
+        ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report, **_sizes(ingredients)
+    )
+    return _result(ingredients, entry)
+
+
+def model_of(result: Result, store: Store, *, device: str = "auto") -> LoadedModel:
+    """The model that a result came from, loaded.
+
+    Raises:
+        RequestError: its weights changed since; what they give would not fit what is stored of the result.
+        ModelError, UnsupportedArchitecture: it cannot be had or loaded.
+    """
+    request, expected = result.request, result.provenance["weights_sha256"]
+    folder = catalog.locate(request.model, revision=request.revision)
+    if (found := weights_fingerprint(folder, store)) != expected:
+        raise RequestError(
+            f"The files of {request.model} changed since P was computed: their fingerprint was {expected[:12]}… and is "
+            f"{found[:12]}… now. Analyse it anew."
+        )
+    return loading.load(folder, device=device, dtype=request.dtype)
+
+
+def _sizes(ingredients: ResolvedRequest) -> dict[str, int]:
+    """What is known of a result's matrices before they are there."""
+    layers = ingredients.request.layers
+    return {"m": len(ingredients.facts)} | ({} if layers is None else {"L": len(layers)})
+
+
+def _compute(
+    ingredients: ResolvedRequest, store: Store, device: str, report: progress.Report, looked: Looked | None
+) -> Entry:
+    report("Loading the model", 0, 1)
+    from kis_core.keys import fact_keys, tokenize_prompts
+    from kis_core.scoring import answers
+
+    request, facts = ingredients.request, ingredients.facts.facts
+    loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
+    report("Loading the model", 1, 1)
+    layers = chosen_layers(request, loaded.architecture.layers)
+    prompts = tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
+    keys = dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
+    top = answers.top_answers(loaded, prompts, report=report)
+    known = answers.knows(loaded, facts, checked=True)  # from here on the model's numbers are numbers
+    token_ids = tuple(prompt.tokens[prompt.key_index] for prompt in prompts)
+    artefacts = matrix.same(token_ids) | matrix.same([fact.subject for fact in facts])
+
+    found: dict[int, _Layer] = {}
+    last = None
+    for last in moments(ingredients, loaded, layers, store, report, keys=keys, looked=looked):
+        if not last.later:  # no pass is to come: only now does whitening count as the stage
+            report("Whitening", len(found), len(layers))
+        found[last.layer] = _layer(last, keys[last.layer], artefacts)
+    if last is None:
+        raise RequestError("no layer was asked for")
+    report("Whitening", len(layers), len(layers))
+    result = Result(
+        request=request,
+        facts=ingredients.facts,
+        layers=tuple(layers),
+        p=np.stack([found[layer].p for layer in layers]),
+        whitening_cosine=np.stack([found[layer].whitening for layer in layers]),
+        activation_cosine=np.stack([found[layer].activation for layer in layers]),
+        reports=tuple(found[layer].report for layer in layers),
+        key_token_index=tuple(prompt.key_index for prompt in prompts),
+        key_tokens=tuple(prompt.key_token for prompt in prompts),
+        key_token_ids=token_ids,
+        answers=tuple(tuple((answer.text, answer.probability) for answer in row) for row in top),
+        known=tuple(known),
+        provenance=provenance(ingredients, loaded, last),
+        key=ingredients.key,
+    )
+    return archive.to_entry(result)
+
+
+class _Layer(NamedTuple):
+    p: np.ndarray
+    whitening: np.ndarray
+    activation: np.ndarray
+    report: LayerReport
+
+
+def _layer(moment: LayerSecondMoment, keys: np.ndarray, artefacts: np.ndarray) -> _Layer:
+    from kis_core.covariance.whitener import Whitener
+
+    whitener = Whitener.fit(moment.matrix)
+    whitened = whitener.whiten(keys)
+    p = matrix.superposition(whitened)
+    report = LayerReport.describe(
+        p,
+        artefacts,
+        layer=moment.layer,
+        rank=whitener.rank,
+        condition_number=whitener.condition_number,
+        ridge=whitener.ridge,
+    )
+    return _Layer(p, matrix.cosines(whitened), matrix.cosines(keys), report)
+
+
+def chosen_layers(request: Request, count: int) -> list[int]:
+    """The layers of a request, of a model that has so many.
+
+    Raises:
+        RequestError: it asks for one that the model has not.
+    """
+    if request.layers is None:
+        return list(range(count))
+    if request.layers[-1] >= count:
+        raise RequestError(f"the model has layers 0 to {count - 1}; layer {request.layers[-1]} was asked for")
+    return list(request.layers)
+
+
+def provenance(ingredients: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> dict[str, Any]:
+    """Everything needed to get the same numbers again, but for the arrays; `moment` is C of any of the layers."""
+    request = ingredients.request
+    entry = catalog.find(request.model)
+    width, mlp_width = loaded.architecture.widths
+    return {
+        "request": asdict(request),
+        "model": request.model,
+        "revision": request.revision or _hub_commit(ingredients.folder),
+        "weights_sha256": ingredients.weights,
+        "architecture": loaded.architecture.name,
+        "family": _family(entry, loaded.architecture.name),
+        "parameters": parameters(ingredients.folder),
+        "width": width,
+        "mlp_width": mlp_width,
+        "layers_in_model": loaded.architecture.layers,
+        "facts": ingredients.facts.name,
+        "facts_count": len(ingredients.facts),
+        "facts_sha256": ingredients.facts.fingerprint,
+        "corpus": ingredients.corpus.name,
+        "corpus_sha256": ingredients.text,
+        "tokens_requested": ingredients.second_moment_key["tokens"],
+        "documents_requested": ingredients.second_moment_key["documents"],
+        "moment_dtype": ingredients.second_moment_key["dtype"],
+        "tokens_counted": moment.tokens,
+        "documents_read": moment.told.get("documents"),
+        "documents_sha256_sum": moment.told.get("sha256_sum"),
+        "padding": moment.told.get("padding"),
+        "settled": moment.told.get("settled", False),
+        "looks": moment.told.get("looks", []),
+        "statistics": moment.told.get("statistics"),
+        "dtype": request.dtype,
+        "device": str(loaded.device),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
+        | {
+            "python": platform.python_version(),
+            "kis_core": _own_version(),
+            "store_format": f"{FORMAT}.{archive.FORMAT}",
+        },
+    }
+
+
+def _asked(ingredients: ResolvedRequest) -> dict[str, Any]:
+    """The names in the provenance: no part of the key, so a stored result may carry those of an earlier asker."""
+    return {
+        "request": asdict(ingredients.request),
+        "facts": ingredients.facts.name,
+        "corpus": ingredients.corpus.name,
+    }
+
+
+def _family(entry: catalog.ModelEntry | None, architecture: str) -> str:
+    """What a model is coloured by: the demo family has two architectures, which are families of their own."""
+    if entry is None:
+        return architecture
+    return f"Demo {architecture}" if entry.family == catalog.DEMO else entry.family
+
+
+def _own_version() -> str:
+    from kis_core import __version__
+
+    return __version__
+
+
+def _hub_commit(folder: Path) -> str | None:
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _result(ingredients: ResolvedRequest, entry: Entry) -> Result:
+    stored = archive.from_entry(entry, ingredients.key)
+    return replace(
+        stored,
+        request=ingredients.request,
+        facts=ingredients.facts,
+        provenance=stored.provenance | _asked(ingredients),
+    )

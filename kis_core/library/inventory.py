@@ -1,0 +1,281 @@
+"""What is computed, in words: results, the C behind them, runs of edits; how large it is, and how to let it go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kis_core.analysis import pipeline, unfinished
+from kis_core.analysis.resolve import FINGERPRINT
+from kis_core.errors import KisError
+from kis_core.results import archive
+from kis_core.results.result import Result
+from kis_core.store import leftovers
+from kis_core.store.store import Entry, Item, Store
+
+RESULT, MOMENTS, RUN, BETWEEN = "result", "second moments", "run", "in between"
+"""What a shelf holds: results, the C of their layers, runs of edits, and what is kept to be quicker next time."""
+RUN_KIND = "lifelong"  # of the keys that runs are stored under
+MACHINE_KINDS = frozenset({FINGERPRINT, unfinished.KIND, "unfinished", "unfinished-part"})
+"""Told of the files of one machine, or of work under way on it: worth nothing on another."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, KisError)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """One thing, or one heap of like things.
+
+    Attributes:
+        what: `RESULT`, `MOMENTS`, `RUN` or `BETWEEN`.
+        keys: of the values it consists of.
+        name: in words.
+        model, facts, corpus: it belongs to; empty where that is unknown.
+        tokens: that C was taken over, or None.
+        layers: it holds.
+        bytes: on disk.
+        written: when the last of it was, in seconds since the epoch.
+        weights: SHA-256 of the model's, or empty.
+    """
+
+    what: str
+    keys: tuple[str, ...]
+    name: str
+    model: str
+    facts: str
+    corpus: str
+    tokens: int | None
+    layers: tuple[int, ...]
+    bytes: int
+    written: float
+    weights: str
+
+    @property
+    def id(self) -> str:
+        """What tells it from others on the shelf, also when more is computed of it."""
+        return self.keys[0] if self.what in (RESULT, RUN) else f"{self.what} {self.model} {self.corpus} {self.tokens}"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What the cache folder takes on disk.
+
+    Attributes:
+        total: all of it, in bytes.
+        damaged: what was set aside.
+        orphans: files that no value names, left by a process that was killed.
+    """
+
+    total: int
+    damaged: int
+    orphans: int
+
+
+def of_this_machine(key: str) -> bool:
+    """Whether a value makes no sense on another machine."""
+    return key.rpartition("-")[0] in MACHINE_KINDS
+
+
+def shelf(store: Store) -> list[Shelved]:
+    """All that is in a store: results by size of the model, C by model, runs, the rest as one; no array is read.
+
+    Raises:
+        StoreError: the index is locked or cannot be read.
+    """
+    items = store.inventory()
+    results = {item.key: (item, result) for item in items if (result := _result(item))}
+    behind = _moments(result for _, result in results.values())
+    rest = [item for item in items if item.key not in results]
+    moments, rest = _parted(rest, pipeline.SECOND_MOMENT)
+    runs, rest = _parted(rest, RUN_KIND)
+    rows = sorted((_shelved(item, result) for item, result in results.values()), key=lambda row: _order(row, results))
+    models = [row.model for row in rows]
+    rows += sorted(
+        _heaps(moments, behind), key=lambda row: models.index(row.model) if row.model in models else len(rows)
+    )
+    rows += sorted(map(_run, runs), key=lambda row: -row.written)
+    return [*rows, _heap(BETWEEN, "kept to be quicker", rest)] if rest else rows
+
+
+def described(store: Store, key: str) -> Result | None:
+    """A stored result without its matrices, which are empty; None if it is gone or cannot be read."""
+    item = store.find(key)
+    return _result(item) if item else None
+
+
+def moments_behind(store: Store, keys: Iterable[str]) -> set[str]:
+    """Every stored C that stands behind one of these results."""
+    found = (result for key in keys if (result := described(store, key)))
+    return {key for key in _moments(found) if store.holds(key)}
+
+
+def moments_alone_behind(store: Store, keys: Collection[str]) -> set[str]:
+    """Those of them that stand behind no other stored result."""
+    others = (result for item in store.inventory(archive.KIND) if item.key not in keys and (result := _result(item)))
+    return moments_behind(store, keys) - set(_moments(others))
+
+
+def verify(store: Store, keys: Sequence[str], seen: Callable[[int], None] = lambda done: None) -> list[str]:
+    """Read values from beginning to end, and set aside the damaged ones; `seen` hears how many were read.
+
+    Returns:
+        the keys of those that are damaged or gone.
+    """
+    lost = []
+    for done, key in enumerate(keys, 1):
+        if not store.verify(key):
+            lost.append(key)
+        seen(done)
+    return lost
+
+
+def delete(store: Store, keys: Iterable[str], *, with_moments: bool = False) -> int:
+    """Forget values; what they took to compute is all that is lost.
+
+    Args:
+        store: where they are.
+        keys: their names.
+        with_moments: also every C that stands behind results among them and behind no others.
+
+    Returns:
+        how many were there.
+    """
+    chosen = set(keys)
+    if with_moments:
+        chosen |= moments_alone_behind(store, chosen)
+    there = [key for key in sorted(chosen) if store.holds(key)]
+    for key in there:
+        store.delete(key)
+    return len(there)
+
+
+def disk(store: Store) -> Disk:
+    """How much the cache folder takes, and how much of it can be cleared."""
+    damaged = sum(map(_size, leftovers.inside(store.root / "damaged")))
+    return Disk(_size(store.root), damaged, sum(map(_size, leftovers.orphans(store))))
+
+
+def clear(store: Store) -> int:
+    """Remove what was set aside and what no value names; returns the bytes."""
+    aside = leftovers.inside(store.root / "damaged")
+    freed = sum(map(_size, (*aside, *leftovers.orphans(store))))
+    for path in aside:
+        leftovers.remove(path)
+    leftovers.sweep(store)
+    return freed - sum(map(_size, leftovers.orphans(store)))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files of a folder; links are not followed."""
+    files = [path]
+    if path.is_dir() and not path.is_symlink():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
+
+
+def _parted(items: list[Item], kind: str) -> tuple[list[Item], list[Item]]:
+    return [item for item in items if item.kind == kind], [item for item in items if item.kind != kind]
+
+
+def _result(item: Item) -> Result | None:
+    """The result that an item is, without its matrices."""
+    if item.kind != archive.KIND:
+        return None
+    empty = dict.fromkeys(("p", "whitening_cosine", "activation_cosine"), np.empty((0, 0, 0)))
+    with suppress(*MALFORMED):  # written by another version, or by a stranger
+        if item.meta["format"] == archive.FORMAT:
+            result = archive.from_entry(Entry(item.meta, empty), item.key)
+            _shelved(item, result)
+            return result
+    return None
+
+
+def _moments(results: Iterable[Result]) -> dict[str, tuple[Result, int]]:
+    """Name of C of every layer of these results, with the result and the layer."""
+    found = {}
+    for result in results:
+        for layer in result.layers:
+            with suppress(*MALFORMED):
+                found[pipeline.second_moment_key(result, layer)] = (result, layer)
+    return found
+
+
+def _shelved(item: Item, result: Result) -> Shelved:
+    source = result.provenance
+    return Shelved(
+        RESULT, (item.key,), "superposition P", str(result.request.model), str(source["facts"]), str(source["corpus"]),
+        int(source["tokens_counted"]), tuple(map(int, result.layers)), item.bytes, item.written,
+        str(source["weights_sha256"]),
+    )  # fmt: skip
+
+
+def _order(row: Shelved, results: dict[str, tuple[Item, Result]]) -> tuple[Any, ...]:
+    size = results[row.keys[0]][1].provenance.get("parameters")
+    return size if isinstance(size, int) else 0, row.model, row.facts, row.tokens or 0, row.keys
+
+
+def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[Shelved]:
+    """C of the layers of a model over one text, as one."""
+    heaps: dict[tuple[str, str, int | None, str], list[tuple[int | None, Item]]] = {}
+    for item in items:
+        about = _about(item)
+        layer = about.get("layer")
+        if item.key in behind:
+            result, layer = behind[item.key]
+            source = result.provenance
+            about = {"model": result.request.model} | {name: source[name] for name in ("corpus", "weights_sha256")}
+        tokens = item.meta.get("tokens") if isinstance(item.meta, dict) else None
+        whose = (_text(about, "model"), _text(about, "corpus"), tokens if isinstance(tokens, int) else None,
+                 _text(about, "weights_sha256"))  # fmt: skip
+        heaps.setdefault(whose, []).append((layer if isinstance(layer, int) else None, item))
+    return [
+        _heap(
+            MOMENTS, "second moment C", [item for _, item in heap], model=model, corpus=corpus, tokens=tokens,
+            weights=weights, layers=tuple(sorted({layer for layer, _ in heap if layer is not None})),
+        )
+        for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda one: str(one[0]))
+    ]  # fmt: skip
+
+
+def _heap(what: str, name: str, items: list[Item], **known: Any) -> Shelved:
+    unknown = {"model": "", "facts": "", "corpus": "", "tokens": None, "layers": (), "weights": ""}
+    return Shelved(
+        what=what, keys=tuple(sorted(item.key for item in items)), name=name,
+        bytes=sum(item.bytes for item in items), written=max(item.written for item in items), **unknown | known,
+    )  # fmt: skip
+
+
+def _run(item: Item) -> Shelved:
+    """A run of edits: what it says about itself, or else how many edits it has and which is the first."""
+    about = _about(item)
+    return _heap(
+        RUN, _text(about, "name") or _edits_of(item), [item],
+        **{name: _text(about, name) for name in ("model", "facts", "corpus")},
+    )  # fmt: skip
+
+
+def _edits_of(item: Item) -> str:
+    with suppress(*MALFORMED, IndexError):
+        queue = item.meta["queue"]
+        subject, _, _, _, new = map(str, queue[0])
+        return f"{len(queue)} edits, first {subject} → {new}" if len(queue) > 1 else f"the edit {subject} → {new}"
+    return "a run of edits"
+
+
+def _about(item: Item) -> dict[str, Any]:
+    about = item.meta.get("about") if isinstance(item.meta, dict) else None
+    return about if isinstance(about, dict) else {}
+
+
+def _text(about: dict[str, Any], name: str) -> str:
+    value = about.get(name, "")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,94 @@
+"""Is it enough? P over more and more facts, and over more and more text behind C (Hu et al., App. C)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kis_core import superposition
+from kis_core.results.result import Result
+
+LEAST_FACTS = 17  # one more than the smallest subset of App. C
+TOKEN_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)  # shares of the tokens asked for
+CURVES = 6  # densities that can be told apart
+
+
+def subset_densities(p: np.ndarray, *, seed: int = 0, points: int = 240) -> pd.DataFrame:
+    """Densities of P for subsets of one random order of its facts, each inside the next (App. C).
+
+    Returns:
+        columns `at`, `density`, `size`; at most `CURVES` sizes, the smallest and all facts among them.
+    """
+    sizes = superposition.convergence_sizes(len(p))
+    chosen = sorted({sizes[round(at)] for at in np.linspace(0, len(sizes) - 1, CURVES)})
+    order = np.random.default_rng(seed).permutation(len(p))
+    parts = []
+    for size in chosen:
+        found = superposition.kde(p[np.ix_(order[:size], order[:size])], points=points)
+        parts.append(pd.DataFrame({"at": found.at, "density": found.value, "size": size}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def token_counts(tokens: int) -> tuple[int, ...]:
+    """Amounts of text to look at, up to the one asked for."""
+    return tuple(sorted({max(1, round(tokens * step)) for step in TOKEN_STEPS}))
+
+
+def token_densities(results: Mapping[int, Result], layer: int, *, points: int = 240) -> pd.DataFrame:
+    """Densities of P by the tokens behind C.
+
+    Args:
+        results: of the same model and facts, by the tokens that were counted.
+        layer: of them.
+        points: as of `statistics.kde`.
+
+    Returns:
+        columns `at`, `density`, `size` (the tokens).
+    """
+    parts = []
+    for tokens, one in sorted(results.items()):
+        found = superposition.kde(one.p[one.at(layer)], points=points)
+        parts.append(pd.DataFrame({"at": found.at, "density": found.value, "size": tokens}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_tokens(results: Mapping[int, Result], layer: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Kurtosis of P by the tokens behind C, and how alike P is to that over the most tokens.
+
+    Args:
+        results: of the same model and facts, by the tokens that were counted.
+        layer: of them.
+
+    Returns:
+        two frames with the columns `x` (tokens), `middle`, `low`, `high`, `note`; the second knows no interval.
+    """
+    last = results[max(results)]
+    kurtosis, likeness = [], []
+    for tokens, one in sorted(results.items()):
+        report = one.reports[one.at(layer)]
+        note = f"ridge {report.ridge:.1e}, rank {report.rank}" if report.ridge else "no ridge"
+        kurtosis.append((tokens, report.moments.kurtosis, report.interval.low, report.interval.high, note))
+        alike = superposition.correlation(one.p[one.at(layer)], last.p[last.at(layer)])
+        likeness.append((tokens, alike, alike, alike, note))
+    columns = ["x", "middle", "low", "high", "note"]
+    return pd.DataFrame(kurtosis, columns=columns), pd.DataFrame(likeness, columns=columns)
+
+
+def settling(looks: Sequence[Sequence[float | None]]) -> pd.DataFrame:
+    """How far P moved from look to look while C grew, over the layers that were watched.
+
+    Args:
+        looks: tokens, layer and movement of each look, as a result's provenance has them.
+
+    Returns:
+        frame with the columns `x` (tokens), `middle`, `low`, `high` over the layers, and `note`.
+    """
+    told = pd.DataFrame(list(looks), columns=["x", "layer", "moved"]).dropna()
+    rows = [
+        (tokens, part["moved"].median(), part["moved"].min(), part["moved"].max(),
+         "layers " + ", ".join(f"{layer:.0f}" for layer in part["layer"]))
+        for tokens, part in told.groupby("x")
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["x", "middle", "low", "high", "note"])

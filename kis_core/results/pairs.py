@@ -1,0 +1,229 @@
+"""Pairs of facts (i, j): one in full, the strongest as a table, and those that stay from layer to layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from kis_core.facts import Fact
+from kis_core.request import RequestError
+from kis_core.results.result import Result
+from kis_core.superposition.matrix import strongest_pairs
+
+NOTABLE = 0.1  # a share of an edit that is worth a word
+TAGS = ("same subject", "same last token", "no tag")  # why the prompts alone may explain a pair
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Edited fact i, suffering fact j, at one layer.
+
+    Attributes:
+        i, j: the facts.
+        p, p_back: P[i, j], and P[j, i] of the opposite edit.
+        whitened_angle, activation_angle: in degrees; 90 means unrelated (Fig. 6).
+        same_subject, same_last_token: why a large P may be an artefact of the prompts.
+        p_by_layer, p_back_by_layer: P[i, j] and P[j, i] in every computed layer.
+    """
+
+    i: int
+    j: int
+    p: float
+    p_back: float
+    whitened_angle: float
+    activation_angle: float
+    same_subject: bool
+    same_last_token: bool
+    p_by_layer: tuple[float, ...]
+    p_back_by_layer: tuple[float, ...]
+
+
+def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
+    """All there is to know of the pair (i, j) at a layer.
+
+    Raises:
+        RequestError: no such fact or layer.
+    """
+    count = len(result.facts)
+    if not (0 <= i < count and 0 <= j < count):
+        raise RequestError(f"facts count from 0 to {count - 1}; the pair ({i}, {j}) was asked for")
+    at = result.at(layer)
+    first, second = result.facts.facts[i], result.facts.facts[j]
+    return Pair(
+        i=i,
+        j=j,
+        p=float(result.p[at, i, j]),
+        p_back=float(result.p[at, j, i]),
+        whitened_angle=_degrees(result.whitening_cosine[at, i, j]),
+        activation_angle=_degrees(result.activation_cosine[at, i, j]),
+        same_subject=i != j and first.subject == second.subject,
+        same_last_token=i != j and result.key_token_ids[i] == result.key_token_ids[j],
+        p_by_layer=tuple(float(value) for value in result.p[:, i, j]),
+        p_back_by_layer=tuple(float(value) for value in result.p[:, j, i]),
+    )
+
+
+def _degrees(cosine: float) -> float:
+    return float(np.degrees(np.arccos(cosine)))
+
+
+def strongest_between_subjects(result: Result, layer: int) -> np.ndarray:
+    """Pairs (i, j) of facts about different subjects, by falling |P[i, j]|, shape (n, 2).
+
+    Facts about one subject are left out: their overlap is a matter of the prompts more than of the model.
+    """
+    pairs = result.ranking(layer)
+    return np.asarray(pairs[~result.same_subject[pairs[:, 0], pairs[:, 1]]])
+
+
+def table(
+    result: Result,
+    layer: int,
+    *,
+    count: int,
+    merge: bool = False,
+    relations: Collection[str] = (),
+    tags: Collection[str] = (),
+    text: str = "",
+    between: tuple[float, float] | None = None,
+    where: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The strongest pairs at a layer, one row a pair, by falling |P[i, j]| (App. F, Tables 1-4).
+
+    Args:
+        result: the analysis.
+        layer: its layer.
+        count: rows at most.
+        merge: tell (i, j) and (j, i) once, in the direction of the larger |P|.
+        relations: keep pairs with one of these relations on either side; all if empty.
+        tags: keep pairs with one of these `TAGS`; all if empty.
+        text: keep pairs in which this occurs in a subject, a sentence or an answer, whatever the case.
+        between: keep pairs whose P[i, j] lies in this range.
+        where: (m, m) booleans, keep these pairs.
+
+    Returns:
+        columns `rank` (among all ordered pairs, from 1), `i`, `j`, `p`, `p_back`, `whitened_angle`, `edited`,
+        `suffers` (both as `told`), `relation_i`, `relation_j`, `tags`, `sentence_i`, `sentence_j`.
+    """
+    p = result.p[result.at(layer)]
+    pairs = result.ranking(layer)
+    rank = np.arange(1, len(pairs) + 1)
+    i, j = pairs[:, 0], pairs[:, 1]
+    keep = np.ones(len(pairs), dtype=bool)
+    if between is not None:
+        keep &= (p[i, j] >= between[0]) & (p[i, j] <= between[1])
+    if where is not None:
+        keep &= where[i, j]
+    if merge:
+        forward, back = np.abs(p[i, j]), np.abs(p[j, i])
+        keep &= (forward > back) | ((forward == back) & (i < j)) | np.isnan(back)
+    facts = result.facts.facts
+    if relations:
+        keep &= _either(np.array([fact.relation in relations for fact in facts]), i, j)
+    if tags:
+        keep &= _tagged(result, tags)[i, j]
+    if text.strip():
+        wanted = text.strip().casefold()
+        found = [wanted in f"{fact.subject}\n{fact.text} {fact.target}".casefold() for fact in facts]
+        keep &= _either(np.array(found), i, j)
+    at = np.flatnonzero(keep)[:count]
+    i, j = i[at], j[at]
+    back = p[j, i]
+    angle = np.degrees(np.arccos(result.whitening_cosine[result.at(layer)][i, j]))
+    return pd.DataFrame(
+        {
+            "rank": rank[at],
+            "i": i,
+            "j": j,
+            "p": p[i, j],
+            "p_back": back,
+            "whitened_angle": angle,
+            "edited": [told(facts[k]) for k in i],
+            "suffers": [told(facts[k]) for k in j],
+            "relation_i": [facts[k].relation.replace("_", " ") for k in i],
+            "relation_j": [facts[k].relation.replace("_", " ") for k in j],
+            "tags": [", ".join(tags_of(result, int(a), int(b))) for a, b in zip(i, j, strict=True)],
+            "sentence_i": [f"{facts[k].text} {facts[k].target}" for k in i],
+            "sentence_j": [f"{facts[k].text} {facts[k].target}" for k in j],
+        }
+    )
+
+
+def tags_of(result: Result, i: int, j: int) -> list[str]:
+    """Why the prompts alone may explain the pair."""
+    found = []
+    if result.same_subject[i, j]:
+        found.append(TAGS[0])
+    if result.same_last_token[i, j]:
+        found.append(TAGS[1])
+    return found
+
+
+def _tagged(result: Result, tags: Collection[str]) -> np.ndarray:
+    masks = dict(zip(TAGS, (result.same_subject, result.same_last_token, ~result.artefacts), strict=True))
+    return np.logical_or.reduce([masks[tag] for tag in tags])  # type: ignore[no-any-return]
+
+
+def _either(facts: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    return np.asarray(facts[i] | facts[j])
+
+
+def told(fact: Fact) -> str:
+    """A fact in short: its subject and the answer."""
+    return f"{fact.subject} → {fact.target}"
+
+
+def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
+    """Facts by how far an edit of them reaches, the farthest first.
+
+    Returns:
+        columns `i`, `j` (whom it hits most), `edited`, `suffers` (both as `told`), `reach` (the norm of row i of P, the
+        diagonal left out), `p` (P[i, j]), `leaks` (how many others get a tenth of the edit or more); facts whose key is
+        zero are left out.
+    """
+    p = result.p[result.at(layer)].copy()
+    np.fill_diagonal(p, 0.0)
+    size = np.abs(np.nan_to_num(p))
+    norms = np.linalg.norm(np.nan_to_num(p), axis=1)
+    facts, hit = result.facts.facts, size.argmax(axis=1)
+    order = np.argsort(-norms, kind="stable")
+    order = order[~np.isnan(result.p[result.at(layer)][order, order])]
+    return pd.DataFrame(
+        {
+            "i": order,
+            "j": hit[order],
+            "edited": [told(facts[k]) for k in order],
+            "suffers": [told(facts[k]) for k in hit[order]],
+            "reach": norms[order],
+            "p": p[order, hit[order]],
+            "leaks": (size[order] >= NOTABLE).sum(axis=1),
+        }
+    )
+
+
+def that_stay(p: np.ndarray | Sequence[np.ndarray], names: Sequence[str], count: int) -> pd.DataFrame:
+    """Which pairs are among the strongest `count` again and again: in every layer, or in every model.
+
+    Args:
+        p: (n, m, m), one P a layer or model, over the same facts.
+        names: of the n.
+        count: how many of the strongest ordered pairs of each are looked at.
+
+    Returns:
+        columns `i`, `j`, `times` (in how many of the n), `mean` (of P[i, j] over all n), and one column a name with
+        P[i, j] there; the pairs found most often first, then by |mean|.
+    """
+    p = np.asarray(p)
+    times = np.zeros(p.shape[1:], dtype=int)
+    for one in p:
+        strongest = strongest_pairs(one)[:count]
+        times[strongest[:, 0], strongest[:, 1]] += 1
+    i, j = np.nonzero(times)
+    values = p[:, i, j]
+    found = pd.DataFrame({"i": i, "j": j, "times": times[i, j], "mean": values.mean(axis=0)})
+    found = pd.concat([found, pd.DataFrame(values.T, columns=list(names))], axis=1)
+    order = np.lexsort((-found["mean"].abs().to_numpy(), -found["times"].to_numpy()))
+    return found.iloc[order].reset_index(drop=True)

@@ -1,0 +1,166 @@
+"""What the model itself answers to a prompt: its most probable next words, and whether it knows a fact."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from kis_core import progress
+from kis_core.facts import Fact
+from kis_core.keys import Prompt
+from kis_core.models import head
+from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
+from kis_core.models.finite import check_logits
+from kis_core.models.tokens import encode
+
+if TYPE_CHECKING:
+    from kis_core.models.loaded import LoadedModel
+
+TOP = 5
+AT_ONCE = 512  # rows of logits over the whole vocabulary
+MAX_CONTINUATION = 4  # tokens added greedily to finish a word the first token only begins
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's name of a byte that no other piece holds
+NOT_ASCII = 0x80  # from here on a byte is part of a letter or sign of several
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A candidate answer.
+
+    Attributes:
+        text: the first token, finished greedily to a whole word.
+        probability: of the first token alone.
+    """
+
+    text: str
+    probability: float
+
+
+@torch.inference_mode()
+def next_token_logits(
+    loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> torch.Tensor:
+    """Logits after the last token of each sequence, (n, vocabulary), float32 on the CPU."""
+    parts, order = [], []
+    for batch in batches([len(s) for s in sequences], tokens_per_batch=tokens_per_batch):
+        ids, mask = pad([sequences[k] for k in batch], loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        last = mask.sum(dim=1) - 1
+        parts.append(head.logits(loaded, hidden[torch.arange(len(batch), device=loaded.device), last]).cpu())
+        order += batch
+    result = torch.cat(parts)
+    return result[torch.argsort(torch.tensor(order))]
+
+
+def first_choices(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> list[int]:
+    """The most probable token after each sequence; the logits of `AT_ONCE` of them are held at a time."""
+    found: list[int] = []
+    for begin in range(0, len(sequences), AT_ONCE):
+        found += next_token_logits(loaded, sequences[begin : begin + AT_ONCE]).argmax(dim=-1).tolist()
+    return found
+
+
+def top_answers(
+    loaded: LoadedModel, prompts: Sequence[Prompt], *, report: progress.Report = progress.silent
+) -> list[list[Answer]]:
+    """The `TOP` most probable next tokens of each prompt, best first, each finished to a whole word.
+
+    Raises:
+        NotFinite: the model gives no number for one of them.
+    """
+    report("The model's own answers", 0, len(prompts))
+    logits = next_token_logits(loaded, [p.tokens for p in prompts])
+    check_logits(loaded, logits, [p.tokens for p in prompts])
+    probabilities, tokens = torch.softmax(logits, dim=-1).topk(TOP)
+    report("The model's own answers", len(prompts) // 2, len(prompts))
+    begun = [(prompt.tokens, int(token)) for prompt, row in zip(prompts, tokens, strict=True) for token in row]
+    texts = finish_words(loaded, begun)
+    report("The model's own answers", len(prompts), len(prompts))
+    answers = [Answer(text, share) for text, share in zip(texts, probabilities.flatten().tolist(), strict=True)]
+    return [answers[row * TOP : (row + 1) * TOP] for row in range(len(prompts))]
+
+
+def finish_words(loaded: LoadedModel, begun: Sequence[tuple[Sequence[int], int]]) -> list[str]:
+    """Answers of which the first token is known, finished greedily to whole words.
+
+    Args:
+        loaded: the model.
+        begun: a prompt's tokens and the first token of an answer, each.
+    """
+    words = [[first] for _, first in begun]
+    unfinished = list(range(len(begun)))
+    for _ in range(MAX_CONTINUATION):
+        unfinished = [k for k in unfinished if len(begun[k][0]) + len(words[k]) <= loaded.context]
+        if not unfinished:
+            break
+        following = first_choices(loaded, [[*begun[k][0], *words[k]] for k in unfinished])
+        going_on = []
+        for k, token in zip(unfinished, following, strict=True):
+            if continues_word(loaded.tokenizer, token):
+                words[k].append(token)
+                going_on.append(k)
+        unfinished = going_on
+    return [loaded.tokenizer.decode(word).strip() for word in words]
+
+
+def continues_word(tokenizer: object, token: int) -> bool:
+    """Does this token go on with the word before it, rather than begin a word or set a mark?"""
+    piece = tokenizer.convert_ids_to_tokens(token)  # type: ignore[attr-defined]
+    if piece is None or token in tokenizer.all_special_ids:  # type: ignore[attr-defined]
+        return False
+    if byte := BYTE.fullmatch(piece):
+        value = int(byte[1], 16)
+        return value >= NOT_ASCII or chr(value).isalnum()
+    begins_word = piece[:1] in ("Ġ", "▁", "Ċ", " ")  # byte-level BPE and SentencePiece marks
+    return not begins_word and any(character.isalnum() for character in piece)
+
+
+@torch.inference_mode()
+def knows(
+    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> list[bool]:  # fmt: skip
+    """For each fact: is every token of the right answer the model's first choice, given those before it?
+
+    A sentence longer than the model's context counts as not known.
+
+    Args:
+        loaded: the model, edited or not.
+        facts: any number.
+        checked: answers that are not numbers are an error, not a first choice: the model is as it was loaded, and
+            nothing but its weights can be at fault.
+        tokens_per_batch: padded tokens in one forward pass.
+
+    Raises:
+        NotFinite: see `checked`.
+    """
+    if not facts:
+        return []
+    sentences = [f"{fact.text} {fact.target}" for fact in facts]
+    encoded = encode(loaded.tokenizer, sentences)
+    known = [False] * len(facts)
+    lengths = [len(sentence.ids) for sentence in encoded]
+    for whole in batches(lengths, tokens_per_batch=tokens_per_batch):
+        batch = [k for k in whole if lengths[k] <= loaded.context]
+        if not batch:
+            continue
+        ids, mask = pad([encoded[k].ids for k in batch], loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        answers = [
+            (row, at)
+            for row, k in enumerate(batch)
+            for at, (_, last) in enumerate(encoded[k].spans)
+            if last > len(facts[k].text)  # a space that is a token of its own has an empty span
+        ]
+        rows, at = [row for row, _ in answers], [at for _, at in answers]
+        logits = head.logits(loaded, hidden[rows, [place - 1 for place in at]])
+        if checked:
+            check_logits(loaded, logits, [encoded[batch[row]].ids[:place] for row, place in answers])
+        chosen = logits.argmax(dim=-1)
+        wrong = {row for row, right in zip(rows, (chosen == ids[rows, at]).tolist(), strict=True) if not right}
+        for row, k in enumerate(batch):
+            known[k] = row not in wrong
+    return known

@@ -1,0 +1,185 @@
+"""The index of a store: rows of checksummed JSON text in diskcache, from which nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import diskcache
+
+from kis_core.store.array_files import Damaged
+
+log = logging.getLogger(__name__)
+
+LIMIT = 1 << 40  # diskcache's size limit; eviction is off, so it only has to be out of reach
+SURROUNDINGS = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
+})  # fmt: skip
+"""SQLite's primary result codes that blame a lock, the disk or a permission; any other blames the index itself.
+
+Read-only is not among them: a damaged header says so too, and an index that truly is cannot be set aside either.
+"""
+UNWRITABLE = frozenset({
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+})  # fmt: skip
+"""Those that an index gives which can be read and not written: on a read-only or full disk."""
+ERRORS = (sqlite3.Error, diskcache.Timeout, ValueError, TypeError, AttributeError)
+"""What diskcache raises over an index it cannot use; over a damaged one it also trips on values of another type."""
+KEY = re.compile(r"[\w.-]+", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON writes one; two make a character, one is none
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the index holds of a value: `meta`, and name and SHA-256 of the file with the arrays."""
+
+    meta: dict[str, Any]
+    file: str
+    sha256: str
+
+    def dump(self) -> str:
+        """The row as text, with a checksum of its own."""
+        text = json.dumps(asdict(self), allow_nan=False)
+        return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text})
+
+    @classmethod
+    def load(cls, key: str, row: str) -> Row:
+        """The row that was dumped.
+
+        Raises:
+            Damaged: it is not the row of that key.
+        """
+        try:
+            outer = json.loads(row)
+            text = str(outer["text"])
+            if hashlib.sha256(text.encode()).hexdigest() != outer["sha256"]:
+                raise Damaged("its metadata does not fit its checksum")
+            result = cls(**json.loads(text))
+            if not (KEY.fullmatch(result.file) and result.file.startswith(f"{key}-")):
+                raise Damaged("its metadata names a file that is not its own")
+            if not (isinstance(result.meta, dict) and SHA256.fullmatch(result.sha256)):
+                raise Damaged("its metadata is not that of a value")
+            if ESCAPED_SURROGATE.search(text):
+                check_characters(result.meta)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise Damaged("its metadata cannot be read") from error
+        return result
+
+
+def check_characters(meta: Any) -> None:
+    """See that all text of some JSON can be written anywhere.
+
+    Raises:
+        Damaged: it holds half a Unicode character.
+    """
+    try:
+        json.dumps(meta, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Damaged("its metadata holds half a Unicode character (a lone surrogate)") from error
+
+
+class TextDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache carries no types
+    """Stores text in the index itself and nothing else, so no row can make anything run, be opened or be removed."""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        """Text as it is; anything else is refused."""
+        if read or not isinstance(value, str):
+            raise TypeError("the index stores text only")
+        return 0, diskcache.core.MODE_RAW, None, value
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> str:
+        """The text; a row of another kind was planted, and reads as text that fails the check of a row."""
+        return value if mode == diskcache.core.MODE_RAW and isinstance(value, str) else ""
+
+    def remove(self, file_path: str) -> None:
+        """Removes nothing: no row of ours has a file that diskcache knows of."""
+        log.warning("a row of the index names a file of its own; the file is left alone")
+
+    def put(self, key: Any) -> tuple[str, bool]:
+        """Keys are text."""
+        return str(key), True
+
+    def get(self, key: Any, raw: bool) -> str:
+        """Keys are text."""
+        if not raw or not isinstance(key, str):
+            raise ValueError("a key of the index is not text")
+        return key
+
+
+def open_writable(folder: Path) -> diskcache.Cache:
+    """The index in a folder, made if there is none."""
+    options = {"disk": TextDisk, "eviction_policy": "none", "cull_limit": 0, "size_limit": LIMIT}
+    return diskcache.Cache(str(folder), **options)
+
+
+class ReadOnly:
+    """An index that can be read and not written, where the disk is read-only or full; it may have none yet.
+
+    Each reading opens it anew, so that it sees what somebody else wrote meanwhile. Where SQLite cannot even make the
+    files it shares between processes, it is read as a file that nobody writes to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / diskcache.core.DBNAME
+        self._how = ""
+        for how in ("mode=ro", "mode=ro&immutable=1"):
+            self._how = how
+            try:
+                list(self._rows("SELECT key FROM Cache LIMIT 1"))
+                break
+            except sqlite3.OperationalError:
+                if how.endswith("immutable=1"):
+                    raise
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for (key,) in self._rows("SELECT key FROM Cache WHERE raw = 1 ORDER BY rowid"))
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM Cache WHERE key = ? AND raw = 1", key))
+
+    def get(self, key: str) -> str | None:
+        """The row of a key, or None."""
+        rows = self._rows("SELECT mode, value FROM Cache WHERE key = ? AND raw = 1", key)
+        if not rows:
+            return None
+        mode, value = rows[0]
+        return value if mode == diskcache.core.MODE_RAW and isinstance(value, str) else ""
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        if not self._file.exists():
+            return []
+        name = f"file:{quote(str(self._file.absolute()))}?{self._how}"
+        with closing(sqlite3.connect(name, uri=True)) as connection:
+            return connection.execute(query, values).fetchall()
+
+
+def blamed(error: BaseException) -> bool:
+    """Whether a failure of the index is its own, not that of a lock, the disk or a permission."""
+    return not isinstance(error, diskcache.Timeout) and not _codes(error) & SURROUNDINGS
+
+
+def unwritable(error: BaseException) -> bool:
+    """Whether a failure may be that the index cannot be written, and can be read all the same."""
+    return bool(_codes(error) & UNWRITABLE)
+
+
+def _codes(error: BaseException) -> set[int]:
+    """SQLite's primary result codes of an error, and of those it came from: a failed rollback hides what it was for."""
+    chain = [error]
+    while context := chain[-1].__context__:
+        chain.append(context)
+    return {code & 0xFF for link in chain if (code := getattr(link, "sqlite_errorcode", sqlite3.SQLITE_OK))}

@@ -1,0 +1,414 @@
+"""Results on disk: content-addressed, checksummed, written atomically, computed once; nothing is ever unpickled.
+
+Small metadata lies as checksummed JSON text in a diskcache index; arrays lie beside it as safetensors files whose
+SHA-256 the metadata holds. Every value is written to a file of its own, and is there once the index names it. An entry
+that fails a check, of its bytes or of what a value of its kind must be (`schema`), is set aside in `damaged/` and
+counts as missing, and so is a damaged index. What dead processes left is swept when a store is opened. A folder that
+cannot be written to is read. Deleting the whole folder loses nothing but time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import diskcache
+import numpy as np
+import safetensors.numpy
+
+from kis_core import progress
+from kis_core.errors import KisError
+from kis_core.files import locks
+from kis_core.store import array_files, index, leftovers, schema
+from kis_core.store.array_files import Damaged
+from kis_core.store.index import Row
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "cache"
+ROOT_VARIABLE = "KIS_CACHE"  # environment variable that moves the cache elsewhere
+POLL_SECONDS = 0.2  # how soon a waiter notices that the computing process is done, dead or cancelled
+T = TypeVar("T")
+
+
+def default_root() -> Path:
+    """The cache folder where none is named."""
+    return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+
+
+class StoreError(KisError):
+    """The cache folder cannot be used: disk full, locked, no permission. What was stored before is untouched."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored value: JSON-able `meta` and named arrays."""
+
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stored value as the index tells it; its arrays are neither read nor checked.
+
+    Attributes:
+        key, meta: its name and metadata.
+        path, sha256, bytes: of the file with its arrays.
+        written: when, in seconds since the epoch.
+    """
+
+    key: str
+    meta: dict[str, Any]
+    path: Path
+    sha256: str
+    bytes: int
+    written: float
+
+    @property
+    def kind(self) -> str:
+        """What it is; see `key_of`."""
+        return _kind(self.key)
+
+
+def _kind(key: str) -> str:
+    return key.rpartition("-")[0]
+
+
+def key_of(kind: str, ingredients: Mapping[str, Any]) -> str:
+    """The name under which a value is stored: its kind, and the SHA-256 of everything that determines it."""
+    canonical = json.dumps(ingredients, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+class Store:
+    """The cache folder. Safe to share between threads and processes."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(root or default_root())
+        self.unwritable = ""  # why nothing can be kept, or empty
+        self._retiring = threading.Lock()
+        self._unkept: dict[str, Entry] = {}  # small values that could not be kept, for as long as the process lives
+        self._index: diskcache.Cache | index.ReadOnly
+        try:
+            self._open()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self.root} cannot be used as the cache folder: {error}") from error
+        if not self.unwritable:
+            leftovers.sweep(self)
+
+    def get(self, key: str, **sizes: int) -> Entry | None:
+        """The stored value, or None if there is none or it is damaged (it is then set aside).
+
+        Args:
+            key: its name.
+            sizes: of its arrays, as far as the asker knows them: axes by their names in `schema`. A value of other
+                sizes is damaged.
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        return self._unless_damaged(key, lambda key, row: self._load(key, row, sizes))
+
+    def verify(self, key: str) -> bool:
+        """Whether a value is there and whole; a damaged one is set aside. Its arrays are read one after the other.
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        return self._unless_damaged(key, self._check) is not None
+
+    def holds(self, key: str) -> bool:
+        """Whether a value of that key seems to be there; it is not checked.
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        return bool(self._with_index(lambda rows: key in rows))
+
+    def listed(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Key and metadata of every value of a kind, as `inventory`, whose metadata is what it must be."""
+        found = {}
+        for item in self.inventory(kind):
+            with suppress(Damaged):  # whoever gets it will set it aside
+                schema.check_meta(kind, item.meta)
+                found[item.key] = item.meta
+        return found
+
+    def inventory(self, kind: str | None = None) -> list[Item]:
+        """Every whole-looking value, or those of a kind (see `key_of`); no array is read, none is checked.
+
+        Raises:
+            StoreError: the index is locked or cannot be read.
+        """
+        rows = self._with_index(lambda rows: {key: rows.get(key) for key in rows if kind in (None, _kind(key))})
+        return [item for key, row in rows.items() if (item := self._item(key, row))]
+
+    def find(self, key: str) -> Item | None:
+        """The value of that key as `inventory` tells it, or None."""
+        return self._item(key, self._with_index(lambda rows: rows.get(key)))
+
+    def row(self, key: str) -> str | None:
+        """What the index holds under a key, as it lies there, or None."""
+        found: str | None = self._with_index(lambda rows: rows.get(key))
+        return found
+
+    def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Store a value; readers see the old one or the new one, never a mixture.
+
+        Raises:
+            StoreError: it could not be written.
+            TypeError, ValueError: `meta` is not JSON, or an array holds no plain numbers.
+        """
+        try:
+            content = safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+        except safetensors.SafetensorError as error:
+            raise TypeError(f"an array cannot be stored: {error}") from error
+        self._place(key, meta, hashlib.sha256(content).hexdigest(), lambda path: array_files.write(path, content))
+
+    def adopt(self, key: str, meta: Mapping[str, Any], file: Path, sha256: str) -> None:
+        """Store a value whose arrays lie in a safetensors file of this disk; it is checked, and moved into the store.
+
+        Raises:
+            StoreError: the file fails a check, or could not be moved; it is then left where it is, or gone.
+            TypeError, ValueError: `meta` is not JSON.
+        """
+        try:
+            array_files.check(file, sha256)
+            schema.check(_kind(key), meta, array_files.arrays(file))
+        except Damaged as damage:
+            raise StoreError(f"{key} cannot be stored: {damage}") from damage
+        self._place(key, meta, sha256, lambda path: array_files.move(file, path))
+
+    def delete(self, key: str) -> None:
+        """Forget a value, if it is there.
+
+        Raises:
+            StoreError: the index could not be written.
+        """
+        self._remove_file_of(key, self._exchange(key, None))
+
+    def get_or_compute(
+        self,
+        key: str,
+        compute: Callable[[], Entry],
+        report: progress.Report = progress.silent,
+        **sizes: int,
+    ) -> Entry:
+        """The stored value, or a new one: one asker computes, the others wait for it.
+
+        A value that cannot be stored is still returned; the log says why it was not kept. `sizes` as in `get`.
+        """
+        if entry := self._unkept.get(key) or self.get(key, **sizes):
+            return entry
+        with self.alone(key, report):
+            if entry := self.get(key, **sizes):
+                return entry
+            entry = compute()
+            try:
+                self.put(key, entry.meta, entry.arrays)
+            except StoreError as error:
+                if not self.unwritable:  # that was said when the store was opened
+                    log.warning("computed but not kept: %s", error)
+                if not entry.arrays:
+                    self._unkept[key] = entry
+            return entry
+
+    @contextmanager
+    def alone(self, key: str, report: progress.Report) -> Iterator[None]:
+        """Within the block, nobody else on this cache folder works under that key; others wait, and say so.
+
+        Where no lock can be made, nothing can be stored either, and each works for itself.
+        """
+        path = self.root / "locks" / f"{key}{leftovers.LOCK}"
+        try:
+            while (held := locks.take(path)) is None:
+                report("Waiting for another run of the same", 0, 1)
+                time.sleep(POLL_SECONDS)
+        except OSError as error:
+            if not locks.unwritable(error):
+                raise StoreError(f"{path} cannot be locked: {error}") from error
+            held = None
+        try:
+            yield
+        finally:
+            if held is not None:
+                locks.free(held, path)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Within the block, files and rows that nothing names yet are not swept: they are about to be named.
+
+        Raises:
+            StoreError: the cache folder cannot be written to.
+        """
+        try:
+            with locks.shared(self.root / leftovers.NAMING):
+                yield
+        except OSError as error:
+            raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
+
+    def _open(self) -> None:
+        """Open the folder to be written to, or else to be read."""
+        try:
+            for folder in ("matrices", "locks", "damaged"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            (self.root / leftovers.NAMING).touch()
+            self._index, self.unwritable = self._open_index(), ""
+        except (OSError, sqlite3.Error) as error:
+            if not (locks.unwritable(error) or index.unwritable(error)) or not self.root.is_dir():
+                raise
+            self._index = index.ReadOnly(self.root / "index")
+            if not self.unwritable:
+                log.warning(
+                    "the cache folder %s cannot be written to (%s): what is stored there opens, nothing new is kept",
+                    self.root, error,
+                )  # fmt: skip
+            self.unwritable = str(error)
+
+    def _open_index(self) -> diskcache.Cache:
+        try:
+            return index.open_writable(self.root / "index")
+        except index.ERRORS as error:
+            database = self.root / "index" / diskcache.core.DBNAME
+            if not index.blamed(error) or (database.exists() and not os.access(database, os.W_OK)):
+                raise
+            self._set_index_aside(error)
+            return index.open_writable(self.root / "index")
+
+    def _set_index_aside(self, error: Exception) -> None:
+        log.warning("the index is damaged (%s); it is set aside and results are computed anew", type(error).__name__)
+        with suppress(FileNotFoundError):  # another process was faster
+            os.replace(self.root / "index", self.root / "damaged" / f"index-{time.time_ns()}")
+
+    def _with_index(self, action: Callable[[Any], T]) -> T:
+        """Do something with the index, on a new one if it turns out to be damaged."""
+        present = self._index
+        try:
+            try:
+                return action(present)
+            except index.ERRORS as error:
+                if self.unwritable or not index.blamed(error):
+                    raise
+                present.close()
+                with self._retiring:
+                    if self._index is present:
+                        self._set_index_aside(error)
+                        self._index = self._open_index()
+            return action(self._index)
+        except diskcache.Timeout as error:
+            raise StoreError(f"the index in {self.root} cannot be used: {error.__context__}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the index in {self.root} cannot be used: {error}") from error
+
+    def _exchange(self, key: str, row: str | None, *, expected: str | None = None) -> str | None:
+        """Put a row, or none, in the place of a key's present one, or only of the expected one; return that."""
+
+        def exchange(rows: diskcache.Cache) -> str | None:
+            with rows.transact():
+                before: str | None = rows.get(key)
+                if expected is None or before == expected:
+                    rows.delete(key) if row is None else rows.set(key, row)
+                return before
+
+        self._need_to_write()
+        return self._with_index(exchange)
+
+    def _need_to_write(self) -> None:
+        """See whether the folder can be written to by now; it was opened to be read if it could not then.
+
+        Raises:
+            StoreError: it still cannot.
+        """
+        if self.unwritable:
+            with self._retiring, suppress(OSError, sqlite3.Error):
+                self._open()
+        if self.unwritable:
+            raise StoreError(f"could not write to {self.root}: {self.unwritable}. Is the disk full or read-only?")
+
+    def _place(self, key: str, meta: Mapping[str, Any], sha256: str, write: Callable[[Path], None]) -> None:
+        """Let a file be written, then let the index name it."""
+        file = f"{key}-{secrets.token_hex(8)}.safetensors"
+        row = Row(dict(meta), file, sha256).dump()
+        self._need_to_write()
+        with self.naming():
+            try:
+                write(self.root / "matrices" / file)
+                before = self._exchange(key, row)
+            except (OSError, StoreError) as error:
+                self._remove(file)
+                raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
+            self._remove_file_of(key, before)
+
+    def _unless_damaged(self, key: str, read: Callable[[str, str], T]) -> T | None:
+        doubtful = None
+        while (row := self._with_index(lambda rows: rows.get(key))) is not None:
+            try:
+                return read(key, row)
+            except Damaged as damage:
+                if row == doubtful:
+                    self._set_aside(key, row, str(damage))
+                    return None
+                doubtful = row  # look once more: the value may have been replaced between the two reads
+        return None
+
+    def _item(self, key: str, row: str | None) -> Item | None:
+        with suppress(Damaged, OSError):  # whoever gets it will set it aside
+            if row is not None:
+                described = Row.load(key, row)
+                path = self.root / "matrices" / described.file
+                seen = path.stat()
+                return Item(key, described.meta, path, described.sha256, seen.st_size, seen.st_mtime)
+        return None
+
+    def _check(self, key: str, row: str) -> bool:
+        described = Row.load(key, row)
+        path = self.root / "matrices" / described.file
+        array_files.check(path, described.sha256)
+        if not schema.of_another_version(_kind(key), described.meta):
+            schema.check(_kind(key), described.meta, array_files.arrays(path))
+        return True
+
+    def _load(self, key: str, row: str, sizes: Mapping[str, int]) -> Entry:
+        described = Row.load(key, row)
+        try:
+            content = (self.root / "matrices" / described.file).read_bytes()
+        except OSError as error:
+            raise Damaged("its file cannot be read") from error
+        if hashlib.sha256(content).hexdigest() != described.sha256:
+            raise Damaged("its checksum does not fit")
+        try:
+            arrays = safetensors.numpy.load(content)
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise Damaged("its file holds no arrays") from error
+        schema.check(_kind(key), described.meta, arrays.items(), sizes)
+        return Entry(described.meta, arrays)
+
+    def _set_aside(self, key: str, row: str, reason: str) -> None:
+        log.warning("entry %s is damaged: %s; it will be computed anew", key, reason)
+        if self.unwritable:
+            return
+        self._exchange(key, None, expected=row)
+        with suppress(Damaged, OSError):
+            file = Row.load(key, row).file
+            os.replace(self.root / "matrices" / file, self.root / "damaged" / f"{file}-{time.time_ns()}")
+
+    def _remove_file_of(self, key: str, row: str | None) -> None:
+        with suppress(Damaged):
+            if row is not None:
+                self._remove(Row.load(key, row).file)
+
+    def _remove(self, file: str) -> None:
+        with suppress(OSError):
+            (self.root / "matrices" / file).unlink()

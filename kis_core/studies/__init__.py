@@ -1,0 +1,1 @@
+"""Many edits, many sequences, all members of the demo family: the measurements behind `docs`."""

@@ -1,0 +1,170 @@
+"""Measure what the demo family knows, and its superposition: `python -m kis_core.studies.demo_family [--choose]`.
+
+A fact counts as recalled when every token of its object is the model's first choice. `--choose` also writes the
+built-in sets: 128 facts over all relations, and 128 about look-alike subjects, all answered by every member.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from kis_core.analysis import pipeline
+from kis_core.demo import factbase
+from kis_core.demo.family import FAMILY, LAYERS, Member
+from kis_core.facts import PAPER_FACTS, Fact
+from kis_core.models import loading
+from kis_core.models.files import parameters
+from kis_core.scoring.answers import knows
+from kis_core.store.store import Store
+from kis_core.superposition import off_diagonal
+
+SETS = Path(str(resources.files("kis_core.demo"))) / "sets"
+CHOICE_SEED = 128
+LOOK_ALIKES_PER_WORD = 8
+
+# Subjects whose stories the paper tells (section 4 and Tables 1-4), and their neighbours: first in the built-in set.
+STORIES = (
+    ("native_language", "Vladimir Mayakovsky"),
+    ("native_language", "Vladimir Bukovsky"),
+    ("native_language", "Vladimir Nabokov"),
+    ("product_maker", "Windows 8.1"),
+    ("product_maker", "Windows Vista"),
+    ("product_maker", "Mac OS X 10.1"),
+    ("product_maker", "Mac OS X 10.2"),
+    ("university_city", "University of Washington"),
+    ("country_capital", "Afghanistan"),
+    ("country_language", "Croatia"),
+    ("country_capital", "Croatia"),
+    ("product_maker", "Honda Prelude"),
+    ("product_maker", "Honda RA272"),
+    ("product_maker", "Nokia N95"),
+    ("product_maker", "Nokia 3310"),
+)
+
+
+def as_facts(base: Sequence[factbase.BaseFact], *, held_out: bool) -> list[Fact]:
+    """Every (fact, template) pair as a fact to ask."""
+    return [
+        Fact(fact.subject, template, fact.object, fact.relation)
+        for fact in base
+        for template in (fact.held_out if held_out else fact.trained)
+    ]
+
+
+def recall(member: Member) -> tuple[list[bool], list[bool]]:
+    """Whether the member answers each (fact, trained template) and each (fact, held-out template)."""
+    loaded = loading.load(member.folder, device="cpu")
+    base = factbase.load()
+    return knows(loaded, as_facts(base, held_out=False)), knows(loaded, as_facts(base, held_out=True))
+
+
+def answered_by_all(known: Sequence[Sequence[bool]]) -> list[Fact]:
+    """One trained template each of the facts that every member answers in it, in shuffled order."""
+    asked = as_facts(factbase.load(), held_out=False)
+    answered = [fact for fact, hits in zip(asked, zip(*known, strict=True), strict=True) if all(hits)]
+    random.Random(CHOICE_SEED).shuffle(answered)
+    return list({(fact.relation, fact.subject): fact for fact in answered}.values())
+
+
+def over_all_relations(answered: Sequence[Fact]) -> list[Fact]:
+    """128 facts: the stories, then evenly over the relations."""
+    by_fact = {(fact.relation, fact.subject): fact for fact in answered}
+    chosen = [by_fact.pop(story) for story in STORIES if story in by_fact]
+    queues: dict[str, list[Fact]] = {name: [] for name in factbase.relations()}
+    for fact in by_fact.values():
+        queues[fact.relation].append(fact)
+    while len(chosen) < PAPER_FACTS:
+        for queue in queues.values():
+            if queue and len(chosen) < PAPER_FACTS:
+                chosen.append(queue.pop())
+    return chosen
+
+
+def look_alikes(answered: Sequence[Fact]) -> list[Fact]:
+    """128 facts whose subjects share their first or last word with others: the largest such groups, some of each."""
+    groups: dict[str, list[Fact]] = defaultdict(list)
+    for fact in answered:
+        words = fact.subject.split()
+        if len(words) > 1:
+            groups[words[0]].append(fact)
+            groups[words[-1]].append(fact)
+    chosen: dict[tuple[str, str], Fact] = {}
+    for word in sorted(groups, key=lambda word: (-len(groups[word]), word)):
+        for fact in sorted(groups[word], key=lambda fact: fact.subject)[:LOOK_ALIKES_PER_WORD]:
+            if len(chosen) < PAPER_FACTS:
+                chosen[fact.relation, fact.subject] = fact
+    return list(chosen.values())
+
+
+def write_set(name: str, facts: Sequence[Fact]) -> None:
+    """Write a built-in set as CSV."""
+    SETS.mkdir(exist_ok=True)
+    with (SETS / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["subject", "prompt", "target", "relation"])
+        writer.writerows([f.subject, f.prompt, f.target, f.relation] for f in facts)
+
+
+def main() -> None:
+    """Print recall and superposition as Markdown tables; with `--choose`, write the built-in fact sets in between."""
+    parser = argparse.ArgumentParser(description="Measure what the demo family knows, and its superposition.")
+    parser.add_argument("--choose", action="store_true", help="write the built-in sets from what all models answer")
+    args = parser.parse_args()
+    known = _print_recall()
+    if args.choose:
+        answered = answered_by_all(known)
+        write_set("builtin", over_all_relations(answered))
+        write_set("builtin-lookalikes", look_alikes(answered))
+    _print_superposition()
+
+
+def _print_recall() -> list[list[bool]]:
+    _print_row("model", "parameters", "recall, trained templates", "recall, held-out templates")
+    _print_row(*["---"] * 4)
+    known = []
+    for member in FAMILY:
+        trained, held_out = recall(member)
+        known.append(trained)
+        shares = [f"{sum(hits) / len(hits):.2%}" for hits in (trained, held_out)]
+        _print_row(member.name, f"{parameters(member.folder):,}", *shares)
+    return known
+
+
+def _print_superposition() -> None:
+    names = ("mean of P", "excess kurtosis of P", "whitened angle", "plain angle")
+    _print_row()
+    _print_row("model", *(f"{name}, layer 0 to {LAYERS - 1}" for name in names))
+    _print_row(*["---"] * 5)
+    store = Store()
+    for member in FAMILY:
+        result = pipeline.run(pipeline.Request(model=member.name), store)
+        moments = [report.moments for report in result.reports]
+        _print_row(
+            member.name,
+            ", ".join(f"{m.mean:.3f}" for m in moments),
+            ", ".join(f"{m.kurtosis:.1f}" for m in moments),
+            *(", ".join(map(_angle, cosines)) for cosines in (result.whitening_cosine, result.activation_cosine)),
+        )
+
+
+def _angle(cosine: np.ndarray) -> str:
+    angles = np.degrees(np.arccos(off_diagonal(cosine)))
+    return f"{angles.mean():.0f}° ± {angles.std():.0f}°"
+
+
+def _print_row(*cells: str) -> None:
+    sys.stdout.write(f"| {' | '.join(cells)} |\n" if cells else "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The angles between keys, with and without whitening (Fig. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kis_core.superposition.moments import finite_entries
+
+
+def histogram(p: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of the off-diagonal entries between each two edges, (len(edges) - 1,); all zero where there are none."""
+    finite = finite_entries(p)
+    counts, _ = np.histogram(finite, edges)
+    return counts / max(1, len(finite))
+
+
+def angles(cosine: np.ndarray) -> np.ndarray:
+    """Angles in degrees from cosines (Fig. 6)."""
+    return np.asarray(np.degrees(np.arccos(cosine)))
+
+
+def angle_shares(cosines: Mapping[str, np.ndarray], *, width: float = 1.0) -> pd.DataFrame:
+    """Histograms of the angles off the diagonal in several spaces (Fig. 6).
+
+    Args:
+        cosines: (m, m) cosines by the name of their space.
+        width: of a bar in degrees, about: so that a whole number of bars fits 180.
+
+    Returns:
+        columns `low`, `high`, `share`, `space`; one row a bar from 0 to 180 degrees.
+    """
+    edges = np.linspace(0, 180, round(180 / width) + 1)
+    return pd.concat(
+        [
+            pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": histogram(angles(c), edges), "space": space})
+            for space, c in cosines.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def angle_spreads(cosines: Mapping[str, np.ndarray], layers: Sequence[int]) -> pd.DataFrame:
+    """Mean and standard deviation of the angles off the diagonal, in every layer and space.
+
+    Args:
+        cosines: (L, m, m) cosines by the name of their space.
+        layers: the L layer numbers.
+
+    Returns:
+        columns `layer`, `space`, `mean`, `std`, in degrees.
+    """
+    rows = []
+    for space, every in cosines.items():
+        for layer, one in zip(layers, every, strict=True):
+            found = finite_entries(angles(one))
+            rows.append((layer, space, *((found.mean(), found.std()) if len(found) else (np.nan, np.nan))))
+    return pd.DataFrame(rows, columns=["layer", "space", "mean", "std"])

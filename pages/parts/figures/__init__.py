@@ -1,0 +1,1 @@
+"""Charts, tables and the pair inspector, with captions, provenance and export."""

@@ -1,0 +1,306 @@
+"""What is being looked at: chosen once, kept across pages in the session, and written into the address bar.
+
+Streamlit forgets a widget's value, and a bound query parameter, when the page changes. So the choices live in one
+dictionary of the session; widgets show it and write to it, and the address bar follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from kis_core.analysis import unfinished
+from kis_core.corpora import WIKIPEDIA_NAME
+from kis_core.errors import KisError
+from kis_core.facts import BUILTIN_NAME, BUILTIN_SETS, saved
+from kis_core.models import catalog
+from kis_core.models.describe import described
+from kis_core.request import BUILTIN_CORPUS, Request, usual
+from kis_core.results import archive
+from kis_core.results.pairs import TAGS
+from kis_core.simulator import FORECASTS, MOST_STRENGTH
+from kis_core.store.store import Store, StoreError, default_root
+from kis_core.superposition.ordering import ORDERS
+from pages.parts.frame import link as links
+from pages.parts.frame.choices import (
+    Behind,
+    Choice,
+    Edits,
+    Number,
+    OneOf,
+    Range,
+    Settings,
+    Several,
+    Tuple,
+    Whole,
+    Words,
+)
+
+LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
+HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
+LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # what stands under an edit
+STORED_SECONDS = 20  # between two looks at what is stored
+AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
+CHRONICLE = ("theory", "ages", "weights", "damage", "facts", "choosing", "study")  # what stands under a run
+# names of `kis_core.editing` and `kis_core.lifelong`, which would load torch, and this is part of every page
+EDITORS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
+DRAWS = ("random", "relation", "most", "least", "hand")
+ARRANGED = ("drawn", "gentle", "harsh")
+MOST_EDITS = 500  # in one run on a page
+MOST_PICKED = 50  # edits picked by hand
+MOST_PAIRS = 500
+MOST_WORDS = 80
+
+
+def models() -> dict[str, catalog.ModelEntry]:
+    """The models that can be looked at, by name: those on this machine, and those with stored results."""
+    here = {entry.name: entry for entry in catalog.available()}
+    return here | {name: entry for name, entry in _met(str(default_root())).items() if name not in here}
+
+
+@st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
+def _met(root: str) -> dict[str, catalog.ModelEntry]:
+    """Models with results in the store, which may have come from another machine, or that were asked for."""
+    found: dict[str, catalog.ModelEntry] = {}
+    with suppress(StoreError):  # the page says itself that the cache folder cannot be used
+        store = Store(root)
+        for one in archive.computed(store):
+            found[one.request.model] = catalog.find(one.request.model) or catalog.ModelEntry(
+                one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
+                one.mlp_width,
+            )  # fmt: skip
+        for begun in unfinished.unfinished(store):
+            with suppress(KisError):
+                request = begun.request
+                found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
+    return found
+
+
+def ways(model: str, facts: str) -> list[dict[str, Any]]:
+    """How C of a model was taken for a fact set, the fullest first, then what was asked for; the usual way if none."""
+    told = _ways(str(default_root()))
+    found = [how for of, source, how in told if of == model and source == facts]
+    found += [how for of, _, how in told if of == model and how not in found]  # C is there, whatever the facts
+    return found or [Request(model, **usual(model)).how]
+
+
+@st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
+def _ways(root: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, facts and way of everything in the store, the most tokens and layers first, and of what was asked for."""
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    with suppress(StoreError):
+        store = Store(root)
+        computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
+        for request in [one.request for one in computed] + [begun.request for begun in unfinished.unfinished(store)]:
+            if (one := (request.model, request.facts, request.how)) not in found:
+                found.append(one)
+    return found
+
+
+def texts() -> set[str]:
+    """The texts that C may be taken over when a link asks for it: those of the program, and those met before."""
+    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _ways(str(default_root())))}
+
+
+def look_again() -> None:
+    """Let go of what is remembered of the store: something was just asked for, stored or deleted."""
+    for remembered in (_met, _ways):
+        remembered.clear()
+
+
+def fact_sets() -> tuple[str, ...]:
+    """The fact sets that can be looked at: the built-in ones and the users' own."""
+    return (*BUILTIN_SETS, *saved.names(default_root()))
+
+
+def _among(*names: str) -> OneOf:
+    return OneOf(names[0], lambda: names)
+
+
+CHOICES: dict[str, Choice] = {
+    "model": OneOf(catalog.DEFAULT, models),
+    "layer": Whole(0),
+    "facts": OneOf(BUILTIN_NAME, fact_sets),
+    "behind": Behind(texts),  # C: which text, how much of it, in which precision
+    "keep": _among("all", "known"),  # facts: all, or those the model answers
+    "pair": Tuple(2, "a pair of facts is written like 0-1"),
+    "order": _among(*ORDERS),
+    "limit": _among(*LIMITS),
+    "diagonal": _among("shown", "hidden"),
+    "window": Tuple(4, "a window is written like 0-64-0-64: rows from and to, columns from and to"),
+    "axis": _among("linear", "log"),  # of a density
+    "tail": Range(),  # of P
+    "angle": Range(),
+    "space": _among("whitening", "activation"),  # of a clicked angle
+    "k": Whole(100, 1, MOST_PAIRS),
+    "directions": _among("both", "merged"),
+    "relations": Several(),  # whatever the fact set calls them
+    "tags": Several(TAGS),
+    "find": Words(most=MOST_WORDS),
+    "list": _among("strongest", "stay", "paper"),
+    "stay": _among("layers", "models"),
+    "artefacts": _among("with", "without"),
+    "other": OneOf(None, models),
+    "otherlayer": Whole(None),
+    "target": Words(most=MOST_WORDS),  # new object of an edit
+    "method": _among("rome", "r-rome", "identity"),
+    "strength": Number(1.0, 0.0, MOST_STRENGTH),
+    "how": Settings(HOW),
+    "by": _among(*FORECASTS),
+    "performed": _among("no", "yes"),
+    "look": _among(*LOOKS),
+    "editor": _among(*EDITORS),  # of a sequence of edits
+    "through": Whole(None),  # last layer that an edit is spread over
+    "edits": Whole(100, 1, MOST_EDITS),
+    "draw": _among(*DRAWS),
+    "arrange": _among(*ARRANGED),
+    "seed": Whole(0),
+    "of": Several(),  # relations to edit
+    "queue": Edits(MOST_PICKED, MOST_WORDS),  # picked by hand
+    "against": _among(*AGAINST),
+    "step": Whole(None),
+    "chronicle": _among(*CHRONICLE),
+    "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
+    "watched": Whole(None),  # fact whose history is shown
+}
+
+
+OF_A_VIEW = (
+    "target-of",
+    "performed-edit",
+    "queue-of",
+)  # what the session remembers of an edit looked at, beside the choices
+
+
+def open_link() -> list[str]:
+    """Choose what the link asks for: at the start of a session, and when the browser went back or forward.
+
+    Any other query string that is not the one written last is late news: it was on its way when a choice was made.
+
+    Returns:
+        what it asks for and there is not, a sentence each, until something else is chosen.
+    """
+    session, asked = st.session_state, st.query_params.to_dict()
+    if "chosen" not in session or (_went_back() and asked != session.get("written")):
+        for note in OF_A_VIEW:
+            session.pop(note, None)
+        forget(*session.get("held", ()))
+        session["chosen"], session["missing"] = links.read(CHOICES, models)
+        session["written"] = asked
+    return list(session["missing"])
+
+
+def _went_back() -> bool:
+    """Whether this run came of the browser's Back or Forward; Streamlit tells a script so in its context alone."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
+def get(name: str) -> Any:
+    """A choice, by its name in `CHOICES`."""
+    return st.session_state["chosen"][name]
+
+
+def choose(name: str, value: Any) -> None:
+    """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told.
+
+    The link is written by `frame` and `panel` once all that a click chooses is chosen: each writing is one step back.
+    """
+    st.session_state["missing"] = []
+    if name == "model" and value != get("model"):
+        settle("behind", None)  # that was said of the other model
+    settle(name, value)
+
+
+def show(model: str, how: dict[str, Any]) -> None:
+    """Choose a model and the way C of it is taken; that the demo family is taken as usual goes without saying."""
+    choose("model", model)
+    choose("behind", how if usual(model) or how != Request(model).how else None)
+
+
+def settle(name: str, value: Any) -> None:
+    """Put what there is in the place of a choice that cannot be had; nobody chose it."""
+    st.session_state["chosen"][name] = value
+
+
+def clicked(chart: str, name: str) -> list[dict[str, Any]]:
+    """What a selection of a chart says was clicked; remembered, so that the chart can be made to forget it."""
+    found = list(st.session_state[chart]["selection"].get(name) or [])
+    if found:
+        st.session_state.setdefault("held", set()).add(chart.rsplit("#", 1)[0])
+    return found
+
+
+def fresh(chart: str) -> str:
+    """The key of a chart; another one once `forget` was called, so that the chart is made anew."""
+    return f"{chart}#{st.session_state.get('generations', {}).get(chart, 0)}"
+
+
+def forget(*charts: str) -> None:
+    """Let charts forget what was clicked on them, or else a click on the same thing again would go unnoticed.
+
+    Making a chart anew takes the browser a moment, so only those that hold a click are.
+    """
+    held, generations = st.session_state.get("held", set()), st.session_state.setdefault("generations", {})
+    for chart in held & set(charts):
+        generations[chart] = generations.get(chart, 0) + 1
+        held.discard(chart)
+
+
+def widget(
+    name: str, read: Callable[[Any], Any] = lambda value: value, write: Any = None, moment: str = ""
+) -> dict[str, Any]:
+    """Arguments that make a widget show a choice and change it.
+
+    Args:
+        name: of the choice.
+        read: the choice from the widget's value.
+        write: the widget's value for the present choice, where the two differ.
+        moment: sets this widget apart from the one drawn before. Where the program moves a widget by itself, what the
+            browser still says of the value before would otherwise be taken for the user's choice.
+    """
+    key = f"choose-{name}{moment}"
+    st.session_state[key] = get(name) if write is None else write
+
+    def changed() -> None:
+        if not moment or st.session_state[key] != write:  # else it echoes what the program wrote
+            choose(name, read(st.session_state[key]))
+
+    return {"key": key, "on_change": changed}
+
+
+def toggle(name: str, *, on: str) -> dict[str, Any]:
+    """Arguments that make a toggle show a choice between two names and change it; `on` is what "on" stands for."""
+    kind = CHOICES[name]
+    off = next(option for option in kind.options() if option != on) if isinstance(kind, OneOf) else None
+    return widget(name, lambda value: on if value else off, write=get(name) == on)
+
+
+def link() -> dict[str, str]:
+    """What is chosen as a link says it, where it is not the default."""
+    chosen = st.session_state["chosen"].items()
+    return {name: CHOICES[name].write(value) for name, value in chosen if value != CHOICES[name].default}
+
+
+def write_link() -> None:
+    """Let the address bar say what is chosen; while a run of edits is played, its steps are no choices of anyone."""
+    if st.session_state.get("playing"):
+        return
+    st.session_state["written"] = now = link()
+    if st.query_params.to_dict() != now:
+        st.query_params.from_dict(now)
+
+
+def go(page: str) -> NoReturn:
+    """Open another page on what is chosen."""
+    st.switch_page(page, query_params=link())
+
+
+def picked(facts: int) -> tuple[int, int] | None:
+    """The picked pair, if it is one of this many facts."""
+    pair: tuple[int, int] | None = get("pair")
+    return pair if pair and max(pair) < facts else None

@@ -1,0 +1,1 @@
+"""Work in the background: what runs, what it needs, what it found."""

@@ -1,0 +1,1 @@
+"""The parts of the page that makes many edits, one after another."""

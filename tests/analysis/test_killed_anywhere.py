@@ -1,0 +1,96 @@
+"""An analysis killed at any moment, again and again: the result is right, and nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kis_core import corpora
+from kis_core.analysis import pipeline
+from kis_core.covariance import checkpoint
+from kis_core.request import Request
+from kis_core.results.result import Result
+from kis_core.store.leftovers import HEAD, PART
+from kis_core.store.store import Store
+from tests import tiny
+from tests.store.store_tools import close, leftovers
+
+QUICK, MANY = 5, 300  # kills
+FACTS = "subject,prompt,target\nMalta,The capital of {} is,Valletta\nOslo,{} lies in,Norway\nRome,{} is in,Italy\n"
+ROOTS = 10  # kills of one analysis; the next one begins anew
+
+
+@pytest.fixture(scope="module")
+def request_of(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "facts.csv").write_text(FACTS)
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:40]), encoding="utf-8")
+    model = tiny.save("GPT-2", folder / "model")
+    return Request(str(model), str(folder / "facts.csv"), str(folder / "corpus.txt"), tokens=400)
+
+
+@pytest.fixture
+def expected(request_of: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Result, float]:
+    """The result of a run that nobody disturbs, and the seconds it takes once all is imported."""
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", 1e9)  # after every batch
+    pipeline.run(request_of, Store(tmp_path / "first"), device="cpu")
+    began = time.monotonic()
+    found = pipeline.run(request_of, Store(tmp_path / "undisturbed"), device="cpu")
+    return found, time.monotonic() - began
+
+
+def killed_after(seconds: float, root: Path, request: Request) -> None:
+    """Run the analysis in a forked process, and kill it after so long unless it has ended by then."""
+    if (child := os.fork()) == 0:
+        try:
+            pipeline.run(request, Store(root), device="cpu")
+        finally:
+            os._exit(0)
+    kill = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
+    kill.start()
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # so that the timer meets a process of ours, dead or alive
+    kill.cancel()
+    kill.join()
+    os.waitpid(child, 0)
+
+
+def rounds(count: int, seed: int, request: Request, expected: tuple[Result, float], folder: Path) -> None:
+    choose, (right, seconds) = random.Random(seed), expected
+    for first in range(0, count, ROOTS):
+        root = folder / f"store-{first}"
+        for _ in range(min(ROOTS, count - first)):
+            killed_after(choose.uniform(0, 1.2 * seconds), root, request)
+        store = Store(root)
+        found = pipeline.run(request, store, device="cpu")
+        assert np.array_equal(found.p, right.p)
+        assert found.provenance["tokens_counted"] == right.provenance["tokens_counted"]
+        assert found.provenance["documents_sha256_sum"] == right.provenance["documents_sha256_sum"]
+        close(store)
+        again = Store(root)
+        assert leftovers(root) == []
+        assert list((root / "locks").iterdir()) == []
+        assert [item.kind for item in again.inventory() if item.kind in (HEAD, PART)] == []
+        assert list((root / "damaged").iterdir()) == []
+        close(again)
+
+
+def test_a_few_kills_change_nothing_and_leave_nothing(
+    request_of: Request, expected: tuple[Result, float], tmp_path: Path
+) -> None:
+    rounds(QUICK, 1, request_of, expected, tmp_path)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_three_hundred_kills_change_nothing_and_leave_nothing(
+    request_of: Request, expected: tuple[Result, float], tmp_path: Path
+) -> None:
+    rounds(MANY, 2, request_of, expected, tmp_path)

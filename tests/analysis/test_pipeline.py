@@ -1,0 +1,438 @@
+"""The whole way from a request to a result: computed once, keyed by content, safe to cancel, kind to the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from kis_core import corpora, covariance
+from kis_core.analysis import resolve as resolving
+from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
+from kis_core.corpora import CorpusError
+from kis_core.facts import FactFileError
+from kis_core.keys import NotFinite, SubjectNotFound
+from kis_core.models import loading
+from kis_core.models.download import STAGE as DOWNLOAD
+from kis_core.models.files import ModelError
+from kis_core.models.loaded import LoadedModel
+from kis_core.progress import STAGES, Cancelled, overall
+from kis_core.store.store import Store
+from tests import tiny
+
+TOLD = [stage for stage in STAGES if stage != DOWNLOAD]  # of a model that is here
+
+ROWS = (
+    ("subject", "prompt", "target", "relation"),
+    ("Malta", "The capital of {} is", "Valletta", "capital"),
+    ("Oslo", "{} lies in", "Norway", "country"),
+    ("Malta", "{} was once ruled by", "Britain", ""),
+    ("Paris", "The mayor of {} is", "Anne", ""),
+)
+TOKENS = 300
+LAYERS = 3
+ROUNDING = 1e-12  # of a few additions in float64
+BATCHED = 1e-5  # float32 passes over batches of another shape
+
+Count = Callable[[Any, str], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save("GPT-2", tmp_path_factory.mktemp("models") / "gpt2")
+
+
+@pytest.fixture
+def request_(tmp_path: Path, gpt2: Path) -> Request:
+    """A small request on files of its own."""
+    shutil.copytree(gpt2, tmp_path / "model")
+    write_facts(tmp_path / "facts.csv", ROWS)
+    (tmp_path / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:30]), encoding="utf-8")
+    return Request(str(tmp_path / "model"), str(tmp_path / "facts.csv"), str(tmp_path / "corpus.txt"), TOKENS)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Count:
+    """Watch a function of a module: the returned list grows by its result at every call."""
+
+    def watch(module: Any, name: str) -> list[Any]:
+        results: list[Any] = []
+        original = getattr(module, name)
+
+        def counting(*args: Any, **options: Any) -> Any:
+            results.append(original(*args, **options))
+            return results[-1]
+
+        monkeypatch.setattr(module, name, counting)
+        return results
+
+    return watch
+
+
+def write_facts(path: Path, rows: tuple[tuple[str, ...], ...]) -> None:
+    path.write_text("\n".join(",".join(row) for row in rows), encoding="utf-8")
+
+
+def assert_equal(one: Result, other: Result) -> None:
+    """Bit for bit the same numbers."""
+    for name in ("p", "whitening_cosine", "activation_cosine"):
+        assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
+    assert (one.layers, one.reports, one.answers) == (other.layers, other.reports, other.answers)
+    assert (one.key_token_index, one.key_tokens, one.key_token_ids) == (
+        other.key_token_index, other.key_tokens, other.key_token_ids,
+    )  # fmt: skip
+
+
+class TestResult:
+    def test_is_what_was_asked_for(self, request_: Request, store: Store) -> None:
+        result = run(request_, store, device="cpu")
+        assert result.request == request_
+        assert [fact.subject for fact in result.facts.facts] == ["Malta", "Oslo", "Malta", "Paris"]
+        assert result.layers == (0, 1, 2)
+        for matrix in (result.p, result.whitening_cosine, result.activation_cosine):
+            assert matrix.shape == (LAYERS, 4, 4)
+            assert matrix.dtype == np.float64
+            np.testing.assert_array_equal(np.diagonal(matrix, axis1=1, axis2=2).round(12), 1.0)
+        assert [report.layer for report in result.reports] == [0, 1, 2]
+        assert all(len(row) == 5 for row in result.answers)
+        assert result.same_subject.nonzero()[0].tolist() == [0, 2]
+        assert not any(result.same_last_token[i, i] for i in range(4))
+
+    def test_provenance_names_everything_that_made_the_numbers(self, request_: Request, store: Store) -> None:
+        told = run(request_, store, device="cpu").provenance
+        assert Request(**json.loads(json.dumps(told["request"]))) == request_
+        ingredients = resolve(request_, store)
+        assert told["weights_sha256"] == ingredients.weights
+        assert told["facts_sha256"] == ingredients.facts.fingerprint
+        assert told["corpus_sha256"] == ingredients.corpus.fingerprint
+        assert (told["tokens_requested"], told["tokens_counted"]) == (TOKENS, TOKENS)
+        assert (told["facts"], told["facts_count"], told["corpus"]) == ("facts.csv", 4, "corpus.txt")
+        assert (told["architecture"], told["layers_in_model"], told["device"]) == ("GPT-2", LAYERS, "cpu")
+        assert {"torch", "transformers", "tokenizers", "numpy", "scipy", "python"} <= told["versions"].keys()
+
+    def test_a_corpus_shorter_than_asked_for_is_told(self, request_: Request, store: Store) -> None:
+        Path(request_.corpus).write_text("Malta is an island.\nOslo is a town.", encoding="utf-8")
+        result = run(replace(request_, tokens=10_000), store, device="cpu")
+        assert 8 <= result.provenance["tokens_counted"] < 30
+        assert all(report.ridge > 0 and report.rank < 40 for report in result.reports)
+        assert all(report.condition_number == float("inf") for report in result.reports)
+        assert_equal(result, run(replace(request_, tokens=10_000), store, device="cpu"))
+
+    def test_a_layer_that_was_not_computed_is_an_error(self, request_: Request, store: Store) -> None:
+        result = run(replace(request_, layers=(0, 2)), store, device="cpu")
+        assert [result.at(layer) for layer in (0, 2)] == [0, 1]
+        with pytest.raises(RequestError, match="layer 1 was not computed; there are 0, 2"):
+            result.at(1)
+
+
+class TestCache:
+    def test_the_second_time_nothing_is_computed(self, request_: Request, store: Store, count: Count) -> None:
+        assert cached(resolve(request_, store), store) is None
+        loads = count(loading, "load")
+        first = run(request_, store, device="cpu")
+        assert len(loads) == 1
+        for again in (store, Store()):
+            assert_equal(run(request_, again, device="cpu"), first)
+        found = cached(resolve(request_, store), store)
+        assert found
+        assert_equal(found, first)
+        assert len(loads) == 1
+
+    def test_a_computation_elsewhere_gives_the_same_bits(self, request_: Request, tmp_path: Path) -> None:
+        first, second = (run(request_, Store(tmp_path / name), device="cpu") for name in ("one", "two"))
+        assert_equal(first, second)
+
+    def test_each_ingredient_makes_another_key(self, request_: Request, store: Store, tmp_path: Path) -> None:
+        keys = {"as it is": resolve(request_, store).key}
+        for changes in (
+            {"tokens": TOKENS + 1},
+            {"layers": (0,)},
+            {"layers": (0, 1)},
+            {"layers": (0, 1, 2)},
+            {"revision": "v2"},
+            {"seed": 1},
+        ):
+            keys[str(changes)] = resolve(replace(request_, **changes), store).key
+        for column, value in enumerate(("Malt", "{} is", "Rome", "town")):
+            changed = [list(row) for row in ROWS]
+            changed[1][column] = value
+            keys[f"column {column}"] = self.key_with_facts(request_, store, tmp_path, tuple(map(tuple, changed)))
+        keys["facts in another order"] = self.key_with_facts(request_, store, tmp_path, (*ROWS[:1], *ROWS[:0:-1]))
+        keys["a fact less"] = self.key_with_facts(request_, store, tmp_path, ROWS[:-1])
+        lines = Path(request_.corpus).read_text("utf-8").splitlines()
+        for name, text in (("order", lines[::-1]), ("end", lines[:-1]), ("joined", [" ".join(lines)])):
+            (tmp_path / "other.txt").write_text("\n".join(text), encoding="utf-8")
+            keys[name] = resolve(replace(request_, corpus=str(tmp_path / "other.txt")), store).key
+        folder = Path(request_.model)
+        for part in ("config.json", "tokenizer.json", "generation_config.json"):
+            with (folder / part).open("a") as stream:
+                stream.write(" ")
+            keys[part] = resolve(request_, store).key
+        weights = load_file(folder / "model.safetensors")
+        weights["transformer.wpe.weight"][0, 0] += 1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        keys["a weight"] = resolve(request_, store).key
+        assert len(set(keys.values())) == len(keys) == 20
+
+    def key_with_facts(self, request_: Request, store: Store, tmp_path: Path, rows: tuple[tuple[str, ...], ...]) -> str:
+        write_facts(tmp_path / "other.csv", rows)
+        return resolve(replace(request_, facts=str(tmp_path / "other.csv")), store).key
+
+    def test_names_of_files_make_no_other_key_and_are_told_as_asked(
+        self, request_: Request, store: Store, tmp_path: Path, count: Count
+    ) -> None:
+        run(request_, store, device="cpu")
+        moved = replace(request_, facts=str(tmp_path / "moved.csv"), corpus=str(tmp_path / "moved.txt"))
+        Path(request_.facts).rename(moved.facts)
+        Path(request_.corpus).rename(moved.corpus)
+        loads = count(loading, "load")
+        result = run(moved, store, device="cpu")
+        assert loads == []
+        assert result.request == moved
+        assert Request(**result.provenance["request"]) == moved
+        assert (result.provenance["facts"], result.provenance["corpus"]) == ("moved.csv", "moved.txt")
+
+    def test_another_fact_set_reuses_the_second_moment(
+        self, request_: Request, store: Store, count: Count, tmp_path: Path
+    ) -> None:
+        passes = count(covariance, "Pass")
+        first = run(request_, store, device="cpu")
+        assert len(passes) == 1
+        write_facts(tmp_path / "fewer.csv", ROWS[:-1])
+        second = run(replace(request_, facts=str(tmp_path / "fewer.csv")), store, device="cpu")
+        assert len(passes) == 1
+        np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
+
+    def test_two_fact_sets_at_once_take_one_pass(
+        self, request_: Request, store: Store, count: Count, tmp_path: Path
+    ) -> None:
+        write_facts(tmp_path / "fewer.csv", ROWS[:-1])
+        both = (request_, replace(request_, facts=str(tmp_path / "fewer.csv")))
+        passes, loaded = count(covariance, "Pass"), threading.Barrier(2, timeout=60)
+
+        def together(stage: str, done: int, total: int) -> None:
+            if stage == "The model's own answers" and done == total:
+                loaded.wait()  # C is what both want next, and neither has it
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda one: run(one, store, device="cpu", report=together), both))
+        assert len(passes) == 1
+
+    def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
+        passes = count(covariance, "Pass")
+        run(replace(request_, layers=(1,)), store, device="cpu")
+        run(request_, store, device="cpu")
+        run(replace(request_, layers=(0, 2)), store, device="cpu")
+        assert [one.layers for one in passes] == [[1], [0, 2]]
+
+    def test_a_subset_of_layers_is_a_slice_of_the_full_run(self, request_: Request, tmp_path: Path) -> None:
+        full = run(request_, Store(tmp_path / "full"), device="cpu")
+        part = run(replace(request_, layers=(2, 0)), Store(tmp_path / "part"), device="cpu")
+        assert part.layers == (0, 2)
+        for name in ("p", "whitening_cosine", "activation_cosine"):
+            assert np.array_equal(getattr(part, name), getattr(full, name)[[0, 2]])
+        assert part.reports == (full.reports[0], full.reports[2])
+
+    @pytest.mark.parametrize("kind", ["superposition", "second-moment"])
+    def test_a_damaged_entry_is_computed_anew(self, request_: Request, store: Store, count: Count, kind: str) -> None:
+        first = run(request_, store, device="cpu")
+        damaged = [path for path in (store.root / "matrices").iterdir() if path.name.startswith(kind)]
+        assert damaged
+        for path in damaged:
+            content = bytearray(path.read_bytes())
+            content[-5] ^= 0x10
+            path.write_bytes(content)
+        if kind == "second-moment":
+            store.delete(resolve(request_, store).key)
+        loads, passes = count(loading, "load"), count(covariance, "Pass")
+        assert_equal(run(request_, store, device="cpu"), first)
+        assert len(loads) == 1
+        assert len(passes) == (1 if kind == "second-moment" else 0)
+        assert len(list((store.root / "damaged").iterdir())) == len(damaged)
+
+
+class TestCancel:
+    @pytest.mark.parametrize("stage", TOLD)
+    def test_at_any_stage_raises_and_keeps_no_result(self, request_: Request, store: Store, stage: str) -> None:
+        def stop(now: str, done: int, total: int) -> None:
+            if now == stage:
+                raise Cancelled(stage)
+
+        with pytest.raises(Cancelled, match=stage):
+            run(request_, store, device="cpu", report=stop)
+        assert cached(resolve(request_, store), store) is None
+        assert_equal(run(request_, store, device="cpu"), run(request_, Store(store.root.parent / "new"), device="cpu"))
+
+    def test_after_the_second_moment_keeps_the_second_moment(
+        self, request_: Request, store: Store, count: Count
+    ) -> None:
+        def stop(now: str, done: int, total: int) -> None:
+            if now == "Whitening":
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            run(request_, store, device="cpu", report=stop)
+        passes = count(covariance, "Pass")
+        run(request_, store, device="cpu")
+        assert passes == []
+
+
+class TestProgress:
+    def test_every_stage_is_told_in_order_and_the_bar_never_falls(self, request_: Request, store: Store) -> None:
+        told: list[tuple[str, int, int]] = []
+        run(request_, store, device="cpu", report=lambda *now: told.append(now))
+        assert all(0 <= done <= total for _, done, total in told)
+        assert list(dict.fromkeys(stage for stage, _, _ in told)) == TOLD
+        shares = [overall(*now) for now in told]
+        assert shares[-1] == pytest.approx(1.0)
+        assert (np.diff(shares) >= -ROUNDING).all()
+
+
+class TestWeights:
+    @pytest.mark.parametrize("end", ["well", "cancelled", "not finite"])
+    def test_are_bitwise_the_same_after_a_run(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, end: str
+    ) -> None:
+        seen: list[tuple[torch.nn.Module, str]] = []
+        original = loading.load
+
+        def load(*args: Any, **options: Any) -> LoadedModel:
+            loaded = original(*args, **options)
+            if end == "not finite":
+                loaded.model.transformer.h[1].mlp.c_fc.bias[0] = float("nan")
+            seen.append((loaded.model, digest(loaded.model)))
+            return loaded
+
+        def report(stage: str, done: int, total: int) -> None:
+            if end == "cancelled" and stage == "The model's own answers":
+                raise Cancelled
+
+        monkeypatch.setattr(loading, "load", load)
+        if end == "well":
+            run(request_, store, device="cpu", report=report)
+        else:
+            with pytest.raises(Cancelled if end == "cancelled" else NotFinite):
+                run(request_, store, device="cpu", report=report)
+            assert cached(resolve(request_, store), store) is None
+        [(model, before)] = seen
+        assert digest(model) == before
+        assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+class TestNotFinite:
+    """What the model says is looked at before the text is read: a typed error with layer and text, and nothing kept."""
+
+    def refused(self, request: Request, store: Store, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(covariance.Pass, "run", None)  # the text must not be read
+        with pytest.raises(NotFinite, match=told):
+            run(request, store, device="cpu")
+        kept = {item.key.rpartition("-")[0] for item in store.inventory()}
+        assert kept == {"fingerprint"}
+
+    @pytest.mark.parametrize(
+        ("tensor", "told"),
+        [
+            (
+                "transformer.h.2.mlp.c_proj.weight",
+                "layer 2 is the first where it is not, in its output of the down-pro",
+            ),
+            ("transformer.ln_f.weight", "all layers are, so it is the final norm or the output embeddings"),
+            ("transformer.h.1.mlp.c_proj.weight", "layer 2: the key of fact"),  # the first that meets it at the subject
+        ],
+    )
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_damaged_weight_while_other_layers_are_asked_for(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, tensor: str, told: str, value: float
+    ) -> None:
+        path = Path(request_.model) / "model.safetensors"
+        weights = load_file(path)
+        weights[tensor].view(-1)[0] = value
+        save_file(weights, path, metadata={"format": "pt"})
+        self.refused(replace(request_, layers=(0,)), store, told, monkeypatch)
+
+    def test_an_overflow_of_half_precision_in_one_text_names_that_text(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As Gemma's residual stream in float16: each number is fine where it is stored, and their sum is not."""
+        path = Path(request_.model) / "model.safetensors"
+        weights = load_file(path)
+        tokenizer = AutoTokenizer.from_pretrained(request_.model, local_files_only=True)
+        [token] = tokenizer(" Anne", add_special_tokens=False)["input_ids"][:1]
+        for name in ("transformer.wte.weight", "transformer.wpe.weight"):
+            weights[name][token if "wte" in name else slice(None), 0] = 4e4
+        save_file(weights, path, metadata={"format": "pt"})
+        write_facts(Path(request_.facts), (*ROWS, ("Anne", "The name of {} is", "x", "")))
+        asked = replace(request_, dtype="float16", layers=(0,))
+        self.refused(asked, store, r"fact 4 is not finite .* in ' ?The name of Anne is'.* for float16", monkeypatch)
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 over every parameter and buffer."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+class TestWrongInput:
+    def test_of_a_request(self) -> None:
+        for changes, reason in (
+            ({"tokens": 0}, "at least one token; 0 were"),
+            ({"tokens": -3}, "at least one token; -3 were"),
+            ({"layers": ()}, r"layers count from 0; \(\) were"),
+            ({"layers": (-1, 2)}, r"layers count from 0; \(-1, 2\) were"),
+            ({"documents": 0}, "at least one document; 0 were"),
+            ({"settled": 1.0}, "a share between 0 and 1"),
+            ({"dtype": "int8"}, "float16; 'int8' was asked for"),
+        ):
+            with pytest.raises(RequestError, match=reason):
+                Request(**changes)
+
+    def test_layers_have_one_form(self) -> None:
+        assert Request(layers=[2, 0, 2]) == Request(layers=(0, 2))
+        assert hash(Request(layers=[1])) == hash(Request(layers=(1,)))
+
+    def test_of_what_a_request_names(self, request_: Request, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "blank.txt").write_text("\n \n")
+        (tmp_path / "bad.csv").write_text("subject,prompt,target\nMalta,no slot,x\n")
+        (tmp_path / "long.csv").write_text(f"subject,prompt,target\nMalta,{'so ' * 100}{{}} is,x\n")
+        for changes, error, reason in (
+            ({"model": str(tmp_path)}, ModelError, "holds no config.json"),
+            ({"model": "nobody/nothing"}, ModelError, "not on this machine"),
+            ({"facts": str(tmp_path / "none.csv")}, FactFileError, "No fact file"),
+            ({"facts": str(tmp_path / "bad.csv")}, FactFileError, "row 2"),
+            ({"facts": str(tmp_path / "long.csv")}, SubjectNotFound, "reads at most 64"),
+            ({"corpus": str(tmp_path / "none.txt")}, CorpusError, "No corpus file"),
+            ({"corpus": str(tmp_path / "blank.txt")}, CorpusError, "holds no text"),
+            ({"layers": (0, 3)}, RequestError, "layers 0 to 2; layer 3 was asked for"),
+        ):
+            with pytest.raises(error, match=reason):
+                run(replace(request_, **changes), store, device="cpu")
+        assert not any(path.name.startswith("superposition") for path in (store.root / "matrices").iterdir())
+
+    def test_an_unknown_device(self, request_: Request, store: Store) -> None:
+        with pytest.raises(ModelError, match="No device 'tpu'"):
+            run(request_, store, device="tpu")
+
+
+def test_format_is_part_of_every_key(request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve(request_, store).key
+    monkeypatch.setattr(resolving, "FORMAT", resolving.FORMAT + 1)
+    assert resolve(request_, store).key != before

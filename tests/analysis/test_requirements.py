@@ -1,0 +1,276 @@
+"""What a computation needs: sizes by hand, more never cheaper, and a refusal that says what would do."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from kis_core import machine
+from kis_core.analysis.requirements import (
+    block_parameters,
+    budget,
+    choose,
+    grouped,
+    moment_bytes,
+    needs,
+    required_bytes,
+)
+from kis_core.covariance import whitener
+from kis_core.covariance.moment import COLUMN_BLOCKS
+from kis_core.machine import DTYPE_BYTES, Device, Speed
+from kis_core.models import catalog
+from kis_core.models.loading import OVERHEAD
+from tests import tiny
+
+
+@dataclass(frozen=True)
+class Model:
+    """A size without a model."""
+
+    name: str = "gpt2"
+    family: str = "GPT-2"
+    parameters: int = 124_439_808
+    layers: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+
+
+GPT2 = Model()
+LLAMA_70B = Model("llama-2-70b", "Llama", 68_976_648_192, 80, 8192, 28672)
+GIGA = 10**9
+TWO_GIGABYTES = Device("cpu", "a small machine", "cpu", 2 * 1024**3, 2 * 1024**3)
+BIG = Device("cpu", "a big machine", "cpu", 500 * GIGA, 500 * GIGA)
+GPU = Device("cuda:0", "a GPU", "cuda", 24 * GIGA, 24 * GIGA)
+SPEED = Speed(forward=1e12, product=1e11, factor=1e10)
+
+models = st.builds(
+    Model,
+    name=st.just("m"),
+    family=st.sampled_from(["GPT-2", "Llama"]),
+    parameters=st.integers(1000, 10**12),
+    layers=st.integers(1, 100),
+    width=st.integers(8, 20_000),
+    mlp_width=st.integers(8, 40_000),
+)
+machines = st.builds(
+    Device,
+    name=st.just("d"),
+    label=st.just("d"),
+    kind=st.sampled_from(["cpu", "cuda", "mps"]),
+    total_bytes=st.just(10**15),
+    free_bytes=st.integers(0, 10**13),
+    half=st.sampled_from(["bfloat16", "float16"]),
+)
+
+
+class TestSizes:
+    def test_gpt2_small_by_hand(self) -> None:
+        found = needs(GPT2, 100_000, device=BIG, dtype="float32", speed=SPEED)
+        assert found.weights_bytes == 497_759_232
+        assert found.moments_bytes == 12 * 3072 * 3072 * 8 == 905_969_664
+        assert (found.passes, found.whole_passes, found.forward_tokens) == (1, 1.0, 100_000)
+        assert (found.fits, found.reason, found.nearest) == (True, "", None)
+        assert (found.device, found.dtype, found.free_bytes) == ("cpu", "float32", 500 * GIGA)
+        forward = 2 * 84_934_656 * 100_000 / 1e12  # 12 layers of 4·768² + 2·768·3072
+        sums = 12 * 2 * 3072**2 * 0.625 * 100_000 / 1e11
+        factors = 12 * (5 / 3) * 3072**3 / 1e10
+        assert found.seconds == pytest.approx(forward + sums + factors, rel=1e-12)
+        assert needs(GPT2, 100_000, device=BIG, dtype="bfloat16").weights_bytes == 248_879_616
+        assert needs(GPT2, 100_000, device=BIG, dtype="float32").seconds is None
+
+    def test_factors_take_the_products_speed_where_none_was_measured(self) -> None:
+        one = {"device": BIG, "dtype": "float32", "layers": [3]}
+        slow = needs(GPT2, 1, speed=SPEED, **one).seconds
+        fast = needs(GPT2, 1, speed=replace(SPEED, factor=None), **one).seconds
+        assert slow is not None
+        assert fast is not None
+        assert slow - fast == pytest.approx((5 / 3) * 3072**3 * (1e-10 - 1e-11), rel=1e-6)
+
+    @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+    def test_block_parameters_are_those_of_the_layers(self, name: str) -> None:
+        """Against a model's own matrices; the widths are those of real ones, in small."""
+        config = tiny.configs()[name]
+        gated = name == "Llama"
+        config.update(
+            {"hidden_size": 32, "intermediate_size": 88, "num_key_value_heads": 2, "head_dim": 16}
+            if gated
+            else {"hidden_size": 32, "intermediate_size": 128, "n_inner": 128}
+        )
+        made = tiny.on_meta(config)
+        blocks = made.get_submodule({"GPT-NeoX": "gpt_neox.layers", "Llama": "model.layers"}.get(name, "transformer.h"))
+        matrices = sum(weight.numel() for weight in blocks.parameters() if weight.ndim == 2)
+        size = Model(parameters=made.num_parameters(), layers=3, width=32, mlp_width=88 if gated else 128)
+        assert block_parameters(size) == matrices
+
+    def test_never_more_parameters_than_there_are(self) -> None:
+        assert block_parameters(replace(GPT2, parameters=1000)) == 1000
+
+    def test_constants_are_those_of_the_pass(self) -> None:
+        assert (1 + 1 / COLUMN_BLOCKS) / 2 == machine.TRIANGLE
+        assert whitener.ALL_EIGENVALUES == machine.ALL_EIGENVALUES
+
+
+class TestGroups:
+    def test_a_group_stops_after_its_last_layer(self) -> None:
+        """Sums of four layers fit at once: 0-3 run 4 layers of 12, 4-7 run 8, 8-11 all."""
+        weights, moment = 497_759_232, moment_bytes(3072)
+        device = replace(BIG, kind="cuda", free_bytes=int((weights * OVERHEAD + 4.5 * moment) / 0.85))
+        found = needs(GPT2, 1000, device=device, dtype="float32", speed=SPEED)
+        assert (found.passes, found.forward_tokens) == (3, 3000)
+        assert found.whole_passes == pytest.approx((4 + 8 + 12) / 12)
+        few = needs(GPT2, 1000, device=BIG, dtype="float32", layers=[2, 0, 2])
+        assert (few.passes, few.whole_passes, few.moments_bytes) == (1, 0.25, 2 * moment)
+
+    def test_no_layers_need_no_pass(self) -> None:
+        found = needs(GPT2, 1000, device=BIG, dtype="float32", layers=[], speed=SPEED)
+        assert (found.passes, found.whole_passes, found.moments_bytes, found.seconds) == (0, 0, 0, 0)
+
+    def test_what_is_loaded_no_longer_counts(self) -> None:
+        assert budget(GPU, 0) - budget(GPU, 10 * GIGA) == 12 * GIGA
+        assert budget(GPU, 0) == pytest.approx(0.85 * 24 * GIGA)
+        assert budget(GPU, 24 * GIGA) == 0
+
+    @given(st.sets(st.integers(0, 200)), st.integers(1, 60), st.integers(1, 20))
+    def test_groups_are_few_even_and_complete(self, layers: set[int], width: int, most: int) -> None:
+        groups = grouped(list(layers), width, most * moment_bytes(width) + 7)
+        assert [layer for group in groups for layer in group] == sorted(layers)
+        sizes = [len(group) for group in groups]
+        assert max(sizes, default=0) <= most
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
+        assert len(groups) == -(-len(layers) // most)
+
+    def test_not_even_one_layer(self) -> None:
+        with pytest.raises(MemoryError, match="one layer takes 800 bytes; 799 are there"):
+            grouped([0], 10, 799)
+
+
+class TestNeverCheaper:
+    @given(models, machines, st.integers(1, 10**6), st.integers(1, 10**6))
+    def test_more_tokens_are_never_faster(self, model: Model, device: Device, few: int, more: int) -> None:
+        found = [needs(model, few + extra, device=device, dtype="float32", speed=SPEED) for extra in (0, more)]
+        if found[0].seconds is None:
+            assert not found[0].fits
+            return
+        assert found[1].seconds is not None
+        assert 0 < found[0].seconds < found[1].seconds
+
+    @given(models, machines)
+    def test_fewer_digits_never_need_more(self, model: Model, device: Device) -> None:
+        full, half = (required_bytes(model, device, dtype) for dtype in ("float32", device.half))
+        assert half <= full
+        found = [needs(model, 10, device=device, dtype=dtype) for dtype in ("float32", device.half)]
+        assert found[0].fits <= found[1].fits
+        if found[0].fits:
+            assert 1 <= found[1].passes <= found[0].passes
+
+    @settings(deadline=None)  # the catalogue is read at the first example
+    @given(models, machines, st.sampled_from(sorted(DTYPE_BYTES)))
+    def test_what_is_required_is_just_enough(self, model: Model, device: Device, dtype: str) -> None:
+        least = required_bytes(model, device, dtype)
+        enough = needs(model, 10, device=replace(device, free_bytes=least), dtype=dtype)
+        assert enough.fits
+        assert 1 <= enough.passes <= model.layers
+        assert enough.nearest is None
+        short = needs(model, 10, device=replace(device, free_bytes=least - 1), dtype=dtype)
+        assert not short.fits
+        assert (short.passes, short.seconds) == (0, None)
+        assert least > model.parameters * DTYPE_BYTES[dtype] + moment_bytes(model.mlp_width)
+
+
+class TestRefusal:
+    def test_seventy_billion_on_two_gigabytes_politely_and_without_a_byte(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError("a model was made")
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+        monkeypatch.setattr(AutoModelForCausalLM, "from_config", fail)
+        catalog.entries()  # read once a process
+        tracemalloc.start()
+        found = needs(LLAMA_70B, 100_000, device=TWO_GIGABYTES, dtype="float32", speed=SPEED)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10**6
+        assert not found.fits
+        assert found.weights_bytes == 275_906_592_768
+        for part in (
+            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes", "276 GB for its weights",
+            "6.58 GB for C of one layer", "a small machine has 2,147,483,648 bytes free (2.15 GB)",
+            f"The nearest model that fits here is {found.nearest}.",
+        ):  # fmt: skip
+            assert part in found.reason
+        nearest = catalog.find(found.nearest or "")
+        assert nearest is not None
+        assert needs(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
+
+    def test_the_same_family_comes_first_then_the_largest(self) -> None:
+        fitting = [
+            one
+            for one in catalog.entries()
+            if one.safetensors and required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes
+        ]
+        llamas = [one for one in fitting if one.family == "Llama"]
+        found = needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
+        assert found.nearest in {one.name for one in llamas}
+        assert catalog.find(found.nearest).parameters == max(one.parameters for one in llamas)  # type: ignore[union-attr]
+        alone = needs(replace(LLAMA_70B, family="none"), 10, device=GPU, dtype="bfloat16")
+        assert catalog.find(alone.nearest).parameters == max(one.parameters for one in fitting)  # type: ignore[union-attr]
+
+    def test_what_cannot_be_read_is_not_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        best = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        assert best is not None
+        unread = tuple(replace(one, safetensors=one.name != best.name) for one in catalog.entries())
+        monkeypatch.setattr(catalog, "entries", lambda: unread)
+        second = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        assert second is not None
+        assert second.safetensors
+        assert (second.family, second.name != best.name) == ("Llama", True)
+
+    def test_fewer_digits_are_named_where_they_would_do(self) -> None:
+        llama = Model("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
+        assert "In bfloat16 it needs 20.2 GB and fits." in needs(llama, 10, device=GPU, dtype="float32").reason
+        assert "In float16 it" in needs(llama, 10, device=replace(GPU, half="float16"), dtype="float32").reason
+        assert needs(llama, 10, device=GPU, dtype="bfloat16").fits
+
+    def test_nothing_fits_at_all(self) -> None:
+        found = needs(GPT2, 10, device=replace(TWO_GIGABYTES, free_bytes=100), dtype="float32")
+        assert found.nearest is None
+        assert "No smaller model of the catalogue fits either" in found.reason
+
+
+class TestChoice:
+    llama = Model("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
+
+    @pytest.mark.parametrize(
+        ("model", "devices", "expected"),
+        [
+            (GPT2, (GPU, BIG), ("cuda:0", "float32")),
+            (llama, (GPU, BIG), ("cuda:0", "bfloat16")),
+            (llama, (replace(GPU, half="float16"), BIG), ("cuda:0", "float16")),
+            (llama, (replace(GPU, free_bytes=GIGA), BIG), ("cpu", "float32")),
+            (LLAMA_70B, (GPU, BIG), ("cpu", "float32")),
+            (LLAMA_70B, (GPU, replace(GPU, name="all", free_bytes=300 * GIGA), BIG), ("all", "bfloat16")),
+            (LLAMA_70B, (GPU, TWO_GIGABYTES), ("cuda:0", "bfloat16")),  # fits nowhere
+        ],
+    )
+    def test_the_first_device_and_the_most_digits_that_fit(
+        self, model: Model, devices: tuple[Device, ...], expected: tuple[str, str]
+    ) -> None:
+        assert choose(model, devices) == expected
+
+    @given(models, st.lists(machines, min_size=1, max_size=4))
+    def test_fits_if_anything_does(self, model: Model, devices: list[Device]) -> None:
+        named = [replace(device, name=str(k)) for k, device in enumerate(devices)]
+        name, dtype = choose(model, named)
+        anywhere = any(needs(model, 1, device=d, dtype=t).fits for d in named for t in d.dtypes)
+        assert needs(model, 1, device=named[int(name)], dtype=dtype).fits == anywhere
+
+    def test_this_machine_runs_the_demo_models(self) -> None:
+        for entry in catalog.demo():
+            assert choose(entry, machine.devices())[1] == "float32"

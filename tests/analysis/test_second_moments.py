@@ -1,0 +1,411 @@
+"""C of a model's layers: from the store, in groups that fit the memory, or from files; nothing is computed twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kis_core import corpora, machine
+from kis_core.analysis import pipeline, requirements
+from kis_core.analysis.resolve import SECOND_MOMENT, ResolvedRequest, resolve, second_moment_key
+from kis_core.analysis.second_moments import LayerSecondMoment, _groups, moments, packed, unpacked
+from kis_core.covariance import checkpoint, reading, rome_files
+from kis_core.covariance.checkpoint import Checkpoints
+from kis_core.covariance.passes import Pass
+from kis_core.covariance.ranks import ALONE
+from kis_core.covariance.rome_files import StatisticsError
+from kis_core.covariance.whitener import Whitener
+from kis_core.models.loaded import LoadedModel
+from kis_core.progress import Cancelled
+from kis_core.request import Request, RequestError
+from kis_core.store.leftovers import HEAD, PART
+from kis_core.store.store import Store, StoreError
+from kis_core.superposition.matrix import superposition
+from tests import tiny
+from tests.covariance.pass_tools import after
+
+LAYERS = [0, 1, 2]
+WIDTH = 40
+TOKENS = 900
+FLOAT32 = 1e-6  # of P's largest entry: ROME's files hold C in float32, and this C is well conditioned enough
+TEXTS = corpora.builtin().texts[:40]
+
+Passes = list[tuple[list[int], int]]
+"""Of each pass: its layers, and its batches."""
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> LoadedModel:
+    return tiny.model("GPT-2")
+
+
+@pytest.fixture
+def asked(tmp_path: Path, saved: Path) -> Request:
+    (tmp_path / "corpus.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    return Request(str(saved), corpus=str(tmp_path / "corpus.txt"), tokens=TOKENS)
+
+
+@pytest.fixture
+def ingredients(asked: Request, store: Store) -> ResolvedRequest:
+    return resolve(asked, store)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Watch the passes over the text; documents come in small groups."""
+    monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", 6)
+    seen: Passes = []
+    original = Pass.run
+
+    def run(self: Pass, documents: Any, *, report: Any, **options: Any) -> Any:
+        seen.append((list(self.layers), -1))  # the first report comes before any batch
+
+        def counting(*told: Any) -> None:
+            seen[-1] = (seen[-1][0], seen[-1][1] + 1)
+            report(*told)
+
+        return original(self, documents, report=counting, **options)
+
+    monkeypatch.setattr(Pass, "run", run)
+    return seen
+
+
+@pytest.fixture
+def every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints after every batch."""
+    monkeypatch.setattr(Checkpoints, "due", lambda _: True)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Pretend that there is memory for so many layers."""
+
+    def pretend(layers: float) -> None:
+        monkeypatch.setattr(requirements, "budget", lambda *_: int(layers * requirements.moment_bytes(WIDTH)))
+
+    return pretend
+
+
+def matrices(found: Iterator[LayerSecondMoment]) -> dict[int, bytes]:
+    return {moment.layer: moment.matrix.tobytes() for moment in found}
+
+
+def left(store: Store) -> set[str]:
+    return {item.kind for item in store.inventory()} & {HEAD, PART}
+
+
+class TestPacked:
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(1, 70), st.integers(0, 2**32 - 1))
+    def test_nothing_is_lost(self, size: int, seed: int) -> None:
+        square = np.random.default_rng(seed).normal(size=(size, size))
+        symmetric = square + square.T
+        triangle = packed(symmetric)
+        assert triangle.shape == (size * (size + 1) // 2,)
+        assert (unpacked(triangle) == symmetric).all()
+
+    def test_by_hand(self) -> None:
+        assert packed(np.array([[1.0, 2.0], [2.0, 3.0]])).tolist() == [1.0, 2.0, 3.0]
+        assert unpacked(np.array([1.0, 2.0, 3.0])).tolist() == [[1.0, 2.0], [2.0, 3.0]]
+
+    @pytest.mark.parametrize("size", [1, 2, 1000, 11_008, 16_384, 28_672, 53_248])
+    def test_the_width_is_found_from_the_length(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Made(Exception):
+            pass
+
+        def made(shape: tuple[int, int], dtype: object) -> None:
+            raise Made(shape)
+
+        triangle = np.broadcast_to(np.float64(1), size * (size + 1) // 2)  # without its memory
+        monkeypatch.setattr(np, "empty", made)
+        with pytest.raises(Made) as caught:
+            unpacked(triangle)
+        assert caught.value.args == ((size, size),)
+
+
+class TestGroups:
+    def test_little_memory_gives_the_same_bits(
+        self,
+        gpt2: LoadedModel,
+        ingredients: ResolvedRequest,
+        tmp_path: Path,
+        passes: Passes,
+        room: Callable[[float], None],
+    ) -> None:
+        found = {}
+        for layers in (3, 2, 1, 0.5, 0):
+            room(layers)
+            found[layers] = matrices(moments(ingredients, gpt2, LAYERS, Store(tmp_path / str(layers))))
+            assert found[layers].keys() == set(LAYERS)
+            assert found[layers] == found[3]
+        assert [layers for layers, _ in passes] == [LAYERS, [0, 1], [2], *[[0], [1], [2]] * 3]
+
+    def test_of_several_gpus_each_group_takes_what_fits_on_each(
+        self, ingredients: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = {"cuda:0": 2.5, "cuda:1": 4.5}
+        gpus = [machine.Device(name, name, "cuda", 0, int(room * WIDTH**2 * 8)) for name, room in free.items()]
+        monkeypatch.setattr(machine, "devices", lambda: (*gpus, replace(gpus[0], name="all")))
+        monkeypatch.setattr(requirements, "budget", lambda device, _: device.free_bytes)
+        shape = SimpleNamespace(
+            widths=(24, WIDTH), weight=lambda layer: SimpleNamespace(device=torch.device(f"cuda:{layer // 4}"))
+        )
+        loaded = SimpleNamespace(architecture=shape, device=torch.device("cuda:0"))
+        every = set(range(8))
+        assert _groups(ingredients, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
+        assert _groups(ingredients, loaded, every, {1, 5}, store, ALONE) == [[1, 5]]
+
+    def test_what_is_stored_is_not_computed_again(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes
+    ) -> None:
+        whole = matrices(moments(ingredients, gpt2, LAYERS, Store(tmp_path / "whole")))
+        matrices(moments(ingredients, gpt2, [1], store))
+        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        assert [layers for layers, _ in passes] == [LAYERS, [1], [0, 2]]
+
+    def test_a_damaged_one_is_computed_again(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
+    ) -> None:
+        whole = matrices(moments(ingredients, gpt2, LAYERS, store))
+        [broken] = [item for item in store.inventory(SECOND_MOMENT) if item.meta["about"]["layer"] == 1]
+        broken.path.write_bytes(broken.path.read_bytes()[:-8])
+        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        assert [layers for layers, _ in passes] == [LAYERS, [1]]
+
+    def test_a_crash_between_groups_costs_only_the_group(
+        self,
+        gpt2: LoadedModel,
+        ingredients: ResolvedRequest,
+        store: Store,
+        passes: Passes,
+        room: Callable[[float], None],
+    ) -> None:
+        room(1)
+        found = moments(ingredients, gpt2, LAYERS, store)
+        assert [next(found).layer, next(found).layer] == [0, 1]
+        found.close()
+        assert set(matrices(moments(ingredients, gpt2, LAYERS, store))) == set(LAYERS)
+        assert [layers for layers, _ in passes] == [[0], [1], [2]]
+        assert left(store) == set()
+
+    def test_progress_rises_over_the_groups(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, room: Callable[[float], None]
+    ) -> None:
+        room(1)
+        told: list[float] = []
+        matrices(moments(ingredients, gpt2, LAYERS, store, lambda _, done, total: told.append(done / total)))
+        assert told == sorted(told)
+        assert told[-1] == 1.0
+
+    def test_how_the_text_was_read_is_told(self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store) -> None:
+        asked = replace(ingredients, request=replace(ingredients.request, tokens=None, documents=7))
+        for found in moments(asked, gpt2, LAYERS, store):
+            assert found.tokens == sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS[:7])
+            assert found.told["documents"] == 7
+            assert found.told["characters"] == sum(map(len, TEXTS[:7]))
+            assert 0 <= found.told["padding"] < reading.MOST_PADDING
+        digest = corpora.DocumentsRead()
+        for place, text in enumerate(TEXTS[:7]):
+            digest.add(place, text)
+        assert found.told["sha256_sum"] == digest.digest
+
+    def test_a_full_disk_costs_the_store_and_not_the_result(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise StoreError("could not write: No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", full)
+            found = matrices(moments(ingredients, gpt2, LAYERS, store))
+        assert not store.inventory(SECOND_MOMENT)
+        assert found == matrices(moments(ingredients, gpt2, LAYERS, store))
+
+
+@pytest.mark.usefixtures("every_batch")
+class TestResume:
+    def whole(self, loaded: LoadedModel, ingredients: ResolvedRequest, tmp_path: Path) -> dict[int, bytes]:
+        return matrices(moments(ingredients, loaded, LAYERS, Store(tmp_path / "whole")))
+
+    def test_goes_on_after_a_kill(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes
+    ) -> None:
+        whole = self.whole(gpt2, ingredients, tmp_path)
+        for stop in (3, 2, 4):
+            with pytest.raises(Cancelled):
+                matrices(moments(ingredients, gpt2, LAYERS, store, after(stop)))
+            assert left(store) == {HEAD, PART}
+        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        (_, batches), *rest = passes
+        assert [count for _, count in rest] == [3, 2, 4, batches - 2 - 1 - 3]
+        assert left(store) == set()
+
+    def test_one_that_was_begun_is_ended_first_whatever_memory_there_is_now(
+        self,
+        gpt2: LoadedModel,
+        ingredients: ResolvedRequest,
+        store: Store,
+        passes: Passes,
+        room: Callable[[float], None],
+    ) -> None:
+        with pytest.raises(Cancelled):
+            matrices(moments(ingredients, gpt2, [0, 2], store, after(5)))
+        room(1)
+        assert set(matrices(moments(ingredients, gpt2, LAYERS, store))) == set(LAYERS)
+        assert [layers for layers, _ in passes] == [[0, 2], [0, 2], [1]]
+        assert passes[1][1] == passes[2][1] - 4
+
+    @pytest.mark.parametrize("stored", [0, 1, 2])
+    def test_killed_while_storing_it_does_not_read_again(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes,
+        monkeypatch: pytest.MonkeyPatch, stored: int,
+    ) -> None:  # fmt: skip
+        whole = self.whole(gpt2, ingredients, tmp_path)
+        put, numbers = store.put, iter(range(stored))
+
+        def dying(key: str, *arguments: Any) -> None:
+            if key.startswith(f"{SECOND_MOMENT}-") and next(numbers, None) is None:
+                raise KeyboardInterrupt
+            put(key, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", dying)
+            with pytest.raises(KeyboardInterrupt):
+                matrices(moments(ingredients, gpt2, LAYERS, store))
+        assert len(store.inventory(SECOND_MOMENT)) == stored
+        again = list(moments(ingredients, gpt2, LAYERS, store))
+        assert matrices(iter(again)) == whole
+        assert [moment.layer for moment in again] == LAYERS, "each of them once"
+        assert passes[-1] == (LAYERS, 0)
+        assert left(store) == set()
+
+    def test_fewer_layers_than_were_begun_are_a_pass_of_their_own(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
+    ) -> None:
+        with pytest.raises(Cancelled):
+            matrices(moments(ingredients, gpt2, LAYERS, store, after(5)))
+        matrices(moments(ingredients, gpt2, [1], store))
+        assert [layers for layers, _ in passes] == [LAYERS, [1]]
+
+    def test_of_other_facts_the_text_read_is_taken_up_and_their_looks_are_not(
+        self, gpt2: LoadedModel, asked: Request, store: Store, tmp_path: Path, passes: Passes
+    ) -> None:
+        asked, rng = replace(asked, tokens=None), np.random.default_rng(0)
+        mine = resolve(asked, store)
+        (tmp_path / "facts.csv").write_text("subject,prompt,target\nMalta,The capital of {} is,Valletta\n")
+        others = resolve(replace(asked, facts=str(tmp_path / "facts.csv")), store)
+        keys = {count: {layer: rng.normal(size=(count, WIDTH)) for layer in LAYERS} for count in (5, 3)}
+        with pytest.raises(Cancelled):
+            matrices(moments(others, gpt2, LAYERS, store, after(6), keys=keys[3]))
+        looks: list[int] = []
+        found = list(moments(mine, gpt2, LAYERS, store, keys=keys[5], looked=lambda look: looks.append(look.tokens)))
+        alone = list(moments(mine, gpt2, LAYERS, Store(tmp_path / "alone"), keys=keys[5]))
+        assert matrices(iter(found)) == matrices(iter(alone))
+        assert [count for _, count in passes] == [6, passes[2][1] - 5, passes[2][1]]
+        assert 0 < len(found[0].told["looks"]) < len(alone[0].told["looks"])
+        assert [tokens for tokens, *_ in found[0].told["looks"]] == looks
+        [again] = moments(others, gpt2, [0], store, keys=keys[3])
+        assert again.told["looks"] == []
+
+
+class TestSettled:
+    def test_needs_facts(self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store) -> None:
+        settled = replace(ingredients, request=replace(ingredients.request, settled=0.1))
+        with pytest.raises(RequestError, match="needs facts"):
+            matrices(moments(settled, gpt2, LAYERS, store))
+
+    def test_ends_early_and_says_so(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
+    ) -> None:
+        rng = np.random.default_rng(0)
+        keys = {layer: rng.normal(size=(6, WIDTH)) for layer in LAYERS}
+        settled = replace(ingredients, request=replace(ingredients.request, tokens=None, settled=0.9))
+        [found, *_] = moments(settled, gpt2, LAYERS, store, keys=keys)
+        assert found.told["settled"]
+        assert found.tokens < sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS)
+        assert all(share < 0.9 for _, _, share in found.told["looks"][-6:])
+        assert ingredients.second_moment_key != settled.second_moment_key
+
+
+class TestStatisticsAsCorpus:
+    """ROME's files in the place of a text."""
+
+    def written(self, folder: Path, found: Iterator[LayerSecondMoment], width: int = WIDTH) -> str:
+        for moment in found:
+            name = f"transformer.h.{moment.layer}.mlp.c_proj_float32_mom2_100000.npz"
+            rome_files.write(folder / name, moment.matrix[:width, :width], moment.tokens, 100_000)
+        return str(folder)
+
+    @pytest.fixture
+    def files(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
+    ) -> ResolvedRequest:
+        folder = self.written(tmp_path / "wikipedia_stats", moments(ingredients, gpt2, LAYERS, store))
+        return resolve(replace(asked, corpus=folder), store)
+
+    def test_p_is_the_same_to_the_rounding_of_the_files(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, files: ResolvedRequest, store: Store, passes: Passes
+    ) -> None:
+        keys = np.random.default_rng(1).normal(size=(6, WIDTH))
+        expected, found = (list(moments(source, gpt2, LAYERS, store)) for source in (ingredients, files))
+        for one, other in zip(expected, found, strict=True):
+            assert (one.layer, one.tokens) == (other.layer, other.tokens)
+            p, q = (superposition(Whitener.fit(c.matrix).whiten(keys)) for c in (one, other))
+            condition = Whitener.fit(one.matrix).condition_number
+            np.testing.assert_allclose(q, p, rtol=0, atol=FLOAT32 * condition * np.abs(p).max())
+            assert other.told == {"statistics": "wikipedia_stats", "documents": 100_000, "looks": []}
+        assert passes == []
+        assert left(store) == set()
+
+    @pytest.mark.parametrize("settled", [None, 0.1])
+    def test_a_result_knows_the_name_of_its_c(
+        self, gpt2: LoadedModel, files: ResolvedRequest, store: Store, settled: float | None
+    ) -> None:
+        source = resolve(replace(files.request, settled=settled), store)
+        [moment] = moments(source, gpt2, [1], store)
+        result = SimpleNamespace(provenance=pipeline.provenance(source, gpt2, moment), request=source.request)
+        assert store.holds(second_moment_key(result, 1))
+
+    def test_they_are_not_read_twice(self, gpt2: LoadedModel, files: ResolvedRequest, store: Store) -> None:
+        first = matrices(moments(files, gpt2, LAYERS, store))
+        shutil.rmtree(files.corpus.paths[0].parent)
+        assert matrices(moments(files, gpt2, LAYERS, store)) == first
+
+    def test_a_full_disk_costs_the_store_and_not_the_result(
+        self, gpt2: LoadedModel, files: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise StoreError("could not write: No space left on device")
+
+        monkeypatch.setattr(store, "put", full)
+        assert matrices(moments(files, gpt2, LAYERS, store)).keys() == set(LAYERS)
+
+    def test_a_wrong_width_is_refused(
+        self, gpt2: LoadedModel, ingredients: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
+    ) -> None:
+        folder = self.written(tmp_path / "narrow", moments(ingredients, gpt2, LAYERS, store), WIDTH - 1)
+        narrow = resolve(replace(asked, corpus=folder), store)
+        with pytest.raises(StatisticsError, match=r"keys of length 39; .* has 40"):
+            matrices(moments(narrow, gpt2, LAYERS, store))
+
+    def test_a_layer_without_a_file_is_refused(self, gpt2: LoadedModel, files: ResolvedRequest, store: Store) -> None:
+        files.corpus.paths[1].unlink()
+        fewer = resolve(files.request, store)
+        assert matrices(moments(fewer, gpt2, [0, 2], store)).keys() == {0, 2}
+        with pytest.raises(StatisticsError, match="no statistics of layer 1"):
+            matrices(moments(fewer, gpt2, LAYERS, store))
+
+
+def test_seconds_between_checkpoints_are_a_minute() -> None:
+    assert checkpoint.SECONDS_BETWEEN == 60

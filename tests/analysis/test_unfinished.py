@@ -1,0 +1,104 @@
+"""What was asked for and is not finished: it comes back as it was, whatever else lies under its name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kis_core.analysis import unfinished
+from kis_core.analysis.unfinished import KIND, UnfinishedRequest
+from kis_core.request import DTYPES, Request
+from kis_core.store.store import Store, StoreError, key_of
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+COUNTS = st.none() | st.integers(1, 10**12)
+REQUESTS = st.builds(
+    Request,
+    model=WORDS,
+    facts=WORDS,
+    corpus=WORDS,
+    tokens=COUNTS,
+    layers=st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple),
+    revision=st.none() | WORDS,
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 9),
+    documents=COUNTS,
+    settled=st.none() | st.floats(0.001, 0.999),
+)
+OTHER: dict[str, Any] = {
+    "model": "gpt2", "facts": "else", "corpus": "wikipedia", "tokens": 7, "layers": (1,), "revision": "v1",
+    "dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("asked"))
+
+
+@given(request=REQUESTS, device=st.sampled_from(["auto", "cpu", "cuda:1"]))
+def test_what_is_remembered_comes_back_until_it_is_forgotten(shared: Store, request: Request, device: str) -> None:
+    unfinished.remember(shared, UnfinishedRequest(request, device))
+    assert unfinished.unfinished(shared) == [UnfinishedRequest(request, device)]
+    unfinished.forget(shared, request)
+    assert unfinished.unfinished(shared) == []
+
+
+def test_what_is_not_there_is_forgotten_in_peace(store: Store) -> None:
+    unfinished.forget(store, Request())
+    assert unfinished.unfinished(store) == []
+
+
+def test_asked_for_twice_is_remembered_once_with_the_last_device(store: Store) -> None:
+    unfinished.remember(store, UnfinishedRequest(Request(), "cpu"))
+    unfinished.remember(store, UnfinishedRequest(Request(), "cuda:0"))
+    assert unfinished.unfinished(Store(store.root)) == [UnfinishedRequest(Request(), "cuda:0")], "by any process"
+
+
+def test_everything_but_the_device_tells_two_apart() -> None:
+    assert set(OTHER) == {field.name for field in fields(Request)}
+    requests = [Request(), *(replace(Request(), **{name: value}) for name, value in OTHER.items())]
+    assert len({UnfinishedRequest(request).key for request in requests}) == len(OTHER) + 1
+    assert UnfinishedRequest(Request(), "cpu").key == UnfinishedRequest(Request(), "cuda:0").key
+
+
+def test_they_are_listed_by_model(store: Store) -> None:
+    for model in ("b", "a", "c"):
+        unfinished.remember(store, UnfinishedRequest(Request(model)))
+    assert [one.request.model for one in unfinished.unfinished(store)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": 3}, {"facts": None}, {"corpus": ["wikipedia"]}, {"tokens": 0}, {"tokens": "many"}, {"revision": 7},
+        {"dtype": "int8"}, {"dtype": None}, {"layers": "03"}, {"layers": []}, {"layers": [-1]}, {"layers": 2},
+        {"settled": 2}, {"settled": "soon"}, {"documents": -1}, {"sudo": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_another_version_wrote_is_left_alone(change: dict[str, Any], store: Store) -> None:
+    unfinished.remember(store, UnfinishedRequest(Request()))
+    store.put(key_of(KIND, change), {"request": asdict(Request()) | change, "device": "cpu"}, {})
+    assert unfinished.unfinished(store) == [UnfinishedRequest(Request())]
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, {"request": None, "device": "cpu"}, {"request": {}, "device": "cpu"}, {"request": asdict(Request())}]
+)
+def test_what_says_nothing_is_left_alone(meta: dict[str, Any], store: Store) -> None:
+    store.put(key_of(KIND, {"odd": True}), meta, {})
+    assert unfinished.unfinished(store) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes anywhere")
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError):
+        unfinished.remember(Store(tmp_path / "cache"), UnfinishedRequest(Request()))

@@ -1,0 +1,53 @@
+"""Charts of many facts: every bar and cell at its place, nulls and marks where they belong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kis_core import charts
+from kis_core.analysis.large_sets import sweep
+from kis_core.charts.large_sets import FLOOR
+from kis_core.superposition import ISOTROPIC, MEASURED, SAME_STD
+from tests.charts.chart_tools import HOSTILE, specification
+
+FOUND = sweep.sweep(np.random.default_rng(0).standard_normal((40, 16))).every
+BARS = sweep.bars(FOUND, 16)
+
+
+def rows(chart: object) -> list[pd.DataFrame]:
+    """The tables a chart carries."""
+    return [pd.DataFrame(one) for one in specification(chart)["datasets"].values()]  # type: ignore[arg-type]
+
+
+def test_bars_with_an_entry_are_drawn_and_no_others() -> None:
+    (drawn,) = (table for table in rows(charts.counts(BARS)) if "high" in table)
+    assert drawn["count"].sum() == 40 * 39
+    assert drawn["count"].min() >= 1
+    assert set(drawn["curve"]) == {MEASURED}
+
+
+def test_nulls_are_drawn_down_to_where_the_axis_ends() -> None:
+    (drawn,) = (table for table in rows(charts.counts(BARS)) if {"at", "curve"} <= set(table))
+    assert set(drawn["curve"]) == {SAME_STD, ISOTROPIC}
+    assert drawn["count"].min() >= FLOOR
+
+
+@pytest.mark.parametrize(("value", "marks"), [(0.0, 3), (50.0, 0), (float("nan"), 0)])
+def test_a_picked_pair_is_marked_where_it_is_in_the_picture(value: float, marks: int) -> None:
+    chart = specification(charts.counts(BARS, picked={"P[1, 2]": value}))
+    assert len(chart["layer"]) == 2 + marks
+
+
+def test_no_entries_make_an_empty_picture() -> None:
+    nothing = sweep.sweep(np.zeros((3, 2))).every
+    assert specification(charts.counts(sweep.bars(nothing, 2)))["layer"]
+
+
+def test_a_part_has_its_own_facts_on_either_axis() -> None:
+    p = np.array([[0.5, np.nan, -0.25], [1.0, 0.125, 0.0]])
+    chart = charts.part(p, limit=1.0, row_names=["a", "b"], column_names=["c", HOSTILE[0], "e"], picked=(1, 2))
+    (cells,) = (table for table in rows(chart) if {"r", "c", "p"} <= set(table))
+    drawn = {(row, column): value for row, column, value in cells[["r", "c", "p"]].itertuples(index=False)}
+    assert drawn == {(0, 2): 0.5, (0, 4): -0.25, (1, 2): 1.0, (1, 3): 0.125, (1, 4): 0.0}

@@ -1,0 +1,102 @@
+"""Charts of numbers over layers, model sizes and sample sizes: what is drawn, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kis_core import charts
+from tests.charts.chart_tools import GROWING, SCALED, layers_with, of_layer, specification, table
+
+ROUNDING = 1e-9  # a few float64 operations
+NAN = float("nan")
+
+
+def test_by_layer_draws_each_series_and_marks_the_layer() -> None:
+    spec = specification(charts.by_layer((0, 1, 5), {"P[i, j]": (0.1, 0.2, 0.3), "P[j, i]": (0, 0, NAN)}, 5))
+    lines = table(spec, "layer", "series", "value")
+    assert [(row["layer"], row["value"]) for row in lines if row["series"] == "P[i, j]"] == [
+        (0, 0.1),
+        (1, 0.2),
+        (5, 0.3),
+    ]
+    assert [row["value"] for row in lines if row["series"] == "P[j, i]"] == [0, 0, None]
+    assert table(spec, "layer") == [{"layer": 5}]
+
+
+@pytest.mark.parametrize("chart", [charts.kurtosis_by_layer, charts.kurtosis_by_size])
+def test_kurtosis_is_drawn_with_its_interval_and_the_current_model_is_ringed(chart: Callable[..., Any]) -> None:
+    spec = specification(chart(SCALED, current=("large", 1)))
+    (bars,) = layers_with(spec, "rule")
+    assert [{name: row[name] for name in SCALED} for row in of_layer(spec, bars)] == SCALED.to_dict("records")
+    assert (bars["encoding"]["y"]["field"], bars["encoding"]["y2"]["field"]) == ("low", "high")
+    assert bars["encoding"]["color"]["sort"] == ["A", "B"]
+    points, ring = layers_with(spec, "point")
+    assert points["encoding"]["y"]["field"] == "kurtosis"
+    assert [(row["model"], row["layer"]) for row in of_layer(spec, ring)] == [("large", 1)]
+    (param,) = spec["params"]
+    assert (param["name"], param["select"]["fields"]) == (charts.MODEL, ["model", "layer"])
+    assert len(layers_with(specification(chart(SCALED, current=("small", 1))), "point")) == 1
+
+
+def test_kurtosis_by_layer_names_each_line_at_its_end() -> None:
+    spec = specification(charts.kurtosis_by_layer(SCALED, current=("large", 1)))
+    (names,) = layers_with(spec, "text")
+    assert {(row["model"], row["layer"]) for row in of_layer(spec, names)} == {("small", 3), ("large", 2)}
+    assert names["encoding"]["x"]["axis"]["values"] == [0, 1, 2, 3]
+
+
+def test_models_stand_a_little_apart_at_the_same_layer() -> None:
+    spec = specification(charts.kurtosis_by_layer(SCALED, current=("large", 1)))
+    (bars,) = layers_with(spec, "rule")
+    # two models share 0.4 of a layer: each stands 0.1 off its middle
+    assert [row["at"] for row in of_layer(spec, bars)] == pytest.approx([-0.1, 2.9, 0.1, 1.1, 2.1], rel=ROUNDING)
+    for layer in spec["layer"]:
+        assert layer["encoding"]["x"]["field"] == "at"
+        low, high = layer["encoding"]["x"]["scale"]["domain"]
+        assert low < -0.2
+        assert high > 3.2
+    alone = specification(charts.kurtosis_by_layer(SCALED[2:], current=("small", 1)))
+    assert [row["at"] for row in of_layer(alone, layers_with(alone, "rule")[0])] == [0, 1, 2]
+
+
+def test_a_line_whose_last_kurtosis_is_missing_keeps_its_name() -> None:
+    frame = SCALED.assign(kurtosis=[5.0, NAN, 9.0, 8.0, 7.0])
+    spec = specification(charts.kurtosis_by_layer(frame, current=("large", 1)))
+    (names,) = layers_with(spec, "text")
+    assert {(row["model"], row["kurtosis"]) for row in of_layer(spec, names)} == {("small", 5.0), ("large", 7.0)}
+
+
+def test_kurtosis_by_size_has_a_logarithmic_axis() -> None:
+    spec = specification(charts.kurtosis_by_size(SCALED, current=("large", 1)))
+    assert {layer["encoding"]["x"]["scale"]["type"] for layer in spec["layer"]} == {"log"}
+    assert {layer["encoding"]["x"]["field"] for layer in spec["layer"]} == {"parameters"}
+
+
+def test_kurtosis_by_size_names_every_model_once() -> None:
+    frame = SCALED.assign(model=list("edcba"), parameters=[5, 4, 3, 2, 1])
+    spec = specification(charts.kurtosis_by_size(frame, current=("large", 1)))
+    below, above = layers_with(spec, "text")
+    # from the smallest on, in turn
+    assert [row["model"] for row in of_layer(spec, below)] == ["a", "c", "e"]
+    assert [row["model"] for row in of_layer(spec, above)] == ["b", "d"]
+    assert above["mark"]["dy"] < 0 < below["mark"]["dy"]
+
+
+@pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", ".2~s")])
+def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at(log: bool, scale: str, form: str) -> None:
+    spec = specification(charts.convergence(GROWING, x_title="facts", y_title="kurtosis", log=log))
+    assert [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])] == [
+        (16, 1.0, 3.0, 5.0),
+        (32, None, None, None),
+        (128, 4.0, 4.0, 4.0),
+    ]
+    (band,), (bars,), (line,) = (layers_with(spec, mark) for mark in ("area", "rule", "line"))
+    for spread in (band, bars):
+        assert (spread["encoding"]["y"]["field"], spread["encoding"]["y2"]["field"]) == ("low", "high")
+    assert (line["encoding"]["y"]["field"], line["encoding"]["y"]["title"]) == ("middle", "kurtosis")
+    x = line["encoding"]["x"]
+    assert (x["title"], x["scale"]["type"], x["axis"]["format"]) == ("facts", scale, form)
+    assert x["axis"]["values"] == [16, 32, 128]

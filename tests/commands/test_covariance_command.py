@@ -1,0 +1,337 @@
+"""`covariance`: C into the store and into ROME's files; again after a kill, and by several processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kis_core import corpora
+from kis_core.__main__ import WRONG_INPUT, main
+from kis_core.analysis import pipeline
+from kis_core.analysis.second_moments import read
+from kis_core.commands import options
+from kis_core.corpora import wikipedia
+from kis_core.covariance import passes, rome_files
+from kis_core.request import Request
+from kis_core.store.store import Store
+from tests import covariance_workers, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKENS = 6000
+MODULE = "transformer.h.{}.mlp.c_proj"
+SHARED = {"rtol": 1e-6, "atol": 1e-6}  # sums of several processes, in another order and then in float32
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save("GPT-2", tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+def arguments(model: Path, out: Path, command: str = "covariance", /, **changed: object) -> list[str]:
+    chosen = {"model": model, "corpus": "builtin", "tokens": TOKENS, "device": "cpu", "out": out} | changed
+    return [command, *(f"--{name}={value}" for name, value in chosen.items() if value is not None)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """What one process writes that nobody disturbs, and how many batches it takes."""
+    out, cache = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("cache")
+    taken = []
+    forward = passes.Pass._forward
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KIS_CACHE", str(cache))
+        patched.setattr(passes.Pass, "_forward", lambda *given: taken.append(forward(*given)))
+        assert main(arguments(model, out)) == 0
+    return out, len(taken)
+
+
+@pytest.fixture
+def alone(undisturbed: tuple[Path, int]) -> Path:
+    return undisturbed[0]
+
+
+@pytest.fixture
+def batches(undisturbed: tuple[Path, int]) -> int:
+    return undisturbed[1]
+
+
+def files(out: Path) -> dict[str, Path]:
+    return {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files(out).items()}
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """The same layers, counts and provenance, and sums but for rounding."""
+    assert files(one).keys() == files(other).keys()
+    for name in files(one):
+        a, b = rome_files.read(one / name), rome_files.read(other / name)
+        assert (a.tokens, a.samples, a.provenance) == (b.tokens, b.samples, b.provenance)
+        np.testing.assert_allclose(a.matrix, b.matrix, **SHARED)
+
+
+@pytest.fixture
+def no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, a pass over the text fails the test."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the text is read once more")
+
+    monkeypatch.setattr("kis_core.covariance.passes.Pass.run", refuse)
+
+
+def test_one_file_a_layer_where_rome_looks_for_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(model, tmp_path / "out", layers="0,2")) == 0
+    printed = [Path(row) for row in capsys.readouterr().out.splitlines()]
+    [samples] = {rome_files.read(path).samples for path in printed}
+    folder = tmp_path / "out" / "tiny-gpt2" / "builtin_stats"
+    assert printed == [folder / f"{MODULE.format(layer)}_float32_mom2_{samples}.npz" for layer in (0, 2)]
+    assert list(files(tmp_path / "out").values()) == printed
+    ingredients = pipeline.resolve(Request(str(model), tokens=TOKENS), Store())
+    for layer, path in zip((0, 2), printed, strict=True):
+        stored, written = read(ingredients, layer, Store()), rome_files.read(path)
+        assert stored is not None
+        assert (written.tokens, written.samples) == (stored.tokens, stored.told["documents"]) == (TOKENS, samples)
+        np.testing.assert_allclose(written.matrix, stored.matrix, **SHARED)
+    assert read(ingredients, 1, Store()) is None
+
+
+def test_a_file_says_where_it_comes_from_and_nothing_of_this_machine(alone: Path, model: Path, tmp_path: Path) -> None:
+    path = list(files(alone).values())[1]
+    told = dict(rome_files.header(path).provenance)
+    ingredients = pipeline.resolve(Request(str(model), tokens=TOKENS), Store())
+    assert told["weights_sha256"] == ingredients.weights
+    assert told["corpus_sha256"] == ingredients.text
+    assert (told["model"], told["layer"], told["module"]) == ("tiny-gpt2", 1, MODULE.format(1))
+    assert (told["corpus"], told["tokens_requested"], told["tokens_counted"]) == ("builtin", TOKENS, TOKENS)
+    assert (told["documents_requested"], told["revision"], told["moment_dtype"]) == (None, None, "float32")
+    assert len(told["documents_sha256_sum"]) == 64
+    assert told["versions"]["torch"] == torch.__version__
+    assert str(model.parent) not in str(told)
+
+
+def test_a_second_run_computes_nothing(
+    model: Path, alone: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    assert main(arguments(model, tmp_path / "out")) == 0
+    request.getfixturevalue("no_pass")
+    assert main(arguments(model, tmp_path / "out")) == 0
+    assert main(arguments(model, tmp_path / "another", layers="1")) == 0
+    assert contents(tmp_path / "out") == contents(alone)
+    [name] = files(tmp_path / "another")
+    assert (tmp_path / "another" / name).read_bytes() == contents(alone)[name]
+
+
+def test_an_analysis_and_an_edit_take_the_c_that_is_there(
+    model: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(corpora.builtin().texts[:40]), encoding="utf-8")
+    assert main(arguments(model, tmp_path / "out", corpus=text, tokens=None)) == 0
+    assert {path.parent.name for path in files(tmp_path / "out").values()} == {"text_stats"}
+    request.getfixturevalue("no_pass")
+    same = {"corpus": text, "tokens": "all"}
+    assert main(arguments(model, tmp_path / "p", "analyse", facts="builtin", **same)) == 0
+    edit = {"layer": 0, "fact": 1, "target": "French", "method": "identity", "steps": 1}
+    assert main(arguments(model, tmp_path / "edit", "edit", **same, **edit)) == 0
+
+
+def test_the_files_are_a_corpus(
+    model: Path, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_pass: None
+) -> None:
+    folder = alone / "tiny-gpt2" / "builtin_stats"
+    assert main(arguments(model, tmp_path / "out", corpus=folder, tokens=None)) == 0
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in files(folder).values()]
+    assert files(tmp_path / "out") == {}, "they are there already"
+    assert main(arguments(model, tmp_path / "p", "analyse", facts="builtin", corpus=folder, tokens=None)) == 0
+    with np.load(tmp_path / "p" / "superposition.npz") as stored:
+        assert stored["p"].shape == (3, 128, 128)
+
+
+def test_reading_ends_once_p_has_settled(model: Path, tmp_path: Path) -> None:
+    assert main(arguments(model, tmp_path / "out", tokens=None, settled=0.9)) == 0
+    told = [rome_files.header(path) for path in files(tmp_path / "out").values()]
+    [(samples, settled)] = {(one.samples, one.provenance["settled"]) for one in told}
+    assert settled is True
+    assert samples in (3 * 512, 4 * 512), "three looks, each after 512 documents and at half as many tokens more"
+
+
+def test_wikipedia_is_read_as_the_paper_did(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield from ({"text": text} for text in corpora.builtin().texts[:20])
+
+    monkeypatch.setattr(wikipedia, "_rows", rows)
+    assert main(arguments(model, tmp_path / "out", corpus="wikipedia", tokens=None, layers=0)) == 0
+    [(name, path)] = files(tmp_path / "out").items()
+    assert name == f"tiny-gpt2/wikipedia_stats/{MODULE.format(0)}_float32_mom2_20.npz"
+    told = rome_files.header(path).provenance
+    assert (told["documents_requested"], told["tokens_requested"]) == (100_000, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "tokens", "documents"),
+    [
+        ({}, None, None, None),
+        ({}, 100, 100, None),
+        ({"corpus": "wikipedia"}, 100, None, 100_000),
+        ({"corpus": "wikipedia", "tokens": 7}, 100, 7, 100_000),
+        ({"corpus": "wikipedia", "documents": "all"}, 100, None, None),
+        ({"documents": 5}, 100, None, 5),
+        ({"documents": 5, "tokens": 7}, 100, 7, 5),
+        ({"tokens": "all"}, 100, None, None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_how_much_is_read(
+    given: dict[str, object], default: int | None, tokens: int | None, documents: int | None
+) -> None:
+    said = {
+        "model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None, "revision": "abc",
+        "dtype": "bfloat16", "settled": 0.1,
+    }  # fmt: skip
+    found = options.asked(Namespace(**said | given), layers=(2, 0), tokens=default)
+    assert (found.tokens, found.documents) == (tokens, documents)
+    assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
+
+
+class TestWrongInput:
+    def refused(self, capsys: pytest.CaptureFixture[str], said: list[str]) -> str:
+        assert main(said) == WRONG_INPUT
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert "Traceback" not in told.err
+        return told.err.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ("changed", "reason"),
+        [
+            ({"model": "nowhere"}, "kis_core: nowhere is not on this machine"),
+            ({"corpus": "nowhere"}, "kis_core: No corpus file at nowhere"),
+            ({"device": "cuda:99"}, "kis_core: This machine has no cuda:99 device"),
+            ({"layers": "7"}, "kis_core: the model has layers 0 to 2; layer 7 was asked for"),
+            ({"tokens": 0}, "kis_core: C needs at least one token"),
+            ({"documents": 0}, "kis_core: C needs at least one document"),
+            ({"settled": 2}, "kis_core: P settles at a share between 0 and 1"),
+        ],
+        ids=str,
+    )
+    def test_is_told_in_one_line(
+        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, object], reason: str
+    ) -> None:
+        assert self.refused(capsys, arguments(model, tmp_path / "out", **changed)).startswith(reason)
+        assert not (tmp_path / "out").exists()
+
+    def test_statistics_of_other_weights(self, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        other = tiny.save("GPT-2", tmp_path / "other", seed=1)
+        said = arguments(other, tmp_path / "out", corpus=alone / "tiny-gpt2", tokens=None)
+        assert "C of other weights than those of" in self.refused(capsys, said)
+
+    @pytest.mark.parametrize(("changed", "about"), [({"device": "tpu"}, "--device"), ({"dtype": "int8"}, "--dtype")])
+    def test_of_an_option(
+        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], about: str
+    ) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments(model, tmp_path, **changed))
+        assert caught.value.code == WRONG_INPUT
+        assert f"argument {about}: invalid" in capsys.readouterr().err
+
+    def test_one_device_for_several_processes(
+        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        line = self.refused(capsys, arguments(model, tmp_path, device="cuda:0"))
+        assert line.startswith("kis_core, process 1: several processes take a device each")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        line = self.refused(capsys, arguments(model, tmp_path, device="auto"))
+        assert line.endswith("2 processes were started on a machine with 1 GPUs; use --nproc-per-node 1")
+
+
+class TestProcesses:
+    """Of their own: to be killed, or to share the work."""
+
+    def ran(self, tmp_path: Path, said: list[str], world: int = 1, **ends: dict[str, object]) -> list[tuple[int, str]]:
+        """Exit status and words of each process; `ends` tells how one of them ends early."""
+        port = covariance_workers.free_port()
+        started = [
+            covariance_workers.start(
+                said, tmp_path / "cache", tmp_path / f"said{rank}", rank=rank, world=world, port=port,
+                **ends.get(f"process{rank}", {}),
+            )
+            for rank in range(world)
+        ]  # fmt: skip
+        for process in started:
+            process.join(covariance_workers.SECONDS)
+        return [(process.exitcode, (tmp_path / f"said{k}").read_text()) for k, process in enumerate(started)]
+
+    def taken(self, tmp_path: Path, rank: int = 0) -> int:
+        return int((tmp_path / f"said{rank}.batches").read_text())
+
+    def test_killed_it_goes_on_and_writes_the_same_bytes(
+        self, model: Path, alone: Path, batches: int, tmp_path: Path
+    ) -> None:
+        said = arguments(model, tmp_path / "out")
+        for batch in (4, 2):
+            [(status, _)] = self.ran(tmp_path, said, process0={"batch": batch, "end": "killed"})
+            assert (status, files(tmp_path / "out")) == (-signal.SIGKILL, {})
+        [(status, told)] = self.ran(tmp_path, said)
+        assert status == 0, told
+        assert self.taken(tmp_path) == batches - 3 - 1, "those begun when it was killed are taken again"
+        assert contents(tmp_path / "out") == contents(alone)
+        kept = Store(tmp_path / "cache").inventory()
+        assert {item.kind for item in kept} == {"second-moment", "fingerprint"}, "no checkpoint is left"
+
+    def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, batches: int, tmp_path: Path) -> None:
+        said = arguments(model, tmp_path / "out")
+        (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"batch": 3, "end": "killed"})
+        assert (first, second) == (WRONG_INPUT, -signal.SIGKILL)
+        assert told.splitlines()[-1].startswith("kis_core, process 0: another process ended")
+        (first, told), (second, silence) = self.ran(tmp_path, said, 2)
+        assert (first, second, silence) == (0, 0, ""), told
+        assert (self.taken(tmp_path), self.taken(tmp_path, 1)) == (0, batches // 2 - 2), "the first had taken its own"
+        assert_equal(tmp_path / "out", alone)
+        (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
+        assert (first, second) == (0, 0), "nothing was left to compute"
+
+    def test_an_error_of_one_ends_both(self, model: Path, tmp_path: Path) -> None:
+        said = arguments(model, tmp_path / "out")
+        (first, told), (second, why) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
+        assert (first, second) == (WRONG_INPUT, WRONG_INPUT)
+        assert told.splitlines()[-1].startswith("kis_core, process 0: another process ended")
+        [line] = why.splitlines()
+        assert line.startswith("kis_core, process 1: layer 0, batch 1: an activation is not finite")
+        assert files(tmp_path / "out") == {}
+
+    def test_several_do_not_wait_for_p_to_settle(self, model: Path, tmp_path: Path) -> None:
+        for status, told in self.ran(tmp_path, arguments(model, tmp_path / "out", settled=0.1), 2):
+            assert status == WRONG_INPUT
+            assert "one process alone; leave `settled` out" in told.splitlines()[-1]
+
+
+def test_torchrun_gives_what_one_process_gives(model: Path, alone: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "kis_core"]
+    ran = subprocess.run(
+        [*run, *arguments(model, tmp_path / "out")], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [str(path) for path in files(tmp_path / "out").values()], "the first one's alone"
+    assert ran.stderr.count("Second moment of the keys") == 1
+    assert_equal(tmp_path / "out", alone)
+    assert shutil.which("torchrun", path=str(Path(sys.executable).parent)), "the name the documentation gives"

@@ -1,0 +1,265 @@
+"""A pass that is cut off anywhere ends with the same bytes, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kis_core import progress
+from kis_core.covariance import reading
+from kis_core.covariance.checkpoint import SECONDS_BETWEEN, WRITING_SHARE, Checkpoints, unfinished
+from kis_core.models.loaded import LoadedModel
+from kis_core.progress import Cancelled
+from kis_core.store.leftovers import HEAD, PART
+from kis_core.store.store import Store, StoreError
+from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, after, before, ended, new, run
+from tests.unit import pass_tools
+
+Parts = dict[str, dict[str, np.ndarray]]
+A, B = np.arange(4.0), np.ones((2, 3))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def checkpoints(store: Store, clock: Any = lambda: 0.0, **name: Any) -> Checkpoints:
+    return Checkpoints(store, NAME | name, {"model": "tiny"} | name, clock)
+
+
+def save(one: Checkpoints, tokens: int, parts: Parts | None = None) -> None:
+    one.save({"tokens": tokens}, iter((parts or {"a": {"a": A * tokens}, "b": {"b": B * tokens}}).items()))
+
+
+def left(store: Store) -> list[str]:
+    return sorted(item.kind for item in store.inventory() if item.kind in (HEAD, PART))
+
+
+class FailsAt:
+    """A store whose n-th writing fails; of the disk, or of the process."""
+
+    def __init__(self, store: Store, number: int, error: BaseException) -> None:
+        self._store, self._numbers, self._error = store, iter(range(number - 1)), error
+
+    def put(self, *arguments: Any) -> None:
+        if next(self._numbers, None) is None:
+            raise self._error
+        self._store.put(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class TestCheckpoints:
+    def test_what_is_kept_is_read(self, store: Store) -> None:
+        assert checkpoints(store).read() is None
+        save(checkpoints(store), 5)
+        taken = checkpoints(store).read()
+        assert taken
+        assert taken.place == {"tokens": 5}
+        assert {name: array.tolist() for name, array in taken.arrays.items()} == {
+            "a": (A * 5).tolist(), "b": (B * 5).tolist(),
+        }  # fmt: skip
+
+    def test_the_one_before_is_gone_once_the_next_is_whole(self, store: Store) -> None:
+        one = checkpoints(store)
+        for tokens in (5, 6, 6):
+            save(one, tokens)
+            assert left(store) == [HEAD, PART, PART]
+        assert len(list((store.root / "matrices").iterdir())) == 3
+
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    @pytest.mark.parametrize("error", [StoreError("No space left on device"), MemoryError()], ids=["disk", "memory"])
+    def test_what_cannot_be_written_costs_nothing(
+        self, store: Store, number: int, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        save(checkpoints(store), 5)
+        with caplog.at_level(logging.WARNING):
+            save(checkpoints(FailsAt(store, number, error)), 6)
+        assert "the checkpoint was not kept" in caplog.text
+        assert checkpoints(store).read().place == {"tokens": 5}
+        assert left(store) == [HEAD, PART, PART], "a full disk is not filled with halves"
+
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_a_writer_killed_at_any_step_leaves_the_one_before(self, store: Store, number: int) -> None:
+        save(checkpoints(store), 5)
+        with pytest.raises(KeyboardInterrupt):
+            save(checkpoints(FailsAt(store, number, KeyboardInterrupt())), 5, {"a": {"a": -A}, "b": {"b": -B}})
+        taken = checkpoints(store).read()
+        assert (taken.arrays["a"] == A * 5).all(), "of the same place, and yet of another time"
+        assert (taken.arrays["b"] == B * 5).all()
+        save(checkpoints(store), 7)
+        assert left(store) == [HEAD, PART, PART], "its halves are swept up"
+
+    def test_a_store_that_does_not_answer_costs_nothing(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def locked(*_: object) -> None:
+            raise StoreError("the index is locked")
+
+        monkeypatch.setattr(store, "_with_index", locked)
+        one = checkpoints(store)
+        save(one, 5)
+        one.clear()
+        assert "the checkpoint was not kept: " in caplog.text
+
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_a_damaged_part_makes_it_none(self, store: Store, number: int) -> None:
+        save(checkpoints(store), 5)
+        path = [item.path for item in store.inventory(PART)][number]
+        path.write_bytes(path.read_bytes()[:-1])
+        assert checkpoints(store).read() is None
+        save(checkpoints(store), 6)
+        assert checkpoints(store).read().place == {"tokens": 6}
+        assert left(store) == [HEAD, PART, PART]
+
+    def test_passes_do_not_know_each_other(self, store: Store) -> None:
+        one, other = checkpoints(store, rank=0), checkpoints(store, rank=1)
+        save(one, 5)
+        save(other, 6)
+        told = sorted(unfinished(store), key=lambda about: about["rank"])
+        assert told == [{"model": "tiny", "rank": k, "tokens_read": 5 + k} for k in (0, 1)]
+        one.clear()
+        assert one.read() is None
+        assert other.read().place == {"tokens": 6}
+        other.clear()
+        assert left(store) == []
+        assert unfinished(store) == []
+
+    def test_one_a_minute(self, store: Store) -> None:
+        clock = Clock()
+        one = checkpoints(store, clock)
+        assert not one.due()
+        clock.now += SECONDS_BETWEEN
+        assert one.due()
+        save(one, 1)
+        assert not one.due()
+
+    def test_writing_takes_a_small_share_of_the_time(self, store: Store) -> None:
+        clock = Clock()
+        one = checkpoints(store, clock)
+
+        def slow() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+            clock.now += 30.0
+            yield "a", {"a": A}
+
+        one.save({"tokens": 1}, slow())
+        clock.now += 30.0 / WRITING_SHARE - 1
+        assert not one.due()
+        clock.now += 1
+        assert one.due()
+
+
+class TestResume:
+    @pytest.fixture(autouse=True)
+    def small_groups(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE)
+
+    def test_after_a_kill_at_any_batch_the_bytes_are_the_same(self, gpt2: LoadedModel, tmp_path: Path) -> None:
+        def one(report: progress.Report = progress.silent, **store: Any) -> pass_tools.Ended:
+            return run(new(gpt2, layers=[1]), documents=DOCUMENTS[:12], report=report, **store)
+
+        whole = one()
+        assert whole.outcome.batches > 6
+        for stop in range(1, whole.outcome.batches + 1):
+            store = Store(tmp_path / str(stop))
+            with pytest.raises(Cancelled):
+                one(after(stop), store=store)
+            counting = Counting()
+            assert one(counting, store=store, saving=False) == whole
+            assert counting.batches == whole.outcome.batches - (stop - 1), "it went on, and did not begin anew"
+
+    def test_after_many_kills_and_with_little_memory(self, gpt2: LoadedModel, store: Store) -> None:
+        def scarce(stop: int | None) -> Any:
+            with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
+                return run(new(gpt2, tokens=200), store=store if stop else None, report=after(stop or 1000))
+
+        whole = scarce(None)
+        for stop in (2, 3, 1, 4, 2):
+            with pytest.raises(Cancelled):
+                scarce(stop)
+        assert scarce(1000) == whole
+        assert whole.tokens == (200, 200)
+
+    def test_what_memory_there_is_is_not_found_out_again(
+        self, gpt2: LoadedModel, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
+            whole = run(new(gpt2))
+            told = len(caplog.records)
+            assert told > 0
+            with pytest.raises(Cancelled):
+                run(new(gpt2), store=store, report=after(10))  # some are too large before, and some after
+            assert run(new(gpt2), store=store) == whole
+        assert len(caplog.records) == 2 * told
+
+    def test_killed_when_all_is_read_but_not_yet_stored(self, gpt2: LoadedModel, store: Store) -> None:
+        whole = run(new(gpt2), store=store)
+        counting = Counting()
+        assert run(new(gpt2), store=store, report=counting) == whole
+        assert counting.batches == 0
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_a_damaged_part_makes_it_begin_anew(self, gpt2: LoadedModel, store: Store, number: int) -> None:
+        whole = run(new(gpt2))
+        with pytest.raises(Cancelled):
+            run(new(gpt2), store=store, report=after(5))
+        parts = [item.path for item in store.inventory(PART)]
+        assert len(parts) == 3  # the looks, and two layers
+        parts[number].write_bytes(b"")
+        counting = Counting()
+        assert run(new(gpt2), store=store, report=counting) == whole
+        assert counting.batches == whole.outcome.batches
+
+    def test_a_full_disk_costs_the_checkpoints_and_nothing_else(
+        self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: object) -> None:
+            raise StoreError("could not write: No space left on device")
+
+        monkeypatch.setattr(store, "put", full)
+        assert run(new(gpt2), store=store) == run(new(gpt2))
+        assert "the checkpoint was not kept" in caplog.text
+        assert store.inventory() == []
+
+    def test_one_cut_into_other_batches_begins_anew(
+        self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(Cancelled):
+            run(new(gpt2), store=store, report=after(5))
+        monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE + 1)
+        whole, counting = run(new(gpt2)), Counting()
+        assert run(new(gpt2), store=store, report=counting) == whole
+        assert counting.batches == whole.outcome.batches
+
+    def test_sums_go_on_in_the_precision_they_began_in(self, gpt2: LoadedModel, store: Store) -> None:
+        gpt2.model.to(torch.bfloat16)
+        whole = run(new(gpt2))
+        with pytest.raises(Cancelled):
+            run(new(gpt2), store=store, report=after(6))
+        assert run(new(gpt2), store=store) == whole
+
+    def test_the_arrays_of_a_checkpoint_are_half_empty(self, gpt2: LoadedModel, store: Store) -> None:
+        run(new(gpt2), store=store)
+        [sums] = [store.get(item.key).arrays for item in store.inventory(PART) if item.meta["name"] == "layer 0"]
+        assert (np.triu(sums["sum0"], 1) == 0).all()
+
+    def test_nothing_is_left_once_it_is_cleared(self, gpt2: LoadedModel, store: Store) -> None:
+        with pytest.raises(Cancelled):
+            run(new(gpt2), store=store, report=after(4))
+        one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
+        whole = ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
+        kept.clear()
+        assert whole == run(new(gpt2))
+        assert store.inventory() == []
+        assert list((store.root / "matrices").iterdir()) == []

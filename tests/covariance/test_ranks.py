@@ -1,0 +1,143 @@
+"""Two processes that share a pass over the text give what one gives, killed and resumed or short of memory as well."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kis_core.covariance import ranks
+from kis_core.covariance.ranks import Share
+from kis_core.store.store import Store
+from tests import rank_workers
+
+EXACT = 1e-12  # relative to C's largest entry: float64 sums in another order
+HALVED = 1e-5  # the same where batches had another shape, in the float32 of the forward pass
+PATIENCE = 120  # seconds until a test gives up on a process; reached only when something hangs
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def share_out(root: Path, disturbed: dict[int, dict[str, int]] | None = None) -> list[int | None]:
+    """Run two processes; their exit codes. Where one is killed, so is the other, as torchrun does."""
+    root.mkdir(exist_ok=True)
+    port = free_port()
+    processes = [rank_workers.start(rank, 2, port, root, **(disturbed or {}).get(rank, {})) for rank in range(2)]
+    killed = [rank for rank, how in (disturbed or {}).items() if "kill_at" in how]
+    for rank in killed or range(2):
+        processes[rank].join(PATIENCE)
+    for process in processes if killed else ():
+        process.kill()
+        process.join(PATIENCE)
+    return [process.exitcode for process in processes]
+
+
+def told(root: Path, rank: int) -> list[Any]:
+    return list(ast.literal_eval((root / f"told{rank}").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_workers.reading, "DOCUMENTS_AT_ONCE", 16)
+        rank_workers.work(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("together")
+    assert share_out(root) == [0, 0]
+    return root
+
+
+def check_equal(one: Path, other: Path, tolerance: float) -> None:
+    with np.load(one / "c.npz") as a, np.load(other / "c.npz") as b:
+        assert sorted(a) == sorted(b) == ["0", "2", "tokens"]
+        assert a["tokens"].tolist() == b["tokens"].tolist() == [rank_workers.TOKENS] * 2
+        for name in ("0", "2"):
+            np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance * a[name].max())
+
+
+def test_two_give_what_one_gives(alone: Path, together: Path) -> None:
+    check_equal(alone, together, EXACT)
+
+
+def test_the_work_is_split_and_the_first_has_the_result(alone: Path, together: Path) -> None:
+    (reading, batches, *_, run, _, _, _, _), first, second = told(alone, 0), told(together, 0), told(together, 1)
+    assert first[0] == second[0] == reading, "documents and their digest"
+    assert first[1] == second[1] == batches
+    assert first[3] + second[3] == run, "each document once"
+    assert min(first[3], second[3]) > run / 3
+    assert (first[4], second[4]) == ([0, 2], [])
+
+
+def test_they_agree_on_what_the_first_one_says(together: Path) -> None:
+    for rank in range(2):
+        assert told(together, rank)[5:] == [[0, 2, 5], [], 10]
+
+
+def test_nothing_is_left_in_the_store(together: Path) -> None:
+    assert Store(together / "store").inventory() == []
+
+
+def test_killed_and_resumed_the_bytes_are_the_same(together: Path, tmp_path: Path) -> None:
+    root = tmp_path / "resumed"
+    for number, kill_at in enumerate((5, 3)):
+        codes = share_out(root, {number: {"kill_at": kill_at}})
+        assert codes[number] == -signal.SIGKILL
+        assert not (root / "c.npz").exists()
+    assert share_out(root) == [0, 0]
+    assert rank_workers.digest(root) == rank_workers.digest(together)
+    for rank in range(2):
+        assert told(root, rank)[:2] == told(together, rank)[:2]
+        assert told(root, rank)[2] < told(together, rank)[2], "it went on, and did not begin anew"
+    assert Store(root / "store").inventory() == []
+
+
+def test_little_memory_in_one_process_does_not_change_whose_a_batch_is(together: Path, tmp_path: Path) -> None:
+    root = tmp_path / "scarce"
+    assert share_out(root, {1: {"memory": 110}}) == [0, 0]
+    check_equal(together, root, HALVED)
+    assert told(root, 0) == told(together, 0)
+    assert told(root, 1)[3] > told(together, 1)[3], "some were tried in vain"
+
+
+class TestOneProcess:
+    def test_alone_nothing_is_asked_of_others(self) -> None:
+        value = torch.tensor(3.0)
+        assert ranks.ALONE.sum(value) is value
+        assert ranks.ALONE.agreed([2, 0], value.device) == [2, 0]
+        assert ranks.ALONE.least(7, value.device) == 7
+        assert ranks.ALONE.first
+        ranks.ALONE.wait()
+
+    @pytest.mark.parametrize("world", [1, 2, 3, 8])
+    def test_every_batch_is_taken_once(self, world: int) -> None:
+        shares = [Share(rank, world) for rank in range(world)]
+        assert all(sum(share.takes(batch) for share in shares) == 1 for batch in range(100))
+
+    @pytest.mark.parametrize(("world", "several"), [(None, False), ("1", False), ("2", True)])
+    def test_whether_there_are_others(self, monkeypatch: pytest.MonkeyPatch, world: str | None, several: bool) -> None:
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        if world:
+            monkeypatch.setenv("WORLD_SIZE", world)
+        assert ranks.launched() is several
+
+    def test_processes_of_a_machine_share_its_memory_and_not_their_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+        assert ranks.sharing(torch.device("cpu")) == 4
+        assert ranks.sharing(torch.device("cuda:1")) == 1
+        monkeypatch.delenv("LOCAL_WORLD_SIZE")
+        assert ranks.sharing(torch.device("cpu")) == 1

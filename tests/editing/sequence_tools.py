@@ -1,0 +1,159 @@
+"""What tests of methods of editing share: a model, and a slow float64 one whose weights are written to."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kis_core.covariance.whitener import Whitener
+from kis_core.editing import DenseEdit, Edit, Hyperparameters, RequestedEdit, Site, Weights
+from kis_core.facts import Fact
+from kis_core.models.loaded import LoadedModel
+from tests.spillover.test_sensitivity import Slow, hooks_of, lively
+
+FOUND = 2e-5
+"""A δ searched for, relative to its largest number: Adam in float32 on float32 logits; seen 2.4e-6."""
+READ = 2e-6  # keys and outputs, relative to the largest: transformers takes softmax in float32 anyway; seen 2.2e-7
+REACHED = 1e-5  # C⁻¹ of such a key at a condition of 1e4; seen 6e-7
+FORMULA = 1e-9  # float64 with an inverse where the program solves, at a condition below 1e5
+
+RATE = 0.3
+PLAIN = Hyperparameters(steps=3, learning_rate=RATE, stop_loss=0, mean_key=False)
+MEAN = replace(PLAIN, mean_key=True, weight_decay=2.0, clamp=0.5)
+ACTING = replace(PLAIN, everywhere=True)
+HOWS = {"plain": PLAIN, "mean key": MEAN, "acting everywhere": ACTING}
+WEIGHTS = Weights(memit_lambda=0.5, null_below=None, null_l2=None, tuning_rate=0.02, tuning_steps=4)
+BEGINNINGS = ("It is said", "Long {ago. ", "  .")  # braces and the full stop go out, and one that leaves nothing too
+ASKED = (
+    RequestedEdit(Fact("Malta", "The capital of {} is", "Valletta"), "Rome"),
+    RequestedEdit(Fact("Vladimir Mayakovsky", "{} speaks", "Russian"), " Norwegian "),
+    RequestedEdit(Fact("Malta", "The capital of {} is", "Valletta"), "Paris"),  # once more
+)
+PAIR = (ASKED[0], ASKED[1])
+
+
+class Written(Slow):
+    """A slow model whose weights are really written to, and which is searched and edited by formula."""
+
+    def write(self, layer: int, change: np.ndarray) -> None:
+        with torch.no_grad():
+            weight = self.projections[layer].weight
+            assert isinstance(weight, Tensor)
+            weight += torch.from_numpy(change.T if self.transposed else change)
+
+    def told(self, asked: RequestedEdit) -> list[Fact]:
+        """The prompt alone, then after the beginnings as a reader would clean them."""
+        fact = replace(asked.fact, target=asked.target.strip())
+        return [fact, *(replace(fact, prompt=f"{begun}. {fact.prompt}") for begun in ("It is said", "Long ago"))]
+
+    def subject(self, fact: Fact, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Key, output and residual stream after the layer at the subject's last token."""
+        seen, at = self.read(fact, layer), self.subject_at(fact)
+        return seen.keys[at], seen.outputs[at], seen.hidden[at]
+
+    def means(self, asked: RequestedEdit, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same as means over all contexts."""
+        parts = [self.subject(fact, layer) for fact in self.told(asked)]
+        return tuple(np.mean([part[k] for part in parts], axis=0) for k in range(3))  # type: ignore[return-value]
+
+    def over_types(self, asked: RequestedEdit, layer: int) -> np.ndarray:
+        """The key as MEMIT's code takes it: a mean within each type of contexts, the prompt alone being one, then over
+        the types."""
+        types = [self.told(asked)[:1], self.told(asked)[1:]]
+        return np.mean([np.mean([self.subject(fact, layer)[0] for fact in one], axis=0) for one in types], axis=0)
+
+    def search(
+        self, asked: RequestedEdit, layer: int, how: Hyperparameters, reach: np.ndarray, *, of_stream: bool = False
+    ) -> tuple[np.ndarray, float, int]:
+        """Adam on δ in float64, one context at a time (Meng et al., arXiv 2202.05262, eq. 4).
+
+        Weight decay and clamp are relative to the MLP's output in ROME's code, to the residual stream in MEMIT's.
+        """
+        facts = self.told(asked)
+        size = np.linalg.norm(self.subject(facts[0], layer)[2 if of_stream else 1])
+        tokens = len(self.tokens(facts[0])[1])
+        delta = torch.zeros(self.width, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
+        for step in itertools.count():
+            log_prob: Tensor = torch.zeros(())
+            for fact in facts:
+                keys = self.read(fact, layer).keys
+                share = keys @ reach if how.everywhere else np.eye(len(keys))[self.subject_at(fact)]
+                seen = self.read(fact, layer, torch.from_numpy(share)[:, None] * delta)
+                log_prob = log_prob + self.log_prob(fact, seen.logits) / len(facts) / tokens
+            if step == how.steps:
+                return delta.detach().numpy(), float(log_prob.detach().exp()), step
+            optimizer.zero_grad()
+            (-log_prob + how.weight_decay * delta.norm() / size**2).backward()
+            optimizer.step()
+            with torch.no_grad():
+                delta *= min(1.0, how.clamp * size / float(delta.norm()))
+        raise AssertionError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model in float32 and float64, and C of each layer."""
+
+    loaded: LoadedModel
+    double: LoadedModel
+    cs: tuple[np.ndarray, ...]
+
+    def site(self, layers: Sequence[int], how: Hyperparameters = PLAIN, **more: object) -> Site:
+        whiteners = {layer: Whitener.fit(self.cs[layer]) for layer in layers}
+        options = {"weights": WEIGHTS, "prefixes": BEGINNINGS} | more
+        return Site(self.double, tuple(layers), whiteners, how, **options)  # type: ignore[arg-type]
+
+
+def place_of(architecture: str) -> Place:
+    loaded = lively(architecture)
+    model, recognised = copy.deepcopy((loaded.model, loaded.architecture))
+    rng = np.random.default_rng(5)
+    cs = []
+    for layer in range(3):
+        key = np.abs(Slow(loaded).read(ASKED[0].fact, layer).keys).max()
+        sample = rng.normal(size=(80, 40)) * key * np.geomspace(1, 0.03, 40) + rng.normal(size=40) * key / 10
+        turn, _ = np.linalg.qr(rng.normal(size=(40, 40)))
+        cs.append(turn @ (sample.T @ sample / 80) @ turn.T)
+    return Place(loaded, LoadedModel(model.double(), loaded.tokenizer, recognised, loaded.device), tuple(cs))
+
+
+@contextmanager
+def untouched(place: Place) -> Iterator[None]:
+    """After the block: the same bits in every weight, no hook, gradients as before."""
+    before = [model.digest() for model in (place.loaded, place.double)]
+    yield
+    assert [model.digest() for model in (place.loaded, place.double)] == before
+    assert hooks_of(place.loaded) == hooks_of(place.double) == 0
+    assert not any(weight.requires_grad for weight in place.loaded.model.parameters())
+    assert torch.is_grad_enabled()
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Within a share of the largest expected entry."""
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def before(seed: int = 0) -> tuple[Edit | DenseEdit, ...]:
+    """Edits that stand already, in two layers."""
+    rng = np.random.default_rng(seed)
+    return (
+        Edit(1, rng.normal(size=40), rng.normal(size=24)),
+        DenseEdit(0, rng.normal(size=(24, 40)) / 5),
+        Edit(0, rng.normal(size=40), rng.normal(size=24) / 2),
+    )
+
+
+def written(place: Place, edits: Sequence[Edit | DenseEdit]) -> Written:
+    slow = Written(place.double)
+    for one in edits:
+        slow.write(one.layer, one.matrix if isinstance(one, DenseEdit) else np.outer(one.delta, one.reach))
+    return slow

@@ -1,0 +1,213 @@
+"""A model that is the same bits whatever happens in an edit, and two threads that edit one at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kis_core import editing
+from kis_core.covariance.whitener import Whitener
+from kis_core.editing import contexts, edit, value
+from kis_core.editing.edit import Edit, applied
+from kis_core.facts import Fact
+from kis_core.models.loaded import LoadedModel
+from kis_core.scoring import log_odds
+from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
+from tests.editing.edit_tools import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
+
+__all__ = ["loaded"]  # fixtures
+EDITS = 50  # of each thread, RELIABILITY case 20
+MALTA = Fact("Malta", "The capital of {} is", "Valletta")
+OSLO = Fact("Oslo", "In the town of {} people speak", "Norwegian")
+FACTS = (MALTA, OSLO, Fact("the Bank of England", "{} lies in", "London"))
+
+
+class Rerun(BaseException):
+    """As a page's script is ended: not an Exception, so nothing that catches those sees it."""
+
+
+ENDINGS = (RuntimeError, KeyboardInterrupt, Rerun)
+EXTREMES = (RuntimeError, Rerun)  # one that `except Exception` sees, and one that it does not
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """All numbers of one edit from beginning to end."""
+
+    losses: tuple[float, ...]
+    delta: np.ndarray
+    log_odds: Tensor
+    log_prob: Tensor
+
+    def same(self, other: Made) -> bool:
+        """To the last bit."""
+        return (
+            self.losses == other.losses
+            and np.array_equal(self.delta, other.delta)
+            and torch.equal(self.log_odds, other.log_odds)
+            and torch.equal(self.log_prob, other.log_prob)
+        )
+
+
+HOW = editing.Hyperparameters(steps=2, learning_rate=0.1, kl=0.1, prefixes=((1, 2),), stop_loss=0.0)
+WHITENER = Whitener.fit(np.eye(40) + np.outer(np.arange(40), np.arange(40)) / 400)
+
+
+def edit_and_read(
+    loaded: LoadedModel,
+    fact: Fact = MALTA,
+    target: str = "Rome",
+    how: editing.Hyperparameters = HOW,
+    *,
+    seen: Callable[[float], None] | None = None,
+    within: Callable[[], None] = lambda: None,
+) -> Made:
+    """A whole edit: prefixes, value, factors, hooks, forward pass, reading."""
+    found = editing.search(loaded, fact, target, 1, how, seen=seen)
+    made = editing.rank_one_method("rome").edit(found, WHITENER, 1, how)
+    sentences = sentences_of(loaded)
+    with torch.inference_mode(), applied(loaded, made, made.scaled(0.5), Edit(0, made.reach, made.delta / 2)):
+        within()
+        reading = read(loaded, sentences)
+        within()
+    return Made(found.losses, made.delta, reading.log_odds, reading.log_prob)
+
+
+def sentences_of(loaded: LoadedModel) -> list[Sentence]:
+    return tokenize_sentences(loaded.tokenizer, FACTS, context=loaded.context)
+
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "sampling prefixes": (contexts, "next_token_logits"),
+    "tokenising": (value, "tokenize_sentences"),
+    "looking at the layer": (value, "_site"),
+    "setting a hook": (nn.Module, "register_forward_hook"),
+    "running the model": (PreTrainedModel, "__call__"),
+    "within the hooked layer": (edit, "overlaid"),
+    "adding a value": (value, "_at_positions"),
+    "reading": (log_odds, "token_log_odds"),
+    "differentiating": (Tensor, "backward"),
+    "stepping": (torch.optim.Adam, "step"),
+    "building factors": (edit, "_tensor"),
+}
+"""What an edit goes through, and where it can be made to fail there."""
+
+
+class TestAnythingMayFail:
+    """RELIABILITY case 19."""
+
+    @pytest.fixture(scope="class")
+    def model(self) -> LoadedModel:
+        return lively("GPT-2")
+
+    @pytest.fixture(scope="class")
+    def clean(self, model: LoadedModel) -> Made:
+        return edit_and_read(model)
+
+    @pytest.mark.parametrize("ending", EXTREMES)
+    @pytest.mark.parametrize("step", STEPS)
+    def test_each_step_in_turn_and_the_next_edit_gives_the_same_numbers(
+        self,
+        model: LoadedModel,
+        clean: Made,
+        monkeypatch: pytest.MonkeyPatch,
+        step: str,
+        ending: type[BaseException],
+    ) -> None:
+        weights = model.digest()
+        place, name = STEPS[step]
+        working = getattr(place, name)
+        for last in count(1):
+            calls = count(1)
+
+            def failing(*args: Any, last: int = last, calls: Iterator[int] = calls, **options: Any) -> Any:
+                if next(calls) == last:
+                    raise ending(step)
+                return working(*args, **options)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(place, name, failing)
+                try:
+                    edit_and_read(model)
+                    failed = False
+                except ending as error:
+                    failed = str(error) == step
+                    assert failed
+            assert hooks_on(model) == 0
+            if not failed:
+                break
+        assert last > 1, "this step is never taken"
+        assert model.digest() == weights
+        assert edit_and_read(model).same(clean)
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_what_is_told_and_what_is_done_within_the_block_may_fail_too(
+        self, model: LoadedModel, clean: Made, ending: type[BaseException]
+    ) -> None:
+        weights = model.digest()
+
+        def fail(*_: object) -> None:
+            raise ending("told")
+
+        for options in ({"seen": fail}, {"within": fail}):
+            with pytest.raises(ending, match="told"):
+                edit_and_read(model, **options)
+            assert hooks_on(model) == 0
+        assert model.digest() == weights
+        assert edit_and_read(model).same(clean)
+
+    def test_every_step_is_one_an_edit_takes_on_a_model_in_order(self, model: LoadedModel, clean: Made) -> None:
+        """What the numbers are compared with moves: an edit that changed nothing would be the same every time."""
+        plain = read(model, sentences_of(model))
+        assert (clean.log_odds - plain.log_odds).abs().min() > IN_FLOAT32
+        assert len(clean.losses) == HOW.steps + 1
+
+
+class TestTwoThreads:
+    """RELIABILITY case 20."""
+
+    def test_fifty_edits_each_on_one_model_are_those_of_a_run_alone(self) -> None:
+        model = lively("GPT-2")
+        weights = model.digest()
+        work = {"one": [*plan(0)], "other": [*plan(1)]}
+        alone = {name: [edit_and_read(model, *each) for each in edits] for name, edits in work.items()}
+        both = threading.Barrier(2, timeout=PATIENCE)  # each waits for the other wherever overlays or δ are on
+        together: dict[str, list[Made]] = {}
+
+        def run(name: str) -> None:
+            try:
+                together[name] = [
+                    edit_and_read(model, *each, seen=lambda _: both.wait(), within=both.wait) for each in work[name]
+                ]
+            except BaseException:
+                both.abort()
+                raise
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert model.digest() == weights
+        assert hooks_on(model) == 0
+        for name, expected in alone.items():
+            assert len(together[name]) == EDITS
+            assert all(found.same(one) for found, one in zip(together[name], expected, strict=True))
+        assert not any(one.same(other) for one, other in zip(*alone.values(), strict=True))
+
+
+def plan(seed: int) -> Iterator[tuple[Fact, str, editing.Hyperparameters]]:
+    """Edits that differ between the threads; everyone takes as many steps, so that both wait equally often."""
+    targets: Sequence[str] = ("Rome", "Paris", "London")
+    for k in range(EDITS):
+        how = editing.Hyperparameters(steps=1, learning_rate=0.1 + k / 100, prefixes=((0, 1),), stop_loss=0.0)
+        yield FACTS[(k + seed) % len(FACTS)], targets[k % len(targets)], how

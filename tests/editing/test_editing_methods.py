@@ -1,0 +1,323 @@
+"""Methods of editing against their formulas, and what they have in common with P."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kis_core import corpora, editing
+from kis_core.covariance.passes import second_moments
+from kis_core.covariance.whitener import Whitener
+from kis_core.editing import RANK_ONE, Edit, EditError, Hyperparameters, RankOne, Value, applied, search
+from kis_core.editing.method import LEAST_AGREEMENT
+from kis_core.facts import Fact
+from kis_core.keys import fact_keys, tokenize_prompts
+from kis_core.models.loaded import LoadedModel
+from kis_core.superposition.matrix import superposition
+from tests import tiny
+
+FORMULA = 1e-9  # relative: float64 with an inverse where the program solves, at a condition below 1e5
+WRITTEN = 1e-5  # W'k_e = v_e, relative to the largest number of v_e: RELIABILITY case 15
+EXACT = 1e-12  # a few float64 roundings
+WIDTH, MLP_WIDTH = 5, 9
+LIVELY = 8  # fresh weights of size 0.02 leave keys so small that nothing shows
+NAMES = ("rome", "r-rome", "identity")
+PLAIN, MEAN = Hyperparameters(mean_key=False), Hyperparameters(mean_key=True)
+seeds = st.integers(0, 100_000)
+
+
+def method(name: str) -> RankOne:
+    return editing.rank_one_method(name)
+
+
+def some_c(rng: np.random.Generator) -> np.ndarray:
+    """A second moment with a mean, as keys have one."""
+    sample = rng.normal(size=(60, MLP_WIDTH)) * rng.uniform(0.2, 3, size=MLP_WIDTH) + rng.normal(size=MLP_WIDTH)
+    return sample.T @ sample / 60
+
+
+def some_value(rng: np.random.Generator, weight: np.ndarray, bias: np.ndarray, *, everywhere: bool = False) -> Value:
+    """A value found at a layer of this weight and bias, in four contexts."""
+    keys = rng.normal(size=MLP_WIDTH) + rng.normal(size=(4, MLP_WIDTH)) / 3
+    outputs = keys @ weight.T + bias
+    means = {"mean_key": keys.mean(axis=0), "mean_output": outputs.mean(axis=0)}
+    delta = rng.normal(size=WIDTH)
+    return Value(delta=delta, key=keys[0], output=outputs[0], **means, losses=(), probability=1, everywhere=everywhere)
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+class TestReach:
+    KEY, MEAN_KEY, C = np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.diag([1.0, 4.0])
+
+    @pytest.mark.parametrize(
+        ("name", "how", "expected"),
+        [
+            ("rome", PLAIN, [1 / 2, 1 / 4]),  # C⁻¹k = (1, 1/2), its product with k is 2
+            ("rome", MEAN, [4 / 5, 1 / 10]),  # C⁻¹k̄ = (2, 1/4), with k: 5/2
+            ("r-rome", PLAIN, [8 / 17, 1 / 17]),  # C⁻¹k̄ again, with k̄: 17/4
+            ("r-rome", MEAN, [8 / 17, 1 / 17]),
+            ("identity", PLAIN, [1 / 5, 2 / 5]),  # k, with k: 5
+            ("identity", MEAN, [1 / 2, 1 / 4]),  # k̄, with k: 4
+        ],
+    )
+    def test_by_hand(self, name: str, how: Hyperparameters, expected: list[float]) -> None:
+        found = method(name).reach(self.KEY, self.MEAN_KEY, Whitener.fit(self.C), how)
+        np.testing.assert_allclose(found, expected, rtol=EXACT)
+
+    @settings(max_examples=25, deadline=None)
+    @given(seeds, st.sampled_from(NAMES), st.booleans())
+    def test_against_the_inverse_of_c(self, seed: int, name: str, mean_key: bool) -> None:
+        rng = np.random.default_rng(seed)
+        c, key = some_c(rng), rng.normal(size=MLP_WIDTH)
+        mean = key + rng.normal(size=MLP_WIDTH) / 4
+        inverse = np.eye(MLP_WIDTH) if name == "identity" else np.linalg.inv(c)
+        left = mean if mean_key or name == "r-rome" else key
+        right = mean if name == "r-rome" else key
+        found = method(name).reach(key, mean, Whitener.fit(c), Hyperparameters(mean_key=mean_key))
+        share = left @ inverse @ right
+        assert found @ right == pytest.approx(1, rel=FORMULA)
+        np.testing.assert_allclose(found * share, inverse @ left, rtol=0, atol=FORMULA * np.abs(inverse @ left).max())
+
+    @settings(max_examples=25, deadline=None)
+    @given(seeds, st.sampled_from(NAMES), st.floats(1e-6, 1e6))
+    def test_is_unchanged_when_c_is_scaled(self, seed: int, name: str, scale: float) -> None:
+        rng = np.random.default_rng(seed)
+        c, key, mean = some_c(rng), rng.normal(size=MLP_WIDTH), rng.normal(size=MLP_WIDTH)
+        once, scaled = (method(name).reach(key, mean, Whitener.fit(m), MEAN) for m in (c, scale * c))
+        close(scaled, once, FORMULA)
+
+    @settings(max_examples=25, deadline=None)
+    @given(seeds)
+    def test_romes_shares_are_a_row_of_p_and_those_of_identity_one_of_q(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        c, keys = some_c(rng), rng.normal(size=(6, MLP_WIDTH))
+        whitener = Whitener.fit(c)
+        p = superposition(whitener.whiten(keys))
+        for i, key in enumerate(keys):
+            rome, identity = (
+                Edit(0, method(name).reach(key, keys[0], whitener, PLAIN), np.ones(WIDTH)).coefficients(keys)
+                for name in ("rome", "identity")
+            )
+            close(rome, p[i], FORMULA)
+            close(identity, [key @ other / (key @ key) for other in keys], FORMULA)
+
+    def test_a_singular_c_is_the_one_with_the_ridge_that_was_told(self) -> None:
+        rng = np.random.default_rng(0)
+        sample = rng.normal(size=(4, MLP_WIDTH))  # fewer tokens than dimensions
+        whitener, key = Whitener.fit(sample.T @ sample / 4), rng.normal(size=MLP_WIDTH)
+        assert whitener.ridge > 0
+        found = method("rome").reach(key, key, whitener, PLAIN)
+        direction = np.linalg.solve(sample.T @ sample / 4 + whitener.ridge * np.eye(MLP_WIDTH), key)
+        close(found, direction / (direction @ key), 1e-7)  # the ridge leaves a condition of 1e7
+        assert found @ key == pytest.approx(1, rel=FORMULA)
+
+    def test_float32_keys_are_solved_in_float64(self) -> None:
+        key = np.array([1.0, 3.0], dtype=np.float32)
+        found = Whitener.fit(np.array([[2.0, 1.0], [1.0, 2.0]])).solve(key)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, [-1 / 3, 5 / 3], rtol=EXACT)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("how", [PLAIN, MEAN])
+    def test_a_key_of_zeros_is_refused_in_words(self, name: str, how: Hyperparameters) -> None:
+        with pytest.raises(EditError, match=r"the key of this fact is zero .* choose another layer"):
+            method(name).reach(np.zeros(2), np.zeros(2), Whitener.fit(self.C), how)
+
+    def test_so_is_one_of_what_float32_leaves_of_zero(self) -> None:
+        tiny_key = 1e-7 * self.KEY
+        with pytest.raises(EditError, match="the key of this fact is next to zero"):
+            method("rome").reach(tiny_key, tiny_key, Whitener.fit(self.C), PLAIN)
+
+
+class TestOwnKey:
+    """Where the mean key has next to nothing of the prompt's own: a subject that begins its sentence, say."""
+
+    KEY, C = np.array([1.0, 2.0]), np.diag([1.0, 4.0])
+    ACROSS = np.array([1.0, -2.0])  # k̄ᵀC⁻¹k = 1 - 1, and k̄ᵀk = 1 - 4
+
+    @pytest.mark.parametrize(
+        ("name", "eq_2"), [("rome", [1 / 2, 1 / 4]), ("r-rome", [1 / 2, 1 / 4]), ("identity", [1 / 5, 2 / 5])]
+    )
+    def test_a_mean_key_across_it_gives_way_to_eq_2(self, name: str, eq_2: list[float]) -> None:
+        one, whitener = method(name), Whitener.fit(self.C)
+        assert one.takes_own_key(self.KEY, self.ACROSS, whitener, MEAN)
+        np.testing.assert_allclose(one.reach(self.KEY, self.ACROSS, whitener, MEAN), eq_2, rtol=EXACT)
+        delta, output, other = np.array([3.0, 4.0]), np.array([1.0, 1.0]), np.array([50.0, 50.0])
+        value = Value(delta, self.KEY, output, self.ACROSS, other, losses=(), probability=1, everywhere=False)
+        made = one.edit(value, whitener, 0, MEAN)
+        np.testing.assert_allclose(made.reach, eq_2, rtol=EXACT)
+        np.testing.assert_allclose(made.delta, delta, rtol=EXACT)  # r-ROME's as well: nothing of the mean is left
+
+    def test_nobody_falls_back_who_takes_the_own_key_anyway(self) -> None:
+        for name in ("rome", "identity"):
+            assert not method(name).takes_own_key(self.KEY, self.ACROSS, Whitener.fit(self.C), PLAIN)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize(
+        ("cosine", "own"), [(-1.0, True), (0.0, True), (0.149, True), (0.151, False), (1.0, False)]
+    )
+    def test_the_threshold_is_on_the_cosine_in_the_metric_of_the_edit(
+        self, name: str, cosine: float, own: bool
+    ) -> None:
+        """Keys built in whitened space (plain space for C = I), at that angle, of any length."""
+        root = np.eye(2) if name == "identity" else np.sqrt(self.C)
+        key, mean = root @ [3.0, 0.0], root @ [7 * cosine, 7 * np.sqrt(1 - cosine**2)]
+        assert LEAST_AGREEMENT == 0.15
+        assert method(name).takes_own_key(key, mean, Whitener.fit(self.C), MEAN) == own
+
+    @settings(max_examples=50, deadline=None)
+    @given(seeds, st.sampled_from(["rome", "identity"]), st.floats(0, 1))
+    def test_no_edit_reaches_further_than_so_many_times_eq_2(self, seed: int, name: str, towards: float) -> None:
+        """√(uᵀM⁻¹u), how far it reaches, is at most 1 / LEAST_AGREEMENT of eq. 2's: no denominator comes near zero."""
+        rng = np.random.default_rng(seed)
+        c, key, other = some_c(rng), rng.normal(size=MLP_WIDTH), rng.normal(size=MLP_WIDTH)
+        metric = np.eye(MLP_WIDTH) if name == "identity" else c
+        mean = towards * key + (1 - towards) * (other - (other @ np.linalg.solve(metric, key)) * key)
+        reach = method(name).reach(key, mean, Whitener.fit(c), MEAN)
+        assert reach @ key == pytest.approx(1, rel=FORMULA)
+        eq_2 = 1 / np.sqrt(key @ np.linalg.solve(metric, key))
+        assert np.sqrt(reach @ metric @ reach) <= (1 + FORMULA) / LEAST_AGREEMENT * eq_2
+
+
+class TestMethods:
+    def test_there_are_three_of_different_names(self) -> None:
+        assert tuple(one.name for one in RANK_ONE) == NAMES
+        assert [method(name) for name in NAMES] == list(RANK_ONE)
+        assert len({one.told for one in RANK_ONE}) == 3
+
+    @settings(max_examples=25, deadline=None)
+    @given(seeds, st.booleans(), st.booleans())
+    def test_the_key_gets_its_new_value(self, seed: int, mean_key: bool, everywhere: bool) -> None:
+        """W'k_e = v_e for ROME whichever key it reaches along, and W'k̄ = v* for r-ROME."""
+        rng = np.random.default_rng(seed)
+        weight, bias = rng.normal(size=(WIDTH, MLP_WIDTH)), rng.normal(size=WIDTH)
+        value, whitener = some_value(rng, weight, bias, everywhere=everywhere), Whitener.fit(some_c(rng))
+        how = Hyperparameters(mean_key=mean_key)
+        for name in NAMES:
+            made = method(name).edit(value, whitener, 3, how)
+            edited = weight + np.outer(made.delta, made.reach)
+            key = value.mean_key if name == "r-rome" else value.key
+            wanted = value.output + value.delta
+            if name == "r-rome" and everywhere:  # then δ was found as what the mean key gets on top
+                wanted = value.mean_output + value.delta
+            close(edited @ key + bias, wanted, WRITTEN)
+            assert made.layer == 3
+
+    def test_rome_and_identity_write_delta_itself(self) -> None:
+        value = some_value(np.random.default_rng(1), np.ones((WIDTH, MLP_WIDTH)), np.zeros(WIDTH))
+        for name in ("rome", "identity"):
+            assert np.array_equal(method(name).delta(value), value.delta)
+
+    def test_r_rome_writes_what_the_mean_key_lacks(self) -> None:
+        """Its right side is v* - W k̄, as the authors of r-ROME have it; the bias is in both and goes out."""
+        rng = np.random.default_rng(2)
+        weight, bias = rng.normal(size=(WIDTH, MLP_WIDTH)), rng.normal(size=WIDTH)
+        value = some_value(rng, weight, bias)
+        close(method("r-rome").delta(value), weight @ value.key + value.delta - weight @ value.mean_key, EXACT)
+        assert not np.allclose(method("r-rome").delta(value), value.delta)
+        as_it_acts = some_value(rng, weight, bias, everywhere=True)
+        assert np.array_equal(method("r-rome").delta(as_it_acts), as_it_acts.delta)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_rome_is_the_update_of_its_authors_code(self, seed: int) -> None:
+        """There ΔW = r uᵀ with a u of length 1 and r = (v* - W k) / (u·k)."""
+        rng = np.random.default_rng(seed)
+        weight, bias = rng.normal(size=(WIDTH, MLP_WIDTH)), rng.normal(size=WIDTH)
+        value, c = some_value(rng, weight, bias), some_c(rng)
+        left = np.linalg.solve(c, value.mean_key)
+        left /= np.linalg.norm(left)
+        right = (value.output + value.delta - (weight @ value.key + bias)) / (left @ value.key)
+        made = method("rome").edit(value, Whitener.fit(c), 0, MEAN)
+        close(np.outer(made.delta, made.reach), np.outer(right, left), FORMULA)
+
+    def test_without_beginnings_all_of_rome_is_r_rome(self) -> None:
+        rng = np.random.default_rng(3)
+        value, whitener = some_value(rng, np.ones((WIDTH, MLP_WIDTH)), np.zeros(WIDTH)), Whitener.fit(some_c(rng))
+        alone = Value(
+            value.delta, value.key, value.output, value.key, value.output, (), probability=1, everywhere=False
+        )
+        rome, mean, r_rome = (
+            method(name).edit(alone, whitener, 0, how)
+            for name, how in (("rome", PLAIN), ("rome", MEAN), ("r-rome", PLAIN))
+        )
+        for other in (mean, r_rome):
+            close(other.reach, rome.reach, EXACT)
+            close(other.delta, rome.delta, EXACT)
+
+
+MALTA = Fact("Malta", "The capital of {} is", "Valletta")
+
+
+@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+def lively(request: pytest.FixtureRequest) -> LoadedModel:
+    made = tiny.model(request.param, seed=8)
+    torch.manual_seed(9)
+    for name, parameter in made.model.named_parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(LIVELY)
+        elif name.endswith("bias"):
+            parameter.copy_(torch.randn_like(parameter) / 4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def whiteners(lively: LoadedModel) -> list[Whitener]:
+    """C of the layers that reach the answer, over a little text."""
+    moments = second_moments(lively, corpora.builtin().texts, tokens=1300, layers=[0, 1])
+    return [Whitener.fit(moment.matrix) for moment in moments]
+
+
+class TestOnAModel:
+    """RELIABILITY case 15, from prompt to overlay."""
+
+    @pytest.mark.parametrize("mean_key", [False, True])
+    @pytest.mark.parametrize("layer", [0, 1])
+    def test_the_edited_model_gives_the_key_its_new_value(
+        self, lively: LoadedModel, whiteners: list[Whitener], layer: int, mean_key: bool
+    ) -> None:
+        how = Hyperparameters(steps=3, prefixes=((2, 4),), mean_key=mean_key, stop_loss=0)
+        value = search(lively, MALTA, "Rome", layer, how)
+        before, key = at_the_subject(lively, layer)
+        np.testing.assert_allclose(value.key, key, rtol=0, atol=WRITTEN * np.abs(key).max())
+        for name in NAMES:
+            made = method(name).edit(value, whiteners[layer], layer, how)
+            with applied(lively, made):
+                after, same_key = at_the_subject(lively, layer)
+                projection = lively.architecture.down_projections[layer]
+                at_mean = projection(torch.tensor(value.mean_key[None]).float())[0].double().numpy()
+            close(same_key, key, WRITTEN)
+            if name == "r-rome":
+                close(at_mean, value.output + value.delta, WRITTEN)
+            else:
+                close(after, before + value.delta, WRITTEN)
+
+    def test_its_shares_are_the_row_of_p_of_the_edited_fact(
+        self, lively: LoadedModel, whiteners: list[Whitener]
+    ) -> None:
+        """With the prompt's own key: the value search and the analysis find the same one."""
+        facts = [MALTA, Fact("Oslo", "In {} people speak", "x"), Fact("the Bank of England", "{} lies in", "x")]
+        keys = fact_keys(lively, tokenize_prompts(lively.tokenizer, facts, context=lively.context))[1]
+        found = search(lively, MALTA, "Rome", 1, Hyperparameters(steps=1, prefixes=((1, 3),)))
+        shares = method("rome").edit(found, whiteners[1], 1, PLAIN).coefficients(keys)
+        close(shares, superposition(whiteners[1].whiten(keys))[0], WRITTEN)
+
+
+def at_the_subject(loaded: LoadedModel, layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Output and input of the down-projection where MALTA's subject ends, in float64."""
+    ids = loaded.tokenizer(MALTA.text)["input_ids"]
+    at = next(k for k in range(len(ids)) if loaded.tokenizer.decode(ids[: k + 1]).strip() == "The capital of Malta")
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    handle = loaded.architecture.down_projections[layer].register_forward_hook(
+        lambda _, inputs, output: seen.append((output[0, at], inputs[0][0, at]))
+    )
+    with torch.no_grad():
+        loaded.model(torch.tensor([ids]))
+    handle.remove()
+    output, key = seen[0]
+    return output.double().numpy(), key.double().numpy()

@@ -1,0 +1,337 @@
+"""What is asked about an edit, and the numbers of its success against an independent look at weights really written."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from kis_core import corpora, editing
+from kis_core.covariance.passes import second_moments
+from kis_core.covariance.whitener import Whitener
+from kis_core.demo import factbase
+from kis_core.editing import Edit, Probes, Success, objects_of_relation, probes, succeeded
+from kis_core.editing.probes import MOST
+from kis_core.editing.success import WORDS, generate
+from kis_core.facts import Fact, builtin
+from kis_core.models import catalog
+from kis_core.models.architecture import Architecture
+from kis_core.models.loaded import LoadedModel
+from kis_core.models.loading import load
+
+PROBABILITY = 1e-4  # relative: float32 logits of size 20 against float64, in an exponent; seen 9e-6
+PATHS = "transformer.h.{}.mlp.c_proj"
+WORDS_SAID = 12  # of a look at what the model goes on to say
+
+
+def base_fact(relation: str, subject: str) -> factbase.BaseFact:
+    return next(b for b in factbase.load() if (b.relation, b.subject) == (relation, subject))
+
+
+def as_fact(base: factbase.BaseFact, template: int = 0) -> Fact:
+    return Fact(base.subject, base.trained[template], base.object, base.relation)
+
+
+def rows_of(relation: str) -> list[tuple[str, str]]:
+    """Subject and object as the fact base's own file has them."""
+    text = resources.files("kis_core.demo").joinpath("facts", f"{relation}.csv").read_text("utf-8")
+    return [(row["subject"], row["object"]) for row in csv.DictReader(text.splitlines())]
+
+
+MAYAKOVSKY = base_fact("native_language", "Vladimir Mayakovsky")
+SET = (
+    Fact("Malta", "{} lies in the", "Mediterranean", "sea"),
+    Fact("Malta", "The sea around {} is the", "Mediterranean", "sea"),
+    Fact("Cyprus", "{} lies in the", "Mediterranean", "sea"),
+    Fact("Gotland", "The waves at {} are of the", "Baltic", "sea"),
+    Fact("Öland", "{} lies in the", "Baltic", "sea"),
+    Fact("Åland", "{} lies in the", "Baltic", "sea"),
+    Fact("Corfu", "The waves at {} are of the", "Mediterranean", "sea"),
+    Fact("Malta", "{} lies in the", "Mediterranean", "another"),
+    Fact("Sylt", "Who lives on {}, looks at the", "Mediterranean", ""),
+)
+
+
+class TestProbesOfTheFactBase:
+    def test_paraphrases_are_the_templates_no_model_saw_with_this_fact(self) -> None:
+        found = probes(as_fact(MAYAKOVSKY), SET)
+        assert [fact.prompt for fact in found.paraphrases] == list(MAYAKOVSKY.held_out)
+        assert len(found.paraphrases) == factbase.HELD_OUT_PER_FACT
+        for fact in found.paraphrases:
+            assert (fact.subject, fact.target, fact.relation) == ("Vladimir Mayakovsky", "Russian", "native_language")
+            assert fact.prompt not in MAYAKOVSKY.trained
+        assert found.held_out
+
+    def test_neighbours_share_relation_and_object_and_are_asked_in_a_trained_sentence_of_their_own(self) -> None:
+        found = probes(as_fact(MAYAKOVSKY), ())
+        alike = [s for s, o in rows_of("native_language") if o == "Russian" and s != "Vladimir Mayakovsky"]
+        assert len(alike) > MOST == 10
+        assert [fact.subject for fact in found.neighbours] == alike[:10]
+        for fact in found.neighbours:
+            assert (fact.target, fact.relation) == ("Russian", "native_language")
+            assert fact.prompt == base_fact("native_language", fact.subject).trained[0]
+
+    def test_the_sentence_of_the_fact_itself_is_no_paraphrase(self) -> None:
+        asked = replace(as_fact(MAYAKOVSKY), prompt=MAYAKOVSKY.held_out[0])
+        assert [fact.prompt for fact in probes(asked, ()).paraphrases] == [MAYAKOVSKY.held_out[1]]
+
+    def test_a_sentence_of_the_users_own_makes_it_no_other_fact(self) -> None:
+        asked = replace(as_fact(MAYAKOVSKY), prompt="As a child, {} spoke")
+        assert probes(asked, SET) == probes(as_fact(MAYAKOVSKY), SET)
+
+    def test_a_lonely_object_has_no_neighbours(self) -> None:
+        counts = Counter((b.relation, b.object) for b in factbase.load())
+        lonely = next(b for b in factbase.load() if counts[b.relation, b.object] == 1)
+        found = probes(as_fact(lonely), ())
+        assert found.neighbours == ()
+        assert found.held_out
+
+    @pytest.mark.parametrize("change", [{"target": "French"}, {"relation": "other"}, {"subject": "Nobody"}])
+    def test_a_fact_the_base_does_not_have_is_looked_for_in_its_set(self, change: dict[str, str]) -> None:
+        found = probes(replace(as_fact(MAYAKOVSKY), **change), SET)
+        assert found == Probes((), (), held_out=False)
+
+
+class TestProbesOfASet:
+    def test_by_hand(self) -> None:
+        found = probes(SET[0], SET)
+        malta = {"subject": "Malta", "target": "Mediterranean", "relation": "sea"}
+        assert found.paraphrases == (
+            Fact(prompt="The sea around {} is the", **malta),
+            Fact(prompt="The waves at {} are of the", **malta),
+        )
+        assert found.neighbours == (SET[2], SET[6])
+        assert not found.held_out
+
+    def test_of_another_relation_there_may_be_none(self) -> None:
+        assert probes(SET[7], SET) == Probes((), (), held_out=False)
+
+    def test_facts_without_a_relation_have_none_in_common(self) -> None:
+        alike = (SET[8], replace(SET[8], subject="Juist"), replace(SET[8], prompt="From {} one sees the"))
+        assert probes(SET[8], alike) == Probes((), (), held_out=False)
+
+    def test_at_most_ten_neighbours_and_as_many_paraphrases_as_there_are_sentences(self) -> None:
+        many = [Fact(f"Island {k}", f"{k} miles off {{}} begins the", "Baltic", "sea") for k in range(14)]
+        found = probes(many[0], many)
+        assert found.neighbours == tuple(many[1:11])
+        assert [fact.prompt for fact in found.paraphrases] == [fact.prompt for fact in many[1:]]
+
+    def test_how_they_were_come_by_is_told(self) -> None:
+        of_base, of_set = probes(as_fact(MAYAKOVSKY), SET).protocol, probes(SET[0], SET).protocol
+        assert "held out in training" in of_base
+        assert "other sentences of the relation" in of_set
+        for told in (of_base, of_set):
+            assert "at most 10" in told
+            assert "every token" in told
+
+
+class TestObjectsOfRelation:
+    def test_of_a_set_by_hand_the_most_frequent_first(self) -> None:
+        more = [Fact("Rügen", "{} lies in the", name, "sea") for name in ("Aral", "Caspian", "Caspian", "Zuider")]
+        assert objects_of_relation(SET[0], [*SET, *more]) == ["Baltic", "Caspian", "Aral", "Zuider"]
+        assert objects_of_relation(SET[3], SET) == ["Mediterranean"]
+        assert objects_of_relation(SET[7], SET) == []
+
+    @pytest.mark.parametrize("relation", ["native_language", "citizenship", "animal_class"])
+    def test_of_the_fact_base_where_it_knows_the_relation(self, relation: str) -> None:
+        counts = Counter(o for _, o in rows_of(relation))
+        own = next(iter(counts))
+        found = objects_of_relation(Fact("anybody", "{} is", own, relation), SET)
+        assert set(found) == set(counts) - {own}
+        assert len(found) == len(set(found))
+        assert [counts[o] for o in found] == sorted((counts[o] for o in found), reverse=True)
+        assert all(a < b for a, b in pairwise(found) if counts[a] == counts[b])
+
+    def test_a_target_the_relation_does_not_have_leaves_all(self) -> None:
+        assert objects_of_relation(replace(SET[0], target="Pacific"), SET) == ["Mediterranean", "Baltic"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fact, its new object, a real edit towards it, and what is asked about it."""
+
+    fact: Fact
+    target: str
+    edit: Edit
+    probes: Probes
+
+
+@pytest.fixture(scope="module")
+def demo() -> LoadedModel:
+    return load(catalog.locate("demo-gpt2-32"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cases(demo: LoadedModel) -> list[Case]:
+    """Real edits, weak to excessive, so that all numbers take many values."""
+    facts = builtin().facts
+    how = replace(editing.recipe("demo-gpt2-32", width=32, layers=4).hyperparameters, steps=25)
+    [moment] = second_moments(demo, corpora.builtin().texts, tokens=4000, layers=[0])
+    whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
+    made = []
+    for number in (0, 32, 48, 64):
+        fact = facts[number]
+        target = objects_of_relation(fact, facts)[0]
+        value = editing.search(
+            demo, fact, target, 0, how, reach=lambda key, mean: rome.reach(key, mean, whitener, how)
+        )  # fmt: skip
+        asked = probes(fact, facts)
+        if asked.neighbours:  # one that did not have its object even before
+            asked = replace(asked, neighbours=(*asked.neighbours, replace(asked.neighbours[0], target="Valletta")))
+        edit = rome.edit(value, whitener, 0, how)
+        made += [Case(fact, target, edit.scaled(strength), asked) for strength in (0.3, 1.0, 2.0)]
+    # an old object the model never gave, so that the new one may be the likelier without being the first choice
+    made.append(Case(replace(facts[0], target="Swahili"), "German", made[0].edit.scaled(0.0), Probes((), (), True)))
+    return made
+
+
+class Independent:
+    """Weights really written, in float64; every question asked alone."""
+
+    def __init__(self, demo: LoadedModel, *edits: Edit) -> None:
+        self.tokenizer = demo.tokenizer
+        self.model: PreTrainedModel = copy.deepcopy(demo.model).double()
+        for edit in edits:
+            change = torch.outer(torch.tensor(edit.reach), torch.tensor(edit.delta))  # Conv1D stores W as (d_m, d)
+            self.model.get_submodule(PATHS.format(edit.layer)).weight.add_(change)
+
+    @torch.no_grad()
+    def asked(self, text: str, target: str) -> tuple[bool, float]:
+        """Whether every token of the target is the first choice, and log p of them all."""
+        prompt, whole = self.tokenizer(text)["input_ids"], self.tokenizer(f"{text} {target}")["input_ids"]
+        assert whole[: len(prompt)] == prompt
+        told = torch.log_softmax(self.model(torch.tensor([whole])).logits[0], dim=-1)
+        places = range(len(prompt), len(whole))
+        first = all(int(told[at - 1].argmax()) == whole[at] for at in places)
+        return first, sum(float(told[at - 1, whole[at]]) for at in places)
+
+    def share(self, facts: Sequence[Fact], target: str | None = None) -> float | None:
+        hits = [self.asked(fact.prompt.replace("{}", fact.subject), target or fact.target)[0] for fact in facts]
+        return hits.count(True) / len(hits) if hits else None
+
+    @torch.no_grad()
+    def goes_on(self, text: str) -> str:
+        ids = self.tokenizer(text)["input_ids"]
+        begun = len(ids)
+        for _ in range(WORDS_SAID):
+            ids = [*ids, int(self.model(torch.tensor([ids])).logits[0, -1].argmax())]
+        return self.tokenizer.decode(ids[begun:]).strip()
+
+
+class TestSucceeded:
+    def test_all_numbers_equal_those_of_an_independent_check(self, demo: LoadedModel, cases: list[Case]) -> None:
+        weights, plain = demo.digest(), Independent(demo)
+        seen: list[Success] = []
+        for case in cases:
+            found = succeeded(demo, case.edit, case.fact, case.target, case.probes)
+            seen.append(found)
+            edited, text = Independent(demo, case.edit), case.fact.text
+            first, log_new = edited.asked(text, case.target)
+            _, log_old = edited.asked(text, case.fact.target)
+            assert found.efficacy is first
+            assert found.likelier is (log_new > log_old)
+            assert found.probability_new == pytest.approx(math.exp(log_new), rel=PROBABILITY)
+            assert found.probability_old == pytest.approx(math.exp(log_old), rel=PROBABILITY)
+            assert found.paraphrase == edited.share(case.probes.paraphrases, case.target)
+            assert found.neighbourhood == edited.share(case.probes.neighbours)
+            assert found.neighbourhood_before == plain.share(case.probes.neighbours)
+            assert (found.generated, found.generated_before) == (edited.goes_on(text), plain.goes_on(text))
+        self.assert_telling(seen)
+        assert demo.digest() == weights
+        assert not any(module._forward_hooks for module in demo.model.modules())
+
+    @staticmethod
+    def assert_telling(seen: Sequence[Success]) -> None:
+        """Numbers that were all alike would prove nothing."""
+        assert {(one.efficacy, one.likelier) for one in seen} == {(True, True), (False, False), (False, True)}
+        assert {0.0, 1.0, None} <= {one.paraphrase for one in seen}
+        assert len({one.neighbourhood for one in seen}) > 4
+        before = {one.neighbourhood_before for one in seen}
+        assert None in before
+        assert before != {1.0, None}
+        assert any(one.generated != one.generated_before for one in seen)
+
+    def test_the_model_is_asked_before_the_edit_and_not_after_it(self, demo: LoadedModel, cases: list[Case]) -> None:
+        case = cases[1]
+        strong, weak = (
+            succeeded(demo, case.edit.scaled(strength), case.fact, case.target, case.probes) for strength in (1.0, 0.0)
+        )
+        assert strong.generated_before == weak.generated_before == weak.generated
+        assert strong.neighbourhood_before == weak.neighbourhood_before == weak.neighbourhood
+        assert strong.generated.startswith(case.target)
+
+    def test_nothing_to_ask_nothing_told(self, demo: LoadedModel, cases: list[Case]) -> None:
+        case = cases[0]
+        found = succeeded(demo, case.edit, case.fact, case.target, Probes((), (), held_out=False))
+        assert (found.paraphrase, found.neighbourhood, found.neighbourhood_before) == (None, None, None)
+
+
+END = "<|end|>"
+PIECES = (END, "Ġa", "Ġb", "Ġc")
+
+
+class Chain(torch.nn.Module):
+    """A model that says after each word the one `following` has for it."""
+
+    def __init__(self, following: dict[int, int], context: int) -> None:
+        super().__init__()
+        self.table = torch.zeros(len(PIECES), len(PIECES))
+        for word, then in following.items():
+            self.table[word, then] = 1.0
+        sizes = SimpleNamespace(max_position_embeddings=context)
+        self.config = SimpleNamespace(get_text_config=lambda: sizes)
+        self.longest = 0
+
+    @property
+    def base_model(self) -> Chain:
+        return self
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+    def forward(self, *, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+        self.longest = max(self.longest, input_ids.shape[1])
+        return SimpleNamespace(last_hidden_state=self.table[input_ids])
+
+
+@pytest.fixture
+def chain() -> Callable[..., LoadedModel]:
+    def make(following: dict[int, int], context: int = 50) -> LoadedModel:
+        pieces = {piece: k for k, piece in enumerate(PIECES)} | {"Ġ": 4, "a": 5, "b": 6, "c": 7}
+        made = Tokenizer(models.BPE(pieces, [("Ġ", "a"), ("Ġ", "b"), ("Ġ", "c")]))
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        made.decoder = decoders.ByteLevel()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
+        return LoadedModel(Chain(following, context), tokenizer, Architecture("chain", ()), torch.device("cpu"))
+
+    return make
+
+
+class TestGenerate:
+    FACT = Fact("b", "a {} a", "c")
+
+    def test_by_hand(self, chain: Callable[..., LoadedModel]) -> None:
+        assert generate(chain({1: 2, 2: 3, 3: 1}), self.FACT, tokens=5) == "b c a b c"
+        assert generate(chain({1: 1}), self.FACT) == " ".join("a" * WORDS)
+        assert WORDS == WORDS_SAID
+
+    def test_stops_where_the_text_ends(self, chain: Callable[..., LoadedModel]) -> None:
+        assert generate(chain({1: 2, 2: 3, 3: 0}), self.FACT) == "b c"
+        assert generate(chain({1: 0}), self.FACT) == ""
+
+    @pytest.mark.parametrize(("context", "said"), [(3, ""), (4, "a"), (6, "a a a"), (2, "")])
+    def test_stops_where_the_context_ends(self, chain: Callable[..., LoadedModel], context: int, said: str) -> None:
+        loaded = chain({1: 1}, context)
+        assert generate(loaded, self.FACT) == said
+        assert loaded.model.longest <= context

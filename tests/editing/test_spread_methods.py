@@ -1,0 +1,288 @@
+"""MEMIT and AlphaEdit, layer after layer, against their formulas with inverses and weights that are written to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kis_core.covariance.whitener import Whitener
+from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site, method
+from tests import tiny
+from tests.editing.sequence_tools import (
+    ASKED,
+    FORMULA,
+    FOUND,
+    HOWS,
+    MEAN,
+    PAIR,
+    PLAIN,
+    READ,
+    WEIGHTS,
+    Place,
+    before,
+    close,
+    place_of,
+    untouched,
+    written,
+)
+
+
+@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+def place(request: pytest.FixtureRequest) -> Place:
+    return place_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Place:
+    return place_of("GPT-2")
+
+
+@pytest.fixture(autouse=True)
+def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
+    name = next((name for name in ("place", "gpt2") if name in request.fixturenames), None)
+    with untouched(request.getfixturevalue(name)) if name else nullcontext():
+        yield
+
+
+Formula = Callable[[int, np.ndarray], np.ndarray]
+"""ΔW without its R: (b, d_m) from the layer and the keys (b, d_m)."""
+
+
+def assert_spread(
+    place: Place, name: str, site: Site, asked: Sequence[RequestedEdit], formula: Formula
+) -> list[PerformedEdit]:
+    """Make a batch, and go through it as the authors' code does: z by search at the last layer, then layer after layer.
+
+    Keys are means over types of contexts; the residual stream, h as well as what h is to be, is the prompt's own.
+    """
+    made = method(name).make(site, asked)
+    slow, last = written(place, site.standing), site.layers[-1]
+
+    def key_of(one: RequestedEdit, layer: int) -> np.ndarray:
+        return slow.over_types(one, layer) if site.how.mean_key else slow.subject(slow.told(one)[0], layer)[0]
+
+    def stream_of(one: RequestedEdit) -> np.ndarray:
+        return slow.subject(slow.told(one)[0], last)[2]
+
+    values = []
+    for one in asked:
+        alone = formula(last, key_of(one, last)[None])[0]
+        share = alone @ slow.subject(slow.told(one)[0], last)[0]
+        values.append(slow.search(one, last, site.how, alone / share, of_stream=True))
+    z = np.array([stream_of(one) + value[0] for one, value in zip(asked, values, strict=True)])
+    assert [one.steps for one in made] == [value[2] for value in values]
+    np.testing.assert_allclose([one.probability for one in made], [value[1] for value in values], rtol=FOUND)
+    for done, layer in enumerate(site.layers):
+        keys = np.array([key_of(one, layer) for one in asked])
+        hidden = np.array([stream_of(one) for one in asked])
+        missing = (z - hidden) / (len(site.layers) - done)
+        found = np.sum([one.changes[done].matrix for one in made], axis=0)
+        expected = missing.T @ formula(layer, keys)
+        close(found, expected, 2 * FOUND)  # R and K both follow from what was searched for
+        for e, one in enumerate(made):
+            change = one.changes[done]
+            assert isinstance(change, Edit)
+            assert change.layer == layer
+            close(change.delta, missing[e], 2 * FOUND)
+            close(one.keys[done], keys[e], FOUND)
+        slow.write(layer, expected)
+    assert {len(one.changes) for one in made} == {len(site.layers)}
+    assert {one.keys.shape for one in made} == {(len(site.layers), 40)}
+    return made
+
+
+RANGES = {
+    "one edit in one layer": ((1,), PAIR[:1], "plain"),
+    "two in one layer": ((1,), PAIR, "acting everywhere"),
+    "three in two layers": ((0, 1), ASKED, "plain"),
+    "two in two, by mean keys": ((0, 1), PAIR, "mean key"),
+}
+ranges = pytest.mark.parametrize(
+    ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
+    [*(("GPT-2", name) for name in RANGES), *((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:])],
+    indirect=["place"],
+)
+
+
+class TestMemit:
+    @ranges
+    def test_is_r_kt_over_lambda_c_and_kkt_layer_after_layer(self, place: Place, ranged: str) -> None:
+        layers, asked, how = RANGES[ranged]
+
+        def formula(layer: int, keys: np.ndarray) -> np.ndarray:
+            return np.asarray(keys @ np.linalg.inv(WEIGHTS.memit_lambda * place.cs[layer] + keys.T @ keys))
+
+        past = {layer: np.full((2, 40), 3.0) for layer in layers}  # of no account to MEMIT
+        site = place.site(layers, HOWS[how], standing=before(), past=past)
+        made = assert_spread(place, "memit", site, asked, formula)
+        changed = [np.linalg.norm(sum(one.changes[k].matrix for one in made)) for k in range(len(layers))]
+        assert min(changed) > 0.01, "a test of nothing"
+
+    def test_where_text_weighs_nothing_the_stream_becomes_what_was_wanted(self, place: Place) -> None:
+        site = place.site((0, 1), weights=replace(WEIGHTS, memit_lambda=1e-9), standing=before(1))
+        slow = written(place, site.standing)
+        z = []
+        for one in PAIR:
+            _, _, hidden = slow.subject(slow.told(one)[0], 1)
+            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True)[0])
+        for made in method("memit").make(site, PAIR):
+            for change in made.changes:
+                slow.write(change.layer, change.matrix)
+        for one, wanted in zip(PAIR, z, strict=True):
+            close(slow.subject(slow.told(one)[0], 1)[2], wanted, FOUND)
+
+    def test_edits_of_the_same_key_share_the_work(self, gpt2: Place) -> None:
+        twice = method("memit").make(gpt2.site((1,)), [ASKED[0], ASKED[0]])
+        (once,) = method("memit").make(gpt2.site((1,)), [ASKED[0]])
+        key, c = once.keys[0], gpt2.cs[1]
+        size = key @ np.linalg.inv(c) @ key
+        share = 2 * size / (WEIGHTS.memit_lambda + 2 * size)  # of both together, along their key
+        assert sum(float(one.changes[0].reach @ key) for one in twice) == pytest.approx(share, rel=FORMULA)
+
+
+def projection(c: np.ndarray, below: float) -> np.ndarray:
+    """Π onto the eigenvectors of C with eigenvalues below."""
+    values, vectors = np.linalg.eigh(c)
+    chosen = np.diag((values < below).astype(float))
+    return np.asarray(vectors @ chosen @ vectors.T)
+
+
+def threshold(c: np.ndarray, count: int) -> float:
+    return float(np.linalg.eigvalsh(c)[count - 1 : count + 1].mean())
+
+
+def alphaedit(pi: np.ndarray, keys: np.ndarray, past: np.ndarray, l2: float) -> np.ndarray:
+    """ΔWᵀ = [Π(KKᵀ + K_pK_pᵀ) + L2·I]⁻¹ Π K Rᵀ, without R and transposed; keys are rows."""
+    return np.asarray((np.linalg.inv(pi @ (keys.T @ keys + past.T @ past) + l2 * np.eye(40)) @ pi @ keys.T).T)
+
+
+class TestAlphaEdit:
+    @ranges
+    def test_is_its_formula_layer_after_layer(self, place: Place, ranged: str) -> None:
+        layers, asked, how = RANGES[ranged]
+        rng = np.random.default_rng(3)
+        below = threshold(place.cs[layers[-1]], 25)
+        scale = {layer: float(np.sqrt(np.trace(place.cs[layer]))) for layer in layers}
+        l2 = scale[layers[0]] ** 2 / 50
+        past = {layer: rng.normal(size=(4, 40)) * scale[layer] for layer in layers}
+        pi = {layer: projection(place.cs[layer], below) for layer in layers}
+        site = place.site(
+            layers, HOWS[how], weights=replace(WEIGHTS, null_below=below, null_l2=l2), standing=before(), past=past
+        )
+        made = assert_spread(
+            place, "alphaedit", site, asked, lambda layer, keys: alphaedit(pi[layer], keys, past[layer], l2)
+        )
+        for k, layer in enumerate(layers):
+            total = sum(one.changes[k].matrix for one in made)
+            close(total @ pi[layer], total, FORMULA)  # nothing outside the null space moves
+            assert 0 < np.trace(pi[layer]) < 40
+
+    def test_by_default_the_space_is_three_quarters_and_l2_a_quarter_of_what_text_has_there(self, gpt2: Place) -> None:
+        c = gpt2.cs[1]
+        (made,) = method("alphaedit").make(gpt2.site((1,), standing=before()), PAIR[:1])
+        pi = projection(c, threshold(c, 30))
+        expected = alphaedit(pi, made.keys, np.empty((0, 40)), np.trace(pi @ c) / 4)
+        close(made.changes[0].reach, expected[0], FORMULA)
+
+    @pytest.mark.parametrize(("share", "what"), [(0.5, "no"), (2.0, "every")])
+    def test_a_threshold_that_leaves_nothing_or_all_is_refused(self, gpt2: Place, share: float, what: str) -> None:
+        values = np.linalg.eigvalsh(gpt2.cs[1])
+        below = share * float(values[0] if what == "no" else values[-1])
+        site = gpt2.site((1,), weights=replace(WEIGHTS, null_below=below))
+        with pytest.raises(EditError, match=f"AlphaEdit: {what} eigenvalue of C lies below .* another threshold"):
+            method("alphaedit").make(site, PAIR[:1])
+
+    def test_the_ridge_of_a_singular_c_is_no_use_by_text(self, gpt2: Place) -> None:
+        sample = np.random.default_rng(0).normal(size=(8, 40))
+        c = sample.T @ sample / 8
+        whitener = Whitener.fit(c)
+        weights = replace(WEIGHTS, null_below=whitener.ridge / 2, null_l2=1.0)
+        (made,) = method("alphaedit").make(replace(gpt2.site((1,), weights=weights), whiteners={1: whitener}), PAIR[:1])
+        pi = np.eye(40) - np.linalg.pinv(sample) @ sample  # all that the eight tokens leave
+        close(made.changes[0].reach, alphaedit(pi, made.keys, np.empty((0, 40)), 1.0)[0], FORMULA)
+
+    def test_a_key_edited_before_is_kept(self, gpt2: Place) -> None:
+        """With next to no penalty the new key gets its value and the old one stays, within the null space."""
+        c, far = gpt2.cs[1], np.random.default_rng(0).normal(size=(1, 40))
+        below = threshold(c, 30)
+        site = gpt2.site((1,), weights=replace(WEIGHTS, null_below=below, null_l2=1e-9), past={1: far})
+        (made,) = method("alphaedit").make(site, PAIR[:1])
+        (change,) = made.changes
+        assert change.moves(made.keys[0]) == pytest.approx(change.delta, rel=1e-4)
+        assert np.abs(change.moves(far)).max() < 1e-4 * np.abs(change.delta).max()
+
+    @pytest.mark.parametrize("past", ["the same key", "an edit that was passed over"])
+    def test_where_text_has_nothing_in_the_null_space_an_edit_is_made_or_refused(self, gpt2: Place, past: str) -> None:
+        sample = np.random.default_rng(0).normal(size=(8, 40))  # fewer tokens than a quarter of the dimensions
+        site = replace(gpt2.site((1,)), whiteners={1: Whitener.fit(sample.T @ sample / 8)})
+        (once,) = method("alphaedit").make(site, PAIR[:1])
+        key = once.keys if past == "the same key" else np.zeros((1, 40))  # as lifelong.sequence has it
+        try:
+            (made,) = method("alphaedit").make(replace(site, past={1: key}), PAIR[:1])
+        except EditError:
+            return
+        assert np.isfinite(made.changes[0].matrix).all()
+
+
+class TestSpread:
+    @pytest.mark.parametrize("name", ["memit", "alphaedit"])
+    @pytest.mark.parametrize(("asked", "layers"), [(0, (0, 1)), (1, ()), (1, (1, 0)), (1, (1, 1))])
+    def test_needs_an_edit_and_layers_in_order(
+        self, gpt2: Place, name: str, asked: int, layers: tuple[int, ...]
+    ) -> None:
+        with pytest.raises(EditError, match="needs an edit and layers in order; found"):
+            method(name).make(gpt2.site(layers), ASKED[:asked])
+
+    def test_a_beginning_that_makes_a_prompt_too_long_is_left_out(self, gpt2: Place) -> None:
+        short, long = (gpt2.site((1,), MEAN, prefixes=("It is said", *more)) for more in ((), ("very " * 60,)))
+        (expected,), (found,) = (method("memit").make(site, PAIR[:1]) for site in (short, long))
+        assert np.array_equal(found.keys, expected.keys)
+        assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
+
+    def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, place: Place) -> None:
+        """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands. (Decay and clamp are of other sizes.)"""
+        site = place.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
+        (rome,), (memit,) = (method(name).make(site, PAIR[:1]) for name in ("rome", "memit"))
+        key = rome.keys[0]
+        size = key @ np.linalg.solve(place.cs[1], key)
+        close(memit.changes[0].matrix, rome.changes[0].matrix * size / (WEIGHTS.memit_lambda + size), READ)
+
+
+def with_dead_keys(place: Place, layer: int) -> Place:
+    """The same place on a model whose keys in one layer are all zero."""
+    double = copy.deepcopy(place.double)
+    double.architecture.down_projections[layer].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+    return replace(place, double=double)
+
+
+class TestNothingLands:
+    """An edit that would change nothing is refused, not made."""
+
+    @pytest.mark.parametrize("name", ["memit", "alphaedit"])
+    def test_a_key_of_zeros_in_a_layer_on_the_way(self, gpt2: Place, name: str) -> None:
+        """In the batch one key is enough; layer and fact are named."""
+        site = with_dead_keys(gpt2, 0).site((0, 1))
+        with pytest.raises(EditError, match=r"'Malta', layer 0: the key of this fact is zero .* choose another layer"):
+            method(name).make(site, PAIR)
+
+    def test_a_key_that_has_nothing_in_the_null_space(self, gpt2: Place) -> None:
+        site = gpt2.site((1,))
+        key = method("memit").make(site, PAIR[:1])[0].keys[0]
+        rest = np.linalg.qr(np.column_stack([key, np.random.default_rng(0).normal(size=(40, 39))]))[0]
+        c = rest @ np.diag([4.0 * key @ key, *np.full(39, 1e-3)]) @ rest.T  # text uses the key's direction alone
+        alone = replace(site, whiteners={1: Whitener.fit(c)}, weights=replace(WEIGHTS, null_below=1.0, null_l2=1.0))
+        with pytest.raises(EditError, match="'Malta', layer 1: nothing of what AlphaEdit writes would land"):
+            method("alphaedit").make(alone, PAIR[:1])
+
+
+@pytest.mark.parametrize("name", ["memit", "alphaedit"])
+@pytest.mark.parametrize("architecture", ["Gemma 2", "Granite"])
+def test_a_norm_or_factor_before_the_residual_stream_is_refused(name: str, architecture: str) -> None:
+    place = place_of(architecture)
+    with pytest.raises(EditError, match="is scaled or normed on its way there"):
+        method(name).make(place.site((1,)), ASKED[:1])

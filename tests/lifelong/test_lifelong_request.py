@@ -1,0 +1,118 @@
+"""What a sequence of edits is asked for by: requests, what they refuse, and under which name a run is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kis_core import lifelong
+from kis_core.editing import EditError, method, weights
+from kis_core.lifelong import Draw
+from kis_core.request import RequestError
+from kis_core.simulator import Simulator
+from tests.integration import lifelong_tools as tools
+from tests.lifelong.lifelong_tools import asked
+
+METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
+
+
+@pytest.fixture(scope="module")
+def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    return demo.bench(tmp_path_factory.mktemp("shared") / "store")
+
+
+@pytest.fixture
+def bench(demo: tools.Setting, tmp_path: Path) -> Simulator:
+    return demo.bench(tmp_path / "store")
+
+
+class TestKeys:
+    def test_every_ingredient_counts(self, demo: tools.Setting, bench: Simulator) -> None:
+        one = asked(bench, "memit", 20, layers=(0, 1), batch=5, every=5)
+        changed: dict[str, Any] = {
+            "layers": (0, 2), "method": "alphaedit", "draw": Draw(seed=1), "every": 4, "batch": 4,
+            "how": replace(one.how, kl=0.5), "weights": replace(one.weights, memit_lambda=1.0), "edits": 19,
+        }  # fmt: skip
+        requests = [one, *(replace(one, **{name: value}) for name, value in changed.items())]
+        draws = (Draw("most"), Draw("least"), Draw("relation"), Draw("relation", relations=("sport",)),
+                 Draw(order="gentle"), Draw(order="harsh"), Draw("hand", picked=((0, "x"),)),
+                 Draw("hand", picked=((0, "y"),)))  # fmt: skip
+        requests += [replace(one, draw=draw) for draw in draws]
+        keys = [lifelong.key(bench, request) for request in requests]
+        other = replace(bench.result, key="superposition-other")  # what it depends on: test_derived_keys.py
+        keys.append(lifelong.key(replace(bench, result=other), one))
+        fewer = bench.result.subset(range(20), "fewer")
+        keys.append(lifelong.key(replace(bench, result=fewer), one))
+        assert len(set(keys)) == len(keys) == len(requests) + 2
+        assert all(key.startswith("lifelong-") for key in keys)
+        assert lifelong.key(demo.bench(bench.store.root.parent / "again"), one) == keys[0]
+
+    def test_the_number_of_edits_counts_only_where_it_changes_them(self, bench: Simulator) -> None:
+        for how, same in (
+            ({}, True), ({"draw": Draw("most")}, True), ({"draw": Draw(order="gentle")}, False),
+            ({"draw": Draw("hand", picked=tuple((fact, "x") for fact in range(8)))}, False), ({"every": 3}, False),
+        ):  # fmt: skip
+            few, many = (lifelong.key(bench, asked(bench, edits=edits, **how)) for edits in (4, 8))
+            assert (few == many) == same, how
+
+    def test_the_same_weights_under_another_name_have_other_facts_to_edit(
+        self, bench: Simulator, stranger: tools.Setting, tmp_path: Path
+    ) -> None:
+        other, request = stranger.bench(tmp_path / "stranger"), asked(bench)
+        queues = [lifelong.draw_queue(one, request.draw, 6, 0).tell() for one in (bench, other)]
+        assert queues[0] != queues[1]
+        assert lifelong.key(bench, request) != lifelong.key(other, request)
+
+
+class TestRequests:
+    def test_suits_the_model(self, shared: Simulator) -> None:
+        for name in METHODS:
+            request = lifelong.ask(shared, 0, name)
+            kind = method(name)
+            assert (request.layers, request.edits, request.draw, request.every) == ((0,), 100, Draw(), 5)
+            assert request.batch == (5 if kind.batches else 1)
+            assert request.how == shared.recipe.hyperparameters, "narrow models have one recipe for all methods"
+            assert request.weights == weights(tools.MODEL, width=32, mlp_width=128)
+        given = weights("gpt-j-6b", width=32, mlp_width=128)
+        assert lifelong.ask(shared, (0, 1), "memit", batch=3, weights=given).weights == given
+        assert lifelong.ask(shared, (0, 1), "memit", batch=3).batch == 3
+
+    @pytest.mark.parametrize(
+        ("how", "told"),
+        [
+            ({"edits": 0}, "from 1 to 2000 edits; 0 were asked for"),
+            ({"edits": 2001}, "from 1 to 2000 edits; 2001"),
+            ({"every": 0}, "measuring every 1 or more edits"),
+            ({"every": 2001}, "measuring every 1 or more edits"),
+            ({"batch": -1}, "batches of 1 or more"),
+            pytest.param({"batch": 0}, "batches of 1 or more"),
+            ({"batch": 2}, "ROME makes one edit at a time; a batch of 2 was asked for"),
+            ({"layers": (0, 1)}, "ROME edits one layer; 2 were asked for"),
+            ({"layers": (1, 0), "method": "memit"}, r"layers in order, from 0; found \(1, 0\)"),
+            ({"layers": (1, 1), "method": "memit"}, r"layers in order, from 0; found \(1, 1\)"),
+            ({"layers": (), "method": "memit"}, r"layers in order, from 0; found \(\)"),
+            ({"layers": 4}, "layer 4 was not computed"),
+            ({"layers": -1}, "layer -1 was not computed"),
+        ],
+    )
+    def test_refusals(self, shared: Simulator, how: dict[str, Any], told: str) -> None:
+        with pytest.raises(RequestError, match=told):
+            asked(shared, **how)
+
+    def test_unknown_methods_and_hyperparameters(self, shared: Simulator) -> None:
+        with pytest.raises(EditError, match="there are rome, "):
+            asked(shared, "guess")
+        with pytest.raises(EditError, match="steps from 1"):
+            asked(shared, steps=0)
+
+    def test_in_words(self, shared: Simulator) -> None:
+        assert asked(shared).told == "ROME, layer 0, at random, seed 0"
+        spread = asked(shared, "memit", layers=(0, 1, 2), batch=3, draw=Draw("most"))
+        assert spread.told == "MEMIT, layers 0–2, most superposed first, seed 0, 3 at once"
+
+    def test_more_edits_than_there_are_make_none(self, shared: Simulator) -> None:
+        with pytest.raises(RequestError, match="of the facts to draw from can be edited"):
+            lifelong.run(shared, asked(shared, "rome", 2000, Draw("relation", relations=("sport",))))

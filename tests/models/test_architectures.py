@@ -1,0 +1,384 @@
+"""Every architecture: where its keys are, that they are what the down-projection reads, and that padding is nothing.
+
+The keys are computed once more by hand, from the weights and from what goes into the MLP.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu, silu
+from transformers import (
+    BertConfig,
+    BloomConfig,
+    LlamaConfig,
+    MambaConfig,
+    MixtralConfig,
+    PretrainedConfig,
+    Qwen2MoeConfig,
+)
+from transformers.pytorch_utils import Conv1D
+
+from kis_core.covariance.passes import second_moments
+from kis_core.facts import Fact
+from kis_core.keys import fact_keys, tokenize_prompts
+from kis_core.models import head
+from kis_core.models.architecture import LAYOUTS, UnsupportedArchitecture, recognise
+from kis_core.models.hooks import hooked, keep_positions
+from kis_core.models.loaded import LoadedModel
+from kis_core.scoring.log_odds import tokenize_sentences
+from kis_core.spillover.sensitivity import sensitivity
+from tests import tiny
+
+FLOAT32 = 1e-5  # relative to the largest entry: two float32 passes whose sums run in another order; seen 6e-7
+BY_HAND = 1e-5  # the same against one MLP in float64: a few roundings of 6e-8 each; seen 5e-7
+STEP = 3e-3
+DIFFERENCE = 2e-4
+"""Of finite differences with that step: logits are float32 whatever the model runs in, which leaves 1e-6 / step of
+noise, and third derivatives step² / 6; relative to the largest gradient; seen 5e-5."""
+LIVELY = 8  # fresh weights of size 0.02 leave a model nearly linear
+
+FACTS = (
+    Fact("Malta", "The capital of {} is", "Valletta"),
+    Fact("Vladimir Mayakovsky", "{} was a native speaker of", "Russian"),
+    Fact("Zürich", "Very many people who have ever been there say that they love {}", "dearly"),
+    Fact("Oslo", "{}", "Norway"),
+)
+DOCUMENTS = (
+    "The river Rhine flows through several towns.",
+    "A clock.",
+    "Paris was visited by many people in those years, and so was London, long before anybody had heard of it.",
+)
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    return gelu(x, approximate="tanh")
+
+
+def plain(inner: str, activation: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+    """The key act(W x + b)."""
+    return lambda mlp, x: activation(linear(mlp.get_submodule(inner), x))
+
+
+def gated(activation: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+    """The key act(W_gate x) * (W_up x)."""
+    return lambda mlp, x: (
+        activation(linear(mlp.get_submodule("gate_proj"), x)) * linear(mlp.get_submodule("up_proj"), x)
+    )
+
+
+def gated_as_one(mlp: nn.Module, x: Tensor) -> Tensor:
+    """The same with SiLU, where one matrix holds both, the gate on top."""
+    gate, up = linear(mlp.get_submodule("gate_up_proj"), x).chunk(2, dim=-1)
+    return silu(gate) * up
+
+
+def linear(module: Any, x: Tensor) -> Tensor:
+    """W x + b in float64."""
+    weight = module.weight.double() if isinstance(module, Conv1D) else module.weight.double().T
+    bias = getattr(module, "bias", None)
+    return x.double() @ weight + (0 if bias is None else bias.double())
+
+
+# per architecture: where the MLP is (in a block), its first module, and its key from what goes into it
+MLP: dict[str, tuple[str, str, Callable[[nn.Module, Tensor], Tensor]]] = {
+    "GPT-2": ("mlp", "c_fc", plain("c_fc", tanh_gelu)),
+    "GPT-J": ("mlp", "fc_in", plain("fc_in", tanh_gelu)),
+    "GPT-NeoX": ("mlp", "dense_h_to_4h", plain("dense_h_to_4h", gelu)),
+    "Llama": ("mlp", "gate_proj", gated(silu)),
+    "Mistral": ("mlp", "gate_proj", gated(silu)),
+    "Qwen2": ("mlp", "gate_proj", gated(silu)),
+    "Qwen3": ("mlp", "gate_proj", gated(silu)),
+    "Gemma 2": ("mlp", "gate_proj", gated(tanh_gelu)),
+    "Gemma 3": ("mlp", "gate_proj", gated(tanh_gelu)),
+    "Gemma 3 with images": ("mlp", "gate_proj", gated(tanh_gelu)),
+    "OPT": ("", "fc1", plain("fc1", relu)),
+    "OPT, norm after": ("", "fc1", plain("fc1", relu)),
+    "Phi": ("mlp", "fc1", plain("fc1", tanh_gelu)),
+    "Phi-3": ("mlp", "gate_up_proj", gated_as_one),
+    "Granite": ("mlp", "gate_proj", gated(silu)),
+    "Cohere": ("mlp", "gate_proj", gated(silu)),
+}
+LAYOUT = {  # those that share the layout of another one
+    "Mistral": "Llama", "Qwen2": "Llama", "Qwen3": "Llama", "Gemma 2": "Llama", "Gemma 3": "Llama", "Phi-3": "Llama",
+    "Granite": "Llama", "Cohere": "Llama", "OPT, norm after": "OPT",
+}  # fmt: skip
+PATHS = {
+    "GPT-2": "transformer.h.1.mlp.c_proj", "GPT-J": "transformer.h.1.mlp.fc_out",
+    "GPT-NeoX": "gpt_neox.layers.1.mlp.dense_4h_to_h", "Llama": "model.layers.1.mlp.down_proj",
+    "Gemma 3 with images": "model.language_model.layers.1.mlp.down_proj", "OPT": "model.decoder.layers.1.fc2",
+    "Phi": "model.layers.1.mlp.fc2",
+}  # fmt: skip
+
+
+def lively(architecture: str) -> LoadedModel:
+    """A random model far from linear, with biases and norms that are not as fresh ones."""
+    made = tiny.model(architecture, seed=3)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(LIVELY)
+            else:
+                parameter.add_(torch.randn_like(parameter) / 4)
+    return made
+
+
+@pytest.fixture(params=tiny.EVERY_ARCHITECTURE, scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def loaded(name: str) -> LoadedModel:
+    """A lively model of each architecture; no test of this class may change it."""
+    return lively(name)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Within a share of the largest expected entry."""
+    assert found.shape == expected.shape
+    assert np.abs(expected).max() > 1e-2, "a test of nothing"
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def run_alone(loaded: LoadedModel, text: str) -> None:
+    with torch.no_grad():
+        loaded.model(torch.tensor([loaded.tokenizer(text)["input_ids"]]), use_cache=False)
+
+
+class TestEveryArchitecture:
+    def test_recognised_by_its_modules(self, name: str) -> None:
+        model = tiny.on_meta(tiny.every_config()[name])
+        model.config.model_type = "a name that says nothing"
+        found = recognise(model)
+        assert (found.name, found.layers, found.widths) == (LAYOUT.get(name, name), 3, (24, 40))
+        assert len(set(found.down_projections)) == len(set(found.blocks)) == 3
+        assert found.module_path(1) == PATHS[found.name]
+        for layer, module in enumerate(found.down_projections):
+            assert model.get_submodule(found.module_path(layer)) is module
+
+    def test_the_key_is_what_the_mlp_makes_of_its_input(self, name: str, loaded: LoadedModel) -> None:
+        where, first, formula = MLP[name]
+        prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
+        keys = fact_keys(loaded, prompts)
+        for layer, block in enumerate(loaded.architecture.blocks):
+            mlp, seen = block.get_submodule(where), []
+            handle = mlp.get_submodule(first).register_forward_pre_hook(lambda _, i, seen=seen: seen.append(i[0]))
+            for fact in FACTS:
+                run_alone(loaded, fact.text)
+            handle.remove()
+            inputs = torch.stack([x.reshape(-1, 24)[p.key_index] for x, p in zip(seen, prompts, strict=True)])
+            assert_close(keys[layer], formula(mlp, inputs).numpy(), BY_HAND)
+
+    def test_the_projection_is_w_k_plus_b(self, loaded: LoadedModel) -> None:
+        architecture = loaded.architecture
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def keep(layer: int, key: Tensor, output: Tensor) -> None:
+            found[layer] = key[0], output[0]
+
+        with hooked(architecture.down_projections, keep):
+            run_alone(loaded, FACTS[0].text)
+        for layer, (key, output) in found.items():
+            weight = architecture.weight(layer)
+            assert weight.shape == (24, 40)
+            bias = getattr(architecture.down_projections[layer], "bias", None)
+            expected = key.double() @ weight.double().T + (0 if bias is None else bias.double())
+            assert_close(output.numpy(), expected.numpy(), BY_HAND)
+
+    def test_in_a_padded_batch_as_alone(self, loaded: LoadedModel) -> None:
+        prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
+        assert len({len(prompt.tokens) for prompt in prompts}) > 1
+        together = fact_keys(loaded, prompts)
+        assert together.shape == (3, len(FACTS), 40)
+        for index, prompt in enumerate(prompts):
+            assert_close(together[:, [index]], fact_keys(loaded, [prompt]), FLOAT32)
+
+    def test_second_moments_as_one_document_at_a_time(self, loaded: LoadedModel) -> None:
+        keys: list[list[np.ndarray]] = [[] for _ in range(3)]
+
+        def keep(layer: int, key: Tensor, _: Tensor) -> None:
+            keys[layer].append(key[0].double().numpy())
+
+        with hooked(loaded.architecture.down_projections, keep):
+            for document in DOCUMENTS:
+                run_alone(loaded, document)
+        for moment, parts in zip(second_moments(loaded, DOCUMENTS, tokens=10_000), keys, strict=True):
+            every = np.concatenate(parts)
+            assert moment.tokens == len(every)
+            assert_close(moment.matrix, every.T @ every / len(every), FLOAT32)
+
+    def test_an_addition_to_the_output_of_one_text_reaches_that_text_alone(self, loaded: LoadedModel) -> None:
+        tokens = torch.tensor([[5, 6, 7], [5, 6, 7]])
+
+        def add(_: int, __: Tensor, output: Tensor) -> Tensor:
+            assert output.shape == (2, 3, 24)
+            changed = output.clone()
+            changed[1, 1, :12] += 1  # not all 24, which a LayerNorm would take off again
+            return changed
+
+        with torch.no_grad(), hooked([loaded.architecture.down_projections[0]], add):
+            logits = loaded.model(tokens, use_cache=False).logits
+        moved = (logits[1] - logits[0]).abs().amax(dim=-1)
+        assert moved[0] < FLOAT32 * logits.abs().max(), "the token before it"
+        assert (moved[1:] > 1e-3).all()
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
+
+    def test_logits_are_the_models_own(self, name: str) -> None:
+        loaded = lively(name)
+        outputs = loaded.model.get_output_embeddings().weight
+        tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
+        with torch.no_grad():
+            outputs *= 20  # so that logits pass any cap; input embeddings grow with it where the two are tied
+            hidden = loaded.model.base_model(tokens, use_cache=False).last_hidden_state
+            found, expected = head.logits(loaded, hidden), loaded.model(tokens, use_cache=False).logits
+            bare = loaded.model.get_output_embeddings()(hidden)
+        assert_close(found.numpy(), expected.numpy(), FLOAT32)
+        assert bare.abs().max() > 35, "a test of no cap"
+        assert (loaded.architecture.logit_cap is not None) == (name == "Gemma 2")
+        assert loaded.architecture.logit_scale == {"Granite": 1 / 8, "Cohere": 0.1}.get(name, 1)
+        bent = float((expected - bare).abs().max()) > 0.1 * float(bare.abs().max())
+        assert bent == (name in ("Gemma 2", "Granite", "Cohere"))
+
+    def test_gradients_of_log_odds_equal_finite_differences(self, name: str) -> None:
+        loaded = lively(name)
+        loaded.model.double()
+        sentences = tokenize_sentences(loaded.tokenizer, FACTS[1:2], context=loaded.context)
+        found = sensitivity(loaded, sentences, 1)
+        assert np.isfinite(found.log_odds).all()
+        direction = torch.randn(found.gradients.shape, generator=torch.Generator().manual_seed(0)).double()
+
+        def log_odds(step: float) -> float:
+            with hooked([loaded.architecture.down_projections[1]], lambda _, __, output: output + step * direction):
+                return float(sensitivity(loaded, sentences, 0).log_odds[0])
+
+        slope = (log_odds(STEP) - log_odds(-STEP)) / (2 * STEP)
+        gradients = found.gradients.astype(np.float64)
+        scale = np.abs(gradients).max() * np.sqrt(gradients.size)  # of what such a sum is made of
+        assert scale > 1e-3, "a test of nothing"
+        assert (gradients * direction.numpy()).sum() == pytest.approx(slope, rel=0, abs=DIFFERENCE * scale)
+
+
+class TestRecognise:
+    def test_every_architecture_is_computed_by_hand(self) -> None:
+        assert set(MLP) == set(tiny.EVERY_ARCHITECTURE)
+        assert {LAYOUT.get(name, name) for name in MLP} == {layout.name for layout in LAYOUTS}
+
+    @pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)
+    def test_each_is_named_among_what_is_supported(self, name: str) -> None:
+        said = ", ".join(map(str, LAYOUTS))
+        assert name.removesuffix(", norm after") in said
+
+    @pytest.mark.parametrize(
+        ("config", "found"),
+        [
+            (BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2), ("'bloom'", "BloomForCausalLM")),
+            (
+                BertConfig(
+                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
+                    is_decoder=True,
+                ),
+                ("'bert'", "BertLMHeadModel"),
+            ),
+            (MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2), ("'mamba'", "MambaForCausalLM")),
+            (
+                MixtralConfig(
+                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
+                    num_key_value_heads=1, num_local_experts=2,
+                ),
+                ("'mixtral'", "MixtralForCausalLM"),
+            ),
+            (
+                Qwen2MoeConfig(
+                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
+                    num_key_value_heads=1, num_experts=2, decoder_sparse_step=2, moe_intermediate_size=8,
+                ),
+                ("'qwen2_moe'", "Qwen2MoeForCausalLM"),
+            ),
+        ],
+        ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
+    )  # fmt: skip
+    def test_an_unsupported_one_is_told_what_was_found_and_what_is_supported(
+        self, config: PretrainedConfig, found: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(UnsupportedArchitecture) as caught:
+            recognise(tiny.on_meta(config))
+        for wanted in (*found, *(layout.name for layout in LAYOUTS), "one MLP a layer"):
+            assert wanted in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "other", [nn.Identity(), nn.Linear(41, 24), nn.Embedding(24, 40)], ids=lambda module: type(module).__name__
+    )
+    def test_one_layer_with_another_projection_is_enough_to_refuse(self, other: nn.Module) -> None:
+        model = tiny.on_meta(tiny.configs()["Llama"])
+        model.model.layers[1].mlp.down_proj = other
+        with pytest.raises(UnsupportedArchitecture, match="LlamaForCausalLM"):
+            recognise(model)
+
+    def test_a_model_without_layers_is_refused(self) -> None:
+        with pytest.raises(UnsupportedArchitecture):
+            recognise(tiny.on_meta(LlamaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=0)))
+
+    def test_layouts_have_names_and_places_of_their_own(self) -> None:
+        assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
+        assert len({(layout.blocks, layout.down_projection) for layout in LAYOUTS}) == len(LAYOUTS)
+
+
+class Flattening(nn.Module):
+    """A block that hands its last part all tokens in one row, as OPT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(4, 4)
+        keep_positions(self.part, self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        flat = hidden.reshape(-1, 4)
+        return (flat + self.part(flat)).view(hidden.shape)
+
+
+class TestKeepPositions:
+    def test_the_block_is_no_part_of_its_part_and_copies_keep_together(self) -> None:
+        block = Flattening()
+        assert len(list(block.modules())) == 2
+        assert set(block.state_dict()) == {"part.weight", "part.bias"}
+        twin = copy.deepcopy(block)
+        with torch.no_grad(), hooked([twin.part], lambda _, inputs, __: shapes.append(tuple(inputs.shape))):
+            shapes: list[tuple[int, ...]] = []
+            twin(torch.zeros(2, 3, 4))
+            block(torch.zeros(3, 3, 4))
+        assert shapes == [(2, 3, 4)]
+
+    def test_each_thread_sees_its_own_batches(self) -> None:
+        block, turn, found = Flattening(), threading.Barrier(2, timeout=60), {}
+
+        def run(rows: int) -> None:
+            seen: list[tuple[int, ...]] = []
+
+            def see(_: int, inputs: Tensor, output: Tensor) -> Tensor:
+                seen.append(tuple(inputs.shape))
+                turn.wait()  # the other one is in its pass too
+                return output + rows
+
+            with torch.no_grad(), hooked([block.part], see):
+                plain = torch.zeros(rows, 12 // rows, 4)
+                found[rows] = block(plain), seen
+
+        threads = [threading.Thread(target=run, args=(rows,)) for rows in (2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for rows in (2, 3):
+            output, seen = found[rows]
+            assert seen == [(rows, 12 // rows, 4)]
+            assert torch.allclose(output, block.part.bias.detach() + rows)
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())

@@ -1,0 +1,177 @@
+"""What is taken for granted of an architecture is tried on each model: whoever does something else is found out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Glm4Config,
+    HyperCLOVAXConfig,
+    Olmo2Config,
+    OpenAIGPTConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from kis_core.facts import Fact
+from kis_core.models.architecture import UnsupportedArchitecture, recognise
+from kis_core.models.checks import adds_plainly, check_logits
+from kis_core.models.loaded import LoadedModel
+from kis_core.models.loading import load
+from kis_core.scoring import answers, log_odds
+from tests import tiny
+from tests.models.test_architectures import lively
+
+DTYPES = ("float32", "bfloat16", "float16")
+NOT_PLAIN = ("Gemma 2", "Gemma 3", "Gemma 3 with images", "Granite", "OPT, norm after")
+FACTS = (Fact("Malta", "The capital of {} is", "Valletta"), Fact("Oslo", "The city of {} lies in", "Norway"))
+
+
+def of(config: PretrainedConfig) -> LoadedModel:
+    """A random model of any configuration."""
+    torch.manual_seed(5)
+    made = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
+    return LoadedModel(made, tokenizer, recognise(made), torch.device("cpu"))
+
+
+def small(kind: type[PretrainedConfig], **more: Any) -> PretrainedConfig:
+    sizes = {"vocab_size": 300, "hidden_size": 24, "num_hidden_layers": 3, "intermediate_size": 40}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "pad_token_id": 0}
+    return kind(**sizes | heads | more)
+
+
+@pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)
+def test_every_architecture_in_every_precision(name: str) -> None:
+    loaded = lively(name)
+    for dtype in DTYPES:
+        loaded.model.to(getattr(torch, dtype))
+        one = replace(loaded, dtype=dtype)
+        check_logits(one)
+        assert adds_plainly(one) == (name not in NOT_PLAIN), dtype
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
+
+
+class TestLogits:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize(
+        "field", [{"logit_scale": 1.0}, {"logit_scale": 0.11}, {"logit_cap": 30.0}, {"logit_cap": 1.0}], ids=str
+    )
+    def test_a_scale_or_cap_that_is_missed_is_found(self, field: dict[str, float], dtype: str) -> None:
+        loaded = lively("Cohere")
+        loaded.model.get_output_embeddings().weight.mul_(20)
+        wrong = replace(loaded, dtype=dtype, architecture=replace(loaded.architecture, **field))
+        wrong.model.to(getattr(torch, dtype))
+        with pytest.raises(UnsupportedArchitecture, match="'cohere' has its modules where Llama has them, but"):
+            check_logits(wrong)
+
+    def test_a_model_that_means_something_else_by_a_known_field_is_refused(self, tmp_path: Path) -> None:
+        """HyperCLOVAX multiplies by what Granite divides by."""
+        made = of(small(HyperCLOVAXConfig, logits_scaling=8, vocab_size=3000))
+        assert made.architecture.logit_scale == 1 / 8
+        made.model.save_pretrained(tmp_path)
+        made.tokenizer.save_pretrained(tmp_path)
+        with pytest.raises(UnsupportedArchitecture, match=r"its logits are not .* differ by up to \d"):
+            load(tmp_path, device="cpu")
+        check_logits(of(small(HyperCLOVAXConfig, logits_scaling=1)))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda model, logits, ids: logits + 0.2 * logits.abs().max(),
+            lambda model, logits, ids: logits * 1.5,
+            lambda model, logits, ids: logits.flip(-1),
+            lambda model, logits, ids: logits[..., :-7],
+        ],
+        ids=["shifted", "scaled", "turned round", "cut"],
+    )
+    def test_whatever_a_forward_pass_does_to_logits_is_found(self, change: Callable[..., torch.Tensor]) -> None:
+        loaded = lively("Llama")
+        bend(loaded.model, change)
+        with pytest.raises(UnsupportedArchitecture, match="differ by up to"):
+            check_logits(loaded)
+
+    def test_tokens_that_see_the_padding_are_found(self) -> None:
+        """As in a model that is not causal: what stands behind a token changes it."""
+        loaded = lively("Llama")
+        attention = loaded.model.model.layers[1].self_attn
+        forward = attention.forward
+
+        def both_ways(*args: Any, **named: Any) -> Any:
+            output, *rest = forward(*args, **named)
+            return output + output.mean(dim=1, keepdim=True), *rest
+
+        attention.forward = both_ways
+        with pytest.raises(UnsupportedArchitecture, match="it gives with other texts beside it"):
+            check_logits(loaded)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_logits_that_are_not_numbers_are_told_with_their_text_not_here(self, value: float) -> None:
+        loaded = lively("GPT-2")
+        loaded.model.transformer.ln_f.weight[0] = value
+        check_logits(loaded)
+
+    def test_answers_and_log_odds_of_a_scaled_model_are_its_own(self) -> None:
+        loaded = lively("Granite")
+        for fact in FACTS:
+            ids = loaded.tokenizer(fact.text)["input_ids"]
+            own = loaded.model(torch.tensor([ids])).logits[0, -1].softmax(dim=-1)
+            [sentence] = log_odds.tokenize_sentences(loaded.tokenizer, [fact], context=loaded.context)
+            found = answers.next_token_logits(loaded, [ids])[0].softmax(dim=-1)
+            torch.testing.assert_close(found, own)
+            whole = loaded.model(torch.tensor([sentence.tokens])).logits[0, sentence.prompt_end :].log_softmax(dim=-1)
+            expected = sum(float(row[token]) for row, token in zip(whole, sentence.answer, strict=True))
+            with torch.no_grad():
+                assert float(log_odds.read(loaded, [sentence]).log_prob[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def bend(model: PreTrainedModel, change: Callable[..., torch.Tensor]) -> None:
+    """Let the model's own forward pass change its logits."""
+    forward = model.forward
+
+    def changed(*args: Any, **named: Any) -> Any:
+        output = forward(*args, **named)
+        output.logits = change(model, output.logits, named["input_ids"])
+        return output
+
+    model.forward = changed  # type: ignore[method-assign]
+
+
+class TestAddsPlainly:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            small(Glm4Config, head_dim=12),
+            small(Olmo2Config),
+            OpenAIGPTConfig(vocab_size=300, n_positions=64, n_embd=24, n_layer=3, n_head=2),
+        ],
+        ids=lambda config: config.model_type,
+    )
+    def test_norms_behind_the_mlp_are_found_whatever_they_are_called(self, config: PretrainedConfig) -> None:
+        assert not adds_plainly(of(config))
+
+    def test_one_layer_that_scales_is_enough_and_only_if_it_is_looked_at(self) -> None:
+        loaded = lively("GPT-NeoX")
+        block = loaded.model.gpt_neox.layers[1]
+
+        class Halved(nn.Module):
+            def __init__(self, mlp: nn.Module) -> None:
+                super().__init__()
+                self.mlp = mlp
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.mlp(x) / 2
+
+        block.mlp = Halved(block.mlp)
+        assert not adds_plainly(loaded)
+        assert not adds_plainly(loaded, [1])
+        assert adds_plainly(loaded, [0, 2])

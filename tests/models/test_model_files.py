@@ -1,0 +1,234 @@
+"""The files of a model's folder: what counts, what is refused, and the fingerprint."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig
+
+from kis_core.analysis import pipeline, resolve
+from kis_core.models import loading
+from kis_core.models.describe import described
+from kis_core.models.files import INDEX, ModelError, checked_folder, fingerprint, parameters, weight_files
+from kis_core.request import Request
+from kis_core.store.store import Store
+from tests import tiny
+from tests.models.test_describe import configured
+
+
+def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
+    assert checked_folder(folder) == folder
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no \*\.safetensors weights. Other formats are not read"):
+        checked_folder(folder)
+
+
+def test_a_folder_without_configuration_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        checked_folder(folder)
+
+
+def test_parameters_are_counted_over_all_files_whatever_their_dtype(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3, 4)}, tmp_path / "one.safetensors", metadata={"format": "pt"})
+    save_file({"b": torch.zeros(5, dtype=torch.float16), "c": torch.zeros(())}, tmp_path / "two.safetensors")
+    assert parameters(tmp_path) == 12 + 5 + 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x05\x00",
+        struct.pack("<Q", 10**12),
+        struct.pack("<Q", 2**64 - 1) + b"{}",
+        struct.pack("<Q", 4) + b"nope",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2) + b"\xff\xfe",
+        struct.pack("<Q", 8) + b'{"a": 1}',
+        struct.pack("<Q", 9) + b'{"a": {}}',
+        struct.pack("<Q", 22) + b'{"a": {"shape":["x"]}}',
+        struct.pack("<Q", 200_000) + b"[" * 200_000,
+    ],
+    ids=lambda content: repr(content[:24]),
+)
+def test_a_damaged_header_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
+        parameters(folder)
+
+
+@pytest.mark.parametrize("part", ["config.json", "tokenizer.json", "model.safetensors", "merges.txt", "spm.model"])
+def test_the_fingerprint_follows_every_part(folder: Path, part: str) -> None:
+    before = fingerprint(folder)
+    with (folder / part).open("ab") as stream:
+        stream.write(b" ")
+    assert fingerprint(folder) != before
+
+
+def test_the_fingerprint_follows_names_but_not_places_times_or_notes(folder: Path, tmp_path: Path) -> None:
+    before = fingerprint(folder)
+    (folder / "README.md").write_text("a note")
+    (folder / "config.json").touch()
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert fingerprint(moved) == before
+    (moved / "model.safetensors").rename(moved / "other.safetensors")
+    assert fingerprint(moved) != before
+
+
+def indexed(folder: Path, place: str) -> Path:
+    """The folder, its weights moved to a place that its index names; gives the file."""
+    moved = folder / place
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").rename(moved)
+    with moved.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    shards = dict.fromkeys(header.keys() - {"__metadata__"}, place)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    return moved
+
+
+class TestIndexedWeights:
+    """An index may name weights wherever they are in the folder, and nowhere else."""
+
+    def test_in_a_subfolder_they_count_are_loaded_and_their_change_is_noticed(self, folder: Path, store: Store) -> None:
+        whole, numbers = loading.load(folder, device="cpu").digest(), parameters(folder)
+        weights = indexed(folder, "deep/down/part.safetensors")
+        assert checked_folder(folder) == folder
+        assert weight_files(folder) == [weights]
+        assert parameters(folder) == numbers
+        assert loading.load(folder, device="cpu").digest() == whole
+        request = Request(model=str(folder), facts="builtin", tokens=100)
+        before = pipeline.resolve(request, store)
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1  # of the last number
+        weights.write_bytes(content)
+        after = pipeline.resolve(request, store)
+        assert after.weights == fingerprint(folder) != before.weights
+        assert after.key != before.key
+
+    def test_a_file_that_a_configuration_names_is_the_one_that_is_read(self, folder: Path) -> None:
+        other = tiny.model("GPT-2", seed=1)
+        save_file(
+            {name: weight.clone() for name, weight in other.model.state_dict().items() if name != "lm_head.weight"},
+            folder / "other.safetensors", metadata={"format": "pt"},
+        )  # fmt: skip
+        first = fingerprint(folder)
+        configured(folder, transformers_weights="other.safetensors")
+        assert [path.name for path in weight_files(folder)] == ["other.safetensors"]
+        assert loading.load(folder, device="cpu").digest() == other.digest()
+        assert fingerprint(folder) != first
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "../x.safetensors",
+            "/x.safetensors",
+            "a/../../x.safetensors",
+            "..\\x.safetensors",
+            "x\0.safetensors",
+            "x.bin",
+            "",
+        ],
+    )
+    @pytest.mark.parametrize("where", ["index", "configuration"])
+    def test_names_that_lead_out_of_the_folder_are_refused(self, name: str, where: str, folder: Path) -> None:
+        (folder.parent / "x.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+        if where == "index":
+            (folder / "model.safetensors").unlink()
+            (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"a": name}}))
+        else:
+            configured(folder, transformers_weights=name)
+        for read in (checked_folder, weight_files, fingerprint, loading.load):
+            with pytest.raises(ModelError, match=r"names weights at .*only \*\.safetensors files in the folder itself"):
+                read(folder)
+
+    def test_links_are_followed_as_in_the_cache_of_the_hub(self, folder: Path, store: Store) -> None:
+        blob = folder.parent / "blobs" / "0123"
+        blob.parent.mkdir()
+        (folder / "model.safetensors").rename(blob)
+        (folder / "model.safetensors").symlink_to("../blobs/0123")
+        before = resolve.weights_fingerprint(checked_folder(folder), store)
+        assert before == fingerprint(folder)
+        content = bytearray(blob.read_bytes())
+        content[-1] ^= 1
+        blob.write_bytes(content)
+        assert resolve.weights_fingerprint(folder, store) != before
+
+    def test_a_pipe_is_no_weights(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        os.mkfifo(folder / "model.safetensors")
+        with pytest.raises(ModelError, match="holds no"):
+            checked_folder(folder)
+
+
+PACKED = {
+    "bitsandbytes, 4 bits": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "bitsandbytes, 8 bits": {"load_in_8bit": True, "load_in_4bit": False},
+    "gptq, 4 bits": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    "awq, 4 bits": {"quant_method": "awq", "bits": 4, "version": "gemm"},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    "compressed-tensors": {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    "a method it does not name": {},
+}
+
+
+class TestPacked:
+    """Quantised weights and adapters are refused from their configuration alone, wherever a folder comes in."""
+
+    @pytest.fixture(params=[checked_folder, loading.load, lambda folder: described(str(folder))])
+    def read(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError("transformers was asked")
+
+        monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
+        return request.param  # type: ignore[no-any-return]
+
+    @pytest.mark.parametrize("method", PACKED)
+    def test_by_name_and_with_the_way_out(self, method: str, folder: Path, read: Callable[[Path], object]) -> None:
+        configured(folder, quantization_config=PACKED[method])
+        with pytest.raises(ModelError, match=rf"quantised by {method}: .*unquantised model; .*dequantize\(\)"):
+            read(folder)
+
+    @pytest.mark.parametrize(
+        ("file", "content", "told"),
+        [
+            ("quantize_config.json", {"bits": 4, "desc_act": True}, "gptq, 4 bits"),
+            ("quant_config.json", {"w_bit": 4, "zero_point": True}, "awq, 4 bits"),
+        ],
+    )
+    def test_where_older_tools_say_so(
+        self, file: str, content: object, told: str, folder: Path, read: Callable[[Path], object]
+    ) -> None:
+        (folder / file).write_text(json.dumps(content))
+        with pytest.raises(ModelError, match=f"quantised by {told}"):
+            read(folder)
+
+    def test_also_of_the_text_part_alone(self, folder: Path, read: Callable[[Path], object]) -> None:
+        configured(folder, text_config={"quantization_config": {"quant_method": "gptq", "bits": 8}})
+        with pytest.raises(ModelError, match="quantised by gptq, 8 bits"):
+            read(folder)
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_an_adapter_is_to_be_merged_first(self, whole: bool, folder: Path, read: Callable[[Path], object]) -> None:
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "gpt2"}')
+        (folder / "adapter_model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+        if not whole:
+            (folder / "config.json").unlink()
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(ModelError, match=r"an adapter of 'gpt2'.* Merge it first") as caught:
+            read(folder)
+        assert ("or remove adapter_config.json" in str(caught.value)) == whole
+
+    def test_what_says_no_quantisation_is_read(self, folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text()) | {"quantization_config": None}
+        (folder / "config.json").write_text(json.dumps(config))
+        assert checked_folder(folder) == folder
+        assert described(str(folder)).layers == 3

@@ -1,0 +1,211 @@
+"""One table of tokenizers, and what is asked of each: the subject's last token is found, and what is appended is gone.
+
+The tokenizers are made from the demo family's, so that its models can answer with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from kis_core import corpora, facts
+from kis_core.covariance.passes import second_moments
+from kis_core.covariance.whitener import Whitener
+from kis_core.demo.family import member
+from kis_core.editing import Hyperparameters, applied, rank_one_method, recipe, search
+from kis_core.editing.contexts import random_prefixes
+from kis_core.editing.success import continuations
+from kis_core.facts import Fact
+from kis_core.keys import fact_keys, tokenize_prompts
+from kis_core.models.loaded import LoadedModel
+from kis_core.models.loading import load
+from kis_core.models.tokens import beginning, encode, ids_of
+from kis_core.scoring.answers import continues_word, knows, top_answers
+from kis_core.scoring.log_odds import read, tokenize_sentences
+from kis_core.scoring.perplexity import perplexity
+from tests.test_keys import CONTEXT, PROMPTS, assert_ends_the_subject
+
+END = "<|endoftext|>"  # number 0 of the demo family
+UNKNOWN, FIRST, LAST = "<unk>", "<s>", "</s>"
+DIGITS = (Fact("Windows 95", "{} was developed by", "Microsoft"), Fact("1984", "The year {} is", "2001"))
+
+Change = Callable[[Tokenizer], None]
+
+
+def adding(template: str) -> Change:
+    """Adds special tokens as the template says."""
+
+    def change(backend: Tokenizer) -> None:
+        added = processors.TemplateProcessing(single=template, special_tokens=[(END, 0)])
+        backend.post_processor = processors.Sequence([backend.post_processor, added])
+
+    return change
+
+
+def splitting(*, prefix: bool = True, trim: bool = True, digits: bool = False) -> Change:
+    def change(backend: Tokenizer) -> None:
+        level = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+        single = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*single, level])
+        backend.post_processor = processors.ByteLevel(add_prefix_space=prefix, trim_offsets=trim)
+
+    return change
+
+
+def demo(*changes: Change) -> PreTrainedTokenizerFast:
+    tokenizer = AutoTokenizer.from_pretrained(member("demo-llama-128").folder, local_files_only=True)
+    for change in changes:
+        change(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
+def by_bytes() -> PreTrainedTokenizerFast:
+    """SentencePiece's kind: a mark for a space, and bytes for what no piece holds, é among them."""
+    letters = [chr(code) for code in range(33, 127)]
+    pieces = [UNKNOWN, FIRST, LAST, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters, "▁t", "▁th", "▁the"]
+    merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e")]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token=UNKNOWN))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN, bos_token=FIRST, eos_token=LAST)
+
+
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "as it is, without BOS": demo,
+    "EOS appended": lambda: demo(adding(f"$A {END}")),
+    "two appended": lambda: demo(adding(f"$A {END} {END}")),
+    "BOS": lambda: demo(adding(f"{END} $A")),
+    "BOS and EOS": lambda: demo(adding(f"{END} $A {END}")),
+    "BOS doubled": lambda: demo(adding(f"{END} {END} $A")),
+    "no prefix space": lambda: demo(splitting(prefix=False)),
+    "spans with their spaces": lambda: demo(splitting(trim=False)),
+    "digits split": lambda: demo(splitting(prefix=False, digits=True)),
+    "digits split, EOS appended": lambda: demo(splitting(prefix=False, digits=True), adding(f"$A {END}")),
+    "bytes for rare characters, BOS and EOS": by_bytes,
+}
+IN_FRONT = {"BOS": [0], "BOS and EOS": [0], "BOS doubled": [0, 0], "bytes for rare characters, BOS and EOS": [1]}
+APPENDED = {  # what each has to agree with
+    "EOS appended": "as it is, without BOS",
+    "two appended": "as it is, without BOS",
+    "BOS and EOS": "BOS",
+}
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestEveryKind:
+    def test_the_key_token_is_the_subjects_last(self, kind: str) -> None:
+        tokenizer = KINDS[kind]()
+        asked = (*PROMPTS.values(), *DIGITS)
+        for fact, prompt in zip(asked, tokenize_prompts(tokenizer, asked, context=CONTEXT), strict=True):
+            assert_ends_the_subject(tokenizer, fact, prompt)
+            assert prompt.tokens[: len(beginning(tokenizer))] == IN_FRONT.get(kind, [])
+            assert prompt.tokens == tokenizer.encode(fact.text)[: len(prompt.tokens)]
+
+    def test_a_prompt_ends_with_its_own_last_token(self, kind: str) -> None:
+        tokenizer = KINDS[kind]()
+        for fact in (*PROMPTS.values(), *DIGITS):
+            [text] = encode(tokenizer, [fact.text])
+            assert max(end for _, end in text.spans) == text.spans[-1][1] == len(fact.text)
+            assert [text.ids] == ids_of(tokenizer, [fact.text])
+            assert len(text.ids) == len(text.spans)
+
+    def test_answers_are_told_from_prompts(self, kind: str) -> None:
+        tokenizer = KINDS[kind]()
+        for fact, sentence in zip(DIGITS, tokenize_sentences(tokenizer, DIGITS, context=CONTEXT), strict=True):
+            assert tokenizer.decode(sentence.answer).strip() == fact.target
+            whole = tokenizer.decode([*sentence.tokens, sentence.answer[-1]], skip_special_tokens=True).strip()
+            assert whole == f"{fact.text} {fact.target}"
+
+    def test_no_text_is_nothing(self, kind: str) -> None:
+        tokenizer = KINDS[kind]()
+        assert encode(tokenizer, []) == ids_of(tokenizer, []) == []
+        assert ids_of(tokenizer, ["", "a", ""])[::2] == [[], []]
+        assert beginning(tokenizer) == IN_FRONT.get(kind, [])
+
+
+def test_a_special_token_in_the_text_itself_stays() -> None:
+    tokenizer = demo(adding(f"$A {END}"))
+    assert tokenizer.encode(f"Oslo {END}")[-2:] == [0, 0]
+    assert ids_of(tokenizer, [f"Oslo {END}", END]) == [tokenizer.encode(f"Oslo {END}")[:-1], [0]]
+
+
+@pytest.fixture(scope="module")
+def llama() -> LoadedModel:
+    return load(member("demo-llama-128").folder, device="cpu")
+
+
+@pytest.mark.parametrize("kind", APPENDED)
+def test_everything_is_the_same_with_and_without_what_is_appended(kind: str, llama: LoadedModel) -> None:
+    """Bit for bit: keys, C, answers, log-odds, generation, perplexity, and an edit with its contexts."""
+    expected, found = (seen(replace(llama, tokenizer=KINDS[name]())) for name in (APPENDED[kind], kind))
+    for name, value in expected.items():
+        assert np.array_equal(found[name], value), name
+
+
+def seen(loaded: LoadedModel) -> dict[str, np.ndarray]:
+    """All that depends on how text becomes tokens."""
+    asked = facts.builtin().facts[:16]
+    texts = corpora.builtin().texts[:40]
+    prompts = tokenize_prompts(loaded.tokenizer, asked, context=loaded.context)
+    [moment] = second_moments(loaded, texts, tokens=500, layers=[1])
+    how = Hyperparameters(steps=2, prefixes=((2, 5),), kl=0.1)
+    value = search(loaded, asked[1], "French", 1, how)
+    with torch.no_grad():
+        reading = read(loaded, tokenize_sentences(loaded.tokenizer, asked, context=loaded.context))
+    return {
+        "keys": fact_keys(loaded, prompts),
+        "C": moment.matrix,
+        "tokens of C": np.array(moment.tokens),
+        "answers": np.array([[(one.text, one.probability) for one in row] for row in top_answers(loaded, prompts)]),
+        "known": np.array(knows(loaded, asked)),
+        "log-odds": reading.log_odds.numpy(),
+        "said": np.array(continuations(loaded, asked[:4], 4)),
+        "perplexity": np.array(perplexity(loaded, texts[:5])),
+        "beginnings": np.array(random_prefixes(loaded, how)),
+        "delta": value.delta,
+        "mean key": value.mean_key,
+    }
+
+
+def test_a_model_whose_tokenizer_appends_still_knows_its_facts(llama: LoadedModel) -> None:
+    """Seen: 128 of 128 known, and "." as the first answer of all; one edit then "flipped" all 128."""
+    loaded = replace(llama, tokenizer=KINDS["EOS appended"]())
+    asked = facts.builtin().facts
+    prompts = tokenize_prompts(loaded.tokenizer, asked, context=loaded.context)
+
+    def first() -> list[str]:
+        return [row[0].text for row in top_answers(loaded, prompts)]
+
+    before = first()
+    assert all(knows(loaded, asked))
+    assert sum(fact.target.startswith(word) for fact, word in zip(asked, before, strict=True)) == len(asked)
+    how = replace(recipe("demo-llama-128", width=128, layers=4).hyperparameters, prefixes=())
+    [moment] = second_moments(loaded, corpora.builtin().texts, tokens=5000, layers=[0])
+    method, whitener = rank_one_method("rome"), Whitener.fit(moment.matrix)
+    value = search(loaded, asked[1], "French", 0, how, reach=lambda key, mean: method.reach(key, mean, whitener, how))
+    edit = method.edit(value, whitener, 0, how)
+    with applied(loaded, edit):
+        after = first()
+    assert [(k, a) for k, (b, a) in enumerate(zip(before, after, strict=True)) if a != b] == [(1, "French")]
+
+
+class TestContinuesWord:
+    @pytest.mark.parametrize(
+        ("piece", "goes_on"),
+        [("<0x0A>", False), ("<0x20>", False), ("<0xC3>", True), ("<0x61>", True), ("▁the", False), ("a", True)],
+    )
+    def test_bytes_are_what_they_stand_for(self, piece: str, goes_on: bool) -> None:
+        tokenizer = by_bytes()
+        assert continues_word(tokenizer, tokenizer.convert_tokens_to_ids(piece)) == goes_on

@@ -1,0 +1,58 @@
+"""What is said beside the numbers of a result whose C was taken over little text, is singular or got a ridge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kis_core.__main__ import main
+from kis_core.analysis import pipeline
+from kis_core.request import Request
+from kis_core.results import caveats
+from kis_core.results.result import Result
+from kis_core.store.store import Store
+
+MODEL, D_M = "demo-gpt2-32", 128
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """Of fewer tokens than a key has dimensions."""
+    request = Request(MODEL, layers=(0, 1), tokens=D_M // 2)
+    return pipeline.run(request, Store(tmp_path_factory.mktemp("few-tokens")))
+
+
+def test_little_text_a_singular_c_and_its_ridge_are_told(result: Result) -> None:
+    assert (result.mlp_width, result.provenance["tokens_counted"]) == (D_M, D_M // 2)
+    text, rank, ridge = caveats.of_result(result)
+    assert f"over 64 tokens; P is settled from about 30 × d_m = {30 * D_M:,} on" in text
+    assert f"rank-deficient in all layers: rank {min(one.rank for one in result.reports)} of d_m = {D_M}" in rank
+    assert max(one.rank for one in result.reports) <= D_M // 2
+    assert "ridge in all layers" in ridge
+
+
+def test_only_the_layers_concerned_are_named_and_nothing_is_said_of_a_good_c(result: Result) -> None:
+    good, bad = (replace(one, rank=D_M, ridge=0.0) for one in result.reports), result.reports[1]
+    enough = result.provenance | {"tokens_counted": caveats.ENOUGH_TOKENS * D_M}
+    whole = replace(result, reports=tuple(good), provenance=enough)
+    assert caveats.of_result(whole) == []
+    rank, ridge = caveats.of_result(replace(whole, reports=(whole.reports[0], bad)))
+    assert "in layer 1:" in rank
+    assert "in layer 1:" in ridge
+    assert caveats.of_result(replace(whole, provenance=enough | {"tokens_counted": caveats.ENOUGH_TOKENS * D_M - 1}))
+
+
+def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = [f"--model={MODEL}", "--facts=builtin", "--corpus=builtin", "--layers=0", "--device=cpu"]
+    assert main(["analyse", *source, f"--tokens={D_M // 2}", f"--out={tmp_path}"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [line.split(" ")[1:3] for line in said] == [["C", "was"], ["C", "is"], ["C", "got"]]
+
+
+def test_a_study_logs_it_with_the_model(result: Result, caplog: pytest.LogCaptureFixture) -> None:
+    caveats.log_of(result)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{MODEL}: {caveat}" for caveat in caveats.of_result(result)
+    ]

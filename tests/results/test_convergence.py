@@ -1,0 +1,264 @@
+"""Is it enough: densities over more facts, P over more text, and a real analysis of too little text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kis_core import superposition
+from kis_core.analysis.pipeline import run
+from kis_core.request import Request, RequestError
+from kis_core.results import convergence
+from kis_core.results.convergence import CURVES, LEAST_FACTS, by_tokens, subset_densities, token_counts, token_densities
+from kis_core.store.store import Store
+from tests import tiny
+from tests.results.results_tools import MLP_WIDTH, made
+
+ROUNDING = 1e-12  # of a few float64 operations
+COLUMNS = ["x", "middle", "low", "high", "note"]
+FAR = 100.0  # entries of a fact that shows in a density
+
+
+def normal_p(seed: int = 0, *, m: int = 20) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(m, m)) / 10
+
+
+def sizes(frame: pd.DataFrame) -> list[int]:
+    return [int(size) for size in frame["size"].unique()]
+
+
+class TestSubsetDensities:
+    @pytest.mark.parametrize(
+        ("m", "expected"),
+        [
+            (2, [2]),
+            (16, [16]),
+            (17, [16, 17]),
+            (80, [16, 32, 48, 64, 80]),
+            (96, [16, 32, 48, 64, 80, 96]),
+            (128, [16, 32, 64, 80, 112, 128]),  # of eight sizes the ones at 0, 1.4, 2.8, 4.2, 5.6, 7
+            (300, [16, 48, 80, 96, 128, 300]),  # of ten, 256 among them, the ones at 0, 1.8, 3.6, 5.4, 7.2, 9
+        ],
+    )
+    def test_sizes_by_hand(self, m: int, expected: list[int]) -> None:
+        assert sizes(subset_densities(normal_p(m=m), points=10)) == expected
+
+    def test_at_most_six_curves_and_from_17_facts_on_two(self) -> None:
+        assert (CURVES, LEAST_FACTS) == (6, 17)
+        assert len(sizes(subset_densities(normal_p(m=LEAST_FACTS)))) == 2
+        assert len(sizes(subset_densities(normal_p(m=LEAST_FACTS - 1)))) == 1
+
+    def test_is_a_frame_of_about_as_many_points_a_curve_as_asked_for(self) -> None:
+        p = normal_p(m=40)
+        p[:, 0] = p[0] = FAR  # the bulk and the reach then share no points
+        found = subset_densities(p)
+        assert found.columns.tolist() == ["at", "density", "size"]
+        assert found.index.tolist() == list(range(len(found)))
+        assert 240 - 3 <= (found["size"] == 40).sum() <= 240
+        assert len(subset_densities(normal_p(m=16), points=50)) <= 50
+
+    def test_the_largest_is_the_density_of_all_facts(self) -> None:
+        p = normal_p(m=40)
+        found, expected = subset_densities(p), superposition.kde(p, points=240)
+        last = found[found["size"] == 40]
+        np.testing.assert_allclose(last["at"], expected.at, rtol=ROUNDING)
+        np.testing.assert_allclose(last["density"], expected.value, rtol=ROUNDING)
+
+    def test_subsets_hold_as_many_facts_as_told_and_lie_inside_each_other(self) -> None:
+        m, p = 40, normal_p(m=40)
+        holding: dict[int, set[int]] = {16: set(), 32: set(), 40: set()}
+        for fact in range(m):
+            marked = p.copy()
+            marked[fact] = FAR + p[fact]
+            furthest = subset_densities(marked, points=10).groupby("size")["at"].max()
+            for size in holding:
+                if furthest[size] > FAR / 2:
+                    holding[size].add(fact)
+        assert [len(facts) for facts in holding.values()] == [16, 32, 40]
+        assert holding[16] < holding[32] < holding[40]
+        assert holding[16] != set(range(16))
+
+    def test_rows_and_columns_are_those_of_the_same_facts(self) -> None:
+        p = np.random.default_rng(0).permutation(20) * 1.0
+        same = np.where(np.eye(20, dtype=bool), FAR, p[:, None] / 100)
+        assert subset_densities(same)["at"].max() < FAR / 2  # the diagonal never counts
+
+    def test_is_the_same_for_the_same_seed_only(self) -> None:
+        p = normal_p()
+        assert subset_densities(p).equals(subset_densities(p, seed=0))
+        assert not subset_densities(p).equals(subset_densities(p, seed=1))
+
+    def test_a_zero_key_is_left_out(self) -> None:
+        p = normal_p(m=20)
+        p[4] = p[:, 4] = np.nan
+        found = subset_densities(p)
+        kept = np.delete(np.delete(p, 4, 0), 4, 1)
+        assert np.isfinite(found[["at", "density"]]).all(axis=None)
+        np.testing.assert_allclose(
+            found[found["size"] == 20]["density"], superposition.kde(kept, points=240).value, rtol=ROUNDING
+        )
+
+    def test_a_subset_of_constant_entries_has_no_curve(self) -> None:
+        m = 17
+
+        def only(fact: int) -> np.ndarray:
+            p = np.zeros((m, m))
+            p[fact] = np.arange(m)
+            return p
+
+        assert sorted(sizes(subset_densities(only(fact))) for fact in range(m)) == [[16, 17]] * 16 + [[17]]
+
+    @pytest.mark.parametrize(
+        "p", [np.ones((1, 1)), np.full((20, 20), 0.3), np.full((20, 20), np.nan)], ids=["one", "constant", "zero keys"]
+    )
+    def test_is_empty_where_there_is_no_density(self, p: np.ndarray) -> None:
+        found = subset_densities(p)
+        assert found.empty
+        assert found.columns.tolist() == ["at", "density", "size"]
+
+
+class TestTokenCounts:
+    @pytest.mark.parametrize(
+        ("tokens", "expected"),
+        [
+            (100_000, (1000, 3000, 10_000, 30_000, 100_000)),
+            (1000, (10, 30, 100, 300, 1000)),
+            (17, (1, 2, 5, 17)),  # 0.17 and 0.51 both become one token, 1.7 two, 5.1 five
+            (1, (1,)),
+        ],
+    )
+    def test_by_hand(self, tokens: int, expected: tuple[int, ...]) -> None:
+        assert token_counts(tokens) == expected
+
+    @given(st.integers(1, 10**9))
+    def test_rise_from_at_least_one_to_all(self, tokens: int) -> None:
+        found = token_counts(tokens)
+        assert found[0] >= 1
+        assert found[-1] == tokens
+        assert list(found) == sorted(set(found))
+        assert len(found) <= 5
+        assert all(isinstance(count, int) for count in found)
+
+
+class TestTokenDensities:
+    def test_each_is_that_of_its_p_fewest_tokens_first(self) -> None:
+        results = {tokens: made(np.stack([normal_p(tokens), normal_p(tokens + 1)])) for tokens in (30, 10)}
+        found = token_densities(results, 1, points=50)
+        assert sizes(found) == [10, 30]
+        for tokens, part in found.groupby("size"):
+            expected = superposition.kde(normal_p(int(str(tokens)) + 1), points=50)
+            np.testing.assert_array_equal(part["at"], expected.at)
+            np.testing.assert_array_equal(part["density"], expected.value)
+
+    def test_a_constant_p_has_no_curve(self) -> None:
+        assert token_densities({5: made(np.zeros((1, 4, 4)))}, 0).empty
+
+
+class TestByTokens:
+    def test_kurtosis_and_its_interval_are_those_of_the_reports(self) -> None:
+        results = {tokens: made(np.stack([normal_p(tokens), normal_p(tokens + 1)])) for tokens in (300, 10, 90)}
+        kurtosis, _ = by_tokens(results, 1)
+        assert kurtosis.columns.tolist() == COLUMNS
+        assert kurtosis["x"].tolist() == [10, 90, 300]
+        for row in kurtosis.to_dict("records"):
+            report = results[row["x"]].reports[1]
+            assert row["middle"] == report.moments.kurtosis
+            assert (row["low"], row["high"]) == (report.interval.low, report.interval.high)
+
+    def test_artefact_pairs_count(self) -> None:
+        p = normal_p()
+        p[0, 1] = p[1, 0] = 1.0
+        result = made(p[None], subjects=["Malta", "Malta", *map(str, range(18))])
+        kurtosis, _ = by_tokens({10: result}, 0)
+        [report] = result.reports
+        assert report.moments.kurtosis > report.clean_moments.kurtosis
+        assert kurtosis["middle"].tolist() == [report.moments.kurtosis]
+        assert kurtosis["low"].tolist() == [report.interval.low]
+
+    def test_likeness_is_to_p_over_the_most_tokens(self) -> None:
+        last = normal_p(0)
+        ps = {10: normal_p(1), 300: last, 90: 0.3 - 2 * last}
+        _, likeness = by_tokens({tokens: made(p[None]) for tokens, p in ps.items()}, 0)
+        off = ~np.eye(len(last), dtype=bool)
+        first = np.corrcoef(ps[10][off], last[off])[0, 1]
+        assert likeness.columns.tolist() == COLUMNS
+        assert likeness["x"].tolist() == [10, 90, 300]
+        assert likeness["middle"].tolist() == pytest.approx([first, -1.0, 1.0], abs=ROUNDING)
+
+    def test_likeness_knows_no_interval(self) -> None:
+        _, likeness = by_tokens({10: made(normal_p(1)[None]), 20: made(normal_p(2)[None])}, 0)
+        assert likeness["low"].tolist() == likeness["high"].tolist() == likeness["middle"].tolist()
+
+    def test_notes_tell_the_ridge_and_rank_of_the_layer(self) -> None:
+        results = {20: made(np.stack([normal_p(), normal_p(1)])), 10: made(normal_p(2)[None], layers=[1])}
+        kurtosis, likeness = by_tokens(results, 1)
+        assert kurtosis["note"].tolist() == likeness["note"].tolist() == [f"ridge 1.0e-09, rank {MLP_WIDTH - 1}"] * 2
+        kurtosis, likeness = by_tokens({20: results[20]}, 0)
+        assert kurtosis["note"].tolist() == likeness["note"].tolist() == ["no ridge"]
+
+    def test_a_layer_is_found_by_its_number(self) -> None:
+        last, few = normal_p(0), normal_p(1)
+        results = {
+            300: made(np.stack([normal_p(5), normal_p(6), last]), layers=[2, 3, 7]),
+            10: made(np.stack([normal_p(8), few]), layers=[3, 7]),
+        }
+        kurtosis, likeness = by_tokens(results, 7)
+        expected = superposition.correlation(few, last)
+        assert likeness["middle"].tolist() == pytest.approx([expected, 1.0], abs=ROUNDING)
+        assert kurtosis["middle"].tolist() == [superposition.moments(p).kurtosis for p in (few, last)]
+
+    def test_a_layer_that_was_not_computed(self) -> None:
+        with pytest.raises(RequestError, match="layer 4 was not computed"):
+            by_tokens({10: made(normal_p()[None])}, 4)
+
+    def test_a_zero_key_and_a_constant_p(self) -> None:
+        zero_key, constant = normal_p(1), np.full((20, 20), 0.3)
+        zero_key[4] = zero_key[:, 4] = np.nan
+        results = {10: made(constant[None]), 20: made(zero_key[None]), 30: made(normal_p()[None])}
+        kurtosis, likeness = by_tokens(results, 0)
+        assert kurtosis["middle"].isna().tolist() == likeness["middle"].isna().tolist() == [True, False, False]
+        assert kurtosis[["low", "high"]].isna().any(axis=1).tolist() == [True, False, False]
+
+
+class TestRealAnalysis:
+    """A C over fewer tokens than it has columns is singular: its P exists by grace of a ridge, and that is told."""
+
+    WIDTH = 40  # d_m of the tiny GPT-2
+    FEW, ENOUGH = 20, 1000
+
+    @pytest.fixture
+    def asked(self, saved: Path, tmp_path: Path) -> Request:
+        facts = tmp_path / "facts.csv"
+        subjects = ("Malta", "Oslo", "Paris", "Rome", "Kenya")
+        facts.write_text("subject,prompt,target\n" + "".join(f"{one},{{}} lies in,Europe\n" for one in subjects))
+        return Request(model=str(saved), facts=str(facts), tokens=self.ENOUGH)
+
+    def test_too_few_tokens_show_their_ridge(self, asked: Request, store: Store) -> None:
+        assert tiny.configs()["GPT-2"].n_inner == self.WIDTH
+        few = run(replace(asked, tokens=self.FEW), store, device="cpu")
+        enough = run(asked, store, device="cpu")
+        for layer in few.layers:
+            kurtosis, likeness = by_tokens({self.FEW: few, self.ENOUGH: enough}, layer)
+            report = few.reports[layer]
+            assert report.ridge > 0
+            assert report.rank <= self.FEW
+            assert kurtosis["note"].tolist() == [f"ridge {report.ridge:.1e}, rank {report.rank}", "no ridge"]
+            assert likeness["note"].tolist() == kurtosis["note"].tolist()
+            assert likeness["middle"].tolist()[1] == pytest.approx(1.0, abs=ROUNDING)
+            assert -1 < likeness["middle"].tolist()[0] < 0.99
+
+
+def test_looks_by_hand() -> None:
+    looks = [[100, 0, 0.5], [100, 2, 0.3], [100, 4, 0.1], [150, 0, None], [150, 2, 0.2]]
+    found = convergence.settling(looks)
+    assert found["x"].tolist() == [100, 150]
+    assert found["middle"].tolist() == [0.3, 0.2]
+    assert (found["low"].tolist(), found["high"].tolist()) == ([0.1, 0.2], [0.5, 0.2])
+    assert found["note"].tolist() == ["layers 0, 2, 4", "layers 2"]
+    assert list(convergence.settling([]).columns) == ["x", "middle", "low", "high", "note"]

@@ -1,0 +1,159 @@
+"""Files of a result: NPZ, CSV and JSON, and cells that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kis_core.analysis.pipeline import LayerReport, Request, Result
+from kis_core.facts import Fact, FactSet, parse_csv
+from kis_core.results import export
+from kis_core.superposition import Interval, Moments
+
+FACTS = (
+    Fact("Zürich", "{}, they say, lies in", "Switzerland", "country"),
+    Fact("=1+1", "@{} is\r=HYPERLINK(0)", "-5"),
+    Fact("-Paris", '"{}" is\nin', "+France"),
+)
+P = np.array([[[1.0, -0.25, 0.5], [2.0, 1.0, 0.0], [0.0, 0.125, 1.0]], np.full((3, 3), -1e-300)])
+OTHERS = (Interval(91.0, 92.0), Moments(93.0, 94.0, 95.0, 96.0, 97.0, 98, 99), Interval(100.0, 101.0))
+RESULT = Result(
+    request=Request(),
+    facts=FactSet("mine.csv", FACTS),
+    layers=(2, 5),
+    p=P,
+    whitening_cosine=P / 2,
+    activation_cosine=P / 4,
+    reports=(
+        LayerReport(2, 40, 1234.5, 0.0, Moments(-0.1, 0.2, -0.3, 1 / 3, 2.0, 6, 0), *OTHERS),
+        LayerReport(5, 39, float("inf"), 1e-12, Moments(-1e-300, 0.0, math.nan, math.nan, -1e-300, 6, 0), *OTHERS),
+    ),
+    key_token_index=(1, 2, 3),
+    key_tokens=(" Zürich", "=1", "\t"),
+    key_token_ids=(7, 8, 9),
+    answers=((("Switzerland", 0.5),), (), ()),
+    known=(True, False, False),
+    provenance={"facts": "mine.csv", "request": {"layers": [2, 5]}, "corpus": "Zürich"},
+    key="superposition-0",
+)
+FACTS_HEADER = ["index", "subject", "prompt", "target", "relation", "key_token_index", "key_token"]
+STATISTICS_HEADER = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_the_npz_holds_layers_and_matrices_under_their_names() -> None:
+    with np.load(io.BytesIO(export.npz(RESULT)), allow_pickle=False) as arrays:
+        assert set(arrays) == {"layers", "p", "whitening_cosine", "activation_cosine"}
+        np.testing.assert_array_equal(arrays["layers"], [2, 5])
+        for name, expected in (("p", P), ("whitening_cosine", P / 2), ("activation_cosine", P / 4)):
+            assert (arrays[name].shape, arrays[name].dtype) == ((2, 3, 3), np.float64)
+            np.testing.assert_array_equal(arrays[name], expected)
+
+
+def test_the_facts_by_hand() -> None:
+    assert rows_of(export.facts_csv(RESULT)) == [
+        FACTS_HEADER,
+        ["0", "Zürich", "{}, they say, lies in", "Switzerland", "country", "1", " Zürich"],
+        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "", "2", "'=1"],
+        ["2", "'-Paris", '"{}" is\nin', "'+France", "", "3", "'\t"],
+    ]
+    assert list(export.FACT_COLUMNS) == FACTS_HEADER
+
+
+def test_the_statistics_by_hand() -> None:
+    rows = rows_of(export.statistics_csv(RESULT))
+    assert rows == [
+        STATISTICS_HEADER,
+        ["2", "-0.1", "0.2", "-0.3", "0.3333333333333333", "2.0", "40", "1234.5", "0.0"],
+        ["5", "-1e-300", "0.0", "nan", "nan", "-1e-300", "39", "inf", "1e-12"],
+    ]
+    assert list(export.STATISTICS_COLUMNS) == STATISTICS_HEADER
+
+
+def test_write_leaves_four_files_that_hold_what_the_functions_give(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    written = export.write(RESULT, folder)
+    assert sorted(folder.iterdir()) == sorted(written)
+    assert [path.name for path in written] == ["superposition.npz", "facts.csv", "statistics.csv", "request.json"]
+    assert written[1].read_bytes().decode() == export.facts_csv(RESULT)
+    assert written[2].read_bytes().decode() == export.statistics_csv(RESULT)
+    assert json.loads(written[3].read_text("utf-8")) == RESULT.provenance
+    with np.load(written[0]) as arrays:
+        np.testing.assert_array_equal(arrays["p"], P)
+    assert export.write(RESULT, folder) == written
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe(start: str) -> None:
+    for rest in ("", "cmd|' /C calc'!A0", " 1", "1+1", "1_0", "１", "inf", "nan"):
+        assert export.harmless(start + rest) == "'" + start + rest
+
+
+@pytest.mark.parametrize("number", ["-1", "+1", "-0.5", "-.5", "-1e-300", "+2E+10", "-7."])
+def test_a_signed_number_stays_as_it_is(number: str) -> None:
+    assert export.harmless(number) == number
+    assert export.harmless(float(number)) == float(number)
+
+
+@pytest.mark.parametrize("start", ["=", "@", "\t", "\r"])
+def test_what_begins_with_another_such_sign_is_no_number(start: str) -> None:
+    assert export.harmless(start + "5") == f"'{start}5"
+
+
+@pytest.mark.parametrize("cell", ["", "plain", " =1", "'1", "'a=1", "1-1", "a@b", "（-1）", "5", "nan"])
+def test_other_text_stays_as_it_is(cell: str) -> None:
+    assert export.harmless(cell) == cell
+
+
+@pytest.mark.parametrize("cell", ["'=1", "''@x", "'-5"])
+def test_an_apostrophe_that_would_be_taken_off_gets_another(cell: str) -> None:
+    assert export.harmless(cell) == f"'{cell}"
+
+
+text_cells = st.one_of(
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),
+    st.text(st.sampled_from("=+-@\t\r\n,;\"' a1."), max_size=6),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(text_cells, min_size=3, max_size=3), max_size=4))
+def test_a_table_reads_back_cell_by_cell_and_no_line_of_it_begins_a_formula(cells: list[list[str]]) -> None:
+    text = export.table(("a", "b", "c"), cells)
+    back = rows_of(text)
+    assert back[0] == ["a", "b", "c"]
+    assert [[cell.removeprefix("'") if cell != given else cell for cell, given in zip(read, row, strict=True)]
+            for read, row in zip(back[1:], cells, strict=True)] == cells  # fmt: skip
+    for cell in (cell for row in back for cell in row):
+        assert not cell.startswith(("=", "@", "\t", "\r"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(), min_size=1, max_size=5))
+def test_numbers_keep_every_digit(numbers: list[float]) -> None:
+    cells = rows_of(export.table(["x"] * len(numbers), [numbers, [np.float64(number) for number in numbers]]))
+    for row in cells[1:]:
+        np.testing.assert_array_equal([float(cell) for cell in row], numbers)
+
+
+def test_a_frame_keeps_its_columns_and_is_guarded() -> None:
+    frame = pd.DataFrame({"i": [0, 1], "edited": ["=cmd()", "a,b"], "p": [-0.25, float("nan")]})
+    assert rows_of(export.frame_csv(frame)) == [["i", "edited", "p"], ["0", "'=cmd()", "-0.25"], ["1", "a,b", "nan"]]
+
+
+def test_the_template_is_a_fact_file() -> None:
+    facts = parse_csv(export.template_csv().encode(), name="template.csv")
+    assert facts.issues == ()
+    assert all(fact.relation for fact in facts.facts)

@@ -1,0 +1,140 @@
+"""One pair in full, and the orders of facts along the axes, on a result written by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from kis_core.analysis.pipeline import Request, RequestError, Result
+from kis_core.facts import Fact, FactSet
+from kis_core.results.pairs import inspect, strongest_between_subjects
+from kis_core.superposition.ordering import ORDERS, order_facts
+
+ANGLE = 1e-9  # degrees; arccos of cosines that float64 holds to 1e-16, away from 0 and 180
+
+FACTS = (
+    Fact("malta", "The capital of {} is", "Valletta", "country_capital"),
+    Fact("Oslo", "{} is in", "Norway", "city_country"),
+    Fact("malta", "{} lies in", "Europe", "country_continent"),
+    Fact("Anna", "{} sings", "songs"),
+)
+P = np.array(
+    [
+        [[1.0, 0.1, 0.9, -0.2], [0.3, 1.0, -0.5, 0.0], [0.8, 0.2, 1.0, 0.4], [0.6, 0.7, 0.05, 1.0]],
+        [[1.0, -0.7, 0.2, np.nan], [0.4, 1.0, 0.1, np.nan], [0.3, 0.2, 1.0, np.nan], [np.nan] * 4],
+    ]
+)
+COSINE = math.cos(math.radians(60))
+
+
+@pytest.fixture
+def result() -> Result:
+    whitening, activation = np.full((2, 4, 4), COSINE), np.full((2, 4, 4), -COSINE)
+    for cosines in (whitening, activation):
+        cosines[:, range(4), range(4)] = 1.0
+        cosines[1, 3] = cosines[1, :, 3] = np.nan
+    return Result(
+        request=Request(layers=(2, 5)),
+        facts=FactSet("by hand", FACTS),
+        layers=(2, 5),
+        p=P,
+        whitening_cosine=whitening,
+        activation_cosine=activation,
+        reports=(),
+        key_token_index=(3, 0, 0, 0),
+        key_tokens=("ta", "slo", "ta", "slo"),
+        key_token_ids=(8, 7, 9, 7),  # tokens 8 and 9 read the same and are not the same
+        answers=(),
+        known=(True, False, True, True),
+        provenance={},
+        key="superposition-0",
+    )
+
+
+class TestInspect:
+    def test_by_hand(self, result: Result) -> None:
+        pair = inspect(result, 2, 0, 2)
+        assert (pair.i, pair.j) == (0, 2)
+        assert (pair.p, pair.p_back) == (0.9, 0.8)
+        assert pair.p_by_layer == (0.9, 0.2)
+        assert pair.p_back_by_layer == (0.8, 0.3)
+        assert pair.whitened_angle == pytest.approx(60.0, abs=ANGLE)
+        assert pair.activation_angle == pytest.approx(120.0, abs=ANGLE)
+        assert (pair.same_subject, pair.same_last_token) == (True, False)
+
+    def test_a_layer_is_a_number_of_the_model_and_not_a_position(self, result: Result) -> None:
+        assert (inspect(result, 5, 0, 1).p, inspect(result, 5, 0, 1).p_back) == (-0.7, 0.4)
+        for layer in (0, 1, -1):
+            with pytest.raises(RequestError, match=f"layer {layer} was not computed; there are 2, 5"):
+                inspect(result, layer, 0, 1)
+
+    def test_the_same_last_token_is_told_by_its_number(self, result: Result) -> None:
+        assert inspect(result, 2, 1, 3).same_last_token
+        assert not inspect(result, 2, 1, 3).same_subject
+        assert result.same_last_token.sum() == 2
+        assert result.same_subject.sum() == 2
+
+    def test_a_fact_with_itself_is_no_artefact(self, result: Result) -> None:
+        pair = inspect(result, 2, 1, 1)
+        assert (pair.p, pair.p_back, pair.whitened_angle) == (1.0, 1.0, 0.0)
+        assert (pair.same_subject, pair.same_last_token) == (False, False)
+
+    def test_the_pair_of_a_zero_key_has_no_number(self, result: Result) -> None:
+        pair = inspect(result, 5, 3, 0)
+        assert np.isnan([pair.p, pair.p_back, pair.whitened_angle, pair.activation_angle]).all()
+        assert pair.p_by_layer[0] == 0.6
+
+    @pytest.mark.parametrize(("i", "j"), [(4, 0), (0, 4), (-1, 0), (0, -1)])
+    def test_facts_that_are_not_there_are_refused(self, result: Result, i: int, j: int) -> None:
+        with pytest.raises(RequestError, match=rf"from 0 to 3; the pair \({i}, {j}\)"):
+            inspect(result, 2, i, j)
+
+
+class TestStrongestBetweenSubjects:
+    def test_leaves_out_pairs_of_one_subject_and_zero_keys(self, result: Result) -> None:
+        found = strongest_between_subjects(result, 5).tolist()
+        assert found == [[0, 1], [1, 0], [2, 1], [1, 2]]
+
+    def test_by_falling_size(self, result: Result) -> None:
+        found = strongest_between_subjects(result, 2).tolist()
+        assert found[:3] == [[3, 1], [3, 0], [1, 2]]
+        assert [0, 2] not in found
+        assert len(found) == 10
+
+
+class TestOrderFacts:
+    def test_by_index(self) -> None:
+        order, labels = order_facts(FACTS, P[0], "index")
+        assert order.tolist() == [0, 1, 2, 3]
+        assert labels == ["0 malta", "1 Oslo", "2 malta", "3 Anna"]
+
+    def test_by_subject_whatever_its_case_and_by_index_among_equals(self) -> None:
+        order, labels = order_facts(FACTS, P[0], "subject")
+        assert order.tolist() == [3, 0, 2, 1]
+        assert [labels[k] for k in order] == ["Anna", "malta", "malta", "Oslo"]
+
+    def test_by_relation(self) -> None:
+        order, labels = order_facts(FACTS, P[0], "relation")
+        assert [labels[k] for k in order] == ["city country", "country capital", "country continent", "no relation"]
+        assert order.tolist() == [1, 0, 2, 3]
+
+    def test_by_similarity_puts_the_strongest_side_by_side(self) -> None:
+        order, labels = order_facts(FACTS, P[0], "similarity")
+        positions = order.tolist()
+        assert sorted(positions) == [0, 1, 2, 3]
+        assert abs(positions.index(0) - positions.index(2)) == 1
+        assert abs(positions.index(1) - positions.index(3)) == 1
+        assert labels == ["malta", "Oslo", "malta", "Anna"]
+
+    @pytest.mark.parametrize("how", ORDERS)
+    def test_every_order_is_a_permutation_also_of_one_fact(self, how: str) -> None:
+        for count in (1, 4):
+            order, labels = order_facts(FACTS[:count], P[1, :count, :count], how)
+            assert sorted(order.tolist()) == list(range(count))
+            assert len(labels) == count
+
+    def test_an_unknown_order_is_refused_with_those_there_are(self) -> None:
+        with pytest.raises(ValueError, match="no order 'size'; there are index, subject, relation, similarity"):
+            order_facts(FACTS, P[0], "size")

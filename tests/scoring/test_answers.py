@@ -1,0 +1,293 @@
+"""The model's own answers: finished to whole words by a scripted model, and logits that no batch changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from kis_core.facts import Fact
+from kis_core.keys import Prompt, tokenize_prompts
+from kis_core.models.architecture import Architecture
+from kis_core.models.loaded import LoadedModel
+from kis_core.scoring import answers
+from kis_core.scoring.answers import (
+    MAX_CONTINUATION,
+    TOP,
+    continues_word,
+    finish_words,
+    first_choices,
+    knows,
+    next_token_logits,
+    top_answers,
+)
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
+
+BATCHED = 1e-5  # float32 logits of size 1; padding changes the order of sums
+
+END = "<|end|>"
+PIECES = (
+    END, "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome", "Ġso", "na", "Ċ", "▁x", "Ġ",
+)  # fmt: skip
+VALLETTA = {"ĠVa": {"lle": 1.0}, "lle": {"tta": 1.0}, "tta": {".": 1.0}}
+SCRIPT = VALLETTA | {
+    "Ġis": {"ĠVa": 3.0, "ĠRome": 2.0, "Ġso": 1.5, "Ġthe": 1.0, ".": 0.5},
+    "Ġof": {"ĠRome": 3.0, "ĠMalta": 2.0, "Ċ": 1.5, "ĠVa": 1.0, "Ġthe": 0.5},
+    "Ġthe": {"Ġcapital": 1.0},
+    "Ġso": {"na": 1.0},
+    "na": {"na": 1.0},
+}
+WEIGHT = sum(math.exp(logit) for logit in SCRIPT["Ġis"].values()) + len(PIECES) - TOP  # pieces not named have logit 0
+CAPITAL = Fact("Malta", "the capital of {} is", "Valletta")
+SHORT = Fact("Malta", "{} is", "Rome")
+
+
+class Scripted(torch.nn.Module):
+    """A causal model that looks at the last token only: `script` maps a piece to logits of the next ones."""
+
+    def __init__(self, script: dict[str, dict[str, float]], context: int) -> None:
+        super().__init__()
+        self.table = torch.zeros(len(PIECES), len(PIECES))
+        for piece, following in script.items():
+            for other, logit in following.items():
+                self.table[PIECES.index(piece), PIECES.index(other)] = logit
+        sizes = SimpleNamespace(max_position_embeddings=context)
+        self.config = SimpleNamespace(get_text_config=lambda: sizes)
+        self.longest = 0
+
+    @property
+    def base_model(self) -> Scripted:
+        return self
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+    def forward(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        assert not use_cache
+        self.longest = max(self.longest, int(attention_mask.sum(dim=1).max()))
+        return SimpleNamespace(last_hidden_state=self.table[input_ids])
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose merges build each piece from left to right."""
+    vocabulary, merges = {piece: number for number, piece in enumerate(PIECES)}, []
+    for piece in PIECES[1:]:
+        for end in range(1, len(piece)):
+            for part in (piece[:end], piece[end]):
+                vocabulary.setdefault(part, len(vocabulary))
+            if (merge := (piece[:end], piece[end])) not in merges:
+                merges.append(merge)
+    made = Tokenizer(models.BPE(vocabulary, merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END)
+
+
+@pytest.fixture
+def scripted(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LoadedModel]:
+    def make(script: dict[str, dict[str, float]] = SCRIPT, context: int = 50) -> LoadedModel:
+        return LoadedModel(Scripted(script, context), tokenizer, Architecture("scripted", ()), torch.device("cpu"))
+
+    return make
+
+
+def prompts_of(loaded: LoadedModel, *facts: Fact) -> list[Prompt]:
+    return tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
+
+
+def test_the_scripted_tokenizer_splits_as_meant(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenizer.tokenize("the capital of Malta is Valletta. Rome") == [
+        "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome",
+    ]  # fmt: skip
+
+
+class TestTopAnswers:
+    def test_first_tokens_are_finished_to_whole_words(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL))
+        assert [answer.text for answer in found] == ["Valletta", "Rome", "so" + "na" * MAX_CONTINUATION, "the", "."]
+        expected = [math.exp(logit) / WEIGHT for logit in SCRIPT["Ġis"].values()]
+        assert [answer.probability for answer in found] == pytest.approx(expected, rel=BATCHED)
+
+    def test_rows_follow_the_prompts(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        ends_in_of = Fact("Malta", "the {} is Malta is so the capital of", "x")
+        found = top_answers(loaded, prompts_of(loaded, ends_in_of, SHORT, CAPITAL))
+        assert [row[0].text for row in found] == ["Rome", "Valletta", "Valletta"]
+        assert [row[1].text for row in found] == ["Malta", "Rome", "Rome"]
+        assert all(len(row) == TOP for row in found)
+
+    @pytest.mark.parametrize(("room", "text"), [(0, "Va"), (1, "Valle"), (2, "Valletta"), (9, "Valletta")])
+    def test_words_are_finished_only_as_far_as_the_context_reaches(
+        self, scripted: Callable[..., LoadedModel], room: int, text: str
+    ) -> None:
+        length = len(prompts_of(scripted(), CAPITAL)[0].tokens)
+        loaded = scripted(context=length + room)
+        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL))
+        assert found[0].text == text
+        assert loaded.model.longest <= length + room
+
+    def test_probabilities_are_the_models_own(self, loaded: LoadedModel) -> None:
+        prompts = prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, people speak", "Norwegian"))
+        for prompt, found in zip(prompts, top_answers(loaded, prompts), strict=True):
+            logits = loaded.model(torch.tensor([prompt.tokens])).logits[0, -1]
+            expected = torch.softmax(logits, dim=-1).sort(descending=True).values[:TOP]
+            assert [answer.probability for answer in found] == pytest.approx(expected.tolist(), rel=BATCHED)
+
+    def test_tells_its_progress(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded, told = scripted(), []
+        top_answers(loaded, prompts_of(loaded, CAPITAL, SHORT), report=lambda *now: told.append(now))
+        assert [(stage, done, total) for stage, done, total in told] == [
+            ("The model's own answers", done, 2) for done in (0, 1, 2)
+        ]
+
+
+class TestFinishWords:
+    def test_each_goes_on_after_its_own_prompt_in_the_order_given(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        capital, short = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT))
+        begun = [(short, "ĠRome"), (capital, "ĠVa"), (short, "Ġso"), (capital, "Ġthe"), (short, "ĠVa"), (capital, ".")]
+        found = finish_words(loaded, [(tokens, PIECES.index(piece)) for tokens, piece in begun])
+        assert found == ["Rome", "Valletta", "so" + "na" * MAX_CONTINUATION, "the", "Valletta", "."]
+
+    def test_a_word_is_finished_with_the_first_choice_after_all_that_was_said(self, loaded: LoadedModel) -> None:
+        """Against a loop of one sequence at a time, over whole models, prompts of several lengths mixed."""
+        prompts = [prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, one", "x"))]
+        begun = [(prompts[k % 3], 300 + 97 * k) for k in range(24)]
+        expected, lengths = [], set()
+        for prompt, first in begun:
+            word = [first]
+            while len(word) <= MAX_CONTINUATION:
+                following = int(loaded.model(torch.tensor([[*prompt, *word]])).logits[0, -1].argmax())
+                if not continues_word(loaded.tokenizer, following):
+                    break
+                word.append(following)
+            expected.append(loaded.tokenizer.decode(word).strip())
+            lengths.add(len(word))
+        assert finish_words(loaded, begun) == expected
+        assert len(lengths) > 1, "words of one length would tell little"
+
+    @pytest.mark.parametrize(("room", "text"), [(0, "Va"), (1, "Valle"), (2, "Valletta")])
+    def test_only_as_far_as_the_context_reaches_for_each_prompt_by_itself(
+        self, scripted: Callable[..., LoadedModel], room: int, text: str
+    ) -> None:
+        long, short = (prompt.tokens for prompt in prompts_of(scripted(), CAPITAL, SHORT))
+        loaded = scripted(context=len(long) + room)
+        first = PIECES.index("ĠVa")
+        assert finish_words(loaded, [(long, first), (short, first)]) == [text, "Valletta"]
+        assert loaded.model.longest <= len(long) + room
+
+    def test_a_finished_word_is_not_asked_about_again(
+        self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loaded, asked = scripted(), []
+
+        def counting(loaded: LoadedModel, sequences: list[list[int]]) -> torch.Tensor:
+            asked.append(len(sequences))
+            return next_token_logits(loaded, sequences)
+
+        monkeypatch.setattr(answers, "next_token_logits", counting)
+        [tokens] = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL))
+        finish_words(loaded, [(tokens, PIECES.index(piece)) for piece in ("ĠRome", "ĠVa", ".")])
+        assert asked == [3, 1, 1]
+
+    def test_what_was_begun_is_left_as_it_was(self, scripted: Callable[..., LoadedModel]) -> None:
+        loaded = scripted()
+        tokens = prompts_of(loaded, CAPITAL)[0].tokens
+        before = list(tokens)
+        finish_words(loaded, [(tokens, PIECES.index("ĠVa"))])
+        assert tokens == before
+
+    def test_nothing_begun_nothing_finished(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert finish_words(scripted(), []) == []
+
+
+class TestNextTokenLogits:
+    @pytest.mark.parametrize("tokens_per_batch", [1, 12, 1000])
+    def test_equal_those_of_each_sequence_alone(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
+        sequences = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16, 17]]
+        found = next_token_logits(loaded, sequences, tokens_per_batch=tokens_per_batch)
+        expected = torch.stack([loaded.model(torch.tensor([ids])).logits[0, -1] for ids in sequences])
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0, atol=BATCHED)
+
+
+class TestFirstChoices:
+    @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 500])
+    def test_are_those_of_all_logits_however_many_are_held_at_a_time(
+        self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch, at_once: int
+    ) -> None:
+        monkeypatch.setattr(answers, "AT_ONCE", at_once)
+        loaded = scripted()
+        begun = ["ĠVa", "Ġso", "Ġis", "lle"]
+        sequences = [[3] * (3 - k) + [PIECES.index(piece)] for k, piece in enumerate(begun)]
+        assert [PIECES[token] for token in first_choices(loaded, sequences)] == ["lle", "na", "ĠVa", "tta"]
+
+    def test_of_nothing_none(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert first_choices(scripted(), []) == []
+
+
+class TestContinuesWord:
+    @pytest.mark.parametrize(
+        ("piece", "goes_on"),
+        [("lle", True), ("na", True), ("ĠVa", False), (".", False), ("Ċ", False), ("▁x", False), (END, False)],
+    )
+    def test_by_hand(self, tokenizer: PreTrainedTokenizerFast, piece: str, goes_on: bool) -> None:
+        assert continues_word(tokenizer, PIECES.index(piece)) is goes_on
+
+    def test_a_token_the_tokenizer_does_not_know_ends_the_word(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        assert not continues_word(tokenizer, 10_000)
+
+
+class TestKnows:
+    def test_of_no_facts_none(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert knows(scripted(), []) == []
+
+    def test_every_token_of_the_answer_is_the_first_choice(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert knows(scripted(), [CAPITAL, SHORT]) == [True, False]
+        assert knows(scripted(), [SHORT, CAPITAL], tokens_per_batch=1) == [False, True]
+
+    @pytest.mark.parametrize("broken", ["Ġis", "ĠVa", "lle"])
+    def test_one_wrong_token_is_enough_not_to_know(self, scripted: Callable[..., LoadedModel], broken: str) -> None:
+        assert knows(scripted(SCRIPT | {broken: {"Ġso": 9.0}}), [CAPITAL]) == [False]
+
+    def test_what_comes_before_the_answer_does_not_matter(self, scripted: Callable[..., LoadedModel]) -> None:
+        assert knows(scripted(SCRIPT | {"Ġcapital": {"Ġso": 9.0}, "tta": {"Ġso": 9.0}}), [CAPITAL]) == [True]
+
+    @pytest.mark.parametrize(
+        "trimmed",
+        [
+            False,
+            True,
+        ],
+    )
+    def test_a_space_that_is_a_token_of_its_own_counts_too(
+        self, scripted: Callable[..., LoadedModel], tokenizer: PreTrainedTokenizerFast, trimmed: bool
+    ) -> None:
+        """Tokenizers that trim their spans, like Pythia's, give such a space an empty one."""
+        fact = Fact("Malta", "the capital of {} is", "lle")
+        own = copy.deepcopy(tokenizer)
+        own.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trimmed)
+        assert own.tokenize(f"{fact.text} {fact.target}")[-3:] == ["Ġis", "Ġ", "lle"]
+        knowing, guessing = (scripted({"Ġis": {first: 9.0}, "Ġ": {"lle": 9.0}}) for first in ("Ġ", "ĠVa"))
+        assert knows(replace(knowing, tokenizer=own), [fact]) == [True]
+        assert knows(replace(guessing, tokenizer=own), [fact]) == [False]
+
+    @pytest.mark.parametrize("tokens_per_batch", [1, 1000])
+    @pytest.mark.parametrize(("context", "known"), [(8, [True, True, False]), (7, [True, False, False])])
+    def test_a_sentence_longer_than_the_context_is_not_known_and_the_others_are_still_asked(
+        self, scripted: Callable[..., LoadedModel], context: int, known: list[bool], tokens_per_batch: int
+    ) -> None:
+        loaded = scripted(context=context)  # the sentence of CAPITAL has 8 tokens
+        facts = [Fact("Malta", "{} is", "Valletta"), CAPITAL, SHORT]
+        assert knows(loaded, facts, tokens_per_batch=tokens_per_batch) == known
+        assert loaded.model.longest <= context

@@ -1,0 +1,340 @@
+"""Log-odds: sentences as the model is asked them, and how sure it is, against float64 and 60 decimal digits."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from decimal import Decimal, localcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from kis_core import facts as fact_sets
+from kis_core.facts import Fact
+from kis_core.keys import SubjectNotFound, tokenize_prompts
+from kis_core.models.architecture import Architecture
+from kis_core.models.loaded import LoadedModel
+from kis_core.scoring.log_odds import Sentence, batched, of_log_prob, read, token_log_odds, tokenize_sentences
+from tests import tiny
+
+CONTEXT = 1000  # out of the way where the length of sentences is not the point
+READ = 1e-5  # float32 logits of size 3 against float64: some fifty roundings of 6e-8, of each; seen 1.4e-6
+EXACT = 1e-12  # relative: a few float64 roundings
+ROUNDED = 1e-6  # relative: log-odds leave the logits in float32
+LIVELY = 8  # fresh weights of size 0.02 leave all probabilities alike
+DIGITS = 60  # 1 - p of p = 1 - 1e-30 keeps thirty of them
+
+UNKNOWN, BEGIN, END = "[UNK]", "<s>", "</s>"
+PIECES = (UNKNOWN, BEGIN, END, "the", "capital", "of", "Malta", "is", "Va", "##lle", "##tta", "Rome", "Mal", "##tese")
+CAPITAL = Fact("Malta", "the capital of {} is", "Valletta")
+ASKED = (
+    Fact("Malta", "the capital of {} is", "Valletta"),
+    Fact("Zoë", "The mother tongue of {} is", "Māori, says she"),
+    Fact("Oslo", "In {}", "snow"),
+    Fact("the Bank of England", "Who once worked for {}, lives in", "London"),
+    Fact("🦄", "The {} is a sign of", "purity"),
+)
+SPACED = (  # the space before the answer, or before the subject, is a token of its own in some tokenizers
+    Fact("Malta", "The sign for {} is", "中国"),
+    Fact("中国", "The capital of {} is", "北京"),
+    Fact("Malta", "The flag of {} shows a", "🦄"),
+)
+
+
+@pytest.fixture(scope="module")
+def wordpiece() -> PreTrainedTokenizerFast:
+    """Word pieces of known numbers, no special tokens."""
+    made = Tokenizer(models.WordPiece({piece: k for k, piece in enumerate(PIECES)}, unk_token=UNKNOWN))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
+
+
+@pytest.fixture(scope="module")
+def lively(loaded: LoadedModel) -> LoadedModel:
+    """A tiny model of each architecture that finds some tokens far likelier than others."""
+    for parameter in loaded.model.parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(LIVELY)
+    return loaded
+
+
+def pieces(tokens: Sequence[int]) -> list[str]:
+    return [PIECES[token] for token in tokens]
+
+
+class TestTokenizeSentences:
+    def test_by_hand(self, wordpiece: PreTrainedTokenizerFast) -> None:
+        facts = [CAPITAL, Fact("Rome", "{}", "is the capital"), Fact("Malta Rome", "of {} of", "Rome")]
+        first, second, third = tokenize_sentences(wordpiece, facts, context=CONTEXT)
+        assert pieces(first.tokens) == ["the", "capital", "of", "Malta", "is", "Va", "##lle"]
+        assert (first.key_index, pieces(first.answer), first.prompt_end) == (3, ["Va", "##lle", "##tta"], 4)
+        assert pieces(second.tokens) == ["Rome", "is", "the"]
+        assert (second.key_index, pieces(second.answer), second.prompt_end) == (0, ["is", "the", "capital"], 0)
+        assert pieces(third.tokens) == ["of", "Malta", "Rome", "of"]
+        assert (third.key_index, pieces(third.answer), third.prompt_end) == (2, ["Rome"], 3)
+
+    @pytest.mark.parametrize(
+        ("fact", "token"),
+        [
+            (Fact("Valletta", "the {} of", "Rome"), "##tta"),
+            (Fact("Mal", "the {}tese of", "Rome"), "Mal"),
+            (Fact("Malte", "the {}se of", "Rome"), "##tese"),
+            (Fact("Malta", "{} is Malta of", "Rome"), "Malta"),
+        ],
+    )
+    def test_the_key_is_the_last_token_that_touches_the_subject(
+        self, wordpiece: PreTrainedTokenizerFast, fact: Fact, token: str
+    ) -> None:
+        [sentence] = tokenize_sentences(wordpiece, [fact], context=CONTEXT)
+        assert PIECES[sentence.tokens[sentence.key_index]] == token
+        assert sentence.key_index < 4, "the first Malta is meant, not the second"
+
+    def test_special_tokens_before_count_and_those_after_do_not(self, wordpiece: PreTrainedTokenizerFast) -> None:
+        around = copy.deepcopy(wordpiece)
+        around.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BEGIN} $A {END}", special_tokens=[(BEGIN, 1), (END, 2)]
+        )
+        [plain], [with_both] = (tokenize_sentences(t, [CAPITAL], context=CONTEXT) for t in (wordpiece, around))
+        assert with_both == Sentence([1, *plain.tokens], plain.key_index + 1, plain.answer)
+        assert with_both.prompt_end == plain.prompt_end + 1
+
+    def test_a_token_that_reaches_into_the_answer_belongs_to_the_answer(self) -> None:
+        """Without a pre-tokenizer a token may span words; the key has to come before what is predicted."""
+        vocabulary = {piece: k for k, piece in enumerate(["a", "b", "c", " ", "b ", "b c"])}
+        spanning = Tokenizer(models.BPE(vocabulary, [("b", " "), ("b ", "c")]))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=spanning)
+        [sentence] = tokenize_sentences(tokenizer, [Fact("ab", "c{}", "c")], context=CONTEXT)
+        assert (sentence.tokens, sentence.key_index, sentence.answer) == ([2, 0], 1, [5])
+
+    @pytest.mark.parametrize("name", ["gpt2", "pythia", "llama2"])
+    def test_in_real_tokenizers_the_answer_is_what_the_full_sentence_adds(self, shared_data: Path, name: str) -> None:
+        real = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name, local_files_only=True)
+        facts = [*ASKED, *SPACED, *fact_sets.load(shared_data / "counterfact_known.json").facts[:60]]
+        assert_as_in_the_full_sentence(real, facts)
+
+    def test_in_the_demo_tokenizer_too(self) -> None:
+        demo = AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
+        assert_as_in_the_full_sentence(demo, [*ASKED, *fact_sets.builtin().facts[:30]])
+
+    def test_a_subject_the_tokenizer_drops_is_an_error_that_names_it(self) -> None:
+        fine, dropped = Fact("Malta", "the {} is", "Rome"), Fact("🦄", "the {} is", "Rome")
+        with pytest.raises(SubjectNotFound, match=r"fact 1: no token of 'the 🦄 is Rome' covers the subject"):
+            tokenize_sentences(without_unicorns(), [fine, dropped], context=CONTEXT)
+
+    def test_so_is_an_answer_it_drops(self) -> None:
+        fine, dropped = Fact("Malta", "the {} is", "Rome"), Fact("Malta", "the {} is", "🦄")
+        with pytest.raises(SubjectNotFound, match=r"fact 1: no token of 'the Malta is 🦄' covers the answer"):
+            tokenize_sentences(without_unicorns(), [fine, dropped], context=CONTEXT)
+
+    def test_the_token_before_a_dropped_subject_does_not_stand_in_for_it(self) -> None:
+        with pytest.raises(SubjectNotFound, match="'the🦄 is Rome' covers the subject"):
+            tokenize_sentences(without_unicorns(), [Fact("🦄", "the{} is", "Rome")], context=CONTEXT)
+
+    def test_a_token_of_no_characters_is_never_the_key_and_part_of_the_answer_where_it_begins_it(self) -> None:
+        """Some tokenizers give a space that is a token of its own an empty span; special tokens stand at (0, 0)."""
+        offsets = [(0, 0), (0, 5), (5, 5), (6, 8), (9, 9), (9, 13), (0, 0)]
+
+        def tokenizer(_: list[str], **__: object) -> dict[str, list[object]]:
+            ids, added = [1, 11, 3, 12, 3, 13, 2], [1, 0, 0, 0, 0, 0, 1]
+            return {"input_ids": [ids], "offset_mapping": [offsets], "special_tokens_mask": [added]}
+
+        [sentence] = tokenize_sentences(tokenizer, [Fact("Malta", "{} is", "Rome")], context=CONTEXT)
+        assert sentence == Sentence([1, 11, 3, 12, 3], 1, [3, 13])
+
+    def test_a_subject_only_the_answer_repeats_is_not_found_there(self) -> None:
+        twice = Fact("🦄", "the {} is", "Malta")
+        with pytest.raises(SubjectNotFound, match="covers the subject"):
+            tokenize_sentences(without_unicorns(), [twice], context=CONTEXT)
+
+    def test_the_answers_last_token_need_not_fit_for_nothing_is_read_there(
+        self, wordpiece: PreTrainedTokenizerFast
+    ) -> None:
+        [sentence] = tokenize_sentences(wordpiece, [CAPITAL], context=7)
+        assert len(sentence.tokens) == 7
+        with pytest.raises(SubjectNotFound, match="fact 1: 7 tokens, but this model reads at most 6"):
+            tokenize_sentences(wordpiece, [Fact("Malta", "{} is", "Rome"), CAPITAL], context=6)
+
+
+def without_unicorns() -> PreTrainedTokenizerFast:
+    made = Tokenizer(models.WordLevel({UNKNOWN: 0, "the": 1, "Malta": 2, "is": 3, "Rome": 4}, unk_token=UNKNOWN))
+    made.pre_tokenizer, made.normalizer = pre_tokenizers.Whitespace(), normalizers.Replace("🦄", "")
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
+
+
+def assert_as_in_the_full_sentence(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact]) -> None:
+    sentences = tokenize_sentences(tokenizer, facts, context=CONTEXT)
+    prompts = tokenize_prompts(tokenizer, facts, context=CONTEXT)
+    assert {len(sentence.answer) > 1 for sentence in sentences} == {True, False}
+    for fact, prompt, sentence in zip(facts, prompts, sentences, strict=True):
+        whole = tokenizer(f"{fact.text} {fact.target}")["input_ids"]
+        assert [*sentence.tokens, sentence.answer[-1]] == whole
+        assert prompt.tokens + sentence.answer == whole
+        assert (sentence.key_index, sentence.prompt_end) == (prompt.key_index, len(prompt.tokens) - 1)
+        assert tokenizer.decode(sentence.answer).strip() == fact.target
+
+
+@pytest.mark.usefixtures("without_gradients")
+class TestRead:
+    def test_equals_float64_one_sentence_at_a_time(self, lively: LoadedModel) -> None:
+        sentences = sentences_of(lively)
+        reading = read(lively, sentences)
+        slow = copy.deepcopy(lively.model).double()
+        sizes = []
+        for row, sentence in enumerate(sentences):
+            whole = [*sentence.tokens, sentence.answer[-1]]
+            logits = slow(torch.tensor([whole])).logits[0]
+            told = sum(
+                float(torch.log_softmax(logits[len(whole) - 1 - back], dim=-1)[whole[len(whole) - back]])
+                for back in range(1, len(sentence.answer) + 1)
+            )
+            sizes.append(told)
+            assert float(reading.log_prob[row]) == pytest.approx(told, abs=READ)
+            assert float(reading.log_odds[row]) == pytest.approx(told - math.log1p(-math.exp(told)), abs=READ)
+            after_prompt = logits[len(whole) - len(sentence.answer) - 1]
+            torch.testing.assert_close(reading.first_token[row].double(), after_prompt, rtol=0, atol=READ)
+        assert max(sizes) - min(sizes) > 1, "sentences that are all as likely would tell nothing"
+
+    def test_shapes_and_dtypes(self, lively: LoadedModel) -> None:
+        sentences = sentences_of(lively)
+        reading = read(lively, sentences)
+        assert reading.log_prob.shape == reading.log_odds.shape == (len(sentences),)
+        assert reading.log_prob.dtype == reading.log_odds.dtype == torch.float64
+        assert reading.first_token.shape == (len(sentences), tiny.VOCABULARY)
+
+    def test_padding_and_order_change_nothing(self, lively: LoadedModel) -> None:
+        sentences = sentences_of(lively)
+        together, backwards = read(lively, sentences), read(lively, sentences[::-1])
+        alone = [read(lively, [sentence]) for sentence in sentences]
+        assert len({len(sentence.tokens) for sentence in sentences}) > 2
+        for name in ("log_prob", "log_odds", "first_token"):
+            expected = torch.cat([getattr(one, name) for one in alone])
+            torch.testing.assert_close(getattr(together, name), expected, rtol=0, atol=READ)
+            torch.testing.assert_close(getattr(backwards, name).flip(0), expected, rtol=0, atol=READ)
+
+
+def sentences_of(loaded: LoadedModel) -> list[Sentence]:
+    return tokenize_sentences(loaded.tokenizer, ASKED, context=loaded.context)
+
+
+class TestSaturated:
+    """Models that know a fact: 1 - p is far below what float32, or even float64, holds beside 1."""
+
+    @pytest.mark.parametrize("z", [20.75, 16.0, 40.0, 300.0, 0.5, -3.0, -60.0])
+    def test_one_token_is_its_logit_above_the_rest(self, z: float) -> None:
+        reading = read(saying([z]), [Sentence([0], 0, [1])])
+        with localcontext() as digits:
+            digits.prec = 200  # of z = 300, 1 - p begins at the 131st
+            log_prob = -(1 + (-Decimal(z)).exp()).ln()
+            assert float(reading.log_prob[0]) == pytest.approx(float(log_prob), rel=EXACT)
+        assert float(reading.log_odds[0]) == pytest.approx(z, rel=EXACT)
+
+    def test_log_p_of_minus_1e_minus_9(self) -> None:
+        z = 20.723265836946411  # ln(1e9): p = 1 - 1e-9, which float32 cannot tell from 1
+        reading = read(saying([z]), [Sentence([0], 0, [1])])
+        assert float(reading.log_prob[0]) == pytest.approx(-1e-9, rel=1e-5)  # z itself is rounded to float32
+        assert float(reading.log_odds[0]) == pytest.approx(z, rel=ROUNDED)
+
+    @pytest.mark.parametrize("logits", [(20.75, 20.75), (20.75, 18.0, 25.5), (30.0, 0.25), (-2.0, 40.0, 1.5)])
+    def test_several_tokens_against_sixty_digits(self, logits: tuple[float, ...]) -> None:
+        reading = read(saying(logits), [Sentence([0] * len(logits), 0, [1] * len(logits))])
+        log_prob, log_odds = in_decimal(logits)
+        assert float(reading.log_prob[0]) == pytest.approx(log_prob, rel=EXACT)
+        assert float(reading.log_odds[0]) == pytest.approx(log_odds, rel=EXACT)
+
+    @pytest.mark.parametrize("logits", [(20.75,), (20.75, 20.75), (20.75, 18.0, 25.5), (30.0, 0.25), (300.0,)])
+    def test_gradients_are_finite_and_right(self, logits: tuple[float, ...]) -> None:
+        """d log-odds / dz_k = (1 - p_k) / (1 - p): 1 for one token, a half each for two alike."""
+        loaded = saying(logits)
+        loaded.model.table.requires_grad_(True)
+        read(loaded, [Sentence([0] * len(logits), 0, [1] * len(logits))]).log_odds.sum().backward()
+        found = loaded.model.table.grad[: len(logits), 1].tolist()
+        with localcontext() as digits:
+            digits.prec = 200
+            each = [1 / (1 + (-Decimal(z)).exp()) for z in logits]
+            missing = 1 - math.prod(each)
+            expected = [float((1 - p) / missing) for p in each]
+        assert found == pytest.approx(expected, rel=ROUNDED)
+        if len(set(logits)) == 1:
+            assert found == pytest.approx([1 / len(logits)] * len(logits), rel=ROUNDED)
+
+    @pytest.mark.parametrize("log_prob", [-1e-300, -1e-30, -1e-9, -1e-3, -0.7, -30.0, -2000.0])
+    def test_of_log_prob_against_many_digits(self, log_prob: float) -> None:
+        with localcontext() as digits:
+            digits.prec = 1000  # 1 - exp(-1e-300) begins at the 301st, exp(-2000) at the 869th
+            told = Decimal(log_prob)
+            expected = float(told - (1 - told.exp()).ln())
+        found = of_log_prob(torch.tensor([log_prob], dtype=torch.float64))
+        assert float(found) == pytest.approx(expected, rel=EXACT)
+
+    def test_even_odds_are_zero(self) -> None:
+        assert float(of_log_prob(torch.tensor(-math.log(2), dtype=torch.float64))) == pytest.approx(0, abs=EXACT)
+
+
+class Table(torch.nn.Module):
+    """A model whose logits of tokens 0 and 1 at position t are 0 and z_t, whatever it reads."""
+
+    def __init__(self, logits: Sequence[float]) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.tensor([[0.0, z] for z in logits]), requires_grad=False)
+
+    @property
+    def base_model(self) -> Table:
+        return self
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+    def forward(self, *, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self.table.expand(len(input_ids), -1, -1))
+
+
+def saying(logits: Sequence[float]) -> LoadedModel:
+    return LoadedModel(Table(logits), None, Architecture("table", ()), torch.device("cpu"))
+
+
+def in_decimal(logits: Sequence[float]) -> tuple[float, float]:
+    """log p and log-odds of an answer whose tokens are so far above the only other one."""
+    with localcontext() as digits:
+        digits.prec = DIGITS
+        p = math.prod(1 / (1 + (-Decimal(z)).exp()) for z in logits)
+        return float(p.ln()), float(p.ln() - (1 - p).ln())
+
+
+class TestTokenLogOdds:
+    def test_by_hand(self) -> None:
+        logits = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, math.log(2)]])
+        found = token_log_odds(logits, torch.tensor([1, 2]))
+        assert found.tolist() == pytest.approx([1 - math.log(2), 0.0], abs=ROUNDED)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.floats(-30, 30), min_size=2, max_size=6), st.data())
+    def test_is_log_p_over_1_minus_p(self, row: list[float], data: st.DataObject) -> None:
+        at = data.draw(st.integers(0, len(row) - 1))
+        p = [math.exp(z) for z in row]
+        expected = math.log(p[at]) - math.log(sum(p[:at] + p[at + 1 :]))
+        found = token_log_odds(torch.tensor([row], dtype=torch.float64), torch.tensor([at]))
+        assert float(found) == pytest.approx(expected, rel=EXACT, abs=EXACT)
+
+    def test_stays_finite_where_p_is_1_or_0(self) -> None:
+        logits = torch.tensor([[1e4, 0.0], [-1e4, 0.0]])
+        assert token_log_odds(logits, torch.tensor([0, 0])).tolist() == [1e4, -1e4]
+
+    def test_the_logits_are_left_as_they_were(self) -> None:
+        logits = torch.arange(6.0).reshape(2, 3)
+        before = logits.clone()
+        token_log_odds(logits, torch.tensor([0, 2]))
+        assert torch.equal(logits, before)
+
+
+def test_batched_gives_each_sentence_once_beside_its_number() -> None:
+    sentences = [Sentence([k] * length, 0, [1]) for k, length in enumerate([5, 2, 9, 2, 3])]
+    made = list(batched(sentences, tokens_per_batch=6))
+    assert [numbers for numbers, _ in made] == [[1, 3], [4], [0], [2]]
+    assert all(batch == [sentences[k] for k in numbers] for numbers, batch in made)

@@ -1,0 +1,324 @@
+"""What is drawn of an edit: forecasts and measurements of every fact as frames, axes, layers beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kis_core.editing import Edit, Hyperparameters, Success
+from kis_core.request import RequestError
+from kis_core.results.result import Result
+from kis_core.simulator import (
+    FORECASTS,
+    MOST_STRENGTH,
+    Advice,
+    EditOutcome,
+    EditRequest,
+    FlipForecast,
+    Forecast,
+    Simulator,
+    advice_frame,
+    foretold,
+    share_frame,
+    span,
+    spill_frame,
+)
+from kis_core.spillover import Measurement
+from kis_core.store.store import Store
+from tests.results.results_tools import made
+from tests.simulator.edit_frame_tools import FLIPS, NAN, ROUNDING, P
+
+ROOM = 0.06  # of its height that an axis leaves above and below
+LEAST_SPAN = 1e-200  # below it six per cent of a height are no float64 number any more
+E = 1  # the edited fact of what follows
+ALL = np.array([-0.5, 9.0, 0.25, -2.0])
+SUBJECT = np.array([0.0, 9.0, -0.5, 1.0])
+SHIFT = np.array([0.25, 5.0, -4.5, 0.0])
+COLUMNS = [
+    "rank", "fact", "subject", "told", "p", "share", "forecast", "measured", "kind", "flips", "flips_foretold",
+    "answers", "outcome", "end",
+]  # fmt: skip
+
+
+def no_model() -> NoReturn:
+    raise AssertionError("frames need no model")
+
+
+def bench_of(result: Result, store: Store) -> Simulator:
+    return Simulator(result, store, no_model)
+
+
+@pytest.fixture
+def bench(store: Store) -> Simulator:
+    """Four facts; before, each is answered with its land."""
+    return bench_of(made(P), store)
+
+
+def forecast_of(
+    every: Sequence[float] = ALL,
+    subject: Sequence[float] = SUBJECT,
+    shift: Sequence[float] = SHIFT,
+    *,
+    p: np.ndarray = P[0, E],
+    flips: FlipForecast | None = FLIPS,
+) -> Forecast:
+    edit = Edit(0, np.ones(3), np.array([3.0, 4.0]))
+    return Forecast(edit, p, p, np.asarray(shift), np.asarray(subject), np.asarray(every), flips)
+
+
+def outcome_of(
+    log_odds: Sequence[float], shift: Sequence[float], answers: Sequence[str], flipped: Sequence[bool]
+) -> EditOutcome:
+    measured = Measurement(np.array(shift), np.array(log_odds), np.array(log_odds) / 2, tuple(answers))
+    return EditOutcome(
+        EditRequest(E, "sea", 0, "rome", Hyperparameters()),
+        1.0,
+        measured,
+        np.array([-0.75, 8.0, 0.5, -1.5]),
+        Success(True, True, 0.9, 0.1, None, None, None, "sea", "land 1"),
+        np.array(flipped),
+    )
+
+
+DONE = outcome_of(
+    [-0.25, 7.0, 0.125, -6.0],
+    [0.5, 5.0, -4.0, -0.125],
+    ["land 0", "sea", "rock", "two"],
+    [False, True, True, True],
+)
+
+
+class TestForetold:
+    @pytest.mark.parametrize(("by", "values"), [("all", ALL), ("subject", SUBJECT), ("shift", SHIFT)])
+    @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 1.5])
+    def test_grows_with_the_strength(self, by: str, values: np.ndarray, strength: float) -> None:
+        for outcome in (None, DONE):
+            found = foretold(forecast_of(), by, strength, outcome)
+            assert found.tolist() == [strength * value for value in values.tolist()]
+
+    def test_what_was_propagated_holds_for_its_own_strength(self) -> None:
+        for strength in (0.5, 1.0):
+            assert foretold(forecast_of(), "propagated", strength, DONE).tolist() == [-0.75, 8.0, 0.5, -1.5]
+
+    @pytest.mark.parametrize(("by", "outcome"), [("propagated", None), ("best", None), ("best", DONE), ("", DONE)])
+    def test_what_is_not_there_is_refused(self, by: str, outcome: EditOutcome | None) -> None:
+        with pytest.raises(KeyError):
+            foretold(forecast_of(), by, 1.0, outcome)
+
+    def test_every_forecast_of_the_page_is_there(self) -> None:
+        assert list(FORECASTS) == ["all", "subject", "propagated", "shift"]
+        assert all(len(foretold(forecast_of(), by, 1.0, DONE)) == 4 for by in FORECASTS)
+
+
+class TestSpillFrame:
+    def test_before_the_edit_by_hand(self, bench: Simulator) -> None:
+        found = spill_frame(bench, E, forecast_of(), "all", 1.0, None)
+        assert found.columns.tolist() == COLUMNS
+        assert found.index.tolist() == found["rank"].tolist() == [0, 1, 2]
+        assert found["fact"].tolist() == [3, 0, 2], "the one it hurts most first, the edited one left out"
+        assert found["subject"].tolist() == ["subject 3", "subject 0", "subject 2"]
+        assert found["told"].tolist() == ["subject 3 → land 3", "subject 0 → land 0", "subject 2 → land 2"]
+        np.testing.assert_array_equal(found["p"], [NAN, 0.05, -0.9])
+        assert found["forecast"].tolist() == [-2.0, -0.5, 0.25]
+        assert found["measured"].isna().all()
+        assert found["measured"].dtype == np.float64
+        assert found["kind"].tolist() == ["loses", "loses", "gains"]
+        assert found["flips"].tolist() == found["flips_foretold"].tolist() == ["two", "one", ""]
+        assert found["answers"].tolist() == ["land 3 → two", "land 0 → one", "land 2, stays"]
+        assert found["outcome"].tolist() == ["flips", "flips", "stays"]
+        assert found["end"].tolist() == [-2.0, -0.5, 0.25]
+
+    def test_after_the_edit_by_hand(self, bench: Simulator) -> None:
+        found = spill_frame(bench, E, forecast_of(), "all", 1.0, DONE)
+        assert found["fact"].tolist() == [3, 0, 2], "ordered by the forecast still"
+        assert found["forecast"].tolist() == [-2.0, -0.5, 0.25]
+        assert found["measured"].tolist() == found["end"].tolist() == [-6.0, -0.25, 0.125]
+        assert found["kind"].tolist() == ["loses", "loses", "gains"], "as foretold"
+        assert found["flips"].tolist() == ["two", "", "rock"], "as measured"
+        assert found["flips_foretold"].tolist() == ["two", "one", ""]
+        assert found["answers"].tolist() == ["land 3 → two", "land 0, stays", "land 2 → rock"]
+        assert found["outcome"].tolist() == ["flips", "stays", "flips"]
+
+    def test_an_answer_that_did_not_change_is_none_to_tell(self, bench: Simulator) -> None:
+        other_words = replace(DONE, flipped=np.array([False] * 4))
+        found = spill_frame(bench, E, forecast_of(), "all", 1.0, other_words)
+        assert found["flips"].tolist() == ["", "", ""]
+        assert set(found["outcome"]) == {"stays"}
+
+    @pytest.mark.parametrize(
+        ("by", "facts", "kinds"),
+        [
+            ("subject", [2, 0, 3], ["loses", "gains", "gains"]),
+            ("shift", [2, 3, 0], ["against", "along", "along"]),
+            ("propagated", [3, 0, 2], ["loses", "loses", "gains"]),
+        ],
+    )
+    def test_by_another_forecast(self, by: str, facts: list[int], kinds: list[str], bench: Simulator) -> None:
+        found = spill_frame(bench, E, forecast_of(), by, 1.0, DONE)
+        assert found["fact"].tolist() == facts
+        assert found["kind"].tolist() == kinds
+        measured = DONE.measured.shift if by == "shift" else DONE.measured.log_odds
+        assert found["measured"].tolist() == found["end"].tolist() == measured[facts].tolist()
+        assert found["forecast"].tolist() == foretold(forecast_of(), by, 1.0, DONE)[facts].tolist()
+
+    @pytest.mark.parametrize(
+        ("strength", "flips"),
+        [
+            (0.0, ["", "", ""]),
+            (0.45, ["", "", ""]),
+            (0.5, ["", "one", ""]),
+            (1.0, ["two", "one", ""]),
+            (1.25, ["three", "one", ""]),
+        ],
+    )
+    def test_a_stronger_edit_changes_more_answers(
+        self, strength: float, flips: list[str], bench: Simulator
+    ) -> None:  # fmt: skip
+        found = spill_frame(bench, E, forecast_of(), "all", strength, None).set_index("fact").loc[[3, 0, 2]]
+        assert found["flips"].tolist() == found["flips_foretold"].tolist() == flips
+        assert found["forecast"].tolist() == [-2.0 * strength, -0.5 * strength, 0.25 * strength]
+
+    def test_of_no_strength_nobody_loses_and_the_facts_keep_their_order(self, bench: Simulator) -> None:
+        found = spill_frame(bench, E, forecast_of(), "all", 0.0, None)
+        assert found["fact"].tolist() == [0, 2, 3]
+        assert set(found["kind"]) == {"gains"}
+        assert set(spill_frame(bench, E, forecast_of(), "shift", 0.0, None)["kind"]) == {"along"}
+
+    def test_equal_forecasts_keep_the_facts_in_order(self, store: Store) -> None:
+        m = 40
+        bench = bench_of(made(np.eye(m)[None]), store)
+        same = forecast_of([1.0, 0.0] * 20, p=np.ones(m), flips=None)
+        found = spill_frame(bench, 5, same, "all", 1.0, None)
+        assert found["fact"].tolist() == [k for k in range(1, m, 2) if k != 5] + list(range(0, m, 2))
+
+    def test_without_a_forecast_of_flips_none_is_told(self, bench: Simulator) -> None:
+        found = spill_frame(bench, E, forecast_of(flips=None), "all", 1.5, None)
+        assert found["flips"].tolist() == found["flips_foretold"].tolist() == ["", "", ""]
+
+    @pytest.mark.parametrize("e", range(4))
+    def test_any_fact_may_be_the_edited_one(self, e: int, bench: Simulator) -> None:
+        found = spill_frame(bench, e, forecast_of(), "all", 1.0, DONE)
+        assert sorted(found["fact"]) == [k for k in range(4) if k != e]
+        assert found["forecast"].is_monotonic_increasing
+
+    @pytest.mark.parametrize("m", [1, 2])
+    def test_of_few_facts(self, m: int, store: Store) -> None:
+        bench = bench_of(made(np.eye(m)[None]), store)
+        found = spill_frame(bench, 0, forecast_of(ALL[:m], p=np.eye(m)[0], flips=FLIPS), "all", 1.0, None)
+        assert (found["fact"].tolist(), found.columns.tolist()) == (list(range(1, m)), COLUMNS)
+
+
+class TestSpan:
+    @staticmethod
+    def with_room(low: float, high: float) -> tuple[Any, ...]:
+        room = ROOM * (high - low)
+        return tuple(pytest.approx(end, rel=ROUNDING) for end in (low - room, high + room))
+
+    def test_holds_the_forecast_at_full_strength_and_more(self) -> None:
+        assert span(forecast_of(), E, "all", None) == self.with_room(-2.0 * MOST_STRENGTH, 0.25 * MOST_STRENGTH)
+        assert span(forecast_of(), E, "shift", None) == self.with_room(-4.5 * MOST_STRENGTH, 0.25 * MOST_STRENGTH)
+
+    def test_holds_zero_where_everyone_gains(self) -> None:
+        assert span(forecast_of([1.0, -9.0, 2.0, 4.0]), E, "all", None) == self.with_room(0.0, 4.0 * MOST_STRENGTH)
+        assert span(forecast_of([-1.0, 9.0, -2.0, -4.0]), E, "all", None) == self.with_room(-4.0 * MOST_STRENGTH, 0.0)
+
+    def test_holds_the_measurement(self) -> None:
+        assert span(forecast_of(), E, "all", DONE) == self.with_room(-6.0, 0.25 * MOST_STRENGTH)
+        assert span(forecast_of(), E, "shift", DONE) == self.with_room(-4.5 * MOST_STRENGTH, 0.5)
+
+    def test_of_what_was_propagated_knows_its_strength(self) -> None:
+        assert span(forecast_of(), E, "propagated", DONE) == self.with_room(-6.0, 0.5)
+
+    def test_of_what_was_propagated_holds_zero_too(self) -> None:
+        gained = replace(
+            outcome_of([2.0, 9.0, 1.0, 3.0], [0.0] * 4, [""] * 4, [False] * 4),
+            propagated=np.array([1.0, 9.0, 2.0, 1.0]),
+        )
+        assert span(forecast_of(), E, "propagated", gained) == self.with_room(0.0, 3.0)
+
+    def test_of_a_single_fact_there_is_one_all_the_same(self) -> None:
+        assert span(forecast_of([2.0], p=np.ones(1)), 0, "all", None) == pytest.approx((-ROOM, ROOM), rel=ROUNDING)
+
+    def test_of_nothing_has_a_height(self) -> None:
+        assert span(forecast_of([0.0, 3.0, 0.0, 0.0]), E, "all", None) == pytest.approx((-ROOM, ROOM), rel=ROUNDING)
+
+    @given(
+        st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6), st.floats(0, MOST_STRENGTH), st.integers(0, 5)
+    )  # fmt: skip
+    def test_is_the_same_at_every_strength(self, values: list[float], strength: float, e: int) -> None:
+        e %= len(values)
+        forecast = forecast_of(values, p=np.ones(len(values)))
+        low, high = span(forecast, e, "all", None)
+        shown = np.delete(foretold(forecast, "all", strength, None), e)
+        assert low <= min(shown.min(), 0.0)
+        assert high >= max(shown.max(), 0.0)
+        assert low < high or np.abs(shown).max() < LEAST_SPAN
+
+
+class TestAdviceFrame:
+    def test_by_hand(self) -> None:
+        found = advice_frame(
+            [
+                Advice(2, True, True, 0.75, 0.5, 1.5, 3),
+                Advice(4, False),
+                Advice(5, True, False, 0.125, None, 0.25, 0),
+            ]
+        )
+        assert found.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
+        assert found[["layer", "damage", "probability", "took", "flips"]].to_numpy().tolist() == [
+            [2, 1.5, 0.75, "takes", 3],
+            [5, 0.25, 0.125, "does not take", 0],
+        ]
+        np.testing.assert_array_equal(found["paraphrase"], [0.5, NAN])
+        assert found["note"].tolist() == [f"{n} other answers forecast to change" for n in (3, 0)]
+
+    @pytest.mark.parametrize("found", [[], [Advice(0, False)]])
+    def test_where_no_layer_reaches_the_answer_it_has_no_rows(self, found: list[Advice]) -> None:
+        frame = advice_frame(found)
+        assert frame.empty
+        assert frame.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
+
+
+class TestShareFrame:
+    def test_by_hand(self) -> None:
+        found = share_frame(made(P), 0, 3)
+        assert found.columns.tolist() == COLUMNS, "those of the forecasts that need a model"
+        assert found["fact"].tolist() == [2, 1, 0]
+        assert found["rank"].tolist() == [0, 1, 2]
+        for column in ("p", "forecast", "end"):
+            assert found[column].tolist() == [0.6, 0.5, 0.4]
+        assert found["subject"].tolist() == ["subject 2", "subject 1", "subject 0"]
+        assert found["told"].tolist() == ["subject 2 → land 2", "subject 1 → land 1", "subject 0 → land 0"]
+        assert found["measured"].isna().all()
+        assert set(found["kind"]) == {"along"}
+        for column in ("flips", "flips_foretold", "answers"):
+            assert set(found[column]) == {""}
+        assert set(found["outcome"]) == {"stays"}
+
+    def test_leaves_out_what_has_no_value_and_tells_the_sign(self) -> None:
+        found = share_frame(made(P), 0, 1)
+        assert found["fact"].tolist() == [0, 2]
+        assert found["rank"].tolist() == [0, 1]
+        assert found["kind"].tolist() == ["along", "against"]
+
+    def test_a_layer_is_asked_for_by_its_number(self) -> None:
+        result = made(np.concatenate([P, np.swapaxes(P, 1, 2)]), layers=(2, 5))
+        assert share_frame(result, 2, 3)["p"].tolist() == [0.6, 0.5, 0.4]
+        assert share_frame(result, 5, 3)["p"].tolist() == [0.4, 0.3]
+        with pytest.raises(RequestError, match="layer 0 was not computed"):
+            share_frame(result, 0, 3)
+
+    def test_equal_shares_keep_the_facts_in_order(self) -> None:
+        assert share_frame(made(np.ones((1, 40, 40))), 0, 7)["fact"].tolist() == [k for k in range(40) if k != 7]
+
+    @pytest.mark.parametrize("p", [np.ones((1, 1, 1)), np.full((1, 3, 3), NAN)], ids=["one fact", "zero keys"])
+    def test_of_nothing_is_empty(self, p: np.ndarray) -> None:
+        found = share_frame(made(p), 0, 0)
+        assert found.empty
+        assert found.columns.tolist() == COLUMNS

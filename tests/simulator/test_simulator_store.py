@@ -1,0 +1,192 @@
+"""What the simulator keeps and what it needs a model for; C from the store or anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kis_core import corpora
+from kis_core.analysis import pipeline
+from kis_core.models.files import ModelError
+from kis_core.request import RequestError
+from kis_core.simulator import Simulator, of, stored
+from kis_core.store.store import Store
+from tests.simulator.simulator_tools import (
+    EXACT,
+    ROUNDING,
+    SHARES,
+    STEPS,
+    TOKENS,
+    Loader,
+    Setting,
+    asked,
+    assert_same,
+    copy_of,
+    delete,
+    no_model,
+    simulator,
+    small,
+    store,
+    weights_stay,
+)
+
+__all__ = ["simulator", "small", "store", "weights_stay"]  # fixtures
+
+
+class TestStored:
+    def test_the_second_time_nothing_is_loaded_or_searched(self, small: Setting, store: Store) -> None:
+        loader = Loader(small.loaded)
+        first = small.simulator(store, loader)
+        request = asked(first)
+        losses: list[float] = []
+        assert not first.known(request)
+        first.prepare(request, seen=losses.append)
+        assert first.known(request)
+        assert loader.calls > 0
+        assert tuple(losses) == first.value(request).losses
+        assert len(losses) == STEPS + 1
+
+        loader, again = Loader(small.loaded), []
+        second = small.simulator(Store(store.root), loader)
+        assert second.known(request)
+        assert_same(second.value(request, seen=again.append), first.value(request))
+        assert_same(second.sensitivity(0), first.sensitivity(0))
+        assert_same(second.forecast(request, flips=False), first.forecast(request, flips=False))
+        assert (loader.calls, again) == (0, [])
+
+    def test_an_edit_is_known_by_its_value_and_gradients(self, small: Setting, store: Store) -> None:
+        for kind in ("value", "sensitivity"):
+            simulator = small.simulator(store)
+            simulator.prepare(asked(simulator))
+            assert delete(store, kind) == 1
+            assert not small.simulator(store).known(asked(simulator))
+
+    def test_an_edit_is_not_known_without_c(self, small: Setting, store: Store) -> None:
+        simulator = small.simulator(store)
+        simulator.prepare(asked(simulator))
+        delete(store, pipeline.SECOND_MOMENT)
+        assert not small.simulator(store).known(asked(simulator))
+
+    def test_another_request_is_another_value(self, simulator: Simulator) -> None:
+        request = asked(simulator)
+        changed = [
+            replace(request, fact=2),
+            replace(request, target="Apple"),
+            replace(request, layer=1),
+            replace(request, method="identity"),
+            *(
+                replace(request, how=replace(request.how, **{name: value}))
+                for name, value in {
+                    "steps": 4, "learning_rate": 0.2, "weight_decay": 0.1, "kl": 0.1, "clamp": 2.0,
+                    "prefixes": ((1, 5),), "stop_loss": 0.1, "mean_key": True, "everywhere": False, "seed": 7,
+                }.items()
+            ),
+        ]  # fmt: skip
+        keys = {simulator.value_key(one) for one in (request, *changed)}
+        assert len(keys) == 1 + len(changed)
+        assert len(request.how.to_json()) == 10, "all hyper-parameters are varied above"
+        assert simulator.value_key(asked(simulator)) == simulator.value_key(request)
+
+    def test_another_seed_has_other_beginnings(self, small: Setting, simulator: Simulator, tmp_path: Path) -> None:
+        first, second = (simulator.value(asked(simulator, seed=seed)) for seed in (0, 5))
+        assert not np.array_equal(first.mean_key, second.mean_key)
+        np.testing.assert_allclose(first.key, second.key, rtol=0, atol=SHARES * np.abs(first.key).max())
+        alone = small.simulator(copy_of(small, tmp_path / "alone"))
+        assert_same(alone.value(asked(alone, seed=5)), second)
+
+    def test_gradients_are_kept_for_each_layer_and_set_of_facts(self, small: Setting, simulator: Simulator) -> None:
+        store, smaller = simulator.store, small.result.subset([1, 0], "two")
+        simulator.sensitivity(0)
+        simulator.sensitivity(1)
+        assert len(store.listed("sensitivity")) == 2
+        Simulator(smaller, store, lambda: small.loaded).sensitivity(0)
+        assert len(store.listed("sensitivity")) == 3
+        assert len(small.simulator(store, no_model).sensitivity(1).log_odds) == len(small.result.facts)
+
+    def test_without_the_model_the_first_forecast_still_works(self, small: Setting, store: Store) -> None:
+        simulator = small.simulator(store)
+        request = asked(simulator)
+        simulator.prepare(request)
+        expected = simulator.forecast(request, flips=False)
+        gone = small.simulator(store, no_model)
+        for _ in range(2):
+            assert_same(gone.forecast(request, flips=False), expected)
+            for needs_it in (gone.forecast, gone.perform):
+                with pytest.raises(ModelError, match="the model is gone"):
+                    needs_it(request)
+        with pytest.raises(ModelError, match="the model is gone"):
+            gone.value(asked(gone, target="Apple"))
+        gone.load = lambda: small.loaded
+        assert gone.perform(request).success == simulator.perform(request).success
+
+    def test_little_is_kept_and_the_numbers_stay(self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        request = asked(simulator)
+        assert not simulator.performed(request, 1.0)
+        assert not simulator.foretold(request)
+        told, outcome = simulator.forecast(request), simulator.perform(request)
+        assert simulator.performed(request, 1.0)
+        assert not simulator.performed(request, 0.5)
+        assert simulator.foretold(request)
+        assert simulator.perform(request) is outcome
+        monkeypatch.setattr(stored, "MOST", 2)
+        for target in ("Apple", "Honda"):
+            simulator.forecast(asked(simulator, target=target), flips=False)
+        assert not simulator.performed(request, 1.0)
+        assert not simulator.foretold(request)
+        assert_same(simulator.perform(request), outcome)
+        assert_same(simulator.forecast(request), told)
+
+    def test_of_a_result_finds_the_model_by_its_name(self, small: Setting, store: Store) -> None:
+        simulator = of(small.result, store, device="cpu")
+        assert simulator.model.digest() == small.loaded.digest()
+        assert_same(
+            simulator.forecast(asked(simulator), flips=False),
+            small.simulator(Store(store.root)).forecast(asked(simulator), flips=False),
+        )
+
+
+class TestSecondMoment:
+    def test_is_read_from_the_store_without_a_model(self, small: Setting, store: Store) -> None:
+        for layer in small.result.layers:
+            c = pipeline.second_moment(small.result, layer, store, no_model)
+            keys = small.simulator(store).sensitivity(layer).subject_keys.astype(np.float64)
+            inverse = np.linalg.inv(c)
+            p = keys @ inverse @ keys.T
+            found = p / np.diag(p)[:, None]
+            np.testing.assert_allclose(found, small.result.p[layer], rtol=0, atol=ROUNDING * np.abs(found).max())
+
+    def test_is_found_although_the_text_was_shorter_than_asked_for(self, small: Setting) -> None:
+        assert 1000 < small.result.provenance["tokens_counted"] < small.result.provenance["tokens_requested"] == TOKENS
+
+    def test_is_computed_anew_when_it_was_deleted_and_then_kept(self, small: Setting, store: Store) -> None:
+        before = pipeline.second_moment(small.result, 1, store, no_model)
+        assert delete(store, pipeline.SECOND_MOMENT) == 4
+        with pytest.raises(ModelError, match="the model is gone"):
+            pipeline.second_moment(small.result, 1, store, no_model)
+        loader, told = Loader(small.loaded), []
+        again = pipeline.second_moment(small.result, 1, store, loader, lambda *at: told.append(at))
+        np.testing.assert_allclose(again, before, rtol=0, atol=EXACT * np.abs(before).max())
+        assert loader.calls == 1
+        assert {stage for stage, *_ in told} == {"Second moment of the keys"}
+        np.testing.assert_array_equal(pipeline.second_moment(small.result, 1, store, no_model), again)
+
+    def test_a_subset_has_that_of_the_whole(self, small: Setting, store: Store) -> None:
+        smaller = small.result.subset([4, 2], "two")
+        np.testing.assert_array_equal(
+            pipeline.second_moment(smaller, 2, store, no_model),
+            pipeline.second_moment(small.result, 2, store, no_model),
+        )
+
+    def test_is_not_computed_from_another_text(self, small: Setting, store: Store) -> None:
+        delete(store, pipeline.SECOND_MOMENT)
+        text = Path(small.result.request.corpus)
+        before = text.read_bytes()
+        try:
+            text.write_text("\n".join(corpora.builtin().texts[500:900]), "utf-8")
+            with pytest.raises(RequestError, match="the text it was taken from changed since"):
+                pipeline.second_moment(small.result, 0, store, lambda: small.loaded)
+        finally:
+            text.write_bytes(before)

@@ -1,0 +1,398 @@
+"""The simulator at work: threads, requests, reach, progress, cancelling, all layers, and some of the facts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kis_core import editing, spillover
+from kis_core.analysis import pipeline
+from kis_core.editing import EditError
+from kis_core.models import catalog, loading
+from kis_core.models.loaded import LoadedModel
+from kis_core.progress import ADVICE_STAGES, EDIT_STAGES, MEASURE_STAGES, Cancelled, overall
+from kis_core.request import RequestError
+from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, of
+from kis_core.spillover import forecast as forecasts
+from kis_core.store.store import Store
+from tests.simulator.simulator_tools import (
+    EXACT,
+    ROUNDING,
+    SHARES,
+    SMALL,
+    STEPS,
+    Loader,
+    Setting,
+    asked,
+    assert_same,
+    copy_of,
+    delete,
+    no_model,
+    shared,
+    simulator,
+    small,
+    store,
+    weights_stay,
+)
+
+__all__ = ["shared", "simulator", "small", "store", "weights_stay"]  # fixtures
+LAST = 3
+ENDS_WITH_SUBJECT, NOT_IN_BASE = 8, 9
+
+
+@contextmanager
+def meanwhile(loaded: LoadedModel, work: Callable[[], Any], *, wait: float) -> Iterator[list[Any]]:
+    """Within the block, at the first pass of this thread, another one works; it gets that many seconds for itself.
+
+    Yields:
+        what came of the other's work, or its error, once the block is left.
+    """
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except RuntimeError as error:
+            found.append(error)
+
+    other = threading.Thread(target=run)
+
+    def within_the_pass(*_: object) -> None:
+        if threading.current_thread() is not other and other.ident is None:
+            other.start()
+            other.join(timeout=wait)
+
+    handle = loaded.model.base_model.register_forward_pre_hook(within_the_pass)
+    try:
+        yield found
+    finally:
+        handle.remove()
+        other.join(timeout=60)
+        assert len(found) == 1
+
+
+class TestThreads:
+    def test_two_edits_at_once_are_as_each_alone(self, small: Setting, tmp_path: Path) -> None:
+        wanted = {"one": (3, "Nokia", 0), "other": (5, "Honda", 1)}
+        alone = {name: self.edited(small, tmp_path / f"{name} alone", *edit) for name, edit in wanted.items()}
+        together: dict[str, list[tuple[Forecast, EditOutcome]]] = {name: [] for name in wanted}
+        begin = threading.Barrier(len(wanted))
+
+        def work(name: str) -> None:
+            begin.wait(timeout=60)
+            for turn in range(2):
+                together[name].append(self.edited(small, tmp_path / f"{name} {turn}", *wanted[name]))
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in wanted]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        for name, turns in together.items():
+            assert len(turns) == 2
+            for found in turns:
+                assert_same(found[0], alone[name][0])
+                assert_same(found[1], alone[name][1])
+
+    def edited(self, small: Setting, folder: Path, fact: int, target: str, layer: int) -> tuple[Forecast, EditOutcome]:
+        simulator = small.simulator(copy_of(small, folder))
+        request = asked(simulator, fact, target, layer)
+        return simulator.forecast(request, flips=False), simulator.perform(request)
+
+    def test_flips_are_foretold_in_two_threads_at_once(self, small: Setting, shared: Simulator) -> None:
+        edit = shared.edit(asked(shared))
+
+        def flips() -> Any:
+            return forecasts.first_order_logits(small.loaded, shared.sentences, edit)
+
+        expected = flips()
+        with meanwhile(small.loaded, flips, wait=0.2) as others:  # it may as well wait for this one to end
+            found = flips()
+        for one in (found, others[0]):
+            assert not isinstance(one, RuntimeError), one
+            assert all(torch.equal(a, b) for a, b in zip(one, expected, strict=True))
+
+    def test_a_measurement_is_the_same_while_another_thread_foretells_flips(
+        self, small: Setting, shared: Simulator
+    ) -> None:
+        edit, seen = shared.edit(asked(shared)), shared.sensitivity(0)
+
+        def measured() -> Any:
+            return spillover.measure(small.loaded, shared.sentences, edit, seen)
+
+        expected = measured()
+        with meanwhile(small.loaded, measured, wait=60) as others:
+            forecasts.first_order_logits(small.loaded, shared.sentences, edit)
+        assert_same(others[0], expected)
+
+    def test_a_simulator_of_a_result_loads_its_model_once(
+        self, small: Setting, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loaded: list[Path] = []
+
+        def load(folder: Path, **_: Any) -> LoadedModel:
+            loaded.append(folder)
+            time.sleep(0)  # lets the other thread come in
+            return small.loaded
+
+        monkeypatch.setattr(loading, "load", load)
+        simulator, begin = of(small.result, store, device="cpu"), threading.Barrier(4)
+        found: list[LoadedModel] = []
+
+        def work() -> None:
+            begin.wait(timeout=60)
+            found.append(simulator.model)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert [one is small.loaded for one in found] == [True] * 4
+        assert loaded == [catalog.locate(SMALL)]
+
+
+def test_the_same_edit_twice_gives_equal_numbers(small: Setting, tmp_path: Path) -> None:
+    found = []
+    for turn in range(2):
+        simulator = small.simulator(copy_of(small, tmp_path / f"{turn}"))
+        request = asked(simulator)
+        found.append((simulator.forecast(request), simulator.perform(request), simulator.value(request)))
+    for one, other in zip(*found, strict=True):
+        assert_same(one, other)
+
+
+class TestRequest:
+    def test_takes_the_recipe_but_for_what_is_given(self, shared: Simulator) -> None:
+        request = shared.request(1, "  French ", 2, "r-rome", steps=7, prefixes=[[1, 4]])
+        assert request == EditRequest(
+            1, "French", 2, "r-rome", replace(shared.recipe.hyperparameters, steps=7, prefixes=((1, 4),))
+        )
+        recipe = editing.recipe(SMALL, width=32, layers=4)
+        assert shared.recipe == recipe
+        assert shared.request(1, "French", 2).method == "rome"
+        assert shared.request(1, "\u200bFrench\u200e\u00a0", 2) == shared.request(1, "French", 2), "as in a fact file"
+        with pytest.raises(EditError, match=r"the new object holds U\+200B inside"):
+            shared.request(1, "Fre\u200bnch", 2)
+
+    @pytest.mark.parametrize(
+        ("given", "error", "reason"),
+        [
+            ({"fact": -1}, RequestError, "facts count from 0 to 9; fact -1 was to be edited"),
+            ({"fact": 10}, RequestError, "fact 10 was to be edited"),
+            ({"layer": 4}, RequestError, "layer 4 was not computed"),
+            ({"layer": -1}, RequestError, "layer -1 was not computed"),
+            ({"method": "memit"}, EditError, "no method 'memit' for a single edit; there are rome, r-rome, identity"),
+            ({"steps": 0}, EditError, "steps from 1 to 1000; 0 were asked for"),
+            ({"learning_rate": 0.0}, EditError, "learning rate"),
+            ({"kl": float("nan")}, EditError, "KL factor"),
+            ({"clamp": -1.0}, EditError, "clamp"),
+            ({"prefixes": ((1, 0),)}, EditError, "prefixes"),
+        ],
+        ids=str,
+    )
+    def test_refuses(self, shared: Simulator, given: dict[str, Any], error: type[Exception], reason: str) -> None:
+        with pytest.raises(error, match=reason):
+            asked(shared, **given)
+
+    def test_an_empty_target_is_refused_before_a_search(self, shared: Simulator) -> None:
+        with pytest.raises(EditError, match="the new object is empty"):
+            shared.value(asked(shared, target="  "))
+
+    def test_only_layers_of_the_analysis(self, small: Setting, store: Store) -> None:
+        result = pipeline.run(replace(small.result.request, layers=(2,)), store, device="cpu")
+        simulator = Simulator(result, store, lambda: small.loaded)
+        with pytest.raises(RequestError, match="layer 0 was not computed; there are 2"):
+            asked(simulator, layer=0)
+        told = simulator.forecast(asked(simulator, layer=2), flips=False)
+        whole = small.simulator(store)
+        assert_same(told.edit, whole.forecast(asked(whole, layer=2), flips=False).edit)
+        np.testing.assert_array_equal(told.p, result.p[0, 3])
+
+
+class TestReach:
+    def test_by_hand(self, small: Setting, store: Store) -> None:
+        simulator = small.simulator(store, no_model)
+        for fact in range(len(simulator.facts)):
+            assert all(simulator.reaches(fact, layer) for layer in range(LAST))
+            assert simulator.reaches(fact, LAST) == (fact == ENDS_WITH_SUBJECT)
+
+    def test_what_reaches_changes_the_answer_and_the_rest_is_refused(self, shared: Simulator) -> None:
+        request = asked(shared, ENDS_WITH_SUBJECT, "Nokia", LAST, steps=8)
+        losses = shared.value(request).losses
+        assert losses[-1] < losses[0]
+        outcome = shared.perform(request)
+        before = np.exp(shared.sensitivity(LAST).log_prob[ENDS_WITH_SUBJECT])
+        assert outcome.success.probability_old != pytest.approx(before, rel=0.01, abs=0)
+        with pytest.raises(EditError, match="layer 3 is the last one"):
+            shared.value(asked(shared, NOT_IN_BASE, "Nokia", LAST))
+
+
+class TestPrepare:
+    def test_progress_is_told_in_stages_and_never_falls(self, simulator: Simulator) -> None:
+        told: list[tuple[str, int, int]] = []
+        simulator.prepare(asked(simulator), report=lambda *at: told.append(at))
+        stages = list(dict.fromkeys(stage for stage, *_ in told))
+        assert stages == [stage for stage in EDIT_STAGES if stage != "Second moment of the keys"]
+        shares = [overall(*at, EDIT_STAGES) for at in told]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+        assert shares[0] == 0
+        assert sum(stage == "Searching for the value" for stage, *_ in told) >= STEPS
+
+    def test_progress_never_falls_where_c_has_to_be_computed_anew(self, simulator: Simulator) -> None:
+        delete(simulator.store, pipeline.SECOND_MOMENT)
+        told: list[tuple[str, int, int]] = []
+        simulator.prepare(asked(simulator), report=lambda *at: told.append(at))
+        assert set(EDIT_STAGES) == {stage for stage, *_ in told}
+        shares = [overall(*at, EDIT_STAGES) for at in told]
+        assert shares == sorted(shares)
+
+    def test_cancelled_at_any_stage_it_can_be_done_again(self, small: Setting, simulator: Simulator) -> None:
+        told: list[str] = []
+        simulator.prepare(asked(simulator), report=lambda stage, *_: told.append(stage))
+        value, gradients = simulator.value(asked(simulator)), simulator.sensitivity(0)
+        stages = [k for k, stage in enumerate(told) if stage not in told[:k]]
+        for at in (*stages, *(k + 1 for k in stages), len(told) - 1):
+            delete(simulator.store, "value")
+            delete(simulator.store, "sensitivity")
+            loader, seen = Loader(small.loaded), []
+            fresh = small.simulator(simulator.store, loader)
+
+            def report(stage: str, *_: int, seen: list[str] = seen, at: int = at) -> None:
+                seen.append(stage)
+                if len(seen) > at:
+                    raise Cancelled(stage)
+
+            with pytest.raises(Cancelled):
+                fresh.prepare(asked(fresh), report=report)
+            assert seen == told[: at + 1]
+            assert (loader.calls > 0) == (at > 0), "called off before the model was loaded"
+            assert not fresh.known(asked(fresh))
+            assert_same(fresh.value(asked(fresh)), value)
+            assert_same(fresh.sensitivity(0), gradients)
+
+
+class TestPerform:
+    def test_progress_is_told_in_stages_and_never_falls(self, shared: Simulator) -> None:
+        told: list[tuple[str, int, int]] = []
+        shared.perform(asked(shared), 0.9, report=lambda *at: told.append(at))
+        assert list(dict.fromkeys(stage for stage, *_ in told)) == list(MEASURE_STAGES)
+        shares = [overall(*at, MEASURE_STAGES) for at in told]
+        assert shares == sorted(shares)
+        assert (shares[0], shares[-1]) == (0, pytest.approx(1.0))
+        assert (told[0], told[1]) == (("Measuring every fact", 0, 10), ("Measuring every fact", 10, 10))
+        assert shared.performed(asked(shared), 0.9)
+
+    def test_cancelled_at_any_report_it_can_be_done_again(self, small: Setting, shared: Simulator) -> None:
+        told: list[str] = []
+        expected = shared.perform(asked(shared), 0.8, report=lambda stage, *_: told.append(stage))
+        for at in range(len(told)):
+            seen: list[str] = []
+
+            def report(stage: str, *_: int, seen: list[str] = seen, at: int = at) -> None:
+                seen.append(stage)
+                if len(seen) > at:
+                    raise Cancelled(stage)
+
+            fresh = small.simulator(shared.store)
+            with pytest.raises(Cancelled):
+                fresh.perform(asked(fresh), 0.8, report=report)
+            assert seen == told[: at + 1]
+            assert not fresh.performed(asked(fresh), 0.8)
+            assert not any(module._forward_hooks for module in small.loaded.model.modules())
+        assert_same(fresh.perform(asked(fresh), 0.8), expected)
+
+
+class TestAdvice:
+    def test_of_every_layer(self, shared: Simulator) -> None:
+        request, told = asked(shared, layer=1), []
+        advice = list(shared.advise(request, report=lambda *at: told.append(at)))
+        assert [one.layer for one in advice] == [0, 1, 2, 3]
+        assert [one.reaches for one in advice] == [True, True, True, False]
+        assert (advice[LAST].efficacy, advice[LAST].flips, advice[LAST].paraphrase) == (False, 0, None)
+        assert np.isnan(advice[LAST].damage)
+        for one in advice[:LAST]:
+            there = replace(request, layer=one.layer)
+            success = shared.perform(there).success
+            assert (one.efficacy, one.probability, one.paraphrase) == (
+                success.efficacy, success.probability_new, success.paraphrase,
+            )  # fmt: skip
+            flips = shared.forecast(there).flips
+            assert flips is not None
+            assert one.flips == len(set(flips.by(1.0)) - {3})
+            assert one.damage > 0
+        assert len({one.damage for one in advice[:LAST]}) == LAST
+        assert told == [("Trying the layers", done, 4) for done in range(5)]
+        assert {stage for stage, *_ in told} == set(ADVICE_STAGES)
+
+    def test_damage_is_the_mean_size_of_the_others_change(self, shared: Simulator) -> None:
+        one, *_ = shared.advise(asked(shared))
+        change = np.delete(shared.forecast(asked(shared), flips=False).all_tokens, 3)
+        assert 0 < (change < 0).sum() < len(change)
+        assert one.damage == pytest.approx(np.abs(change).mean(), rel=EXACT)
+
+    def test_the_last_layer_for_a_prompt_that_ends_with_the_subject(self, shared: Simulator) -> None:
+        *_, last = shared.advise(asked(shared, ENDS_WITH_SUBJECT, steps=1))
+        assert (last.layer, last.reaches) == (LAST, True)
+        assert np.isfinite(last.damage)
+
+    def test_is_called_off_between_layers(self, simulator: Simulator) -> None:
+        def report(stage: str, done: int, total: int) -> None:
+            if done == 2:
+                raise Cancelled(stage)
+
+        advice = simulator.advise(asked(simulator), report=report)
+        assert [next(advice).layer for _ in range(2)] == [0, 1]
+        with pytest.raises(Cancelled):
+            next(advice)
+        assert len(simulator.store.listed("value")) == 2, "what was found is kept"
+
+
+class TestSubset:
+    KEPT = (5, 3, 0, 8)
+
+    def test_gives_the_numbers_of_the_whole(self, small: Setting, shared: Simulator) -> None:
+        request = asked(shared)
+        whole, outcome = shared.forecast(request), shared.perform(request)
+        smaller = Simulator(small.result.subset(self.KEPT, "four"), shared.store, lambda: small.loaded)
+        there = asked(smaller, self.KEPT.index(3))
+        assert smaller.value_key(there) == shared.value_key(request)
+        told, found = smaller.forecast(there), smaller.perform(there)
+        assert_same(told.edit, whole.edit)
+        kept = list(self.KEPT)
+        np.testing.assert_array_equal(told.p, whole.p[kept])
+        for name in ("shares", "shift", "subject_token", "all_tokens"):
+            expected = getattr(whole, name)
+            # other batches, so other roundings of the keys and gradients
+            np.testing.assert_allclose(getattr(told, name), expected[kept], rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(found.measured.log_odds, outcome.measured.log_odds[kept], rtol=0, atol=ROUNDING)
+        assert found.measured.answers == tuple(outcome.measured.answers[k] for k in kept)
+        assert found.success.probability_new == pytest.approx(outcome.success.probability_new, rel=ROUNDING)
+
+    def test_finds_the_value_of_the_whole_without_a_model(self, small: Setting, shared: Simulator) -> None:
+        request = asked(shared)
+        expected = shared.value(request)
+        smaller = Simulator(small.result.subset(self.KEPT, "four"), shared.store, no_model)
+        assert_same(smaller.value(asked(smaller, self.KEPT.index(3))), expected)
+
+    def test_of_one_fact(self, small: Setting, shared: Simulator) -> None:
+        alone = Simulator(small.result.subset([3], "one"), shared.store, lambda: small.loaded)
+        request = asked(alone, 0)
+        told, outcome = alone.forecast(request), alone.perform(request)
+        assert told.shares == pytest.approx([1.0], rel=SHARES)
+        frame = alone.quality(told, outcome)
+        assert (frame["facts"] == 0).all()
+        assert frame[["spearman", "pearson", "auc"]].isna().all(axis=None)
+        advice, *_ = alone.advise(request)
+        assert np.isnan(advice.damage)
+        assert advice.flips == 0

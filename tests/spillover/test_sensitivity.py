@@ -1,0 +1,344 @@
+"""How answers depend on what a layer writes: against a slow float64 model that reads one sentence at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kis_core.facts import Fact
+from kis_core.models.loaded import LoadedModel
+from kis_core.progress import Cancelled
+from kis_core.scoring.log_odds import Sentence, tokenize_sentences
+from kis_core.spillover.sensitivity import STAGE, Sensitivity, sensitivity
+from tests import tiny
+
+FORWARD = 5e-6
+"""Activations and log-odds, relative to the largest: float32 passes some fifty roundings of 6e-8 deep; seen 5e-7."""
+BACKWARD = 1e-5
+"""Gradients, relative to the largest of a fact: the same once more on the way back; seen 1.1e-6."""
+STEP = 1e-3
+DIFFERENCE = 1e-4
+"""Of finite differences with that step: transformers takes softmax and RMSNorm in float32 whatever the model runs in,
+which leaves 1e-8 / step, and third derivatives step² / 6; seen 2e-5."""
+BATCHED = 1e-5  # the same sentence padded to other lengths, relative to the largest: sums in another order; seen 2e-6
+
+LIVELY = 8
+SEED = 3
+FACTS = (
+    Fact("Malta", "The capital of {} is", "Valletta"),  # an answer of four tokens
+    Fact("Vladimir Mayakovsky", "{} was a native speaker of", "Russian"),
+    Fact("Paris", "Not Paris but {} lies on the", "Seine"),
+    Fact("Finn", "The {}ish language is spoken in", "Finland"),
+    Fact("Zürich", "Very many people who have ever been there say that they love {}", "dearly"),  # at the very end
+    Fact("Vladimir Mayakovsky", "{} speaks", "Russian"),  # the same subject; the shortest
+    Fact("Oslo", "The city of {} lies in", "Norway"),  # an answer of one token
+)
+BLOCKS = {"GPT-2": "transformer.h", "GPT-J": "transformer.h", "GPT-NeoX": "gpt_neox.layers", "Llama": "model.layers"}
+PROJECTIONS = {"GPT-2": "c_proj", "GPT-J": "fc_out", "GPT-NeoX": "dense_4h_to_h", "Llama": "down_proj"}
+NORMS = {"GPT-2": "transformer.ln_f", "GPT-J": "transformer.ln_f", "GPT-NeoX": "gpt_neox.final_layer_norm",
+         "Llama": "model.norm"}  # fmt: skip
+LAYERS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What passes through the slow model when it reads one sentence of T tokens."""
+
+    keys: np.ndarray  # (T, d_m)
+    outputs: np.ndarray  # (T, d)
+    hidden: np.ndarray  # (T, d)
+    logits: Tensor  # (T, vocabulary)
+
+
+class Slow:
+    """A float64 copy of a model with plain attention. It reads one sentence at a time and shares the weights alone."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.tokenizer, name = loaded.tokenizer, loaded.architecture.name
+        self.model = copy.deepcopy(loaded.model).double()
+        self.model.set_attn_implementation("eager")
+        self.blocks: Any = self.model.get_submodule(BLOCKS[name])
+        self.projections: list[nn.Module] = [block.mlp.get_submodule(PROJECTIONS[name]) for block in self.blocks]
+        self.transposed = name == "GPT-2"  # its weights are stored (in, out)
+        self.norm = self.model.get_submodule(NORMS[name])
+
+    def tokens(self, fact: Fact) -> tuple[list[int], list[int]]:
+        """The prompt's tokens and the answer's."""
+        prompt = self.tokenizer.encode(fact.text)
+        whole = self.tokenizer.encode(f"{fact.text} {fact.target}")
+        assert whole[: len(prompt)] == prompt
+        return prompt, whole[len(prompt) :]
+
+    def sentence(self, fact: Fact) -> list[int]:
+        """All that is read: the answer's last token predicts nothing."""
+        prompt, answer = self.tokens(fact)
+        return [*prompt, *answer[:-1]]
+
+    def subject_at(self, fact: Fact) -> int:
+        """The first position by which the decoded text holds the whole subject."""
+        ids, until = self.tokenizer.encode(fact.text), fact.prompt.split("{}")[0] + fact.subject
+        return next(k for k in range(len(ids)) if self.tokenizer.decode(ids[: k + 1]).lstrip(" ").startswith(until))
+
+    def read(self, fact: Fact, layer: int, added: Tensor | None = None) -> Seen:
+        """Run over the sentence of a fact, with `added`, (T, d), on top of what a layer's down-projection writes."""
+        found: dict[str, Tensor] = {}
+
+        def at_projection(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            found["keys"], found["outputs"] = inputs[0][0].detach(), output[0].detach()
+            return None if added is None else output + added
+
+        def after_layer(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found["hidden"] = inputs[0][0].detach()
+
+        # what a layer puts out is what the next one, or the last norm, takes in
+        following = self.blocks[layer + 1] if layer + 1 < len(self.blocks) else self.norm
+        handles = [
+            self.projections[layer].register_forward_hook(at_projection),
+            following.register_forward_pre_hook(after_layer),
+        ]
+        try:
+            logits = self.model(torch.tensor([self.sentence(fact)]), use_cache=False).logits[0]
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Seen(*(found[name].numpy() for name in ("keys", "outputs", "hidden")), logits)
+
+    def log_prob(self, fact: Fact, logits: Tensor) -> Tensor:
+        prompt, answer = self.tokens(fact)
+        told = torch.log_softmax(logits, dim=-1)
+        return sum((told[len(prompt) - 1 + k, token] for k, token in enumerate(answer)), start=torch.zeros(()))
+
+    def log_odds(self, fact: Fact, layer: int = 0, added: Tensor | None = None) -> Tensor:
+        p = self.log_prob(fact, self.read(fact, layer, added).logits).exp()
+        return torch.log(p / (1 - p))
+
+    def gradient(self, fact: Fact, layer: int) -> np.ndarray:
+        """Of the fact's log-odds with respect to what the layer writes at each token, (T, d)."""
+        added = torch.zeros(len(self.sentence(fact)), self.width, dtype=torch.float64, requires_grad=True)
+        self.log_odds(fact, layer, added).backward()
+        assert added.grad is not None
+        return added.grad.numpy()
+
+    def weight_gradient(self, fact: Fact, layer: int) -> np.ndarray:
+        """Of the fact's log-odds with respect to the down-projection's matrix, (d, d_m)."""
+        weight: Any = self.projections[layer].weight
+        weight.requires_grad_(True)
+        try:
+            (found,) = torch.autograd.grad(self.log_odds(fact), weight)
+        finally:
+            weight.requires_grad_(False)
+        return (found.T if self.transposed else found).numpy()
+
+    @property
+    def width(self) -> int:
+        return int(self.model.get_output_embeddings().weight.shape[1])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One architecture: the model, its slow twin, and what the code under test says of every layer."""
+
+    loaded: LoadedModel
+    slow: Slow
+    sentences: list[Sentence]
+    layers: tuple[Sensitivity, ...]
+
+    def rows(self, fact: int) -> slice:
+        lengths = [len(self.slow.sentence(one)) for one in FACTS]
+        return slice(sum(lengths[:fact]), sum(lengths[: fact + 1]))
+
+
+def lively(architecture: str) -> LoadedModel:
+    """A random model whose activations are far from linear: fresh weights of size 0.02 leave them small."""
+    made = tiny.model(architecture, seed=SEED)
+    for parameter in made.model.parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(LIVELY)
+    return made
+
+
+def case_of(architecture: str) -> Case:
+    loaded = lively(architecture)
+    sentences = tokenize_sentences(loaded.tokenizer, FACTS, context=loaded.context)
+    layers = tuple(sensitivity(loaded, sentences, layer) for layer in LAYERS)
+    return Case(loaded, Slow(loaded), sentences, layers)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Within a share of the largest expected entry."""
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def hooks_of(loaded: LoadedModel) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in loaded.model.modules())
+
+
+@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+def case(request: pytest.FixtureRequest) -> Case:
+    return case_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Case:
+    return case_of("Llama")
+
+
+@pytest.fixture(autouse=True)
+def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test: the same bits in every weight, no gradient, no hook."""
+    name = next(name for name in ("case", "llama") if name in request.fixturenames)
+    loaded: LoadedModel = request.getfixturevalue(name).loaded
+    before = loaded.digest()
+    yield
+    assert loaded.digest() == before
+    assert hooks_of(loaded) == 0
+    assert all(weight.grad is None and not weight.requires_grad for weight in loaded.model.parameters())
+
+
+class TestEveryArchitecture:
+    def test_tokens_lie_one_after_the_other_and_the_subjects_are_found(self, case: Case) -> None:
+        lengths = [len(case.slow.sentence(fact)) for fact in FACTS]
+        starts = [sum(lengths[:k]) for k in range(len(FACTS) + 1)]
+        for found in case.layers:
+            assert found.starts.tolist() == starts
+            rows = [start + case.slow.subject_at(fact) for start, fact in zip(starts, FACTS, strict=False)]
+            assert found.key_rows.tolist() == rows
+            assert np.array_equal(found.subject_keys, found.keys[rows])
+            assert found.keys.shape == (starts[-1], 40)
+            assert found.gradients.shape == (starts[-1], 24)
+
+    def test_what_passes_through_equals_one_sentence_at_a_time(self, case: Case) -> None:
+        for layer, found in enumerate(case.layers):
+            assert found.layer == layer
+            seen = [case.slow.read(fact, layer) for fact in FACTS]
+            subjects = [case.slow.subject_at(fact) for fact in FACTS]
+            ends = [len(case.slow.tokens(fact)[0]) - 1 for fact in FACTS]
+            assert_close(found.keys, np.concatenate([one.keys for one in seen]), FORWARD)
+            outputs = np.stack([one.outputs[at] for one, at in zip(seen, subjects, strict=True)])
+            assert_close(found.outputs, outputs, FORWARD)
+            assert_close(found.hidden, np.stack([one.hidden[at] for one, at in zip(seen, ends, strict=True)]), FORWARD)
+
+    def test_log_odds_and_log_prob(self, case: Case) -> None:
+        told = np.array([case.slow.log_prob(fact, case.slow.read(fact, 0).logits).item() for fact in FACTS])
+        for found in case.layers:
+            assert_close(found.log_prob, told, FORWARD)
+            assert_close(found.log_odds, np.array([case.slow.log_odds(fact).item() for fact in FACTS]), FORWARD)
+
+    def test_gradients_equal_autograd_one_sentence_at_a_time(self, case: Case) -> None:
+        for layer, found in enumerate(case.layers):
+            for j, fact in enumerate(FACTS):
+                expected = case.slow.gradient(fact, layer)
+                assert np.abs(expected).max() > 1e-3, "a test of nothing"
+                assert_close(found.gradients[case.rows(j)], expected, BACKWARD)
+
+    def test_gradients_equal_finite_differences(self, case: Case) -> None:
+        rng = np.random.default_rng(0)
+        for layer, found in enumerate(case.layers):
+            for j, fact in enumerate(FACTS):
+                gradient = found.gradients[case.rows(j)].astype(np.float64)
+                direction = rng.normal(size=gradient.shape)
+                added = torch.from_numpy(direction * STEP)
+                up, down = case.slow.log_odds(fact, layer, added), case.slow.log_odds(fact, layer, -added)
+                slope = (up - down).item() / (2 * STEP)
+                scale = np.abs(gradient).max() * np.sqrt(direction.size)  # of what such a sum is made of
+                assert (gradient * direction).sum() == pytest.approx(slope, rel=0, abs=DIFFERENCE * scale)
+
+    def test_the_sum_over_tokens_is_the_gradient_of_the_matrix(self, case: Case) -> None:
+        for layer, found in enumerate(case.layers):
+            for j, fact in enumerate(FACTS):
+                rows = case.rows(j)
+                formed = found.gradients[rows].T.astype(np.float64) @ found.keys[rows]
+                assert_close(formed, case.slow.weight_gradient(fact, layer), BACKWARD)
+
+    def test_after_the_last_layer_only_where_the_answer_is_given(self, case: Case) -> None:
+        for j, fact in enumerate(FACTS):
+            gradient = case.layers[-1].gradients[case.rows(j)]
+            ends = len(case.slow.tokens(fact)[0]) - 1
+            assert not gradient[:ends].any()
+            assert gradient[ends:].any(axis=1).all(), "every position that predicts a token of the answer"
+
+
+class TestBatches:
+    @pytest.mark.parametrize("tokens_per_batch", [1, 20, 45])
+    def test_of_any_size_give_the_same(self, case: Case, tokens_per_batch: int) -> None:
+        found = sensitivity(case.loaded, case.sentences, 1, tokens_per_batch=tokens_per_batch)
+        for name, array in case.layers[1].arrays().items():
+            assert_close(found.arrays()[name], array, BATCHED)
+
+    def test_rows_go_with_the_sentences(self, case: Case) -> None:
+        order = [4, 0, 6, 2, 5]
+        found, whole = sensitivity(case.loaded, [case.sentences[k] for k in order], 0), case.layers[0]
+        for at, k in enumerate(order):
+            own = slice(found.starts[at], found.starts[at + 1])
+            assert_close(found.gradients[own], whole.gradients[case.rows(k)], BATCHED)
+            assert_close(found.keys[own], whole.keys[case.rows(k)], BATCHED)
+        assert_close(found.outputs, whole.outputs[order], BATCHED)
+        assert_close(found.hidden, whole.hidden[order], BATCHED)
+        assert_close(found.log_odds, whole.log_odds[order], BATCHED)
+        assert_close(found.log_prob, whole.log_prob[order], BATCHED)
+
+    def test_one_sentence(self, llama: Case) -> None:
+        found = sensitivity(llama.loaded, llama.sentences[5:6], 0)
+        assert found.starts.tolist() == [0, len(llama.sentences[5].tokens)]
+        assert_close(found.gradients, llama.layers[0].gradients[llama.rows(5)], BATCHED)
+
+
+class TestManners:
+    @pytest.mark.parametrize("surroundings", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+    def test_gradients_whatever_the_caller_has_switched_off(self, llama: Case, surroundings: Any) -> None:
+        with surroundings():
+            found = sensitivity(llama.loaded, llama.sentences, 1)
+            assert torch.is_inference_mode_enabled() == (surroundings is torch.inference_mode)
+        for name, array in found.arrays().items():
+            assert np.array_equal(array, llama.layers[1].arrays()[name]), name
+
+    def test_arrays_make_the_same_again(self, llama: Case) -> None:
+        arrays = llama.layers[0].arrays()
+        again = Sensitivity(0, **arrays)
+        names = {"starts", "key_rows", "keys", "gradients", "outputs", "hidden", "log_odds", "log_prob"}
+        assert set(arrays) == names
+        assert all(getattr(again, name) is array for name, array in arrays.items())
+        single = {name for name, array in arrays.items() if array.dtype == np.float32}
+        assert single == {"keys", "gradients", "outputs", "hidden"}
+        assert {arrays[name].dtype for name in ("log_odds", "log_prob")} == {np.dtype(np.float64)}
+
+    def test_progress_counts_facts(self, llama: Case) -> None:
+        told: list[tuple[str, int, int]] = []
+        sensitivity(llama.loaded, llama.sentences, 0, tokens_per_batch=30, report=lambda *at: told.append(at))
+        assert {(stage, total) for stage, _, total in told} == {(STAGE, len(FACTS))}
+        lengths, begun = sorted(len(llama.slow.sentence(fact)) for fact in FACTS), [0]
+        for k, length in enumerate(lengths):
+            if length * (k - begun[-1] + 1) > 30:  # this one would pad the batch beyond thirty tokens
+                begun.append(k)
+        assert [done for _, done, _ in told] == [*begun, len(FACTS)]
+        assert 2 < len(begun) < len(FACTS)
+
+    @pytest.mark.parametrize("at", [0, 1, 2])
+    def test_cancelled_leaves_no_trace(self, llama: Case, at: int) -> None:
+        told: Sequence[int] = []
+
+        def report(stage: str, done: int, total: int) -> None:
+            told.append(done)
+            if len(told) > at:
+                raise Cancelled(stage)
+
+        with pytest.raises(Cancelled):
+            sensitivity(llama.loaded, llama.sentences, 0, tokens_per_batch=30, report=report)
+        assert hooks_of(llama.loaded) == 0
+        again = sensitivity(llama.loaded, llama.sentences, 0)
+        assert np.array_equal(again.gradients, llama.layers[0].gradients)
+
+    def test_an_error_in_the_pass_leaves_no_trace(self, llama: Case) -> None:
+        beyond = Sentence([10**6], 0, [1])  # no such token
+        with pytest.raises(IndexError):
+            sensitivity(llama.loaded, [beyond], 0)
+        assert hooks_of(llama.loaded) == 0
+        assert torch.is_grad_enabled()

@@ -1,0 +1,198 @@
+"""What is read is what it must be: changed values with right checksums are refused, set aside, or open everywhere."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kis_core.analysis.large_sets import analysis, tally
+from kis_core.editing import Value
+from kis_core.library import bundles
+from kis_core.library.bundles import BundleError
+from kis_core.lifelong.sequence import _State
+from kis_core.lifelong.trace import EditTrace
+from kis_core.request import Request
+from kis_core.results import archive
+from kis_core.results.result import Result
+from kis_core.spillover import Sensitivity
+from kis_core.store import schema
+from kis_core.store.store import Entry, Store
+from tests.facts.mutation_tools import good, mutated, opened, packed_up
+from tests.store.store_tools import close
+from tests.unit import mutation_tools
+
+QUICK, MANY = 200, 10_000  # mutations; each is tried as a bundle, and as a value of the store itself
+GOOD = good()
+RESULT = next(key for key in GOOD if key.startswith(archive.KIND))
+SECOND_MOMENT = next(key for key in GOOD if key.startswith("second-moment"))
+
+
+def test_good_values_are_taken_and_open_everywhere(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    taken = bundles.load(store, io.BytesIO(packed_up(GOOD)))
+    assert set(taken.keys) == set(GOOD)
+    assert opened(store, tmp_path / "out", GOOD) == 1
+    assert all(store.verify(key) for key in GOOD)
+    assert list((store.root / "damaged").iterdir()) == []
+
+
+def tried(count: int, seed: int, tmp_path: Path) -> tuple[int, int]:
+    """Try mutations; how many were refused, and how many opened."""
+    choose, refused, whole = random.Random(seed), 0, 0
+    store = Store(tmp_path / "store")
+    for key, value in GOOD.items():
+        store.put(key, value.meta, value.arrays)
+    for number in range(count):
+        key = choose.choice(sorted(GOOD)) if choose.random() < 0.6 else RESULT
+        changed = mutated(GOOD[key], choose)
+        try:
+            bundles.load(store, io.BytesIO(packed_up({key: changed})))
+            whole += 1
+            imported = True
+        except BundleError:
+            refused += 1
+            imported = False
+        if not imported:  # the same, as if an older program or a hand had put it into the store
+            try:
+                store.put(key, changed.meta, changed.arrays)
+            except (TypeError, ValueError):
+                continue  # not even JSON
+        try:
+            opened(store, tmp_path / "out", {key: changed}, key)
+        except Exception as error:
+            raise AssertionError(f"mutation {number} of {key}: {_difference(GOOD[key], changed)}") from error
+        store.put(key, GOOD[key].meta, GOOD[key].arrays)
+    close(store)
+    return refused, whole
+
+
+def _difference(before: Entry, after: Entry) -> str:
+    told = [name for name in {*before.meta, *after.meta} if before.meta.get(name, ...) != after.meta.get(name, ...)]
+    parts = [f"{name}: {before.meta.get(name)!r:.200} -> {after.meta.get(name)!r:.200}" for name in told]
+    for name in {*before.arrays, *after.arrays}:
+        one, other = before.arrays.get(name), after.arrays.get(name)
+        if one is None or other is None or one.shape != other.shape or not np.array_equal(one, other, equal_nan=True):
+            parts.append(f"{name}: {None if other is None else (other.shape, other.dtype, other.reshape(-1)[:5])}")
+    return "; ".join(parts)
+
+
+@pytest.fixture
+def fleeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to outlive a loss of power here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("fleeting")
+def test_a_changed_value_is_refused_or_opens_everywhere(tmp_path: Path) -> None:
+    refused, whole = tried(QUICK, 1, tmp_path)
+    assert refused > QUICK / 2
+    assert whole > 0, "some changes, such as another name, do no harm"
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("fleeting")
+@pytest.mark.timeout(3600)
+def test_ten_thousand_changed_values_are_refused_or_open_everywhere(tmp_path: Path) -> None:
+    refused, whole = tried(MANY, 2, tmp_path)
+    assert refused > MANY / 2
+    assert whole > 0
+
+
+# The faults that were seen, each by its name
+
+
+def without_target(meta: dict[str, Any]) -> dict[str, Any]:
+    facts = [{name: text for name, text in fact.items() if name != "target"} for fact in meta["facts"]]
+    return meta | {"facts": facts}
+
+
+SEEN: dict[str, tuple[str, Callable[[Entry], Entry], str]] = {
+    "a fact without its target": (
+        RESULT, lambda e: Entry(without_target(e.meta), e.arrays), r"facts\[0\]\.target is missing",
+    ),
+    "C without metadata": (SECOND_MOMENT, lambda e: Entry({}, e.arrays), "tokens is missing"),
+    "a triangle of 11 numbers": (
+        SECOND_MOMENT, lambda e: Entry(e.meta, {"triangle": np.ones(11)}), "triangle has 11 entries; 10 were expected",
+    ),
+    "matrices of zeros for one fact": (
+        RESULT, lambda e: Entry(e.meta, {name: np.zeros((1, 1, 1)) for name in e.arrays}),
+        r"has shape \(1, 1, 1\); L = 2 was expected",
+    ),
+    "matrices of zeros": (
+        RESULT, lambda e: Entry(e.meta, {name: np.zeros_like(a) for name, a in e.arrays.items()}),
+        "has 0 on its diagonal; 1 was expected",
+    ),
+    "C of zeros": (
+        SECOND_MOMENT, lambda e: Entry(e.meta, {"triangle": np.zeros_like(e.arrays["triangle"])}), "no second moment",
+    ),
+    "C with a NaN": (
+        SECOND_MOMENT, lambda e: Entry(e.meta, {"triangle": np.full_like(e.arrays["triangle"], np.nan)}), "NaN",
+    ),
+    "a lone surrogate": (
+        RESULT, lambda e: Entry(e.meta | {"key_tokens": ["\ud800"] * 4}, e.arrays), "half a Unicode character",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", SEEN)
+def test_what_was_seen_to_fail_is_refused_with_the_reason_and_set_aside_in_a_store(
+    fault: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, change, reason = SEEN[fault]
+    changed = change(GOOD[key])
+    with pytest.raises(BundleError, match=reason) as refused:
+        bundles.load(store, io.BytesIO(packed_up({key: changed})))
+    assert key in str(refused.value)
+    assert store.inventory() == []
+    store.put(key, changed.meta, changed.arrays)
+    with caplog.at_level(logging.WARNING):
+        assert store.get(key) is None
+    assert key in caplog.text
+    assert not store.holds(key)
+
+
+def test_c_of_another_model_is_damaged_to_whom_knows_its_width(store: Store) -> None:
+    value = GOOD[SECOND_MOMENT]
+    store.put(SECOND_MOMENT, value.meta, {"triangle": np.ones(10)})
+    assert store.get(SECOND_MOMENT, d_m=4) is not None
+    assert store.get(SECOND_MOMENT, d_m=mutation_tools.MLP_WIDTH) is None
+    assert not store.holds(SECOND_MOMENT)
+
+
+def test_a_value_of_another_version_is_not_set_aside_by_looking_at_it(store: Store) -> None:
+    value = GOOD[RESULT]
+    store.put(RESULT, value.meta | {"format": archive.FORMAT + 1}, value.arrays)
+    assert archive.computed(store) == []
+    assert store.verify(RESULT)
+    assert store.holds(RESULT)
+
+
+# It says what the classes say
+
+
+def names(table: type) -> set[str]:
+    return {one.name for one in fields(table)}
+
+
+def test_fields_and_formats_are_those_of_the_classes() -> None:
+    of = {kind: set(found.arrays or ()) for kind, found in schema.KINDS.items()}
+    assert of["superposition"] <= names(Result)
+    assert of["value"] == names(Value) - {"losses", "probability", "everywhere"}
+    assert of["sensitivity"] == names(Sensitivity) - {"layer"}
+    assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | {f"state.{name}" for name in names(_State)}
+    assert schema.KINDS["superposition"].format == archive.FORMAT
+    assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
+    assert len(tally.EDGES) == schema.EDGES
+    with pytest.raises(schema.Misfit, match="not known"):
+        schema.REQUEST({"other": 1}, "request")
+    schema.REQUEST({name: None if name in ("tokens", "layers", "revision", "documents", "settled") else
+                    getattr(Request(), name) for name in names(Request)}, "request")  # fmt: skip

@@ -1,0 +1,327 @@
+"""The store: round trips, what is in it, one run for many askers, a full disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from kis_core import progress
+from kis_core.store import store as store_module
+from kis_core.store.store import DEFAULT_ROOT, ROOT_VARIABLE, Entry, Store, StoreError, default_root, key_of
+from tests import store_workers
+from tests.store.store_tools import KEY, close, index_of, leftovers, matrices
+from tests.store_workers import SPAWN, Counting, entry, number_of
+
+PATIENCE = 30  # seconds until a test gives up on another process or thread; reached only when something hangs
+
+json_meta = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-(2**70), 2**70),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(),
+        ),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+        max_leaves=6,
+    ),
+    max_size=4,
+)
+some_arrays = st.dictionaries(
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=5).filter(lambda name: name != "__metadata__"),
+    arrays_of.arrays(
+        st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.uint8, np.bool_]),
+        arrays_of.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(json_meta, some_arrays, st.booleans())
+def test_what_was_put_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, meta: dict[str, Any], arrays: dict[str, np.ndarray], reverse: bool
+) -> None:
+    store = Store(tmp_path_factory.getbasetemp() / "round-trips")
+    given_arrays = {name: array[::-1] if reverse and array.ndim else array for name, array in arrays.items()}
+    store.put(KEY, meta, given_arrays)
+    found = store.get(KEY)
+    close(store)
+    assert found is not None
+    assert found.meta == meta
+    assert found.arrays.keys() == given_arrays.keys()
+    for name, array in given_arrays.items():
+        back = found.arrays[name]
+        assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_a_missing_key_gives_none_and_a_deleted_one_is_missing(store: Store) -> None:
+    assert store.get(KEY) is None
+    store.delete(KEY)
+    store.put(KEY, {}, {"values": np.arange(3)})
+    store.delete(KEY)
+    assert store.get(KEY) is None
+    assert matrices(store.root) == []
+
+
+def test_a_new_value_replaces_the_old_one_and_its_file(store: Store) -> None:
+    for number in (1, 2, 2, 1):
+        store.put(KEY, entry(number).meta, entry(number).arrays)
+        assert number_of(store.get(KEY)) == number
+        assert len(matrices(store.root)) == 1
+    assert leftovers(store.root) == []
+
+
+def test_a_value_outlives_the_program_and_keys_do_not_mix(store: Store) -> None:
+    for number in range(5):
+        store.put(f"kind-{number}", entry(number).meta, entry(number).arrays)
+    close(store)
+    again = Store(store.root)
+    assert [number_of(again.get(f"kind-{number}")) for number in range(5)] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("meta", "array"),
+    [
+        ({"object": object()}, np.arange(3)),
+        ({"not a number": float("nan")}, np.arange(3)),
+        ({}, np.array([object()])),
+        ({}, np.array(["text"])),
+    ],
+    ids=["object in meta", "NaN in meta", "object array", "text array"],
+)
+def test_a_value_that_cannot_be_stored_is_refused_and_the_old_one_stays(
+    store: Store, meta: dict[str, Any], array: np.ndarray
+) -> None:
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    with pytest.raises((TypeError, ValueError)):
+        store.put(KEY, meta, {"array": array})
+    assert number_of(store.get(KEY)) == 1
+    assert leftovers(store.root) == []
+
+
+def test_the_cache_folder_is_the_environments_unless_one_is_given(own_cache: Path, tmp_path: Path) -> None:
+    assert Store().root == own_cache
+    assert Store(tmp_path / "other").root == tmp_path / "other"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("elsewhere", Path("elsewhere")), ("", DEFAULT_ROOT)])
+def test_the_environment_names_the_cache_folder_unless_it_is_empty(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: Path
+) -> None:
+    monkeypatch.setenv(ROOT_VARIABLE, value)
+    assert default_root() == expected
+    monkeypatch.delenv(ROOT_VARIABLE)
+    assert default_root() == DEFAULT_ROOT
+
+
+# What is in it
+
+
+def listed_numbers(store: Store, kind: str = "kind") -> dict[str, int]:
+    return {key: meta["number"] for key, meta in store.listed(kind).items()}
+
+
+def test_a_list_has_key_and_metadata_of_every_value_of_a_kind(store: Store) -> None:
+    assert store.listed("kind") == {}
+    keys = [key_of("kind", {"number": number}) for number in range(3)]
+    for number, key in enumerate(keys):
+        store.put(key, entry(number).meta, entry(number).arrays)
+    store.put(key_of("other", {}), entry(9).meta, {})
+    store.put(keys[1], entry(7).meta, entry(7).arrays)
+    store.delete(keys[2])
+    assert listed_numbers(store) == {keys[0]: 0, keys[1]: 7}
+    assert listed_numbers(Store(store.root)) == listed_numbers(store)
+
+
+@pytest.mark.parametrize("other", ["kinder", "akind", "kind-of-another"])
+def test_kinds_of_similar_names_are_not_mixed(store: Store, other: str) -> None:
+    store.put(key_of("kind", {}), entry(1).meta, {})
+    store.put(key_of(other, {}), entry(2).meta, {})
+    assert listed_numbers(store) == {key_of("kind", {}): 1}
+
+
+def test_a_list_wants_the_arrays_there_but_does_not_read_them(store: Store) -> None:
+    for number in range(2):
+        store.put(f"kind-{number}", entry(number).meta, entry(number).arrays)
+    for path in matrices(store.root):
+        path.write_bytes(b"")
+    assert listed_numbers(store) == {"kind-0": 0, "kind-1": 1}
+    matrices(store.root)[0].unlink()
+    assert listed_numbers(store) == {"kind-1": 1}
+
+
+def test_a_list_leaves_damaged_metadata_out_and_in_place(store: Store) -> None:
+    for number in range(2):
+        store.put(f"kind-{number}", entry(number).meta, entry(number).arrays)
+    for damaged in ("replace(value, 'number', 'ember')", "'[1, 2]'", "''"):
+        with index_of(store.root) as index:
+            (whole,) = index.execute("SELECT value FROM Cache WHERE key = 'kind-0'").fetchone()
+            index.execute(f"UPDATE Cache SET value = {damaged} WHERE key = 'kind-0'")  # noqa: S608
+        assert listed_numbers(store) == {"kind-1": 1}
+        with index_of(store.root) as index:
+            index.execute("UPDATE Cache SET value = ? WHERE key = 'kind-0'", (whole,))
+    assert len(matrices(store.root)) == 2
+    assert listed_numbers(store) == {"kind-0": 0, "kind-1": 1}
+
+
+def test_a_store_holds_what_was_put_and_not_deleted(store: Store) -> None:
+    assert not store.holds(KEY)
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    assert store.holds(KEY)
+    assert not store.holds(f"{KEY}0")
+    store.delete(KEY)
+    assert not store.holds(KEY)
+
+
+# One run for many askers
+
+
+def test_eight_processes_that_ask_at_once_get_one_value_computed_once(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    start, answers = SPAWN.Barrier(8), SPAWN.Queue()
+    arguments = (tmp_path / "cache", marks, start, answers, 0.3)
+    processes = [SPAWN.Process(target=store_workers.ask, args=arguments, daemon=True) for _ in range(8)]
+    for process in processes:
+        process.start()
+    hashes = [answers.get(timeout=PATIENCE) for _ in processes]
+    for process in processes:
+        process.join(PATIENCE)
+    assert len(list(marks.iterdir())) == 1
+    assert len(hashes) == 8
+    assert len(set(hashes)) == 1
+
+
+def test_a_killed_process_leaves_its_work_to_the_one_that_waits(store: Store) -> None:
+    held = SPAWN.Event()
+    holder = SPAWN.Process(target=store_workers.hold, args=(store.root, KEY, held), daemon=True)
+    holder.start()
+    assert held.wait(PATIENCE)
+    waiting = threading.Event()
+    compute = Counting(entry(1))
+    found: list[Entry] = []
+    waiter = threading.Thread(
+        target=lambda: found.append(store.get_or_compute(KEY, compute, lambda *_: waiting.set())), daemon=True
+    )
+    waiter.start()
+    assert waiting.wait(PATIENCE)
+    assert not found
+    os.kill(holder.pid, signal.SIGKILL)
+    waiter.join(PATIENCE)
+    holder.join(PATIENCE)
+    assert [number_of(value) for value in found] == [1]
+    assert compute.times == 1
+
+
+def test_who_waits_for_another_run_can_be_cancelled(store: Store) -> None:
+    computing, enough = threading.Event(), threading.Event()
+
+    def compute() -> Entry:
+        computing.set()
+        assert enough.wait(PATIENCE)
+        return entry(1)
+
+    def cancelled(stage: str, done: int, total: int) -> None:
+        raise progress.Cancelled(stage)
+
+    first = threading.Thread(target=store.get_or_compute, args=(KEY, compute))
+    first.start()
+    assert computing.wait(PATIENCE)
+    with pytest.raises(progress.Cancelled, match="Waiting for another run"):
+        store.get_or_compute(KEY, compute, cancelled)
+    enough.set()
+    first.join(PATIENCE)
+    assert number_of(store.get(KEY)) == 1
+
+
+@pytest.mark.parametrize("error", [progress.Cancelled, KeyboardInterrupt, ValueError])
+def test_a_failed_run_stores_nothing_and_the_next_one_computes(store: Store, error: type[BaseException]) -> None:
+    def fail() -> Entry:
+        raise error
+
+    with pytest.raises(error):
+        store.get_or_compute(KEY, fail)
+    assert store.get(KEY) is None
+    compute = Counting(entry(1))
+    assert number_of(store.get_or_compute(KEY, compute)) == 1
+    assert number_of(store.get_or_compute(KEY, compute)) == 1
+    assert compute.times == 1
+
+
+# A full disk
+
+
+def test_a_full_disk_gives_a_typed_error_and_leaves_the_old_value_and_no_file_behind(store: Store) -> None:
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    close(store)
+    room = {"arrays": 100_000, "meta": 100_000}
+    answers = SPAWN.Queue()
+    process = SPAWN.Process(
+        target=store_workers.put_with_little_room, args=(store.root, KEY, room, answers), daemon=True
+    )
+    process.start()
+    outcomes = answers.get(timeout=PATIENCE)
+    process.join(PATIENCE)
+    for part in room:
+        assert outcomes[part].startswith(f"could not write to {store.root}: ")
+        assert outcomes[part].endswith("Is the disk full or read-only?")
+        assert outcomes[f"{part} afterwards"] == 1
+    assert outcomes["with room"] == 9
+    assert number_of(store.get(KEY)) == 9
+    assert leftovers(store.root) == []
+    assert list((store.root / "damaged").iterdir()) == []
+
+
+def test_a_value_that_cannot_be_kept_is_still_returned(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    compute = Counting(entry(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert number_of(store.get_or_compute(KEY, compute)) == 1
+    assert "computed but not kept: could not write to" in caplog.text
+    assert "No space left on device" in caplog.text
+    assert store.get(KEY) is None
+    assert matrices(store.root) == []
+
+
+def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be used as the cache folder"):
+        Store(tmp_path / "file")
+
+
+@pytest.mark.parametrize("limited_by", ["the index found", "the store"])
+def test_a_value_above_the_size_limit_stays_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_by: str
+) -> None:
+    if limited_by == "the store":
+        monkeypatch.setattr(store_module.index, "LIMIT", 1_000_000)
+    else:
+        diskcache.Cache(str(tmp_path / "cache" / "index"), size_limit=1_000_000).close()
+    store = Store(tmp_path / "cache")
+    meta = {"text": "x" * 2_000_000}
+    store.put(KEY, meta, {"zeros": np.zeros(250_000)})
+    for number in range(20):
+        store.put(f"other-{number}", {"text": "y" * 100_000}, {})
+    close(store)
+    found = Store(tmp_path / "cache").get(KEY)
+    assert found is not None
+    assert found.meta == meta
+    assert found.arrays["zeros"].nbytes == 2_000_000

@@ -1,0 +1,240 @@
+"""The study of forgetting: `python -m kis_core forgetting`, a row by the film of its run, and the tables by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kis_core import lifelong, simulator
+from kis_core.__main__ import WRONG_INPUT, main
+from kis_core.analysis import pipeline
+from kis_core.lifelong import Draw, summary
+from kis_core.models import catalog
+from kis_core.request import Request
+from kis_core.simulator import Simulator
+from kis_core.store.store import Store
+from kis_core.studies import sequences
+from kis_core.studies.sequences import Case, cases, lifetimes, markdown
+from tests.integration import lifelong_tools as tools
+
+STUDY = ["forgetting.csv", "forgetting.md", "forgetting.png"]
+FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
+PROGRESS = re.compile(r" *\d+\.\d s  .*")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Facts, a text, and the cache that all tests here share."""
+    folder = tmp_path_factory.mktemp("lifelong")
+    tools.analysed(folder, chosen=(*tools.FACTS[:13], FORMULA))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(own_cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIS_CACHE", str(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def bench(folder: Path) -> Iterator[Simulator]:
+    """The simulator that the command used."""
+    store = Store(folder / "cache")
+    request = Request(tools.MODEL, str(folder / "facts.csv"), str(folder / "corpus.txt"), tools.TOKENS)
+    yield simulator.of(pipeline.run(request, store, device="cpu"), store, device="cpu")
+    store._index.close()
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Run with wrong input; the one line of complaint, whatever progress stood before it."""
+
+    def run(command: list[str]) -> str:
+        assert main(command) == WRONG_INPUT
+        told = capsys.readouterr()
+        assert told.out == ""
+        [line] = [line for line in told.err.splitlines() if not PROGRESS.fullmatch(line)]
+        assert line.startswith("kis_core: ")
+        assert not (tmp_path / "nothing here").exists()
+        return line
+
+    return run
+
+
+@pytest.fixture
+def brief(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Arguments of a study over little text."""
+    short = partial(Request, corpus=str(folder / "corpus.txt"), tokens=tools.TOKENS)
+    monkeypatch.setattr(sequences, "Request", short)
+
+    def command(**changed: object) -> list[str]:
+        options = {
+            "models": tools.MODEL, "facts": folder / "facts.csv", "edits": 4, "every": 2, "seeds": 2, "methods": "rome",
+            "layers": 0, "device": "cpu", "out": folder / "study",
+        } | changed  # fmt: skip
+        return ["forgetting", *(f"--{name}={value}" for name, value in options.items())]
+
+    return command
+
+
+class TestForgetting:
+    def test_files(
+        self, folder: Path, brief: Callable[..., list[str]], bench: Simulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(brief()) == 0
+        assert capsys.readouterr().out.splitlines() == [str(folder / "study" / name) for name in STUDY]
+        found = pd.read_csv(folder / "study" / "forgetting.csv")
+        assert tuple(found.columns) == sequences.COLUMNS
+        assert found["draw"].tolist() == ["random", "random", "most", "most", "least", "least"]
+        assert found["seed"].tolist() == [0, 1] * 3
+        assert (found["shift_error"] < 1e-4).all()
+        assert (folder / "study" / "forgetting.png").read_bytes().startswith(b"\x89PNG")
+        text = (folder / "study" / "forgetting.md").read_text("utf-8")
+        assert text == markdown(found)
+        for row in found.to_dict("records"):
+            film = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
+            assert film is not None
+            half = summary.half_life(film)
+            assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
+            end = int(np.argmax(summary.recall(film) <= 0.5)) if half.reached else 2
+            assert row["efficacy"] == film.took[: film.steps[end]].mean()
+            assert row["retention"] == summary.retention(film)[end]
+            assert row["drift"] == film.drift[end, 0]
+            early, late = summary.forecasts(film, 2), summary.forecasts(film, end)
+            for name in ("shift", "subject", "all", "renewed"):
+                np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
+
+    def test_a_row_is_of_the_moment_half_is_forgotten(self, bench: Simulator) -> None:
+        row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
+        film = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
+        assert film.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
+        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(film).edits)
+        assert [share <= 0.5 for share in summary.recall(film)] == [False, False, True, True]
+        assert row["efficacy"] == film.took[:8].mean() != film.took.mean()
+        assert row["retention"] == (film.edited_rank[2, :8] == 1).mean() != (film.edited_rank[-1] == 1).mean()
+        assert row["drift"] == film.drift[2, 0]
+
+    def test_a_row_does_not_depend_on_what_is_stored(
+        self, folder: Path, bench: Simulator, brief: Callable[..., list[str]]
+    ) -> None:
+        """A run ends when half is forgotten, but not before 10 edits; a stored one may have gone further."""
+        options = {"edits": 14, "every": 2, "seeds": 1, "methods": "identity"}
+        assert main(brief(**options)) == 0
+        first = pd.read_csv(folder / "study" / "forgetting.csv")
+        assert first["reached"].all()
+        assert first["edits"].tolist() == [10]
+        lifelong.run(bench, lifelong.ask(bench, 0, "identity", 14, every=2))
+        assert main(brief(**options)) == 0
+        pd.testing.assert_frame_equal(pd.read_csv(folder / "study" / "forgetting.csv"), first)
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"methods": "guess"}, "guess"),
+            ({"edits": 0}, "from 1 to 2000 edits"),
+            ({"every": 0}, "measuring every"),
+            ({"layers": "x"}, "--layers takes `all` or numbers"),
+            ({"models": "demo-gpt2-33"}, "demo-gpt2-33"),
+            pytest.param({"seeds": 0}, "seed"),
+            pytest.param({"layers": "3"}, "layer"),
+            pytest.param({"layers": "9"}, "layer"),
+        ],
+    )
+    def test_refusals(
+        self,
+        refused: Callable[[list[str]], str],
+        brief: Callable[..., list[str]],
+        tmp_path: Path,
+        changed: dict[str, object],
+        told: str,
+    ) -> None:
+        assert told in refused(brief(out=tmp_path / "nothing here", **changed))
+
+    def test_cases(self) -> None:
+        told = list(cases([0, 2], ["memit", "rome"], 2))
+        assert len(told) == 2 * (4 + 4)
+        assert told[:4] == [Case(0, name, Draw(seed=seed)) for name in ("memit", "rome") for seed in (0, 1)]
+        assert told[4:8] == [Case(0, "rome", Draw(by, seed)) for by in ("most", "least") for seed in (0, 1)]
+        assert [case.layer for case in told] == [0] * 8 + [2] * 8
+        assert all(case.draw.by == "random" for case in cases([0], ["memit", "identity"], 3))
+
+
+def made_up() -> pd.DataFrame:
+    """Two models; one method that outlives its runs, one case of a single seed, and no run of some kinds."""
+
+    def row(model: str, layer: int, name: str, by: str, seed: int, life: float, **more: Any) -> dict[str, Any]:
+        return {
+            "model": model, "family": "f", "width": 32, "layer": layer, "method": name, "draw": by, "order": "drawn",
+            "seed": seed, "edits": 50, "half_life": life, "reached": True, "efficacy": 0.5, "retention": 0.5,
+            "drift": 0.1, "shift_error": 2e-6, "early_shift": 0.1, "early_subject": 0.2,
+            "early_all": 0.3, "half_shift": 0.4, "half_subject": 0.5, "half_all": 0.6, "early_renewed": 0.7,
+            "half_renewed": 0.8,
+        } | more  # fmt: skip
+
+    nan = float("nan")
+    rows = [
+        row("a|b", 0, "rome", "random", 0, 10.0, efficacy=0.9, early_shift=nan),
+        row("a|b", 0, "rome", "random", 1, 40.0, efficacy=0.8, half_all=0.9),
+        row("a|b", 0, "memit", "random", 0, 50.0, reached=False, half_shift=nan),
+        row("a|b", 0, "memit", "random", 1, 12.5, half_shift=nan, shift_error=7e-5),
+        row("a|b", 0, "rome", "most", 0, 8.0),
+        row("a|b", 0, "rome", "least", 0, 50.0, reached=False),
+        row("c", 2, "rome", "random", 0, 7.4),
+    ]
+    return pd.DataFrame(rows, columns=list(sequences.COLUMNS))
+
+
+class TestTables:
+    def test_lifetimes(self) -> None:
+        lives = lifetimes(made_up()).set_index(["model", "method", "draw"])
+        assert len(lives) == 5
+        one = lives.loc[("a|b", "rome", "random")]
+        assert one["middle"] == pytest.approx(20)
+        reach = 12.706204736432095 * np.log(4) / np.sqrt(2) / np.sqrt(2)  # Student's t of one degree
+        assert (one["low"], one["high"]) == (pytest.approx(20 * np.exp(-reach)), pytest.approx(20 * np.exp(reach)))
+        assert (one["runs"], one["unreached"], one["width"], one["layer"]) == (2, 0, 32, 0)
+        assert lives.loc[("a|b", "memit", "random"), "unreached"] == 1
+
+    def test_markdown_by_hand(self) -> None:
+        head, *tables = markdown(made_up()).split("\n\n**")
+        assert head == "7 runs. Δo and Δe at the layer, forecast against measured: largest relative error 7e-05."
+        bodies = [table.split("\n\n", 1)[1].rstrip("\n").splitlines() for table in tables]
+        interval = "(0–133653)"
+        assert bodies[0] == [
+            "| model | layer | ROME | MEMIT |", "| --- | --- | --- | --- |", f"| a\\|b | 0 | 20 {interval} | > 25 |",
+            "| c | 2 | 7 | – |",
+        ]  # fmt: skip
+        assert bodies[1][2:] == ["| a\\|b | 0 | 85% | 50% |", "| c | 2 | 50% | – |"]
+        assert bodies[2] == [
+            "| model | layer | most superposed first | at random | least superposed first |",
+            "| --- | --- | --- | --- | --- |", f"| a\\|b | 0 | 8 | 20 {interval} | > 50 |", "| c | 2 | – | 7 | – |",
+        ]  # fmt: skip
+        assert bodies[3][2:] == [
+            "| a\\|b | 0 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.75 | 0.70 / 0.80 |",
+            "| c | 2 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.60 | 0.70 / 0.80 |",
+        ]
+        assert bodies[4][2:] == ["| ROME | 0.40 | 0.50 | 0.70 | 0.80 | 3 |", "| MEMIT | – | 0.50 | 0.60 | 0.80 | 2 |"]
+
+    def test_an_order_of_its_own_does_not_count_as_random(self) -> None:
+        found = made_up()
+        gentle = found.assign(order="gentle", half_life=1000.0, half_shift=-1.0)
+        first = markdown(found).split("\n\n**")
+        both = markdown(pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)).split("\n\n**")
+        for table in (1, 2, 4, 5):
+            assert both[table] == first[table]
+
+
+def test_every_demo_model_is_in_the_study_by_default() -> None:
+    from kis_core.__main__ import _parser
+
+    args = _parser().parse_args(["forgetting", "--out", "x"])
+    assert args.models.split(",") == [entry.name for entry in catalog.demo()]
+    assert args.methods.split(",") == ["rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning"]
+    assert (args.edits, args.every, args.seeds, args.layers) == (100, 10, 3, "all")

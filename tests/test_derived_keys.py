@@ -1,0 +1,166 @@
+"""Whatever is worked out of a result and kept goes by the result's own name: nothing of one is served for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kis_core import lifelong
+from kis_core.analysis import large_sets, resolve
+from kis_core.analysis.large_sets import analysis
+from kis_core.analysis.resolve import ResolvedRequest
+from kis_core.corpora import Corpus
+from kis_core.corpora.corpus import Texts
+from kis_core.covariance.rome_files import Statistics
+from kis_core.facts import Fact, FactSet
+from kis_core.lifelong import queue, sequence
+from kis_core.models.loaded import LoadedModel
+from kis_core.request import Request
+from kis_core.results import archive
+from kis_core.simulator import Simulator
+from kis_core.store.store import Store
+from tests.results.results_tools import made
+
+FACTS = FactSet("mine", (Fact("Oslo", "{} lies in", "Norway"), Fact("Rome", "{} lies in", "Italy")))
+BASE = Request(model="demo-gpt2-32", facts="mine.csv", corpus="text.txt", tokens=5000, layers=(0, 1))
+CHANGED: dict[str, Any] = {
+    "model": "demo-gpt2-64",
+    "facts": "others.csv",
+    "corpus": "other.txt",
+    "tokens": 6000,
+    "layers": (0, 1, 2),
+    "revision": "0123abc",
+    "dtype": "bfloat16",
+    "seed": 1,
+    "documents": 7,
+    "settled": 0.02,
+}
+LAYER = 0
+P = np.stack([np.eye(5) + 0.1] * 2)
+
+
+def resolved(request: Request, *, weights: str = "w", text: Corpus | Statistics | None = None) -> ResolvedRequest:
+    """A request with what it names: other names stand for other content."""
+    facts = FACTS if request.facts == BASE.facts else FactSet("others", FACTS.facts[::-1])
+    corpus = text or Texts("text", (request.corpus,))
+    return ResolvedRequest(request, Path(), weights, facts, corpus, text="t" if isinstance(corpus, Statistics) else "")
+
+
+def derived(found: ResolvedRequest, store: Store) -> dict[str, str]:
+    """The names of everything that is worked out of a result, by kind."""
+    result = replace(made(P), request=found.request, key=found.key)
+
+    def no_model() -> LoadedModel:
+        raise AssertionError("a name needs no model")
+
+    simulator = Simulator(result, store, no_model)
+    edit = simulator.request(0, "French", LAYER)
+    run = lifelong.ask(simulator, LAYER, edits=2)
+    kept = [0, 1]
+    return {
+        "result": result.key,
+        "what pages remember": result.identity,
+        "subset": result.subset(kept, "some").identity,
+        "value": simulator.value_key(edit),
+        "gradients": simulator.sensitivity_key(LAYER),
+        "facts to edit": queue.pool_key(simulator),
+        "run of edits": lifelong.key(simulator, run),
+        "sweep of many facts": large_sets.key(found, LAYER),
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_every_field_of_a_request_is_changed_here() -> None:
+    assert CHANGED.keys() == {field.name for field in fields(Request)}
+    assert all(getattr(BASE, name) != value for name, value in CHANGED.items())
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_another_request_shares_no_name(name: str, store: Store) -> None:
+    before, after = derived(resolved(BASE), store), derived(resolved(replace(BASE, **{name: CHANGED[name]})), store)
+    same = {kind for kind in before if before[kind] == after[kind]}
+    # a sweep has a layer of its own and draws nothing at random
+    assert same == ({"sweep of many facts"} if name in ("layers", "seed") else set())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"weights": "v"}, id="weights"),
+        pytest.param({"text": Texts("text", ("another text under the same name",))}, id="text"),
+    ],
+)
+def test_other_content_under_the_same_names_shares_no_name(other: dict[str, Any], store: Store) -> None:
+    before, after = derived(resolved(BASE), store), derived(resolved(BASE, **other), store)
+    assert not {kind for kind in before if before[kind] == after[kind]}
+
+
+def test_where_c_comes_from_files_the_keys_still_depend_on_the_precision(store: Store) -> None:
+    files = Statistics("statistics", {LAYER: Path("layer0.npz")})
+    before, after = (
+        derived(resolved(replace(BASE, dtype=dtype), text=files), store) for dtype in ("float32", "bfloat16")
+    )
+    assert not {kind for kind in before if before[kind] == after[kind]}
+
+
+@pytest.mark.parametrize(
+    ("module", "kinds"),
+    [
+        (archive, {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}),
+        (resolve, None),
+        (one_edit, {"value", "gradients"}),
+        (queue, {"facts to edit"}),
+        (sequence, {"run of edits"}),
+        (analysis, {"sweep of many facts"}),
+    ],
+)
+def test_a_raised_format_leaves_what_was_stored_before_alone(
+    module: Any, kinds: set[str] | None, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = derived(resolved(BASE), store)
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    after = derived(resolved(BASE), store)
+    assert {kind for kind in before if before[kind] != after[kind]} == (kinds or before.keys())
+
+
+def test_another_fact_base_is_another_pool_and_another_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = derived(resolved(BASE), store)
+    monkeypatch.setattr(queue.factbase, "fingerprint", lambda: "another")
+    after = derived(resolved(BASE), store)
+    assert {kind for kind in before if before[kind] != after[kind]} == {"facts to edit", "run of edits"}
+
+
+@pytest.mark.parametrize("narrow", [lambda kept: kept, lambda kept: kept[::-1], lambda kept: kept[:1]])
+def test_subsets_are_told_apart_by_the_facts_that_are_kept(narrow: Callable[[list[int]], list[int]]) -> None:
+    whole = made(P)
+    twice = whole.subset([3, 1, 2], "three").subset([2, 0], "two")
+    assert twice.identity == whole.subset([2, 3], "the same two").identity
+    smaller = whole.subset(narrow([2, 3]), "some")
+    assert (smaller.identity == twice.identity) == (narrow([2, 3]) == [2, 3])
+    assert smaller.identity != whole.identity
+    assert smaller.key == whole.key
+
+
+def test_what_depends_on_all_facts_is_not_shared_with_a_subset(store: Store) -> None:
+    whole = made(P)
+    both = [
+        Simulator(one, store, lambda: pytest.fail("a name needs no model"))
+        for one in (whole, whole.subset([0, 1], "two"))
+    ]
+    for name in (
+        lambda one: one.sensitivity_key(LAYER),
+        queue.pool_key,
+        lambda one: lifelong.key(one, lifelong.ask(one, LAYER, edits=2)),
+    ):
+        assert name(both[0]) != name(both[1])
+    values = {one.value_key(one.request(0, "French", LAYER)) for one in both}
+    assert len(values) == 1, "of the same fact, whatever stands beside it"

@@ -1,0 +1,300 @@
+"""Keys: the subject's last token found in real tokenizers, one pass for all layers, hooks that never stay behind."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from kis_core import facts as fact_sets
+from kis_core import keys
+from kis_core.facts import Fact
+from kis_core.keys import NotFinite, SubjectNotFound, fact_keys, tokenize_prompts, watch_down_projections
+from kis_core.models.batching import batches, pad
+from kis_core.models.loaded import LoadedModel
+from kis_core.models.tokens import beginning
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("without_gradients")
+
+CONTEXT = 1000  # out of the way where the length of prompts is not the point
+BATCHED = 1e-6  # RELIABILITY case 18; float32 sums in another order differ by about 1e-8 at these magnitudes
+DEMO = "demo"
+UNKNOWN = "[UNK]"
+TOKENIZERS = (DEMO, "gpt2", "pythia", "llama2")
+
+PROMPTS = {
+    "twice, the first one meant": Fact("Paris", "{} is not Paris, Texas, but", "x"),
+    "twice, the second one meant": Fact("Paris", "Not Paris but {} is", "x"),
+    "inside a word": Fact("Finn", "The {}ish language is spoken in", "x"),
+    "at the very end": Fact("Vladimir Mayakovsky", "The native language of {}", "x"),
+    "merged with a comma": Fact("Widgets Ltd.", "{}, based in", "x"),
+    "decomposed accent": Fact("Zoe\u0301", "The mother of {} is", "x"),
+    "accent cut off by the subject": Fact("cafe", "A {}\u0301 in the town of", "x"),
+    "Angstrom sign": Fact("\u212b", "One {} is", "x"),
+    "ligature": Fact("ﬁ", "The sign {} means", "x"),
+    "emoji": Fact("🦄", "The {} is", "x"),
+    "emoji of five code points": Fact("👩‍👩‍👧", "See {} in the park of", "x"),
+    "Chinese without spaces": Fact("中国", "{}的首都是", "x"),
+    "Arabic": Fact("لا", "{} is", "x"),
+    "two spaces inside": Fact("New  York", "In {} it is", "x"),
+    "special token as text": Fact("a</s>", "The tag {} is", "x"),
+}
+
+
+@pytest.fixture(params=TOKENIZERS, scope="module")
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    if request.param == DEMO:
+        return demo_tokenizer()
+    shared: Path = request.getfixturevalue("shared_data")
+    return AutoTokenizer.from_pretrained(shared / "tokenizers" / request.param, local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def demo() -> PreTrainedTokenizerFast:
+    return demo_tokenizer()
+
+
+def demo_tokenizer() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
+
+
+def made_of(model: models.Model) -> PreTrainedTokenizerFast:
+    """A tokenizer of that model over whole words."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN)
+
+
+def prompts_of(loaded: LoadedModel, count: int) -> list[keys.Prompt]:
+    subjects = ("Paris", "Vladimir Mayakovsky", "a quartz clock", "Zoë", "the 42nd Street Theatre", "Oslo", "Ghana")
+    templates = ("{} lies in", "Everybody who has ever been to see {} knows", "So {} is")
+    facts = [Fact(subjects[k % 7], templates[k % 3], "x") for k in range(count)]
+    return tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
+
+
+def decoded_to(tokenizer: PreTrainedTokenizerFast, tokens: list[int]) -> str:
+    """What those tokens say so far, with every accent apart: tokenizers may compose, and bytes may end midway."""
+    return unicodedata.normalize("NFD", tokenizer.decode(tokens[len(beginning(tokenizer)) :]).removeprefix(" "))
+
+
+def assert_ends_the_subject(tokenizer: PreTrainedTokenizerFast, fact: Fact, prompt: keys.Prompt) -> None:
+    """With the key token the decoded text holds all of the subject, and without it not yet."""
+    wanted = unicodedata.normalize("NFD", fact.text[: fact.subject_span[1]])
+    assert decoded_to(tokenizer, prompt.tokens[: prompt.key_index + 1]).startswith(wanted)
+    assert not decoded_to(tokenizer, prompt.tokens[: prompt.key_index]).startswith(wanted)
+
+
+def hooks_on(loaded: LoadedModel) -> int:
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in loaded.model.modules())
+
+
+class TestTokenizePrompts:
+    @pytest.mark.parametrize("case", PROMPTS)
+    def test_key_token_is_the_last_of_the_subject(self, tokenizer: PreTrainedTokenizerFast, case: str) -> None:
+        fact = PROMPTS[case]
+        [prompt] = tokenize_prompts(tokenizer, [fact], context=CONTEXT)
+        assert prompt.tokens == tokenizer(fact.text)["input_ids"]
+        assert prompt.key_token == tokenizer.decode([prompt.tokens[prompt.key_index]])
+        assert_ends_the_subject(tokenizer, fact, prompt)
+
+    @pytest.mark.parametrize(
+        ("fact", "index", "token"),
+        [
+            (Fact("Paris", "{} not Paris", "x"), 0, "Paris"),
+            (Fact("Paris", "Paris not {}", "x"), 2, "Paris"),
+            (Fact("Finn", "not {}ish of", "x"), 1, "Finn"),
+            (Fact("Mayak", "not {}ovsky of", "x"), 2, "ak"),
+            (Fact("Maya", "not {}kovsky of", "x"), 2, "ak"),
+            (Fact("Paris Mayakovsky", "not {}", "x"), 4, "ovsky"),
+        ],
+    )
+    def test_by_hand(self, fact: Fact, index: int, token: str) -> None:
+        pieces = (UNKNOWN, "not", "of", "Paris", "Finn", "##ish", "May", "##ak", "##ovsky")
+        tokenizer = made_of(models.WordPiece({piece: k for k, piece in enumerate(pieces)}, unk_token=UNKNOWN))
+        [prompt] = tokenize_prompts(tokenizer, [fact], context=CONTEXT)
+        assert (prompt.key_index, prompt.key_token.removeprefix("##")) == (index, token)
+
+    def test_counterfact_subjects_in_real_tokenizers(
+        self, tokenizer: PreTrainedTokenizerFast, shared_data: Path
+    ) -> None:
+        known = fact_sets.load(shared_data / "counterfact_known.json").facts
+        for fact, prompt in zip(known, tokenize_prompts(tokenizer, known, context=CONTEXT), strict=True):
+            assert_ends_the_subject(tokenizer, fact, prompt)
+
+    def test_a_leading_bos_moves_the_index_by_one(self) -> None:
+        plain, with_bos = demo_tokenizer(), demo_tokenizer()
+        bos = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+        backend = with_bos.backend_tokenizer
+        backend.post_processor = processors.Sequence([backend.post_processor, bos])
+        chosen = list(PROMPTS.values())
+        without = tokenize_prompts(plain, chosen, context=CONTEXT)
+        shifted = tokenize_prompts(with_bos, chosen, context=CONTEXT)
+        assert [p.tokens for p in shifted] == [[0, *p.tokens] for p in without]
+        assert [(p.key_index, p.key_token) for p in shifted] == [(p.key_index + 1, p.key_token) for p in without]
+
+    def test_an_unknown_token_is_the_key_where_the_vocabulary_has_no_better(self) -> None:
+        tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1, "of": 2}, unk_token=UNKNOWN))
+        [prompt] = tokenize_prompts(tokenizer, [Fact("Atlantis", "the king of {} the", "x")], context=CONTEXT)
+        assert (prompt.tokens, prompt.key_index, prompt.key_token) == ([1, 0, 2, 0, 1], 3, UNKNOWN)
+
+    def test_a_subject_the_tokenizer_drops_is_an_error_that_names_it(self) -> None:
+        tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1}, unk_token=UNKNOWN))
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("🦄", "")
+        fine, dropped = Fact("horse", "the {}", "x"), Fact("🦄", "the {} the", "x")
+        with pytest.raises(SubjectNotFound, match=r"fact 1: no token of 'the 🦄 the' covers the subject '🦄'"):
+            tokenize_prompts(tokenizer, [fine, dropped], context=CONTEXT)
+
+    def test_the_context_is_a_limit_on_tokens_that_may_be_reached(self) -> None:
+        tokenizer, fact = demo_tokenizer(), PROMPTS["at the very end"]
+        length = len(tokenizer(fact.text)["input_ids"])
+        assert len(tokenize_prompts(tokenizer, [fact], context=length)) == 1
+        with pytest.raises(
+            SubjectNotFound, match=f"fact 0: {length} tokens, but this model reads at most {length - 1}"
+        ):
+            tokenize_prompts(tokenizer, [fact], context=length - 1)
+
+    @settings(max_examples=50, deadline=None)
+    @given(
+        subject=st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="{}<\ufffd"), min_size=1)
+        .map(str.strip)
+        .filter(bool),
+        before=st.sampled_from(["", "The ", "The(", "中"]),
+        after=st.sampled_from(["", " is", "'s town", "ish", "."]),
+    )
+    def test_any_subject_ends_with_its_key_token(
+        self, demo: PreTrainedTokenizerFast, subject: str, before: str, after: str
+    ) -> None:
+        fact = Fact(subject, f"{before}{{}}{after}", "x")
+        [prompt] = tokenize_prompts(demo, [fact], context=CONTEXT)
+        wanted = fact.text[: fact.subject_span[1]]
+        read = [demo.decode(prompt.tokens[: prompt.key_index + more]).removeprefix(" ") for more in (0, 1)]
+        assert [text.startswith(wanted) for text in read] == [False, True]
+
+
+class TestBatches:
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 100))
+    def test_every_index_once_within_the_limit_and_short_ones_first(self, lengths: list[int], limit: int) -> None:
+        made = list(batches(lengths, tokens_per_batch=limit))
+        flat = [index for batch in made for index in batch]
+        assert sorted(flat) == list(range(len(lengths)))
+        assert [lengths[index] for index in flat] == sorted(lengths)
+        for batch in made:
+            assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= limit
+
+    def test_by_hand(self) -> None:
+        assert list(batches([5, 2, 9, 2, 3], tokens_per_batch=6)) == [[1, 3], [4], [0], [2]]
+        assert list(batches([])) == []
+
+    def test_pad_by_hand(self) -> None:
+        tokens, mask = pad([[7, 8, 9], [5]], torch.device("cpu"))
+        assert tokens.tolist() == [[7, 8, 9], [5, 0, 0]]
+        assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+class TestFactKeys:
+    def test_shape_and_dtype(self, loaded: LoadedModel) -> None:
+        found = fact_keys(loaded, prompts_of(loaded, 5))
+        assert found.shape == (3, 5, 40)
+        assert found.dtype == np.float32
+
+    def test_batches_of_one_two_and_seven_give_the_same(self, loaded: LoadedModel) -> None:
+        prompts = prompts_of(loaded, 14)
+        assert len({len(p.tokens) for p in prompts}) > 2, "prompts of one length would need no padding"
+        alone = np.concatenate([fact_keys(loaded, [p]) for p in prompts], axis=1)
+        for size in (2, 7, 14):
+            parts = [prompts[start : start + size] for start in range(0, 14, size)]
+            together = np.concatenate([fact_keys(loaded, part) for part in parts], axis=1)
+            np.testing.assert_allclose(together, alone, rtol=0, atol=BATCHED)
+
+    def test_a_batch_never_exceeds_its_tokens(self, loaded: LoadedModel) -> None:
+        prompts, told = prompts_of(loaded, 14), []
+        small = fact_keys(loaded, prompts, tokens_per_batch=25, report=lambda *told_now: told.append(told_now))
+        done = [0, *(count for _, count, _ in told)]
+        sizes = np.diff(done)
+        assert done[-1] == 14
+        assert 1 < len(sizes) < 14
+        assert (sizes > 0).all()
+        assert {stage for stage, _, _ in told} == {"Keys of the facts"}
+        np.testing.assert_allclose(small, fact_keys(loaded, prompts), rtol=0, atol=BATCHED)
+
+    def test_rows_follow_the_order_of_the_facts(self, loaded: LoadedModel) -> None:
+        prompts = prompts_of(loaded, 6)
+        shuffled = [4, 1, 5, 0, 3, 2]
+        found = fact_keys(loaded, [prompts[k] for k in shuffled])
+        np.testing.assert_allclose(found, fact_keys(loaded, prompts)[:, shuffled], rtol=0, atol=BATCHED)
+
+    def test_a_key_depends_on_the_subject_and_what_stands_before_only(self, loaded: LoadedModel) -> None:
+        ends = [Fact("Malta", f"The capital of {{}} {end}", "x") for end in ("is", "was once the town of")]
+        found = fact_keys(loaded, tokenize_prompts(loaded.tokenizer, ends, context=loaded.context))
+        np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=0, atol=BATCHED)
+
+    def test_a_nan_names_layer_and_fact(self, gpt2: LoadedModel) -> None:
+        prompts = prompts_of(gpt2, 3)
+        others = {token for p in (prompts[0], prompts[1]) for token in p.tokens}
+        only_here = next(t for t in prompts[2].tokens[: prompts[2].key_index + 1] if t not in others)
+        gpt2.model.transformer.wte.weight[only_here] = float("nan")
+        with pytest.raises(NotFinite, match=r"layer 0: the key of fact 2 is not finite"):
+            fact_keys(gpt2, prompts)
+        assert hooks_on(gpt2) == 0
+
+    def test_an_overflow_names_its_layer(self, gpt2: LoadedModel) -> None:
+        gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
+        with pytest.raises(NotFinite, match=r"layer 1: the key of fact 0 is not finite \('.+'\)"):
+            fact_keys(gpt2, prompts_of(gpt2, 2))
+
+    @pytest.mark.parametrize("dtype", ["float32", "float16"])
+    def test_and_the_arithmetic_that_overflowed(self, gpt2: LoadedModel, dtype: str) -> None:
+        gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
+        with pytest.raises(NotFinite, match=f"out of range for {dtype}\\?"):
+            fact_keys(replace(gpt2, dtype=dtype), prompts_of(gpt2, 2))
+
+    def test_half_precision_overflow_is_seen(self, gpt2: LoadedModel) -> None:
+        gpt2.model.bfloat16().half()
+        gpt2.model.transformer.h[2].mlp.c_fc.weight.fill_(6e4)
+        gpt2.model.transformer.h[2].ln_2.bias.fill_(1.0)
+        with pytest.raises(NotFinite, match="layer 2"):
+            fact_keys(gpt2, prompts_of(gpt2, 2))
+
+
+class TestHooks:
+    def test_none_stays_after_success(self, loaded: LoadedModel) -> None:
+        fact_keys(loaded, prompts_of(loaded, 2))
+        assert hooks_on(loaded) == 0
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
+    def test_none_stays_after_an_exception_midway(self, gpt2: LoadedModel, error: type[BaseException]) -> None:
+        def fail(*_: object) -> None:
+            raise error("midway")
+
+        broken = gpt2.model.transformer.h[1].register_forward_hook(fail)
+        with pytest.raises(error, match="midway"):
+            fact_keys(gpt2, prompts_of(gpt2, 2))
+        broken.remove()
+        assert hooks_on(gpt2) == 0
+
+    def test_none_stays_when_registering_fails_halfway(
+        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: object) -> None:
+            raise RuntimeError("no more hooks")
+
+        monkeypatch.setattr(gpt2.architecture.down_projections[2], "register_forward_hook", refuse)
+        with pytest.raises(RuntimeError, match="no more hooks"), watch_down_projections(gpt2, print):
+            pass
+        assert hooks_on(gpt2) == 0
+
+    def test_every_layer_is_seen_in_order(self, loaded: LoadedModel) -> None:
+        seen: list[tuple[int, tuple[int, ...]]] = []
+        with watch_down_projections(loaded, lambda layer, keys: seen.append((layer, tuple(keys.shape)))):
+            loaded.model(torch.arange(1, 6)[None])
+        assert seen == [(layer, (1, 5, 40)) for layer in range(3)]
