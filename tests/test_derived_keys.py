@@ -22,7 +22,7 @@ from kis_core.lifelong import queue, sequence
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.results import archive
-from kis_core.simulator import Simulator
+from kis_core.simulator import Simulator, one_edit
 from kis_core.store.store import Store
 from tests.results.results_tools import made
 

@@ -18,9 +18,9 @@ import vl_convert
 from kis_core import charts
 from kis_core.charts import colours
 from kis_core.charts.heatmap import TOLD
+from tests.charts import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
 from tests.charts.chart_tools import PIXELS, STRIP, specification
 from tests.charts.test_charts_of_large_sets import BARS
-from tests.unit import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
 
 TEXT, MARK = 4.5, 3.0  # least contrasts: success criteria 1.4.3 and 1.4.11
 TINT = 0.35  # what is fainter only colours the ground, or catches the mouse: a line along it is what is read

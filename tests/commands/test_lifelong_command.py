@@ -21,7 +21,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 
 FILES = ["curve.csv", "facts.csv", "lifelong.json"]
 CURVE = (

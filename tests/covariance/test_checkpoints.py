@@ -18,8 +18,8 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.progress import Cancelled
 from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store, StoreError
+from tests.covariance import pass_tools
 from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, after, before, ended, new, run
-from tests.unit import pass_tools
 
 Parts = dict[str, dict[str, np.ndarray]]
 A, B = np.arange(4.0), np.ones((2, 3))

@@ -22,7 +22,7 @@ from kis_core.lifelong.queue import gentle_order, most
 from kis_core.progress import Cancelled
 from kis_core.request import RequestError
 from kis_core.simulator import Simulator
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 
 READ = 1e-4  # of a float32 key, relative, that goes into P; its C is inverted
 EXACT = 1e-12

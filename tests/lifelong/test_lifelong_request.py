@@ -13,7 +13,7 @@ from kis_core.editing import EditError, method, weights
 from kis_core.lifelong import Draw
 from kis_core.request import RequestError
 from kis_core.simulator import Simulator
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked
 
 METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")

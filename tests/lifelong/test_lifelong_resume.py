@@ -24,7 +24,7 @@ from kis_core.lifelong import Draw, EditTrace, LifelongRequest
 from kis_core.models.files import ModelError
 from kis_core.progress import Cancelled
 from kis_core.simulator import Simulator
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same
 
 EDITS, EVERY = 12, 4
@@ -38,7 +38,7 @@ from kis_core.models import catalog, loading
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store import Store
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 
 root, facts, corpus = sys.argv[1:]
 sequence.SAVED_SECONDS = -1.0

@@ -18,7 +18,7 @@ from kis_core.editing import Change, DenseEdit, PerformedEdit, Site, method, ran
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same
 
 EQUATIONS = 1e-3  # of Δo and Δe foretold, relative; seen 1e-6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kis_core import lifelong
 from kis_core.library import inventory
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 
 
 def test_a_run_on_the_shelf_tells_its_name_model_facts_and_text(tmp_path: Path) -> None:

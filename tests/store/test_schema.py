@@ -26,9 +26,9 @@ from kis_core.results.result import Result
 from kis_core.spillover import Sensitivity
 from kis_core.store import schema
 from kis_core.store.store import Entry, Store
+from tests.facts import mutation_tools
 from tests.facts.mutation_tools import good, mutated, opened, packed_up
 from tests.store.store_tools import close
-from tests.unit import mutation_tools
 
 QUICK, MANY = 200, 10_000  # mutations; each is tried as a bundle, and as a value of the store itself
 GOOD = good()

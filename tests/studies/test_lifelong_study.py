@@ -23,7 +23,7 @@ from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import sequences
 from kis_core.studies.sequences import Case, cases, lifetimes, markdown
-from tests.integration import lifelong_tools as tools
+from tests.lifelong import lifelong_tools as tools
 
 STUDY = ["forgetting.csv", "forgetting.md", "forgetting.png"]
 FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
