@@ -1,4 +1,7 @@
-"""The command line: `python -m kis_core analyse|covariance|edit|study|lifelong|forgetting|models|export|import …`."""
+"""The command line: `kis analyse|covariance|edit|study|lifelong|forgetting|models|export|import|app …`.
+
+From a checkout that is not installed: `python -m kis_core …`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
-from kis_core.commands import analysing, bundles, covariance, editing
+from kis_core.commands import analysing, bundles, covariance, dashboard, editing
 from kis_core.commands.line import WRONG_INPUT, ProgressLine, refuse
 from kis_core.errors import KisError
 
@@ -44,13 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kis_core", description="Knowledge superposition, measured.")
+    called = "kis" if Path(sys.argv[0]).stem == "kis" else "python -m kis_core"
+    parser = argparse.ArgumentParser(prog=called, description="Knowledge superposition, measured.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for topic in (analysing, covariance, editing, bundles):
+    for topic in (analysing, covariance, editing, bundles, dashboard):
         topic.add(commands)
     return parser
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """Run the command line as a program of its own."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    program()

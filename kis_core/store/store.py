@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import diskcache
 import numpy as np
 import safetensors.numpy
+from platformdirs import user_cache_path
 
 from kis_core import progress
 from kis_core.errors import KisError
@@ -36,7 +37,8 @@ from kis_core.store.index import Row
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ROOT = Path(__file__).resolve().parents[2] / "cache"
+CHECKOUT = Path(__file__).resolve().parents[2]
+DEFAULT_ROOT = CHECKOUT / "cache" if (CHECKOUT / "app.py").is_file() else user_cache_path("knowledge-in-superposition")
 ROOT_VARIABLE = "KIS_CACHE"  # environment variable that moves the cache elsewhere
 POLL_SECONDS = 0.2  # how soon a waiter notices that the computing process is done, dead or cancelled
 T = TypeVar("T")
