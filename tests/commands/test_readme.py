@@ -27,5 +27,5 @@ def test_the_example_runs(block: str, model: str, tmp_path: Path, monkeypatch: p
     exec(compile(block.replace(DEFAULT, model), str(README), "exec"), names)  # noqa: S102 - our own file
     assert names["p"].shape == (128, 128)
     assert isinstance(names["chart"], alt.LayerChart)
-    assert names["statistics"].moments(names["p"]).kurtosis == names["result"].reports[0].moments.kurtosis
+    assert names["superposition"].moments(names["p"]).kurtosis == names["result"].reports[0].moments.kurtosis
     assert len(names["archive"].computed(names["Store"]())) == 1
