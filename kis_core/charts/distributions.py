@@ -72,10 +72,7 @@ def density(
             x2="high:Q",
             y=alt.Y("base:Q", title="density").scale(scale).axis(y_axis),
             y2="top:Q",
-            tooltip=[
-                alt.Tooltip("low:Q", title="from", format=".3f"),
-                alt.Tooltip("high:Q", title="to", format=".3f"),
-            ],
+            tooltip=[alt.Tooltip("low:Q", title="from", format=".3f"), alt.Tooltip("high:Q", title="to", format=".3f")],
         )
         .add_params(clicks(TAIL, ["low", "high"]))
     )

@@ -295,11 +295,7 @@ def _axis_labels(texts: Sequence[str], size: int) -> dict[float, str]:
 
 
 def _mark(
-    order: np.ndarray,
-    picked: tuple[int, int],
-    window: Window,
-    x: Callable[[str], alt.X],
-    y: Callable[[str], alt.Y],
+    order: np.ndarray, picked: tuple[int, int], window: Window, x: Callable[[str], alt.X], y: Callable[[str], alt.Y]
 ) -> list[alt.Chart]:
     """The picked pair, if it lies in the window."""
     position = {int(fact): at for at, fact in enumerate(order)}

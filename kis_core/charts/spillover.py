@@ -223,7 +223,4 @@ def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChar
     numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color=PAPER).encode(text=alt.Text("layer:Q"))
     here = alt.Chart(frame[frame["layer"] == layer]).encode(x=x, y=y)
     ring = here.mark_point(size=1100, filled=False, stroke=MUTED, strokeWidth=2, opacity=1)
-    return plain(
-        alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers),
-        size,
-    )
+    return plain(alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers), size)

@@ -208,11 +208,7 @@ def to_entry(result: Result) -> Entry:
             "known": list(result.known),
             "provenance": result.provenance,
         },
-        {
-            "p": result.p,
-            "whitening_cosine": result.whitening_cosine,
-            "activation_cosine": result.activation_cosine,
-        },
+        {"p": result.p, "whitening_cosine": result.whitening_cosine, "activation_cosine": result.activation_cosine},
     )
 
 

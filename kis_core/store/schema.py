@@ -80,10 +80,7 @@ def check_meta(kind: str, meta: Mapping[str, Any]) -> None:
 
 
 def check(
-    kind: str,
-    meta: Mapping[str, Any],
-    arrays: Iterable[tuple[str, np.ndarray]],
-    sizes: Mapping[str, int] | None = None,
+    kind: str, meta: Mapping[str, Any], arrays: Iterable[tuple[str, np.ndarray]], sizes: Mapping[str, int] | None = None
 ) -> None:
     """Hold a value against what it must be.
 

@@ -202,11 +202,7 @@ class Store:
         self._remove_file_of(key, self._exchange(key, None))
 
     def get_or_compute(
-        self,
-        key: str,
-        compute: Callable[[], Entry],
-        report: progress.Report = progress.silent,
-        **sizes: int,
+        self, key: str, compute: Callable[[], Entry], report: progress.Report = progress.silent, **sizes: int
     ) -> Entry:
         """The stored value, or a new one: one asker computes, the others wait for it.
 
