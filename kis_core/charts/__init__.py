@@ -6,27 +6,14 @@ Row i of P is the edited fact, column j the one that suffers. No chart carries t
 from kis_core.charts.common import shorten
 from kis_core.charts.distributions import TAIL, angle_histogram, density, overlaid, strips
 from kis_core.charts.files import to_png, to_svg
-from kis_core.charts.heatmap import (
-    BRUSH,
-    DETAIL,
-    PICK,
-    Window,
-    beyond,
-    block_side,
-    blocks,
-    clipped,
-    colour_limit,
-    heatmap,
-    overview,
-    similarity,
-    strongest_in_block,
-    whole,
-)
+from kis_core.charts.heatmap import BRUSH, PICK, Window, clipped, heatmap, overview, similarity, whole
 from kis_core.charts.large_sets import counts, part
-from kis_core.charts.lifelong import AGE_COLOURS, SERIES, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
+from kis_core.charts.lifelong import AGE_COLOURS, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
-from kis_core.charts.scatter import PAIR, counted, differing, scatter
+from kis_core.charts.scatter import PAIR, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
+from kis_core.superposition.agreement import counted, differing
+from kis_core.superposition.overview import DETAIL, beyond, block_side, blocks, colour_limit, strongest_in_block
 
 __all__ = [
     "AGE_COLOURS",
@@ -37,7 +24,6 @@ __all__ = [
     "MODEL",
     "PAIR",
     "PICK",
-    "SERIES",
     "SHIFTED",
     "TAIL",
     "THEORY",

@@ -8,8 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.colours import INK, PAPER
-from kis_core.charts.common import LABEL_SIZE, axis, legend, plain
+from kis_core.charts.common import axis, line_legend, named_lines, on_axis, plain, tip
 from kis_core.charts.heatmap import Window, heatmap
 from kis_core.superposition import ISOTROPIC, MEASURED, SAME_STD
 
@@ -18,7 +17,7 @@ TITLE = "P[i, j] off the diagonal"
 
 
 def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None, size: int = 320) -> alt.LayerChart:
-    """A histogram of counts; the tail of a few pairs is seen beside the bulk of millions.
+    """A histogram of counts, in which the tail of a few pairs is seen beside the bulk of millions.
 
     Args:
         bars: columns `low`, `high`, `count`, `SAME_STD` and `ISOTROPIC`, as `sweep.bars` gives them.
@@ -28,54 +27,24 @@ def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None, siz
     names = [MEASURED, SAME_STD, ISOTROPIC]
     low, high = (float(bars["low"].min()), float(bars["high"].max())) if len(bars) else (-1.0, 1.0)
     top = 1.6 * max(1.0, float(bars["count"].max()) if len(bars) else 1.0)
-    x_axis = axis(tickCount=8, title=TITLE)
-    y_axis = axis(tickCount=6, format="~s", title="pairs")
-
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title=TITLE).axis(x_axis).scale(domain=(low, high), nice=False)
-
-    def y(field: str) -> alt.Y:
-        return alt.Y(f"{field}:Q", title="pairs").axis(y_axis).scale(type="log", domain=(FLOOR, top), clamp=True)
-
-    colour = (
-        alt.Color("curve:N", sort=names)
-        .scale(domain=names)
-        .legend(legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3))
-    )
+    x = on_axis(alt.X, TITLE, axis(tickCount=8), domain=(low, high))
+    y = on_axis(alt.Y, "pairs", axis(tickCount=6, format="~s"), type="log", domain=(FLOOR, top), clamp=True)
+    colour = alt.Color("curve:N", sort=names).scale(domain=names).legend(line_legend())
+    dash = alt.StrokeDash("curve:N", sort=names, legend=None).scale(domain=names, range=[[1, 0], [8, 4], [2, 3]])
     filled = bars.loc[bars["count"] > 0, ["low", "high", "count"]].assign(curve=MEASURED, base=FLOOR)
-    rects = (
-        alt.Chart(filled)
-        .mark_rect(opacity=0.85)
-        .encode(
-            x=x("low"),
-            x2="high:Q",
-            y=y("count"),
-            y2="base:Q",
-            color=colour,
-            tooltip=[
-                alt.Tooltip("low:Q", title="from", format=".4f"),
-                alt.Tooltip("high:Q", title="to", format=".4f"),
-                alt.Tooltip("count:Q", title="pairs", format=","),
-            ],
-        )
+    rects = alt.Chart(filled).mark_rect(opacity=0.85)
+    rects = rects.encode(
+        x=x("low"),
+        x2="high:Q",
+        y=y("count"),
+        y2="base:Q",
+        color=colour,
+        tooltip=[tip("low:Q", "from", ".4f"), tip("high:Q", "to", ".4f"), tip("count:Q", "pairs", ",")],
     )
-    lines = (
-        alt.Chart(_nulls(bars))
-        .mark_line(strokeWidth=2.5)
-        .encode(
-            x=x("at"),
-            y=y("count"),
-            color=colour,
-            strokeDash=alt.StrokeDash("curve:N", sort=names, legend=None).scale(
-                domain=names, range=[[1, 0], [8, 4], [2, 3]]
-            ),
-        )
-    )
-    layers: list[alt.Chart] = [rects, lines]
-    for row, (name, value) in enumerate((picked or {}).items()):
-        if low <= value <= high:
-            layers += _mark(name, value, row, x("at"), value > low + 0.7 * (high - low))
-    return plain(alt.layer(*layers), size)
+    lines = alt.Chart(_nulls(bars)).mark_line(strokeWidth=2.5)
+    lines = lines.encode(x=x("at"), y=y("count"), color=colour, strokeDash=dash)
+    seen = {name: value for name, value in (picked or {}).items() if low <= value <= high}
+    return plain(alt.layer(rects, lines, *(named_lines(seen, x, (low, high)) if seen else [])), size)
 
 
 def _nulls(bars: pd.DataFrame) -> pd.DataFrame:
@@ -86,25 +55,6 @@ def _nulls(bars: pd.DataFrame) -> pd.DataFrame:
         for name in (SAME_STD, ISOTROPIC)
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _mark(name: str, value: float, row: int, x: alt.X, near_end: bool) -> list[alt.Chart]:
-    """Two lines, so that one of them stands out on any ground, and a name."""
-    base = alt.Chart(pd.DataFrame({"at": [value], "name": [name]})).encode(x=x)
-    text = base.mark_text(
-        align="right" if near_end else "left",
-        baseline="top",
-        dx=-6 if near_end else 6,
-        dy=4 + 18 * row,
-        fontSize=LABEL_SIZE,
-        fontWeight="bold",
-        color=INK,
-    )
-    return [
-        base.mark_rule(color=PAPER, strokeWidth=4),
-        base.mark_rule(color=INK, strokeWidth=2, strokeDash=[6, 3]),
-        text.encode(text="name:N", y=alt.value(0)),
-    ]
 
 
 def part(
@@ -122,7 +72,7 @@ def part(
         p: (rows, columns).
         limit: colours run from -limit to limit.
         row_names: of the edited facts.
-        column_names: of those that suffer.
+        column_names: of the facts that suffer.
         picked: position (row, column) to mark.
         size: height of the matrix in pixels.
 
@@ -130,11 +80,11 @@ def part(
         a chart whose selection `PICK` has the fields `r`, the row, and `c`, the number of rows plus the column.
     """
     rows, columns = p.shape
-    whole = np.full((rows + columns, rows + columns), np.nan)
-    whole[:rows, rows:] = p
+    square = np.full((rows + columns, rows + columns), np.nan)
+    square[:rows, rows:] = p
     names = [*row_names, *column_names]
     return heatmap(
-        whole,
+        square,
         np.arange(rows + columns),
         limit=limit,
         labels=names,
