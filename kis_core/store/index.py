@@ -21,18 +21,15 @@ from kis_core.store.array_files import Damaged
 log = logging.getLogger(__name__)
 
 LIMIT = 1 << 40  # diskcache's size limit; eviction is off, so it only has to be out of reach
-SURROUNDINGS = frozenset({
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
-})  # fmt: skip
+_DISK = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT}
+SURROUNDINGS = frozenset(_DISK | _BUSY | {sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH})
 """SQLite's primary result codes that blame a lock, the disk or a permission; any other blames the index itself.
 
 Read-only is not among them: a damaged header says so too, and an index that truly is cannot be set aside either.
 """
-UNWRITABLE = frozenset({
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
-})  # fmt: skip
-"""Those that an index gives which can be read and not written: on a read-only or full disk."""
+UNWRITABLE = frozenset(_DISK | {sqlite3.SQLITE_READONLY})
+"""The codes of an index that can be read but not written: on a read-only or full disk."""
 ERRORS = (sqlite3.Error, diskcache.Timeout, ValueError, TypeError, AttributeError)
 """What diskcache raises over an index it cannot use; over a damaged one it also trips on values of another type."""
 KEY = re.compile(r"[\w.-]+", re.ASCII)
@@ -124,22 +121,22 @@ def open_writable(folder: Path) -> diskcache.Cache:
 
 
 class ReadOnly:
-    """An index that can be read and not written, where the disk is read-only or full; it may have none yet.
+    """An index that can be read but not written, as the disk is read-only or full; its file may not exist yet.
 
-    Each reading opens it anew, so that it sees what somebody else wrote meanwhile. Where SQLite cannot even make the
+    Each reading opens it anew, so that it sees what another process wrote meanwhile. Where SQLite cannot even make the
     files it shares between processes, it is read as a file that nobody writes to.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / diskcache.core.DBNAME
-        self._how = ""
-        for how in ("mode=ro", "mode=ro&immutable=1"):
-            self._how = how
+        self._options = ""
+        for options in ("mode=ro", "mode=ro&immutable=1"):
+            self._options = options
             try:
                 list(self._rows("SELECT key FROM Cache LIMIT 1"))
                 break
             except sqlite3.OperationalError:
-                if how.endswith("immutable=1"):
+                if options.endswith("immutable=1"):
                     raise
 
     def __iter__(self) -> Iterator[str]:
@@ -162,7 +159,7 @@ class ReadOnly:
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self._file.exists():
             return []
-        name = f"file:{quote(str(self._file.absolute()))}?{self._how}"
+        name = f"file:{quote(str(self._file.absolute()))}?{self._options}"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 

@@ -50,12 +50,12 @@ def sweep(store: Swept) -> None:
 
 def orphans(store: Swept) -> list[Path]:
     """Files beside the matrices that no value names; some may be about to be named."""
-    found = []
+    unnamed = []
     for path in inside(store.root / "matrices"):
         row = store.row(path.name.rpartition("-")[0])
         if row is None or path.name not in row:
-            found.append(path)
-    return found
+            unnamed.append(path)
+    return unnamed
 
 
 def inside(folder: Path) -> list[Path]:
