@@ -1,7 +1,7 @@
 """Local files of documents, read as a stream: text, JSON lines and parquet.
 
 A name that ends in `.parquet` is parquet; in `.jsonl`, `.ndjson` or `.json`, one JSON object a line; any other is UTF-8
-text with one document a line. Text and JSON lines may be compressed (`.gz`). Blank documents are passed over.
+text with one document a line. Text and JSON lines may be compressed (`.gz`). Blank documents are left out.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from kis_core.corpora.corpus import Corpus, CorpusError, Stamp
+from kis_core.corpora.corpus import Corpus, CorpusError
 from kis_core.files import file_text
+from kis_core.files.paths import Stamp, stamp
 
 TEXT_FIELD = "text"
 PARQUET = ".parquet"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is another format, or never ends
+MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is a file of another format, or has no end
 ROWS_AT_ONCE = 256  # of parquet: about 1 MB of Wikipedia
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # the marks of UTF-32 begin or end with one
@@ -49,10 +50,9 @@ class Files(Corpus):
     def stamp(self) -> Stamp:
         """Path, size and time of change of each file."""
         try:
-            states = [(path.resolve(), path.stat()) for path in self.paths]
+            return stamp(self.paths)
         except OSError as error:
             raise CorpusError(f"{self.name} is no longer there: {error}") from error
-        return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
 
 
 def shards(folder: Path) -> tuple[Path, ...]:
@@ -168,9 +168,9 @@ def _text_column(schema: Any, name: str) -> str:
     if TEXT_FIELD in strings:
         return TEXT_FIELD
     if len(strings) != 1:
-        found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise CorpusError(
-            f"{name} has no column `{TEXT_FIELD}` of strings, and not just one of strings; found: {found}"
+            f"{name} has no column `{TEXT_FIELD}` of strings, and not just one of strings; found: {columns}"
         )
     return str(strings[0])
 
