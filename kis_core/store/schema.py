@@ -15,6 +15,8 @@ from kis_core.store import schema_of_edits, schema_of_results
 from kis_core.store.schema_of_results import checked_request
 from kis_core.store.shapes import Kind, Misfit, check_arrays, fields, list_of, sha256, table, text, whole
 
+__all__ = ["KINDS", "Misfit", "check", "check_meta", "of_another_version"]
+
 HEAD_META = table(
     {
         "place": table({"tokens": whole()}, more=True),
