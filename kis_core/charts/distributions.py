@@ -32,7 +32,6 @@ def density(
     log: bool = False,
     picked: Mapping[str, float] | None = None,
     tail: tuple[float, float] | None = None,
-    size: int = 300,
 ) -> alt.LayerChart:
     """Densities of P off the diagonal, one line a curve (Fig. 4); a click selects a place on the axis.
 
@@ -44,7 +43,6 @@ def density(
         log: draw the density on a logarithmic axis, where a heavy tail is seen.
         picked: name and value of what is to be marked, such as P[i, j] of the picked pair.
         tail: range of values to shade, exactly: the pairs in it are those listed elsewhere.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `TAIL` has the fields `low` and `high`: the place that was clicked.
@@ -76,7 +74,7 @@ def density(
         *(named_lines(picked, x, span) if picked else []),
         catch.add_params(clicks(TAIL, ["low", "high"])),
     ]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), 300)
 
 
 def strips(
@@ -150,7 +148,6 @@ def angle_histogram(
     picked: Mapping[str, float] | None = None,
     span: tuple[float, float] = (0, 180),
     chosen: tuple[float, float] | None = None,
-    size: int = 320,
 ) -> alt.LayerChart:
     """Histograms of angles in two spaces on one axis, 90° marked (Fig. 6); a click selects a bar.
 
@@ -159,7 +156,6 @@ def angle_histogram(
         picked: name and angle of what is to be marked, at most two.
         span: first and last angle drawn.
         chosen: range of angles to outline, as clicked before.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `TAIL` has the fields `low`, `high` and `space`.
@@ -193,17 +189,16 @@ def angle_histogram(
         ring.encode(x=x("low"), x2="high:Q", y=y, y2="zero:Q"),
         *(named_lines(picked, x, span) if picked else []),
     ]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), 320)
 
 
-def overlaid(curves: pd.DataFrame, *, title: str, legend_title: str, size: int = 300) -> alt.LayerChart:
+def overlaid(curves: pd.DataFrame, *, title: str, legend_title: str) -> alt.LayerChart:
     """Densities over each other; a curve stands out the more, the more facts or tokens went into it.
 
     Args:
         curves: columns `at`, `density`, `size`.
         title: of the x axis.
         legend_title: what a size counts.
-        size: height in pixels.
     """
     sizes = [int(count) for count in sorted(curves["size"].unique())]
     colour = alt.Color("size:O", title=legend_title, sort=sizes).scale(domain=sizes, range=ramp(len(sizes)))
@@ -219,4 +214,4 @@ def overlaid(curves: pd.DataFrame, *, title: str, legend_title: str, size: int =
             labelExpr="format(datum.value, ',')",
         ),
     )
-    return plain(alt.layer(lines), size, bare=True)
+    return plain(alt.layer(lines), 300, bare=True)

@@ -221,7 +221,7 @@ def _picked_pair(
     return [lines.encode(x=x("x")), lines.encode(y=y("y")), *rings]
 
 
-def similarity(matrix: np.ndarray, layers: Sequence[int], current: int, *, size: int = 320) -> alt.LayerChart:
+def similarity(matrix: np.ndarray, layers: Sequence[int], current: int) -> alt.LayerChart:
     """How alike the P of every two layers are, (L, L) rank correlations, the current layer outlined; clickable.
 
     Returns:
@@ -245,4 +245,4 @@ def similarity(matrix: np.ndarray, layers: Sequence[int], current: int, *, size:
     values = base.mark_text(fontSize=LABEL_SIZE + 2, fill=alt.ExprRef(on("scale('color', datum.rho)")))
     values = values.encode(text=alt.Text("rho:Q", format=".2f"))
     written = [values] if len(layers) <= MOST_WRITTEN else []
-    return plain(alt.layer(squares, chosen.mark_rect(fill=None, stroke=INK, strokeWidth=3), *written), size)
+    return plain(alt.layer(squares, chosen.mark_rect(fill=None, stroke=INK, strokeWidth=3), *written), 320)

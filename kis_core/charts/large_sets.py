@@ -16,13 +16,12 @@ FLOOR = 0.5  # pairs, where the axis ends: half as high as the bar of a single o
 TITLE = "P[i, j] off the diagonal"
 
 
-def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None, size: int = 320) -> alt.LayerChart:
+def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None) -> alt.LayerChart:
     """A histogram of counts, in which the tail of a few pairs is seen beside the bulk of millions.
 
     Args:
         bars: columns `low`, `high`, `count`, `SAME_STD` and `ISOTROPIC`, as `sweep.bars` gives them.
         picked: name and value of what is to be marked, such as P[i, j] of the picked pair.
-        size: height in pixels.
     """
     names = [MEASURED, SAME_STD, ISOTROPIC]
     low, high = (float(bars["low"].min()), float(bars["high"].max())) if len(bars) else (-1.0, 1.0)
@@ -44,7 +43,7 @@ def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None, siz
     lines = alt.Chart(_nulls(bars)).mark_line(strokeWidth=2.5)
     lines = lines.encode(x=x("at"), y=y("count"), color=colour, strokeDash=dash)
     seen = {name: value for name, value in (picked or {}).items() if low <= value <= high}
-    return plain(alt.layer(rects, lines, *(named_lines(seen, x, (low, high)) if seen else [])), size)
+    return plain(alt.layer(rects, lines, *(named_lines(seen, x, (low, high)) if seen else [])), 320)
 
 
 def _nulls(bars: pd.DataFrame) -> pd.DataFrame:
@@ -58,13 +57,7 @@ def _nulls(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def part(
-    p: np.ndarray,
-    *,
-    limit: float,
-    row_names: list[str],
-    column_names: list[str],
-    picked: tuple[int, int] | None = None,
-    size: int = 520,
+    p: np.ndarray, *, limit: float, row_names: list[str], column_names: list[str], picked: tuple[int, int] | None = None
 ) -> alt.LayerChart:
     """A part of P with its own facts on either axis, as `heatmap` draws a window of the whole.
 
@@ -74,7 +67,6 @@ def part(
         row_names: of the edited facts.
         column_names: of the facts that suffer.
         picked: position (row, column) to mark.
-        size: height of the matrix in pixels.
 
     Returns:
         a chart whose selection `PICK` has the fields `r`, the row, and `c`, the number of rows plus the column.
@@ -90,6 +82,6 @@ def part(
         labels=names,
         names=names,
         picked=(picked[0], rows + picked[1]) if picked else None,
-        size=size,
+        size=520,
         window=Window(0, rows, rows, rows + columns),
     )

@@ -57,14 +57,13 @@ class _Lines:
     colours: dict[str, alt.ExprRef]
 
 
-def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> alt.LayerChart:
+def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
     """Share of unrelated facts and of edits that still hold, over the edits made; one run, or several by colour.
 
     Args:
         frame: columns `run`, `edits`, `series` (a name in `SERIES`), `share`.
         step: where the reader is: lines are strong up to there.
         most: right end of the axis.
-        size: height in pixels.
     """
     runs = list(dict.fromkeys(frame["run"]))
     frame = frame.assign(label=frame["series"].map(SERIES))
@@ -98,7 +97,7 @@ def retention(frame: pd.DataFrame, *, step: int, most: int, size: int = 340) -> 
         hits.mark_point(filled=True, size=90, opacity=0.01),
         *_ends(frame, step, lines),
     ]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), 340)
 
 
 def _ends(frame: pd.DataFrame, step: int, lines: _Lines) -> list[alt.Chart]:
@@ -195,14 +194,13 @@ def over_edits(
     return plain(alt.layer(*layers), size, bare=len(kinds) < 2)
 
 
-def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: int = 520) -> alt.LayerChart:
+def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None) -> alt.LayerChart:
     """Who is damaged when: facts down, edits across, the change of each fact's log-odds as colour.
 
     Args:
         frame: as `lifelong.frames.damage` gives it.
         step: where the reader is.
         picked: fact to mark.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `FACT` has the field `fact`.
@@ -239,15 +237,14 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None, size: i
     ring = ring.assign(to=ring["to"].max(), **{"from": ring["from"].min()}).head(1) if len(ring) else ring
     around = outline(alt.Chart(ring).encode(**area).mark_rect)
     layers = [squares, dots.encode(x=x("middle"), y=y("centre")), _step(step, x("edits")), *around]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), 520)
 
 
-def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
+def lifetimes(frame: pd.DataFrame) -> alt.LayerChart:
     """Edits until half is forgotten, one mark a model and kind of run, with its interval over seeds.
 
     Args:
         frame: columns `model`, `width`, `name` (what the colours tell apart), `middle`, `low`, `high`, `unreached`.
-        size: height in pixels.
     """
     ordered = frame.sort_values(["width", "model"], kind="stable")
     models, names = list(dict.fromkeys(ordered["model"])), list(dict.fromkeys(frame["name"]))
@@ -277,4 +274,4 @@ def lifetimes(frame: pd.DataFrame, *, size: int = 340) -> alt.LayerChart:
             tip("unreached:Q", "runs that ended before"),
         ],
     )
-    return plain(alt.layer(bars, points), size)
+    return plain(alt.layer(bars, points), 340)

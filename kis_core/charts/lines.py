@@ -42,13 +42,12 @@ def by_layer(layers: Sequence[int], series: dict[str, Sequence[float]], current:
     return plain(alt.layer(zero, marker, lines), 110)
 
 
-def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int], size: int = 360) -> alt.LayerChart:
+def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int]) -> alt.LayerChart:
     """Kurtosis of P over the layers, one line a model, coloured by family, wider the larger the model (Fig. 5).
 
     Args:
         frame: columns `model`, `family`, `parameters`, `layer`, `kurtosis`, `low`, `high`.
         current: model and layer to ring.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `MODEL` has the fields `model` and `layer`.
@@ -65,16 +64,15 @@ def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int], size: in
     last = frame.dropna(subset="kurtosis").sort_values("layer").drop_duplicates("model", keep="last")
     names = _names(last, x, dx=12, limit=150)
     layered = [bars, lines.encode(detail="model:N", strokeWidth=width), points.encode(size=area), names, *ring]
-    return plain(alt.layer(*layered), size)
+    return plain(alt.layer(*layered), 360)
 
 
-def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int], size: int = 360) -> alt.LayerChart:
+def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int]) -> alt.LayerChart:
     """Kurtosis of P against the number of parameters, one point a model (Fig. 5).
 
     Args:
         frame: as of `kurtosis_by_layer`, one row a model.
         current: model and layer to ring.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `MODEL` has the fields `model` and `layer`.
@@ -85,7 +83,7 @@ def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int], size: int
     ordered = frame.sort_values("parameters", ignore_index=True)
     # names of neighbours stand below and above in turn, so that they do not meet
     names = [_names(ordered[side::2], x, dx=9, dy=dy, limit=160) for side, dy in ((0, 14), (1, -10))]
-    return plain(alt.layer(bars, lines, points, *names, *ring), size)
+    return plain(alt.layer(bars, lines, points, *names, *ring), 360)
 
 
 def _kurtosis(
@@ -113,9 +111,7 @@ def _names(frame: pd.DataFrame, x: alt.X, **place: int) -> alt.Chart:
     return names.encode(x=x, y=KURTOSIS, text="model:N")
 
 
-def convergence(
-    frame: pd.DataFrame, *, x_title: str, y_title: str, log: bool = False, size: int = 300
-) -> alt.LayerChart:
+def convergence(frame: pd.DataFrame, *, x_title: str, y_title: str, log: bool = False) -> alt.LayerChart:
     """A number against how much went into it, with the spread of its samples or its interval as a band (App. C).
 
     Args:
@@ -123,7 +119,6 @@ def convergence(
         x_title: of the x axis.
         y_title: of the y axis.
         log: logarithmic x axis.
-        size: height in pixels.
     """
     values = [float(value) for value in frame["x"]]
     x = alt.X("x:Q", title=x_title).axis(axis(values=values, format=".2~s" if log else "d"))
@@ -144,4 +139,4 @@ def convergence(
             tip("note:N", " "),
         ],
     )
-    return plain(alt.layer(band, bars, line, points), size, bare=True)
+    return plain(alt.layer(band, bars, line, points), 300, bare=True)

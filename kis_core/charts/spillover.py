@@ -37,7 +37,7 @@ APART = 0.055  # of the height: two names closer than that would overlap
 
 
 def spillover(
-    frame: pd.DataFrame, *, quantity: str, span: tuple[float, float], picked: int | None = None, size: int = 400
+    frame: pd.DataFrame, *, quantity: str, span: tuple[float, float], picked: int | None = None
 ) -> alt.LayerChart:
     """Every fact as a bar, ordered by forecast; its measurement as a diamond; a cross where its answer changes.
 
@@ -46,7 +46,6 @@ def spillover(
         quantity: what the bars show, for the axis.
         span: of the axis, so that a change of strength changes the bars and not the axis.
         picked: fact to mark.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `FACT` has the field `fact`.
@@ -97,7 +96,7 @@ def spillover(
         ),
         hits.add_params(clicks(FACT, ["fact"])),
     ]
-    return plain(alt.layer(*layers), size)
+    return plain(alt.layer(*layers), 400)
 
 
 def _of_fact(frame: pd.DataFrame, fact: int | None) -> pd.DataFrame:
@@ -124,14 +123,13 @@ def _names(frame: pd.DataFrame, span: tuple[float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rank", "at", "side", "label", "changes"])
 
 
-def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None, size: int = 340) -> alt.LayerChart:
+def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None) -> alt.LayerChart:
     """Measured against forecast, one dot a fact; on the dashed line the forecast was right.
 
     Args:
         frame: as `simulator.spill_frame` gives it, with measurements.
         quantity: what both are.
         picked: fact to mark.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `FACT` has the field `fact`.
@@ -161,16 +159,15 @@ def against(frame: pd.DataFrame, *, quantity: str, picked: int | None = None, si
     )
     ring = alt.Chart(_of_fact(known, picked)).encode(x=x, y=y)
     layers = [line.encode(x=x, y=y), dots.add_params(clicks(FACT, ["fact"]))]
-    return plain(alt.layer(*layers, *outline(ring.mark_point, size=260, opacity=1)), size)
+    return plain(alt.layer(*layers, *outline(ring.mark_point, size=260, opacity=1)), 340)
 
 
-def losses(values: Sequence[float], *, stop: float, size: int = 180) -> alt.LayerChart:
+def losses(values: Sequence[float], *, stop: float) -> alt.LayerChart:
     """The loss of the value search, step by step, with the loss at which the search stops.
 
     Args:
         values: after 0, 1, 2, … steps.
         stop: the loss at which the search stops.
-        size: height in pixels.
     """
     x = alt.X("step:Q", title="step").axis(axis(tickMinStep=1))
     y = alt.Y("loss:Q", title="loss").axis(axis(tickCount=4)).scale(zero=True)
@@ -178,16 +175,15 @@ def losses(values: Sequence[float], *, stop: float, size: int = 180) -> alt.Laye
     line = alt.Chart(pd.DataFrame({"step": range(len(values)), "loss": values}))
     line = line.mark_line(color=BLUE, point=alt.OverlayMarkDef(size=22, color=BLUE))
     line = line.encode(x=x, y=y, tooltip=[tip("step:Q"), tip("loss:Q", form=".3g")])
-    return plain(alt.layer(enough, line), size, bare=True)
+    return plain(alt.layer(enough, line), 180, bare=True)
 
 
-def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChart:
+def advice(frame: pd.DataFrame, *, layer: int) -> alt.LayerChart:
     """Layers as numbered points: forecast damage to other facts against the probability of the new object.
 
     Args:
         frame: columns `layer`, `damage`, `probability`, `took` ("takes" or "does not take"), `note`.
         layer: the one looked at.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `LAYER` has the field `layer`.
@@ -210,4 +206,4 @@ def advice(frame: pd.DataFrame, *, layer: int, size: int = 300) -> alt.LayerChar
     numbers = points.mark_text(fontSize=LABEL_SIZE + 2, fontWeight="bold", color=PAPER).encode(text=alt.Text("layer:Q"))
     here = alt.Chart(frame[frame["layer"] == layer]).encode(x=x("damage"), y=y("probability"))
     ring = here.mark_point(size=1100, filled=False, stroke=MUTED, strokeWidth=2, opacity=1)
-    return plain(alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers), size)
+    return plain(alt.layer(ring, dots.add_params(clicks(LAYER, ["layer"])), numbers), 300)

@@ -50,7 +50,7 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
     """
     count = len(result.facts)
     if not (0 <= i < count and 0 <= j < count):
-        raise RequestError(f"facts count from 0 to {count - 1}; there is no pair ({i}, {j})")
+        raise RequestError(f"facts count from 0 to {count - 1}; the pair ({i}, {j}) does not exist")
     at = result.at(layer)
     first, second = result.facts.facts[i], result.facts.facts[j]
     return Pair(

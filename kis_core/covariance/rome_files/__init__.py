@@ -8,17 +8,3 @@ written here also has its origin in `kis.provenance`, which the others ignore. N
 from kis_core.covariance.rome_files.archive import StatisticsError
 from kis_core.covariance.rome_files.files import Header, Statistic, header, layer_of, module_in, path_for, read, write
 from kis_core.covariance.rome_files.folder import Statistics, recognises
-
-__all__ = [
-    "Header",
-    "Statistic",
-    "Statistics",
-    "StatisticsError",
-    "header",
-    "layer_of",
-    "module_in",
-    "path_for",
-    "read",
-    "recognises",
-    "write",
-]
