@@ -1,4 +1,4 @@
-"""How P and its angles are distributed: densities with their nulls, histograms, and small multiples of layers."""
+"""How P and its angles are distributed: densities and counts with their nulls, histograms, and multiples of layers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from kis_core.charts.colours import INK, MUTED, ORANGE, ramp
 from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, line_legend, named_lines, on_axis, plain, tip
+from kis_core.superposition.densities import ISOTROPIC, MEASURED, SAME_STD
 
 VALUE = "P[i, j] off the diagonal"
 TAIL = "tail"  # name of the selection that a click on a density makes
@@ -20,6 +21,8 @@ STRIPS_PIXELS = 620  # about what fits a screen
 MOST_LABELLED = 24  # strips whose layer is written beside them
 ASIDE = 0.8  # opacity of the layers that are not looked at
 FILL = 0.92  # of a strip's height that its highest curve takes
+FLOOR = 0.5  # pairs, where an axis of counts ends: half as high as the bar of a single pair
+DASHES = [[1, 0], [8, 4], [2, 3], [10, 3]]
 ROUNDING = 1e-9  # degrees, far less than a bar is wide
 
 
@@ -54,9 +57,7 @@ def density(
     x = on_axis(alt.X, VALUE, axis(tickCount=8), domain=span)
     y = alt.Y("density:Q", title="density").scale(**scale).axis(y_axis)
     low = alt.Y("base:Q", title="density").scale(**scale).axis(y_axis)
-    colour = alt.Color("curve:N", sort=names).legend(line_legend()).scale(domain=names)
-    dashes = [[1, 0], [8, 4], [2, 3], [10, 3]][: len(names)]
-    dash = alt.StrokeDash("curve:N", sort=names, legend=None).scale(domain=names, range=dashes)
+    colour, dash = _line_styles(names)
     edges = np.linspace(*span, TAIL_BINS + 1)
     places = alt.Chart(pd.DataFrame({"low": edges[:-1], "high": edges[1:], "base": base, "top": top}))
     catch = places.mark_rect(color=ORANGE, opacity=0.001).encode(
@@ -75,6 +76,43 @@ def density(
         catch.add_params(clicks(TAIL, ["low", "high"])),
     ]
     return plain(alt.layer(*layers), 300)
+
+
+def counts(bars: pd.DataFrame, *, picked: Mapping[str, float] | None = None) -> alt.LayerChart:
+    """A histogram of counts, in which the tail of a few pairs is seen beside the bulk of millions.
+
+    Args:
+        bars: columns `low`, `high`, `count`, `SAME_STD` and `ISOTROPIC`, as `sweep.bars` gives them.
+        picked: name and value of what is to be marked, such as P[i, j] of the picked pair.
+    """
+    names = [MEASURED, SAME_STD, ISOTROPIC]
+    low, high = (float(bars["low"].min()), float(bars["high"].max())) if len(bars) else (-1.0, 1.0)
+    top = 1.6 * max(1.0, float(bars["count"].max()) if len(bars) else 1.0)
+    x = on_axis(alt.X, VALUE, axis(tickCount=8), domain=(low, high))
+    y = on_axis(alt.Y, "pairs", axis(tickCount=6, format="~s"), type="log", domain=(FLOOR, top), clamp=True)
+    colour, dash = _line_styles(names)
+    filled = bars.loc[bars["count"] > 0, ["low", "high", "count"]].assign(curve=MEASURED, base=FLOOR)
+    rects = alt.Chart(filled).mark_rect(opacity=0.85)
+    rects = rects.encode(
+        x=x("low"),
+        x2="high:Q",
+        y=y("count"),
+        y2="base:Q",
+        color=colour,
+        tooltip=[tip("low:Q", "from", ".4f"), tip("high:Q", "to", ".4f"), tip("count:Q", "pairs", ",")],
+    )
+    nulls = bars[[SAME_STD, ISOTROPIC]].assign(at=(bars["low"] + bars["high"]) / 2)
+    nulls = nulls.melt("at", var_name="curve", value_name="count")
+    lines = alt.Chart(nulls[nulls["count"] >= FLOOR]).mark_line(strokeWidth=2.5)
+    lines = lines.encode(x=x("at"), y=y("count"), color=colour, strokeDash=dash)
+    seen = {name: value for name, value in (picked or {}).items() if low <= value <= high}
+    return plain(alt.layer(rects, lines, *(named_lines(seen, x, (low, high)) if seen else [])), 320)
+
+
+def _line_styles(names: list[str]) -> tuple[alt.Color, alt.StrokeDash]:
+    """Colour and dashes of lines by the field `curve`; the first line has no dashes."""
+    dash = alt.StrokeDash("curve:N", sort=names, legend=None).scale(domain=names, range=DASHES[: len(names)])
+    return alt.Color("curve:N", sort=names).scale(domain=names).legend(line_legend()), dash
 
 
 def strips(

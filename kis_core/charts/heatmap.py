@@ -111,6 +111,37 @@ def heatmap(
     return plain(alt.layer(drawn, *_picked_pair(order, picked, window, x, y)), size)
 
 
+def part(
+    p: np.ndarray, *, limit: float, row_names: list[str], column_names: list[str], picked: tuple[int, int] | None = None
+) -> alt.LayerChart:
+    """A part of P with its own facts on either axis, as `heatmap` draws a window of the whole.
+
+    Args:
+        p: (rows, columns).
+        limit: colours run from -limit to limit.
+        row_names: of the edited facts.
+        column_names: of the facts that suffer.
+        picked: position (row, column) to mark.
+
+    Returns:
+        a chart whose selection `PICK` has the fields `r`, the row, and `c`, the number of rows plus the column.
+    """
+    rows, columns = p.shape
+    square = np.full((rows + columns, rows + columns), np.nan)
+    square[:rows, rows:] = p
+    names = [*row_names, *column_names]
+    return heatmap(
+        square,
+        np.arange(rows + columns),
+        limit=limit,
+        labels=names,
+        names=names,
+        picked=(picked[0], rows + picked[1]) if picked else None,
+        size=520,
+        window=Window(0, rows, rows, rows + columns),
+    )
+
+
 def overview(
     p: np.ndarray,
     order: np.ndarray,

@@ -18,21 +18,20 @@ UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, er
 """Errors of the system where no file can be made: a read-only disk, no permission, a full disk."""
 
 
-def take(path: Path, *, shared: bool = False, make: bool = True) -> int | None:
+def take(path: Path, *, make: bool = True) -> int | None:
     """Lock a file and return its descriptor, or None if another process holds it; `make` the file if it is missing.
 
     Raises:
-        OSError: it cannot be opened, or is missing and was not to be made.
+        OSError: the file cannot be opened, or is missing and not made.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o666)
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
             os.close(descriptor)
-            return None
-        except OSError:
-            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
             raise
         if _is_of(descriptor, path):
             return descriptor

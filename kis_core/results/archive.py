@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from functools import cache
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import pandas as pd
 
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactSet, RowIssue
-from kis_core.request import Request, RequestError
+from kis_core.request import Request
 from kis_core.results.result import MATRICES, OF_FACTS, LayerReport, Result
 from kis_core.store.store import Entry, Store
 
@@ -52,12 +49,7 @@ class Computed:
 
 def computed(store: Store) -> list[Computed]:
     """Every result in the store that this version can read, smallest model first."""
-    results = []
-    for key, meta in store.listed(KIND).items():
-        if meta.get("format") == FORMAT:
-            with suppress(KeyError, TypeError, ValueError, AttributeError, RequestError):  # written by another version
-                results.append(_computed(key, meta))
-    return sorted(results, key=_order)
+    return sorted((_computed(key, meta) for key, meta in store.listed(KIND).items()), key=_order)
 
 
 def _order(result: Computed) -> tuple[Any, ...]:
@@ -73,33 +65,9 @@ def _computed(key: str, meta: dict[str, Any]) -> Computed:
         "reports": tuple(map(LayerReport.from_json, meta["reports"])),
         "tokens": origin["tokens_counted"],
     }
-    result = Computed(
+    return Computed(
         **named, **{field.name: origin[field.name] for field in fields(Computed) if field.name not in named}
     )
-    _check(result)
-    return result
-
-
-def _check(table: Any) -> None:
-    """Hold each field of a dataclass, and of those in it, against its type: imported values may hold anything."""
-    for name, kinds in _kinds(table.__class__).items():
-        value = getattr(table, name)
-        if not isinstance(value, kinds):
-            raise TypeError(f"{type(table).__name__}.{name} is a {type(value).__name__}")
-        for part in value if isinstance(value, tuple) else (value,):
-            if is_dataclass(part):
-                _check(part)
-
-
-@cache
-def _kinds(table: type) -> dict[str, tuple[type, ...]]:
-    """What the fields of a dataclass may hold, by name; an int also stands for a float, as in JSON."""
-    types = {}
-    for name, hint in get_type_hints(table).items():
-        parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        kinds = tuple(get_origin(part) or part for part in parts)
-        types[name] = (*kinds, int) if float in kinds else kinds
-    return types
 
 
 def comparable(result: Result, results: Iterable[Computed]) -> list[Computed]:

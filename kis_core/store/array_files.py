@@ -1,4 +1,4 @@
-"""Safetensors files: on disk whole or not at all, and checked in pieces, however large they are."""
+"""Safetensors files: written whole or not at all, and checked in pieces, however large they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 DTYPES = frozenset(["F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64"])
-"""What safetensors calls the types of numbers that it reads into numpy."""
+"""Names in safetensors of the types of numbers that it reads into numpy."""
 
 
 class Damaged(Exception):
@@ -36,7 +36,7 @@ def move(file: Path, path: Path) -> None:
 
 
 def check(path: Path, sha256: str) -> None:
-    """Read a file in pieces, and look at its header.
+    """Check the checksum of a file in pieces, and its header.
 
     Raises:
         Damaged: it cannot be read, has another checksum, or holds no arrays that numpy knows.

@@ -1,10 +1,10 @@
 """Results on disk: content-addressed, checksummed, written atomically, computed once; nothing is ever unpickled.
 
 Small metadata lies as checksummed JSON text in a diskcache index; arrays lie beside it as safetensors files whose
-SHA-256 the metadata holds. Every value is written to a file of its own, and is there once the index names it. An entry
-that fails a check, of its bytes or of what a value of its kind must be (`schema`), is set aside in `damaged/` and
-counts as missing, and so is a damaged index. What dead processes left is swept when a store is opened. A folder that
-cannot be written to is read. Deleting the whole folder loses nothing but time.
+SHA-256 the metadata holds. Every value is written to a new file, and exists once the index names it. An entry that
+fails a check of its bytes or of its contents (`schema`) is set aside in `damaged/` and counts as missing, and so does a
+damaged index. What dead processes left is swept when a store is opened. A folder that cannot be written to is still
+read. Deleting the whole folder loses nothing but time.
 """
 
 from __future__ import annotations
@@ -118,24 +118,24 @@ class Store:
         return self._unless_damaged(key, lambda key, row: self._load(key, row, sizes))
 
     def verify(self, key: str) -> bool:
-        """Whether a value is there and whole; a damaged one is set aside. Its arrays are read one after the other."""
+        """Whether a value is stored and undamaged, by reading one array after the other; a damaged one is set aside."""
         return self._unless_damaged(key, self._check) is not None
 
     def holds(self, key: str) -> bool:
-        """Whether a value of that key seems to be there; it is not checked."""
+        """Whether the index has a value of that key; it is not checked."""
         return bool(self._index.use(lambda rows: key in rows))
 
     def listed(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key and metadata of every value of a kind in the `inventory` whose metadata is what it must be."""
         metadata = {}
         for item in self.inventory(kind):
-            with suppress(Damaged):  # whoever gets it will set it aside
+            with suppress(Damaged):  # the next `get` sets it aside
                 schema.check_meta(kind, item.meta)
                 metadata[item.key] = item.meta
         return metadata
 
     def inventory(self, kind: str | None = None) -> list[Item]:
-        """Every whole-looking value, or those of a kind (see `key_of`); no array is read, none is checked."""
+        """Every value of the index, or those of a kind (see `key_of`); no array is read or checked."""
         rows = self._index.use(lambda rows: {key: rows.get(key) for key in rows if kind in (None, _kind(key))})
         return [item for key, row in rows.items() if (item := self._item(key, row))]
 
@@ -144,7 +144,7 @@ class Store:
         return self._item(key, self._index.get(key))
 
     def row(self, key: str) -> str | None:
-        """What the index holds under a key, as it lies there, or None."""
+        """The text of the index under a key, or None."""
         return self._index.get(key)
 
     def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -175,7 +175,7 @@ class Store:
         self._place(key, meta, sha256, lambda path: array_files.move(file, path))
 
     def delete(self, key: str) -> None:
-        """Forget a value, if it is there.
+        """Delete a value, if it is stored.
 
         Raises:
             StoreError: the index could not be written.
@@ -198,7 +198,7 @@ class Store:
             try:
                 self.put(key, entry.meta, entry.arrays)
             except StoreError as error:
-                if not self.unwritable:  # that was said when the store was opened
+                if not self.unwritable:  # which was logged when the store was opened
                     log.warning("computed but not kept: %s", error)
                 if not entry.arrays:
                     self._unkept[key] = entry
@@ -206,9 +206,9 @@ class Store:
 
     @contextmanager
     def alone(self, key: str, report: progress.Report) -> Iterator[None]:
-        """Within the block, nobody else on this cache folder works under that key; others wait, and say so.
+        """Within the block, no other process on this cache folder works on that key; the others wait, and report it.
 
-        Where no lock can be made, nothing can be stored either, and each works for itself.
+        Where no lock can be made, nothing can be stored either, and each process works for itself.
         """
         path = self.root / "locks" / f"{key}{leftovers.LOCK}"
         try:
@@ -227,7 +227,7 @@ class Store:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Within the block, files and rows that nothing names yet are not swept: they are about to be named.
+        """Within the block, files and rows that nothing names yet are not swept, as they are about to be named.
 
         Raises:
             StoreError: the cache folder cannot be written to.
@@ -239,7 +239,7 @@ class Store:
             raise not_written(self.root, error) from error
 
     def _place(self, key: str, meta: Mapping[str, Any], sha256: str, write: Callable[[Path], None]) -> None:
-        """Let a file be written, then let the index name it."""
+        """Write a file, then let the index name it."""
         file = f"{key}-{secrets.token_hex(8)}.safetensors"
         row = Row(dict(meta), file, sha256).dump()
         self._index.need_to_write()
@@ -265,7 +265,7 @@ class Store:
         return None
 
     def _item(self, key: str, row: str | None) -> Item | None:
-        with suppress(Damaged, OSError):  # whoever gets it will set it aside
+        with suppress(Damaged, OSError):  # the next `get` sets it aside
             if row is not None:
                 described = Row.load(key, row)
                 path = self.root / "matrices" / described.file
