@@ -6,8 +6,7 @@ browser only exchanges numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import altair as alt
 import numpy as np
@@ -41,22 +40,6 @@ BEYOND = 3  # the axis of half-lives goes so many times beyond them
 ENDS = {"reached": "circle", "not reached: at least": "triangle-up"}  # marks of half-lives
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """What the lines of a retention chart have in common.
-
-    Attributes:
-        x, y: encodings of the axes.
-        key: column whose values have a colour each: `series` in a single run, else `run`.
-        colours: by these values.
-    """
-
-    x: alt.X
-    y: alt.Y
-    key: str
-    colours: dict[str, alt.ExprRef]
-
-
 def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
     """Share of unrelated facts and of edits that still hold, over the edits made; one run, or several by colour.
 
@@ -72,12 +55,12 @@ def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
     y = on_axis(alt.Y, "share", y_axis, domain=(0, 1.02))("share")
     labels = list(SERIES.values())
     if len(runs) <= 1:
-        lines = _Lines(x, y, "series", {"unrelated": BLUE, "edited": ORANGE})
+        key, colours = "series", {"unrelated": BLUE, "edited": ORANGE}
         colour = alt.Color("label:N").scale(domain=labels, range=[BLUE, ORANGE]).legend(line_legend())
         dash = alt.StrokeDash("label:N").scale(domain=labels, range=[[1, 0], [1, 0]]).legend(None)
     else:
-        lines = _Lines(x, y, "run", dict(zip(runs, _run_colours(len(runs)), strict=True)))
-        colour = alt.Color("run:N").scale(domain=runs, range=list(lines.colours.values()))
+        key, colours = "run", dict(zip(runs, _run_colours(len(runs)), strict=True))
+        colour = alt.Color("run:N").scale(domain=runs, range=list(colours.values()))
         colour = colour.legend(line_legend(columns=2))
         dash = alt.StrokeDash("label:N").scale(domain=labels, range=[[1, 0], [5, 4]])
         dash = dash.legend(line_legend(symbolStrokeColor=MUTED, orient="bottom"))
@@ -95,19 +78,17 @@ def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
         base.mark_line(strokeWidth=AFTER),
         past.mark_line(strokeWidth=3.5),
         hits.mark_point(filled=True, size=90, opacity=0.01),
-        *_ends(frame, step, lines),
+        *_ends(frame[frame["edits"] <= step], x, y, key, colours),
     ]
     return plain(alt.layer(*layers), 340)
 
 
-def _ends(frame: pd.DataFrame, step: int, lines: _Lines) -> list[alt.Chart]:
-    """A dot where each line is at the step, with its value where there is but one run."""
-    x, y, key = lines.x, lines.y, lines.key
-    at = frame[frame["edits"] <= step].dropna(subset="share").sort_values("edits")
-    at = at.drop_duplicates(["run", "series"], keep="last")
+def _ends(past: pd.DataFrame, x: alt.X, y: alt.Y, key: str, colours: Mapping[str, alt.ExprRef]) -> list[alt.Chart]:
+    """A dot at the end of each line so far, coloured by the column `key`; if that is `series`, with its value."""
+    at = past.dropna(subset="share").sort_values("edits").drop_duplicates(["run", "series"], keep="last")
     at = at.assign(text=[f"{share:.0%}" for share in at["share"]])
     parts = []
-    for name, colour in lines.colours.items():
+    for name, colour in colours.items():
         here = at[at[key] == name]
         dot = alt.Chart(here).mark_point(filled=True, size=110, opacity=1, color=colour, stroke=PAPER)
         parts.append(dot.encode(x=x, y=y))

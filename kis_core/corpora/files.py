@@ -114,7 +114,7 @@ def _refuse_other_kinds(name: str, begin: bytes) -> None:
     known = file_text.kind(begin)
     if known and known != file_text.WEB:  # which is text
         raise CorpusError(
-            f"{name} is {known[0]}, not text. Text, JSON lines and parquet are told apart by their ends: "
+            f"{name} is {known[0]}, not text. Text, JSON lines and parquet are recognised by their names: "
             ".txt, .jsonl, .parquet; compressed text ends in .gz."
         )
     if begin.startswith(UTF_16_MARKS) or b"\0" in begin[:4]:
@@ -127,12 +127,12 @@ def _opened(path: Path) -> BinaryIO:
 
 def _text_field(record: Any) -> str:
     if not isinstance(record, Mapping):
-        raise ValueError(f"found {type(record).__name__}, no object")
+        raise ValueError(f"found {type(record).__name__} instead of an object")
     strings = [name for name, value in record.items() if isinstance(value, str)]
     if TEXT_FIELD in record:
         return TEXT_FIELD
     if len(strings) != 1:
-        raise ValueError(f"no field `{TEXT_FIELD}`, and not just one of strings; found {_listed(record)}")
+        raise ValueError(f"no field `{TEXT_FIELD}`, nor a single field of strings; found {_listed(record)}")
     return str(strings[0])
 
 
@@ -141,7 +141,7 @@ def _field(record: Any, field: str) -> str:
         raise ValueError(f"no field `{field}`; found {_listed(record)}")
     value = "" if record[field] is None else record[field]
     if not isinstance(value, str):
-        raise ValueError(f"field `{field}` is {type(value).__name__}, no string")
+        raise ValueError(f"field `{field}` is {type(value).__name__}, not a string")
     value.encode()  # a ValueError where JSON holds half a character (a lone surrogate), which no tokenizer takes
     return value
 
@@ -159,7 +159,7 @@ def _parquet(path: Path) -> Iterator[str]:
                 read += batch.num_rows
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
         where = f" after row {read:,}" if read else ""
-        raise CorpusError(f"{path.name} is no parquet file, or a damaged one{where}: {error}") from error
+        raise CorpusError(f"{path.name} is not a parquet file, or is damaged{where}: {error}") from error
 
 
 def _text_column(schema: Any, name: str) -> str:
@@ -170,7 +170,7 @@ def _text_column(schema: Any, name: str) -> str:
     if len(strings) != 1:
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise CorpusError(
-            f"{name} has no column `{TEXT_FIELD}` of strings, and not just one of strings; found: {columns}"
+            f"{name} has no column `{TEXT_FIELD}` of strings, nor a single column of strings; found: {columns}"
         )
     return str(strings[0])
 

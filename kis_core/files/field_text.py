@@ -25,9 +25,9 @@ OTHER_BLANK = re.compile("[\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f]")
 BROKEN = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd{NEVER_MEANT}]")
 VIRAMA = 9  # the combining class of signs after which a joiner makes another letter: ন্‍, ന്‍
 
-TAKEN_OFF = "Characters that nobody sees were taken off the ends of fields"
-BLANKS_KEPT = "Blanks other than the usual one are kept, of which a tokenizer makes other tokens"
-ACCENTS_KEPT = "Letters written as a base and a separate accent are kept, of which a tokenizer makes other tokens"
+TAKEN_OFF = "Invisible characters were removed from the ends of fields"
+BLANKS_KEPT = "Unusual blanks are kept; a tokenizer makes other tokens of them"
+ACCENTS_KEPT = "Letters written as a base and a separate accent are kept; a tokenizer makes other tokens of them"
 
 
 def tidy(text: str) -> str:
@@ -54,7 +54,7 @@ def fault(text: str) -> str:
         return "holds half a Unicode character (a lone surrogate)"
     if unicodedata.category(mark) == "Cc":
         return f"holds a control character ({shown(mark)})"
-    return f"holds {_named(mark)} inside, which nobody sees and which makes other tokens of the text; delete it"
+    return f"holds {_named(mark)} inside, an invisible character that gives the text other tokens; delete it"
 
 
 def remarks(text: str, kept: str) -> Iterator[tuple[str, str]]:

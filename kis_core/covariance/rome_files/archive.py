@@ -38,7 +38,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(self.path)
         except DAMAGE as error:
-            raise self.fault(f"no .npz file, or a damaged one ({error})") from error
+            raise self.fault(f"it is not an .npz file, or it is damaged ({error})") from error
         self._largest = self.path.stat().st_size
         self.names = {name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")}
         return self

@@ -37,11 +37,13 @@ class Statistics:
             if layer is None:
                 continue
             if layer in paths:
-                raise StatisticsError(f"Two files of layer {layer}: {paths[layer]} and {file}. Give a folder of one.")
+                raise StatisticsError(
+                    f"Two files of layer {layer}: {paths[layer]} and {file}. Give a folder with one file a layer."
+                )
             paths[layer] = file
         if not paths:
             raise StatisticsError(
-                f"No statistics of ROME’s at {path}. Give a file named as ROME does, such as "
+                f"No statistics of ROME’s at {path}. Give a file named as ROME names it, such as "
                 "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz, or a folder of such files."
             )
         return cls(path.resolve().name, dict(sorted(paths.items())))
