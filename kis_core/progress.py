@@ -1,24 +1,24 @@
-"""How long work tells its stage and hears that it is no longer wanted."""
+"""Progress of long work: it reports its stages, and is cancelled through its reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total) after each batch. To stop the work, it raises `Cancelled`."""
+"""A function called with (stage, done, total) after each batch. To stop the work, it raises `Cancelled`."""
 
 
 class Cancelled(Exception):
-    """The work was called off; nothing of it is kept but what was already stored."""
+    """The work was cancelled; only the parts of it that were already stored are kept."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A report for those who do not watch."""
+    """A report that nobody reads."""
 
 
 STAGES = {
     "Reading facts and text": 0.02,
-    "Downloading the model": 0.0,  # told in bytes: how long it takes has nothing to do with the rest
+    "Downloading the model": 0.0,  # reported in bytes: the time it takes does not depend on the analysis
     "Loading the model": 0.20,
     "Keys of the facts": 0.05,
     "The model's own answers": 0.08,
@@ -27,17 +27,16 @@ STAGES = {
 }
 """Stages of an analysis in order, with their rough share of the time: for the progress bar only."""
 
-
 EDIT_STAGES = {
     "Loading the model": 0.45,
     "Gradients of the facts' answers": 0.15,
     "Second moment of the keys": 0.05,
     "Searching for the value": 0.35,
 }
-"""The same for getting an edit ready."""
+"""The same for preparing an edit."""
 
 MEASURE_STAGES = {"Measuring every fact": 0.5, "The propagated forecast": 0.2, "Whether the edit took": 0.3}
-"""The same for making an edit and measuring it."""
+"""The same for performing an edit and measuring it."""
 
 LIFELONG_STAGES = {
     "Loading the model": 0.08,

@@ -1,4 +1,4 @@
-"""Numbers and counts in texts, written in one way wherever a person reads them: a dash where there is none."""
+"""Numbers and counts in texts for people, written in the same way everywhere."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def number(value: float | None, form: str = ".3f") -> str:
     return format(float(value), f"{sign}z{form[len(sign) :]}")
 
 
-def counted(count: int, one: str, several: str = "") -> str:
+def counted(count: int, singular: str, plural: str = "") -> str:
     """A count with its noun: 1 pair, 2 pairs, 1,200 pairs.
 
     Args:
-        count: how many.
-        one: the noun for a single one, with what belongs to it.
-        several: for any other number; by default with an s.
+        count: the number.
+        singular: the noun for a count of 1, with the words that belong to it.
+        plural: the noun for any other count; by default the singular with an s.
     """
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kis_core import __main__ as command_line
-from kis_core.covariance import checkpoint, moment, passes
+from kis_core.covariance import checkpoint, moment
+from kis_core.covariance.layer_sums import LayerSums
 
 LOADING = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
 FORKSERVER = multiprocessing.get_context("forkserver")
@@ -57,21 +58,21 @@ def _run(arguments: list[str], root: Path, said: Path, rank: int, world: int, po
         os.dup2(stream.fileno(), 2)
     checkpoint.SECONDS_BETWEEN, checkpoint.WRITING_SHARE = 0.0, float("inf")
     taken = 0
-    forward = passes.Pass._forward
+    forward = LayerSums._forward
 
-    def counted(one: passes.Pass, rows: Any, missing: set[int]) -> None:
+    def counted(*given: Any) -> None:
         nonlocal taken
         taken += 1
         if (taken, end) == (batch, "killed"):
             os.kill(os.getpid(), signal.SIGKILL)
-        forward(one, rows, missing)
+        forward(*given)
 
     def never(*_: object) -> None:
         raise FloatingPointError
 
     if end == "not finite":
         moment.SecondMomentSum.add = never
-    passes.Pass._forward = counted
+    LayerSums._forward = counted
     status = command_line.main(arguments)
     said.with_suffix(".batches").write_text(str(taken))
     sys.exit(status)

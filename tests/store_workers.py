@@ -127,7 +127,7 @@ def die_at(step: int, root: Path, key: str, number: int) -> None:
     real_open = Path.open
     Path.open = half_a_write  # type: ignore[method-assign, assignment]
     os.fsync, os.replace, os.unlink = before(os.fsync), before(os.replace), before(os.unlink)
-    store._index._con.set_trace_callback(lambda _: count())
+    store._index.cache._con.set_trace_callback(lambda _: count())
     store.put(key, entry(number).meta, entry(number).arrays)
     os._exit(0)
 

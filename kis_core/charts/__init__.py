@@ -4,76 +4,12 @@ Row i of P is the edited fact, column j the one that suffers. No chart carries t
 """
 
 from kis_core.charts.common import shorten
-from kis_core.charts.distributions import TAIL, angle_histogram, density, overlaid, strips
+from kis_core.charts.distributions import TAIL, angle_histogram, counts, density, overlaid, strips
 from kis_core.charts.files import to_png, to_svg
-from kis_core.charts.heatmap import (
-    BRUSH,
-    DETAIL,
-    PICK,
-    Window,
-    beyond,
-    block_side,
-    blocks,
-    clipped,
-    colour_limit,
-    heatmap,
-    overview,
-    similarity,
-    strongest_in_block,
-    whole,
-)
-from kis_core.charts.large_sets import counts, part
-from kis_core.charts.lifelong import AGE_COLOURS, SERIES, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
+from kis_core.charts.heatmap import BRUSH, PICK, Window, clipped, heatmap, overview, part, similarity, whole
+from kis_core.charts.lifelong import AGE_COLOURS, SHIFTED, THEORY, damage, lifetimes, over_edits, retention
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
-from kis_core.charts.scatter import PAIR, counted, differing, scatter
+from kis_core.charts.scatter import PAIR, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
-
-__all__ = [
-    "AGE_COLOURS",
-    "BRUSH",
-    "DETAIL",
-    "FACT",
-    "LAYER",
-    "MODEL",
-    "PAIR",
-    "PICK",
-    "SERIES",
-    "SHIFTED",
-    "TAIL",
-    "THEORY",
-    "Window",
-    "advice",
-    "against",
-    "angle_histogram",
-    "beyond",
-    "block_side",
-    "blocks",
-    "by_layer",
-    "clipped",
-    "colour_limit",
-    "convergence",
-    "counted",
-    "counts",
-    "damage",
-    "density",
-    "differing",
-    "heatmap",
-    "kurtosis_by_layer",
-    "kurtosis_by_size",
-    "lifetimes",
-    "losses",
-    "over_edits",
-    "overlaid",
-    "overview",
-    "part",
-    "retention",
-    "scatter",
-    "shorten",
-    "similarity",
-    "spillover",
-    "strips",
-    "strongest_in_block",
-    "to_png",
-    "to_svg",
-    "whole",
-]
+from kis_core.superposition.agreement import counted, differing
+from kis_core.superposition.overview import DETAIL, beyond, block_side, blocks, colour_limit, strongest_in_block

@@ -1,21 +1,28 @@
-"""What all charts share: sizes of type, and how a chart sits in its column."""
+"""What all charts share: axes, legends, tooltips and outlines, sizes of type, and how a chart sits in its column."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import altair as alt
+import numpy as np
+import pandas as pd
 
-from kis_core.charts.colours import MUTED
+from kis_core.charts.colours import INK, MUTED, PAPER
 from kis_core.wording import MISSING
 
 LABEL_SIZE = 13
 LABEL_CHARACTERS = 22
+AROUND = 105  # pixels that axes, their titles and a legend take above and below the plot
+TOOLBAR = 30  # pixels at the top of a chart for the page's toolbar, where no legend leaves room for it
+NEAR_END = 0.7  # of the axis: the name of a line further right stands on its left side
+NAME_STEP = 18  # pixels from the name of one line down to the next
 WORDS = {"labelFontSize": LABEL_SIZE, "labelColor": MUTED, "titleColor": MUTED}
 CONFIG: dict[str, Any] = {
     "axis": alt.AxisConfig(**WORDS),
     "legend": alt.LegendConfig(**WORDS, symbolBaseFillColor=MUTED, symbolBaseStrokeColor=MUTED),
-    # the minus sign that all other numbers have, on the pages, in tables and in files: one that programs read
+    # the minus sign of all other numbers on the pages, in tables and in files: the one that programs read
     "locale": alt.Locale(
         number=alt.NumberLocale(decimal=".", thousands=",", grouping=[3], currency=["$", ""], minus="-")
     ),
@@ -32,12 +39,8 @@ def title(text: str) -> str:
     return " ".join(text.replace("\\", "/").split())
 
 
-AROUND = 105  # pixels that axes, their titles and a legend take above and below the plot
-TOOLBAR = 30  # pixels at the top of a chart for the page's toolbar, where no legend leaves room for it
-
-
 def plain(chart: alt.LayerChart, height: int, *, bare: bool = False) -> alt.LayerChart:
-    """As wide as its column, and so high that the plot has about `height` pixels.
+    """A chart as wide as its column, and so high that the plot has about `height` pixels.
 
     All of it fits whatever height it is given, so that a full screen shows it whole.
 
@@ -56,29 +59,54 @@ def plain(chart: alt.LayerChart, height: int, *, bare: bool = False) -> alt.Laye
 
 
 def axis(**options: Any) -> alt.Axis:
-    """An axis readable from the last row."""
-    return alt.Axis(
-        **(
-            {"labelFontSize": LABEL_SIZE, "titleFontSize": LABEL_SIZE + 1, "grid": False, "labelOverlap": True}
-            | options
-        )
-    )
+    """An axis whose labels can be read from the last row of a lecture room."""
+    usual = {"labelFontSize": LABEL_SIZE, "titleFontSize": LABEL_SIZE + 1, "grid": False, "labelOverlap": True}
+    return alt.Axis(**(usual | options))
+
+
+def on_axis(channel: Any, title: str | None, drawn: alt.Axis | None, **scale: Any) -> Callable[[str], Any]:
+    """Encodings of quantitative fields that share an axis and a scale, by field.
+
+    All layers of a chart share them: Vega-Lite merges the axes of layers and would mix in the defaults of any other.
+
+    Args:
+        channel: `alt.X` or `alt.Y`.
+        title: of the axis.
+        drawn: the axis.
+        scale: options of the scale; it ends where its domain ends, unless `nice` says otherwise.
+    """
+    return lambda field: channel(f"{field}:Q", title=title).axis(drawn).scale(**({"nice": False} | scale))
 
 
 def legend(**options: Any) -> alt.Legend:
     """A legend above the plot."""
-    return alt.Legend(
-        **({"orient": "top", "title": None, "labelFontSize": LABEL_SIZE, "labelLimit": 340, "columns": 3} | options)
-    )
+    usual = {"orient": "top", "title": None, "labelFontSize": LABEL_SIZE, "labelLimit": 340, "columns": 3}
+    return alt.Legend(**(usual | options))
+
+
+def line_legend(**options: Any) -> alt.Legend:
+    """A legend above the plot that shows lines as strokes."""
+    return legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3, **options)
+
+
+def gradient_legend(pixels: int, **options: Any) -> alt.Legend:
+    """A legend above the plot that shows a scale of colours, so many pixels long."""
+    sizes = {"labelFontSize": LABEL_SIZE, "titleFontSize": LABEL_SIZE + 1}
+    return alt.Legend(**({"orient": "top", "gradientLength": pixels, "titleOrient": "left"} | sizes | options))
+
+
+def tip(field: str, title: str = "", form: str = "") -> alt.Tooltip:
+    """A line of a tooltip: a field with its type, the title in front, and the d3 format of its number."""
+    return alt.Tooltip(field, **({"title": title} if title else {}), **({"format": form} if form else {}))
 
 
 def clicks(name: str, fields: list[str]) -> alt.Parameter:
-    """A click on a mark as a selection of that name, which tells these fields of it."""
+    """A selection of that name, made by a click on a mark, which carries these fields of the mark."""
     return alt.selection_point(name=name, fields=fields, on="click", empty=False)
 
 
 def texts(chart: alt.Chart, **forms: str) -> alt.Chart:
-    """With a text `<field>_text` of each of these fields for tooltips: Vega would write 0 for a number that is missing.
+    """A chart with a text `<field>_text` of each of these fields for tooltips: Vega writes 0 for a missing number.
 
     Args:
         chart: whose data hold the fields.
@@ -89,3 +117,35 @@ def texts(chart: alt.Chart, **forms: str) -> alt.Chart:
         for field, form in forms.items()
     }
     return chart.transform_calculate(**written)
+
+
+def outline(draw: Callable[..., alt.Chart], **options: Any) -> list[alt.Chart]:
+    """An unfilled mark drawn twice in two colours, of which one stands out on any ground; `draw` is `chart.mark_…`."""
+    colours = ((PAPER, 5), (INK, 2))
+    return [draw(filled=False, stroke=colour, strokeWidth=width, **options) for colour, width in colours]
+
+
+def named_lines(values: Mapping[str, float], x: Callable[[str], alt.X], span: tuple[float, float]) -> list[alt.Chart]:
+    """Vertical lines with their names at the top, each name below the one before; NaN is left out.
+
+    Args:
+        values: place of each line, by its name.
+        x: encodings on the x axis, as `on_axis` gives them.
+        span: of that axis.
+    """
+    marks = [(value, name, row) for row, (name, value) in enumerate(values.items()) if np.isfinite(value)]
+    base = alt.Chart(pd.DataFrame(marks, columns=["at", "name", "row"])).encode(x=x("at"))
+    chart = [base.mark_rule(color=PAPER, strokeWidth=4), base.mark_rule(color=INK, strokeWidth=2, strokeDash=[6, 3])]
+    for row, value in enumerate(values.values()):
+        side = -1 if value > span[0] + NEAR_END * (span[1] - span[0]) else 1
+        name = base.transform_filter(f"datum.row === {row}").mark_text(
+            align="left" if side > 0 else "right",
+            baseline="top",
+            dx=6 * side,
+            dy=4 + NAME_STEP * row,
+            fontSize=LABEL_SIZE,
+            fontWeight="bold",
+            color=INK,
+        )
+        chart.append(name.encode(text="name:N", y=alt.value(0)))
+    return chart

@@ -10,16 +10,17 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from kis_core.charts.colours import INK, MUTED, PAPER, on
-from kis_core.charts.common import LABEL_SIZE, axis, clicks, plain, shorten
+from kis_core.charts.colours import INK, MUTED, on
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, gradient_legend, on_axis, outline, plain, shorten, tip
+from kis_core.superposition.overview import DETAIL, block_side, blocks
 
-COLOUR_LIMIT_QUANTILE = 0.998  # of |P| off the diagonal: the few entries beyond it would bleach all others
 LABEL_STEP_PIXELS = 15  # room that a line of axis label takes
 LABEL_PIXELS = 150
 PICK = "cell"  # name of the selection that a click on a heatmap makes
 BRUSH = "brush"  # name of the selection that a drag over an overview makes
-TOLD = 12  # layers a side whose similarities are written into the cells
-DETAIL = 128  # facts a side that are drawn cell by cell; more take the browser seconds
+MOST_WRITTEN = 12  # layers a side whose similarities are written into the cells
+
+Encoding = Callable[[str], alt.X | alt.Y]
 
 
 class Window(NamedTuple):
@@ -43,18 +44,14 @@ def whole(m: int) -> Window:
     return Window(0, m, 0, m)
 
 
-def colour_limit(p: np.ndarray) -> float:
-    """A symmetric colour limit for a heatmap of P, rounded up to a number one can say aloud."""
-    off = np.abs(p[~np.eye(len(p), dtype=bool)])
-    off = off[np.isfinite(off)]
-    top = float(np.quantile(off, COLOUR_LIMIT_QUANTILE)) if len(off) else 0.0
-    steps = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-    return next((step for step in steps if step >= top), 1.0)
-
-
-def beyond(p: np.ndarray, limit: float) -> int:
-    """How many off-diagonal entries a colour scale from -limit to limit clamps."""
-    return int((np.abs(p[~np.eye(len(p), dtype=bool)]) > limit).sum())
+def clipped(rows: Sequence[float], columns: Sequence[float], m: int) -> Window:
+    """The window nearest to a brushed region that is drawn cell by cell: whole cells, at most `DETAIL` a side."""
+    ends = []
+    for low, high in (rows, columns):
+        first, last = max(0, int(np.floor(low))), min(m, int(np.ceil(high)))
+        extra = max(0, last - first - DETAIL)
+        ends += [first + extra // 2, last - (extra - extra // 2)]
+    return Window(*ends)
 
 
 def heatmap(
@@ -76,7 +73,7 @@ def heatmap(
         p: (m, m).
         order: (m,) fact at each position, the same on both axes.
         limit: colours run from -limit to limit; entries beyond are drawn in the end colours.
-        labels: (m,) what the axes say of each fact; a text that repeats is said once, in its middle.
+        labels: (m,) text of each fact on the axes; neighbours of the same text share one label in their middle.
         names: (m,) subject of each fact, for the tooltip.
         picked: pair (i, j) to mark.
         hide_diagonal: leave the diagonal (always 1) out.
@@ -98,94 +95,51 @@ def heatmap(
         shows &= cells["r"] != cells["c"]
     cells = cells[shows].reset_index(drop=True)  # an index with gaps would be sent along
 
-    subjects = [
+    edited, suffers = (
         alt.InlineData([{"at": int(at), "name": names[order[at]]} for at in positions])
         for positions in (at_rows, at_columns)
-    ]
+    )
     x, y = _position_axes([labels[fact] for fact in order], size, window)
     squares = (
         alt.Chart(cells)
         .transform_calculate(r2="datum.r + 1", c2="datum.c + 1")
-        .transform_lookup("r", alt.LookupData(subjects[0], "at", ["name"]), as_=["edited"])
-        .transform_lookup("c", alt.LookupData(subjects[1], "at", ["name"]), as_=["suffers"])
-        .mark_rect(strokeWidth=0)
-        .encode(
-            x=x("c"),
-            x2="c2:Q",
-            y=y("r"),
-            y2="r2:Q",
-            color=_colour(limit, value),
-            tooltip=[
-                alt.Tooltip("edited:N", title="edit"),
-                alt.Tooltip("suffers:N", title="suffers"),
-                alt.Tooltip("p:Q", title=value, format=".3f"),
-            ],
-        )
-        .add_params(clicks(PICK, ["r", "c"]))
+        .transform_lookup("r", alt.LookupData(edited, "at", ["name"]), as_=["edited"])
+        .transform_lookup("c", alt.LookupData(suffers, "at", ["name"]), as_=["suffers"])
     )
-    layers = [squares]
-    if picked is not None:
-        layers += _mark(order, picked, window, x, y)
-    return plain(alt.layer(*layers), size)
+    tooltip = [tip("edited:N", "edit"), tip("suffers:N", "suffers"), tip("p:Q", value, ".3f")]
+    drawn = _squares(squares, x, y, _colour(limit, value), tooltip)
+    return plain(alt.layer(drawn, *_picked_pair(order, picked, window, x, y)), size)
 
 
-def _colour(limit: float, title: str, pixels: int = 240) -> alt.Color:
-    return (
-        alt.Color("p:Q", title=title)
-        .scale(domain=(-limit, limit), domainMid=0, clamp=True)
-        .legend(
-            orient="top",
-            gradientLength=pixels,
-            labelFontSize=LABEL_SIZE,
-            titleFontSize=LABEL_SIZE + 1,
-            values=[-limit, 0, limit],
-            format="~g",
-            titleOrient="left",
-        )
-    )
+def part(
+    p: np.ndarray, *, limit: float, row_names: list[str], column_names: list[str], picked: tuple[int, int] | None = None
+) -> alt.LayerChart:
+    """A part of P with its own facts on either axis, as `heatmap` draws a window of the whole.
 
-
-def clipped(rows: Sequence[float], columns: Sequence[float], m: int) -> Window:
-    """The window nearest to a brushed region that is drawn cell by cell: whole cells, at most `DETAIL` a side."""
-    ends = []
-    for low, high in (rows, columns):
-        first, last = max(0, int(np.floor(low))), min(m, int(np.ceil(high)))
-        extra = max(0, last - first - DETAIL)
-        ends += [first + extra // 2, last - (extra - extra // 2)]
-    return Window(*ends)
-
-
-def block_side(m: int, most: int = DETAIL) -> int:
-    """Facts along the side of a block, so that at most `most` blocks make a side of the overview."""
-    return -(-m // most)
-
-
-def strongest_in_block(p: np.ndarray, order: np.ndarray, row: int, column: int) -> tuple[int, int]:
-    """The pair (i, j) of largest |P| off the diagonal in the block whose first positions are these."""
-    side = block_side(len(p))
-    i, j = order[row : row + side], order[column : column + side]
-    part = np.where(i[:, None] == j[None, :], np.nan, np.abs(p[np.ix_(i, j)]))
-    a, b = np.unravel_index(np.nan_to_num(part, nan=-1.0).argmax(), part.shape)
-    return int(i[a]), int(j[b])
-
-
-def blocks(p: np.ndarray, order: np.ndarray, *, most: int = DETAIL) -> tuple[np.ndarray, int]:
-    """P in square blocks of facts, at most `most` a side, each told by its entry of largest |P| off the diagonal.
-
-    Never by the mean: superposition lives in the tails, and a mean would level them.
+    Args:
+        p: (rows, columns).
+        limit: colours run from -limit to limit.
+        row_names: of the edited facts.
+        column_names: of the facts that suffer.
+        picked: position (row, column) to mark.
 
     Returns:
-        (n, n) the entries, NaN where a block has none; and the number of facts along the side of a block.
+        a chart whose selection `PICK` has the fields `r`, the row, and `c`, the number of rows plus the column.
     """
-    m, order = len(p), np.asarray(order)
-    side = block_side(m, most)
-    n = -(-m // side)
-    padded = np.full((n * side, n * side), np.nan)
-    padded[:m, :m] = p[np.ix_(order, order)]
-    np.fill_diagonal(padded, np.nan)
-    cut = padded.reshape(n, side, n, side).swapaxes(1, 2).reshape(n, n, side * side)
-    largest = np.where(np.isfinite(cut), np.abs(cut), -1.0).argmax(axis=2)
-    return np.take_along_axis(cut, largest[:, :, None], axis=2)[:, :, 0], side
+    rows, columns = p.shape
+    square = np.full((rows + columns, rows + columns), np.nan)
+    square[:rows, rows:] = p
+    names = [*row_names, *column_names]
+    return heatmap(
+        square,
+        np.arange(rows + columns),
+        limit=limit,
+        labels=names,
+        names=names,
+        picked=(picked[0], rows + picked[1]) if picked else None,
+        size=520,
+        window=Window(0, rows, rows, rows + columns),
+    )
 
 
 def overview(
@@ -202,8 +156,8 @@ def overview(
 ) -> alt.LayerChart:
     """A large P in blocks, with the window of the detail drawn in: click a block, or drag over a region.
 
-    Takes what `heatmap` takes; here `window` is what a detail shows, if there is one,
-    and `told` what `blocks` found, where it is known already.
+    It takes what `heatmap` takes. Here `window` is the part that a detail beside it shows, if there is one, and
+    `told` the first result of `blocks`, if it is known already.
 
     Returns:
         a chart whose selection `PICK` has the fields `r` and `c`, the first positions of the clicked block, and whose
@@ -216,41 +170,32 @@ def overview(
     cells = pd.DataFrame({"r": rows * side, "c": columns * side, "p": largest.ravel().astype(np.float32).round(4)})
     cells = cells[np.isfinite(cells["p"])].reset_index(drop=True)
     x, y = _position_axes([labels[fact] for fact in order], size, whole(m))
-    squares = (
-        alt.Chart(cells)
-        .transform_calculate(r2=f"min(datum.r + {side}, {m})", c2=f"min(datum.c + {side}, {m})")
-        .mark_rect(strokeWidth=0)
-        .encode(
-            x=x("c"),
-            x2="c2:Q",
-            y=y("r"),
-            y2="r2:Q",
-            color=_colour(limit, f"{value}, the largest of {side} × {side}", 150),
-            tooltip=[alt.Tooltip("p:Q", title=f"{value}, the largest here", format=".3f")],
-        )
-        .add_params(alt.selection_interval(name=BRUSH, encodings=["x", "y"], empty=False))
-        .add_params(clicks(PICK, ["r", "c"]))
-    )
-    layers = [squares]
+    ends = {"r2": f"min(datum.r + {side}, {m})", "c2": f"min(datum.c + {side}, {m})"}
+    colour = _colour(limit, f"{value}, the largest of {side} × {side}", 150)
+    squares = alt.Chart(cells).transform_calculate(**ends)
+    squares = squares.add_params(alt.selection_interval(name=BRUSH, encodings=["x", "y"], empty=False))
+    layers = [_squares(squares, x, y, colour, [tip("p:Q", f"{value}, the largest here", ".3f")])]
     if window is not None:
-        ends = {"c": [window.left], "c2": [window.right], "r": [window.top], "r2": [window.bottom]}
-        frame = alt.Chart(pd.DataFrame(ends)).encode(x=x("c"), x2="c2:Q", y=y("r"), y2="r2:Q")
-        layers += [
-            frame.mark_rect(fill=None, stroke=PAPER, strokeWidth=5),
-            frame.mark_rect(fill=None, stroke=INK, strokeWidth=2),
-        ]
-    if picked is not None:
-        layers += _mark(order, picked, whole(m), x, y)
-    return plain(alt.layer(*layers), size)
+        corners = {"c": [window.left], "c2": [window.right], "r": [window.top], "r2": [window.bottom]}
+        frame = alt.Chart(pd.DataFrame(corners)).encode(x=x("c"), x2="c2:Q", y=y("r"), y2="r2:Q")
+        layers += outline(frame.mark_rect, fill=None)
+    return plain(alt.layer(*layers, *_picked_pair(order, picked, whole(m), x, y)), size)
 
 
-def _position_axes(
-    labels: Sequence[str], size: int, window: Window
-) -> tuple[Callable[[str], alt.X], Callable[[str], alt.Y]]:
-    """Encodings of a field of positions on either axis, the first position top left; rows carry the labels.
+def _squares(chart: alt.Chart, x: Encoding, y: Encoding, colour: alt.Color, tooltip: list[alt.Tooltip]) -> alt.Chart:
+    """Clickable squares from `r` and `c` to `r2` and `c2`."""
+    drawn = chart.mark_rect(strokeWidth=0)
+    drawn = drawn.encode(x=x("c"), x2="c2:Q", y=y("r"), y2="r2:Q", color=colour, tooltip=tooltip)
+    return drawn.add_params(clicks(PICK, ["r", "c"]))
 
-    All layers share them: Vega-Lite merges the axes of layers and would mix in the defaults of any other.
-    """
+
+def _colour(limit: float, title: str, pixels: int = 240) -> alt.Color:
+    colour = alt.Color("p:Q", title=title).scale(domain=(-limit, limit), domainMid=0, clamp=True)
+    return colour.legend(gradient_legend(pixels, values=[-limit, 0, limit], format="~g"))
+
+
+def _position_axes(labels: Sequence[str], size: int, window: Window) -> tuple[Encoding, Encoding]:
+    """Encodings of a field of positions on either axis, the first position top left; rows carry the labels."""
     shown = _axis_labels(labels[window.top : window.bottom], size)
     texts = {at + window.top: text for at, text in shown.items()}
     # json.dumps writes string literals that Vega's expression language reads back; no text can break out of them
@@ -270,12 +215,8 @@ def _position_axes(
         **bare,
     )
     return (
-        lambda field: alt.X(f"{field}:Q", title="fact j that suffers →", axis=columns).scale(
-            domain=(window.left, window.right), nice=False, zero=False
-        ),
-        lambda field: alt.Y(f"{field}:Q", title="← fact i that is edited", axis=rows).scale(
-            domain=(window.bottom, window.top), nice=False, zero=False
-        ),
+        on_axis(alt.X, "fact j that suffers →", columns, domain=(window.left, window.right), zero=False),
+        on_axis(alt.Y, "← fact i that is edited", rows, domain=(window.bottom, window.top), zero=False),
     )
 
 
@@ -294,32 +235,24 @@ def _axis_labels(texts: Sequence[str], size: int) -> dict[float, str]:
     return chosen
 
 
-def _mark(
-    order: np.ndarray,
-    picked: tuple[int, int],
-    window: Window,
-    x: Callable[[str], alt.X],
-    y: Callable[[str], alt.Y],
+def _picked_pair(
+    order: np.ndarray, picked: tuple[int, int] | None, window: Window, x: Encoding, y: Encoding
 ) -> list[alt.Chart]:
-    """The picked pair, if it lies in the window."""
+    """Lines through the picked pair and a square around it, if it lies in the window."""
+    if picked is None:
+        return []
     position = {int(fact): at for at, fact in enumerate(order)}
     row, column = position[picked[0]], position[picked[1]]
     if not (window.top <= row < window.bottom and window.left <= column < window.right):
         return []
-    lines = alt.Chart(pd.DataFrame({"x": [column, column + 1], "y": [row, row + 1]})).mark_rule(
-        color=MUTED, strokeWidth=0.6
-    )
+    lines = alt.Chart(pd.DataFrame({"x": [column, column + 1], "y": [row, row + 1]}))
+    lines = lines.mark_rule(color=MUTED, strokeWidth=0.6)
     ring = alt.Chart(pd.DataFrame({"x": [column + 0.5], "y": [row + 0.5]})).encode(x=x("x"), y=y("y"))
-    return [
-        lines.encode(x=x("x")),
-        lines.encode(y=y("y")),
-        # two rings, so that one of them stands out on any cell and in either theme
-        ring.mark_point(shape="square", size=320, filled=False, color=PAPER, strokeWidth=5, opacity=1),
-        ring.mark_point(shape="square", size=320, filled=False, color=INK, strokeWidth=2, opacity=1),
-    ]
+    rings = outline(ring.mark_point, shape="square", size=320, opacity=1)
+    return [lines.encode(x=x("x")), lines.encode(y=y("y")), *rings]
 
 
-def similarity(matrix: np.ndarray, layers: Sequence[int], current: int, *, size: int = 320) -> alt.LayerChart:
+def similarity(matrix: np.ndarray, layers: Sequence[int], current: int) -> alt.LayerChart:
     """How alike the P of every two layers are, (L, L) rank correlations, the current layer outlined; clickable.
 
     Returns:
@@ -333,28 +266,14 @@ def similarity(matrix: np.ndarray, layers: Sequence[int], current: int, *, size:
         x=alt.X("b:O", title="layer").axis(axis(orient="top", labelAngle=0, domain=False, ticks=False)),
         y=alt.Y("a:O", title="layer").axis(axis(domain=False, ticks=False)),
     )
+    colour = alt.Color("rho:Q", title="rank correlation").scale(domain=(-1, 1), domainMid=0)
     squares = base.mark_rect().encode(
-        color=alt.Color("rho:Q", title="rank correlation")
-        .scale(domain=(-1, 1), domainMid=0)
-        .legend(
-            orient="top",
-            gradientLength=200,
-            titleOrient="left",
-            labelFontSize=LABEL_SIZE,
-            titleFontSize=LABEL_SIZE + 1,
-            values=[-1, 0, 1],
-        ),
-        tooltip=[
-            alt.Tooltip("a:O", title="layer"),
-            alt.Tooltip("b:O", title="and layer"),
-            alt.Tooltip("rho:Q", title="rank correlation", format=".3f"),
-        ],
+        color=colour.legend(gradient_legend(200, values=[-1, 0, 1])),
+        tooltip=[tip("a:O", "layer"), tip("b:O", "and layer"), tip("rho:Q", "rank correlation", ".3f")],
     )
     squares = squares.add_params(clicks(PICK, ["a", "b"]))
-    chosen = base.transform_filter(f"datum.a === {int(current)} && datum.b === {int(current)}").mark_rect(
-        fill=None, stroke=INK, strokeWidth=3
-    )
-    values = base.mark_text(fontSize=LABEL_SIZE + 2, fill=alt.ExprRef(on("scale('color', datum.rho)"))).encode(
-        text=alt.Text("rho:Q", format=".2f")
-    )
-    return plain(alt.layer(squares, chosen, *([values] if len(layers) <= TOLD else [])), size)
+    chosen = base.transform_filter(f"datum.a === {int(current)} && datum.b === {int(current)}")
+    values = base.mark_text(fontSize=LABEL_SIZE + 2, fill=alt.ExprRef(on("scale('color', datum.rho)")))
+    values = values.encode(text=alt.Text("rho:Q", format=".2f"))
+    written = [values] if len(layers) <= MOST_WRITTEN else []
+    return plain(alt.layer(squares, chosen.mark_rect(fill=None, stroke=INK, strokeWidth=3), *written), 320)

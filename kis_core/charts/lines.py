@@ -8,12 +8,19 @@ import altair as alt
 import pandas as pd
 
 from kis_core.charts.colours import MUTED, PAPER
-from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain, texts
+from kis_core.charts.common import LABEL_SIZE, axis, clicks, legend, plain, texts, tip
 
-APART = (
-    0.4  # of the way between two layers that the models' points share, so that their intervals do not hide each other
-)
+APART = 0.4  # of the way between two layers, which the points of the models share so that no interval hides another
 MODEL = "model"  # name of the selection that a click on a model's point makes
+KURTOSIS = alt.Y("kurtosis:Q", title="excess kurtosis of P").axis(axis(grid=True, tickCount=6))
+SCALED = [
+    tip("model:N"),
+    tip("parameters:Q", form=",.3s"),
+    tip("layer:Q"),
+    tip("kurtosis:Q", form=".1f"),
+    tip("low_text:N", "interval from"),
+    tip("high_text:N", "to"),
+]
 
 
 def by_layer(layers: Sequence[int], series: dict[str, Sequence[float]], current: int) -> alt.LayerChart:
@@ -22,121 +29,89 @@ def by_layer(layers: Sequence[int], series: dict[str, Sequence[float]], current:
         [(layer, name, value) for name, values in series.items() for layer, value in zip(layers, values, strict=True)],
         columns=["layer", "series", "value"],
     )
+    colour = alt.Color("series:N", title=None, sort=list(series))
     base = alt.Chart(frame).encode(
         x=alt.X("layer:Q", title="layer").axis(axis(values=list(layers), format="d")),
         y=alt.Y("value:Q", title=None).axis(axis(tickCount=4, grid=True)),
-        color=alt.Color("series:N", title=None, sort=list(series)).legend(
-            legend(labelFontSize=LABEL_SIZE + 1, symbolType="stroke")
-        ),
+        color=colour.legend(legend(labelFontSize=LABEL_SIZE + 1, symbolType="stroke")),
     )
     marker = alt.Chart(pd.DataFrame({"layer": [current]})).mark_rule(strokeDash=[4, 4], color=MUTED).encode(x="layer:Q")
     zero = alt.Chart(pd.DataFrame({"value": [0.0]})).mark_rule(color=MUTED).encode(y="value:Q")
-    lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2.5).encode(
-        tooltip=["layer:Q", "series:N", alt.Tooltip("value:Q", format=".3f")]
-    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2.5)
+    lines = lines.encode(tooltip=[tip("layer:Q"), tip("series:N"), tip("value:Q", form=".3f")])
     return plain(alt.layer(zero, marker, lines), 110)
 
 
-SCALED = [
-    alt.Tooltip("model:N"),
-    alt.Tooltip("parameters:Q", format=",.3s"),
-    alt.Tooltip("layer:Q"),
-    alt.Tooltip("kurtosis:Q", format=".1f"),
-    alt.Tooltip("low_text:N", title="interval from"),
-    alt.Tooltip("high_text:N", title="to"),
-]
-
-
-def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int], size: int = 360) -> alt.LayerChart:
+def kurtosis_by_layer(frame: pd.DataFrame, *, current: tuple[str, int]) -> alt.LayerChart:
     """Kurtosis of P over the layers, one line a model, coloured by family, wider the larger the model (Fig. 5).
 
     Args:
         frame: columns `model`, `family`, `parameters`, `layer`, `kurtosis`, `low`, `high`.
         current: model and layer to ring.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `MODEL` has the fields `model` and `layer`.
     """
-    families = sorted(frame["family"].unique())
     layers = sorted(frame["layer"].unique())
     models = list(dict.fromkeys(frame["model"]))
     aside = {model: APART * (at - (len(models) - 1) / 2) / len(models) for at, model in enumerate(models)}
     frame = frame.assign(at=frame["layer"] + frame["model"].map(aside).astype(float))
     x = alt.X("at:Q", title="layer").axis(axis(values=[int(layer) for layer in layers], format="d"))
     x = x.scale(domain=(min(layers) - 0.3, max(layers) + 0.3) if layers else (0, 1), nice=False)
-    y = alt.Y("kurtosis:Q", title="excess kurtosis of P").axis(axis(grid=True, tickCount=6))
-    base = texts(alt.Chart(frame), low=".1f", high=".1f").encode(x=x, color=_family(families))
-    lines = base.mark_line().encode(
-        y=y, detail="model:N", strokeWidth=alt.StrokeWidth("parameters:Q", legend=None).scale(type="log", range=[1, 5])
-    )
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
-    points = (
-        base.mark_point(filled=True, opacity=1, stroke=PAPER, strokeWidth=1)
-        .encode(
-            y=y,
-            size=alt.Size("parameters:Q", legend=None).scale(type="log", range=[60, 260]),
-            shape=alt.Shape("family:N", sort=families, legend=None),
-            tooltip=SCALED,
-        )
-        .add_params(clicks(MODEL, ["model", "layer"]))
-    )
+    width = alt.StrokeWidth("parameters:Q", legend=None).scale(type="log", range=[1, 5])
+    area = alt.Size("parameters:Q", legend=None).scale(type="log", range=[60, 260])
+    bars, lines, points, ring = _kurtosis(frame, x, current)
     last = frame.dropna(subset="kurtosis").sort_values("layer").drop_duplicates("model", keep="last")
-    names = (
-        alt.Chart(last)
-        .mark_text(align="left", dx=12, fontSize=LABEL_SIZE, limit=150, color=MUTED)
-        .encode(x=x, y=y, text="model:N")
-    )
-    return plain(alt.layer(bars, lines, points, names, *_ring(frame, current, x, y)), size)
+    names = _names(last, x, dx=12, limit=150)
+    layered = [bars, lines.encode(detail="model:N", strokeWidth=width), points.encode(size=area), names, *ring]
+    return plain(alt.layer(*layered), 360)
 
 
-def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int], size: int = 360) -> alt.LayerChart:
+def kurtosis_by_size(frame: pd.DataFrame, *, current: tuple[str, int]) -> alt.LayerChart:
     """Kurtosis of P against the number of parameters, one point a model (Fig. 5).
 
     Args:
         frame: as of `kurtosis_by_layer`, one row a model.
         current: model and layer to ring.
-        size: height in pixels.
 
     Returns:
         a chart whose selection `MODEL` has the fields `model` and `layer`.
     """
-    families = sorted(frame["family"].unique())
     x = alt.X("parameters:Q", title="parameters").scale(type="log", nice=False, padding=30)
     x = x.axis(axis(format=".2~s", tickCount=5))
-    y = alt.Y("kurtosis:Q", title="excess kurtosis of P").axis(axis(grid=True, tickCount=6))
-    base = texts(alt.Chart(frame), low=".1f", high=".1f").encode(x=x, color=_family(families))
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
-    points = (
-        base.mark_point(filled=True, size=150, opacity=1, stroke=PAPER, strokeWidth=1)
-        .encode(y=y, shape=alt.Shape("family:N", sort=families, legend=None), tooltip=SCALED)
-        .add_params(clicks(MODEL, ["model", "layer"]))
-    )
-    lines = base.mark_line(strokeWidth=1.5).encode(y=y)
+    bars, lines, points, ring = _kurtosis(frame, x, current)
     ordered = frame.sort_values("parameters", ignore_index=True)
-    names = [  # neighbours in turn below and above, so that their names do not meet
-        alt.Chart(ordered[side::2])
-        .mark_text(align="left", dx=9, dy=dy, fontSize=LABEL_SIZE, limit=160, color=MUTED)
-        .encode(x=x, y=y, text="model:N")
-        for side, dy in ((0, 14), (1, -10))
-    ]
-    return plain(alt.layer(bars, lines, points, *names, *_ring(frame, current, x, y)), size)
+    # names of neighbours stand below and above in turn, so that they do not meet
+    names = [_names(ordered[side::2], x, dx=9, dy=dy, limit=160) for side, dy in ((0, 14), (1, -10))]
+    return plain(alt.layer(bars, lines, points, *names, *ring), 360)
 
 
-def _family(families: Sequence[str]) -> alt.Color:
-    return alt.Color("family:N", sort=families).legend(legend(symbolType="circle", symbolOpacity=1))
-
-
-def _ring(frame: pd.DataFrame, current: tuple[str, int], x: alt.X, y: alt.Y) -> list[alt.Chart]:
+def _kurtosis(
+    frame: pd.DataFrame, x: alt.X, current: tuple[str, int]
+) -> tuple[alt.Chart, alt.Chart, alt.Chart, list[alt.Chart]]:
+    """Kurtosis of models on an x axis: intervals, lines by family, clickable points, and a ring around the current."""
+    families = sorted(frame["family"].unique())
+    colour = alt.Color("family:N", sort=families).legend(legend(symbolType="circle", symbolOpacity=1))
+    base = texts(alt.Chart(frame), low=".1f", high=".1f").encode(x=x, color=colour)
+    points = base.mark_point(filled=True, size=150, opacity=1, stroke=PAPER, strokeWidth=1)
+    points = points.encode(y=KURTOSIS, shape=alt.Shape("family:N", sort=families, legend=None), tooltip=SCALED)
     chosen = frame[(frame["model"] == current[0]) & (frame["layer"] == current[1])]
-    if chosen.empty:
-        return []
-    return [alt.Chart(chosen).mark_point(size=420, filled=False, color=MUTED, strokeWidth=3).encode(x=x, y=y)]
+    ring = alt.Chart(chosen).mark_point(size=420, filled=False, color=MUTED, strokeWidth=3).encode(x=x, y=KURTOSIS)
+    return (
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
+        base.mark_line(strokeWidth=1.5).encode(y=KURTOSIS),
+        points.add_params(clicks(MODEL, ["model", "layer"])),
+        [] if chosen.empty else [ring],
+    )
 
 
-def convergence(
-    frame: pd.DataFrame, *, x_title: str, y_title: str, log: bool = False, size: int = 300
-) -> alt.LayerChart:
+def _names(frame: pd.DataFrame, x: alt.X, **place: int) -> alt.Chart:
+    """The models' names beside their points."""
+    names = alt.Chart(frame).mark_text(align="left", fontSize=LABEL_SIZE, color=MUTED, **place)
+    return names.encode(x=x, y=KURTOSIS, text="model:N")
+
+
+def convergence(frame: pd.DataFrame, *, x_title: str, y_title: str, log: bool = False) -> alt.LayerChart:
     """A number against how much went into it, with the spread of its samples or its interval as a band (App. C).
 
     Args:
@@ -144,26 +119,24 @@ def convergence(
         x_title: of the x axis.
         y_title: of the y axis.
         log: logarithmic x axis.
-        size: height in pixels.
     """
     values = [float(value) for value in frame["x"]]
     x = alt.X("x:Q", title=x_title).axis(axis(values=values, format=".2~s" if log else "d"))
     x = x.scale(type="log" if log else "linear", nice=False, padding=12, zero=False)
     y = alt.Y("middle:Q", title=y_title).axis(axis(grid=True, tickCount=5))
-    base = texts(alt.Chart(frame.assign(series="P")), low=".2f", high=".2f").encode(
-        x=x, color=alt.Color("series:N", legend=None)
-    )
-    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2="high:Q")
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q")
+    base = texts(alt.Chart(frame.assign(series="P")), low=".2f", high=".2f")
+    base = base.encode(x=x, color=alt.Color("series:N", legend=None))
+    band = base.mark_area(opacity=0.2).encode(y="low:Q", y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     line = base.mark_line(strokeWidth=2.5).encode(y=y)
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         y=y,
         tooltip=[
-            alt.Tooltip("x:Q", title=x_title, format=","),
-            alt.Tooltip("middle:Q", title=y_title, format=".2f"),
-            alt.Tooltip("low_text:N", title="from"),
-            alt.Tooltip("high_text:N", title="to"),
-            alt.Tooltip("note:N", title=" "),
+            tip("x:Q", x_title, ","),
+            tip("middle:Q", y_title, ".2f"),
+            tip("low_text:N", "from"),
+            tip("high_text:N", "to"),
+            tip("note:N", " "),
         ],
     )
-    return plain(alt.layer(band, bars, line, points), size, bare=True)
+    return plain(alt.layer(band, bars, line, points), 300, bare=True)

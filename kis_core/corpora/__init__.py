@@ -4,8 +4,3 @@ from kis_core.corpora.corpus import Corpus, CorpusError, Texts
 from kis_core.corpora.reading import DocumentsRead
 from kis_core.corpora.sources import BUILTIN_NAME, WIKIPEDIA_NAME, builtin, load
 from kis_core.corpora.wikipedia import PAPER_DOCUMENTS, Wikipedia
-
-__all__ = [
-    "BUILTIN_NAME", "PAPER_DOCUMENTS", "WIKIPEDIA_NAME", "Corpus", "CorpusError", "DocumentsRead", "Texts", "Wikipedia",
-    "builtin", "load",
-]  # fmt: skip

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kis_core.errors import KisError
-
-Stamp = tuple[tuple[str, int, int], ...]
-"""Path, size in bytes and time of change in ns of every file: new whenever a file was written to."""
+from kis_core.files.paths import Stamp
 
 
 class CorpusError(KisError):
@@ -22,22 +20,22 @@ class Corpus(ABC):
     """Documents to take keys from.
 
     Attributes:
-        name: where they come from, for people.
+        name: of their source, for people.
     """
 
     name: str
 
     @abstractmethod
     def documents(self) -> Iterator[str]:
-        """Non-empty texts in a fixed order, afresh at every call, and never all of them in memory.
+        """Non-empty texts in a fixed order, from the first one at every call, and never all of them in memory.
 
         Raises:
-            CorpusError: while reading; what was given out before stands.
+            CorpusError: while reading; the texts before it were read correctly.
         """
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 that determines the documents and their order, whatever container they lie in.
+        """SHA-256 that determines the documents and their order, whatever files they lie in.
 
         Raises:
             CorpusError: they cannot be read.
@@ -46,7 +44,7 @@ class Corpus(ABC):
 
     @property
     def stamp(self) -> Stamp | None:
-        """Stands for the fingerprint where that takes a pass over big files; None where it is cheap.
+        """A stand-in for the fingerprint where that takes a pass over big files; None where it is cheap.
 
         Raises:
             CorpusError: a file is gone.

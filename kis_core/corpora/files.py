@@ -1,7 +1,7 @@
 """Local files of documents, read as a stream: text, JSON lines and parquet.
 
 A name that ends in `.parquet` is parquet; in `.jsonl`, `.ndjson` or `.json`, one JSON object a line; any other is UTF-8
-text with one document a line. Text and JSON lines may be compressed (`.gz`). Blank documents are passed over.
+text with one document a line. Text and JSON lines may be compressed (`.gz`). Blank documents are left out.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from kis_core.corpora.corpus import Corpus, CorpusError, Stamp
+from kis_core.corpora.corpus import Corpus, CorpusError
 from kis_core.files import file_text
+from kis_core.files.paths import Stamp, stamp
 
 TEXT_FIELD = "text"
 PARQUET = ".parquet"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is another format, or never ends
+MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is a file of another format, or has no end
 ROWS_AT_ONCE = 256  # of parquet: about 1 MB of Wikipedia
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # the marks of UTF-32 begin or end with one
@@ -49,10 +50,9 @@ class Files(Corpus):
     def stamp(self) -> Stamp:
         """Path, size and time of change of each file."""
         try:
-            states = [(path.resolve(), path.stat()) for path in self.paths]
+            return stamp(self.paths)
         except OSError as error:
             raise CorpusError(f"{self.name} is no longer there: {error}") from error
-        return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
 
 
 def shards(folder: Path) -> tuple[Path, ...]:
@@ -114,7 +114,7 @@ def _refuse_other_kinds(name: str, begin: bytes) -> None:
     known = file_text.kind(begin)
     if known and known != file_text.WEB:  # which is text
         raise CorpusError(
-            f"{name} is {known[0]}, not text. Text, JSON lines and parquet are told apart by their ends: "
+            f"{name} is {known[0]}, not text. Text, JSON lines and parquet are recognised by their names: "
             ".txt, .jsonl, .parquet; compressed text ends in .gz."
         )
     if begin.startswith(UTF_16_MARKS) or b"\0" in begin[:4]:
@@ -127,12 +127,12 @@ def _opened(path: Path) -> BinaryIO:
 
 def _text_field(record: Any) -> str:
     if not isinstance(record, Mapping):
-        raise ValueError(f"found {type(record).__name__}, no object")
+        raise ValueError(f"found {type(record).__name__} instead of an object")
     strings = [name for name, value in record.items() if isinstance(value, str)]
     if TEXT_FIELD in record:
         return TEXT_FIELD
     if len(strings) != 1:
-        raise ValueError(f"no field `{TEXT_FIELD}`, and not just one of strings; found {_listed(record)}")
+        raise ValueError(f"no field `{TEXT_FIELD}`, nor a single field of strings; found {_listed(record)}")
     return str(strings[0])
 
 
@@ -141,7 +141,7 @@ def _field(record: Any, field: str) -> str:
         raise ValueError(f"no field `{field}`; found {_listed(record)}")
     value = "" if record[field] is None else record[field]
     if not isinstance(value, str):
-        raise ValueError(f"field `{field}` is {type(value).__name__}, no string")
+        raise ValueError(f"field `{field}` is {type(value).__name__}, not a string")
     value.encode()  # a ValueError where JSON holds half a character (a lone surrogate), which no tokenizer takes
     return value
 
@@ -159,7 +159,7 @@ def _parquet(path: Path) -> Iterator[str]:
                 read += batch.num_rows
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
         where = f" after row {read:,}" if read else ""
-        raise CorpusError(f"{path.name} is no parquet file, or a damaged one{where}: {error}") from error
+        raise CorpusError(f"{path.name} is not a parquet file, or is damaged{where}: {error}") from error
 
 
 def _text_column(schema: Any, name: str) -> str:
@@ -168,9 +168,9 @@ def _text_column(schema: Any, name: str) -> str:
     if TEXT_FIELD in strings:
         return TEXT_FIELD
     if len(strings) != 1:
-        found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise CorpusError(
-            f"{name} has no column `{TEXT_FIELD}` of strings, and not just one of strings; found: {found}"
+            f"{name} has no column `{TEXT_FIELD}` of strings, nor a single column of strings; found: {columns}"
         )
     return str(strings[0])
 

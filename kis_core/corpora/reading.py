@@ -15,7 +15,7 @@ class DocumentsRead:
     """Which documents of a corpus were read: how many, and one digest of them all.
 
     The digest is the sum, modulo 2²⁵⁶, of SHA-256 over each document's place in the corpus and its text. A sum does
-    not depend on the order, so processes that share the work add theirs up; as an incremental hash it tells an
+    not depend on the order, so processes that share the work add theirs up. As an incremental hash it reveals an
     honest mistake, not a forgery (Bellare & Micciancio, EUROCRYPT 1997).
 
     Attributes:
@@ -45,14 +45,14 @@ class DocumentsRead:
         return f"{self._sum:064x}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON knows it; `from_json` reads it."""
+        """The record as JSON, which `from_json` reads."""
         return {"documents": self.count, "characters": self.characters, "sha256_sum": self.digest}
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> DocumentsRead:
-        """The reading that `to_json` told.
+    def from_json(cls, record: Mapping[str, Any]) -> DocumentsRead:
+        """The record that `to_json` wrote.
 
         Raises:
-            KeyError, ValueError: it did not.
+            KeyError, ValueError: it is something else.
         """
-        return cls(int(told["documents"]), int(told["characters"]), int(told["sha256_sum"], 16) % MODULUS)
+        return cls(int(record["documents"]), int(record["characters"]), int(record["sha256_sum"], 16) % MODULUS)

@@ -1,4 +1,4 @@
-"""From what a user names to a corpus."""
+"""The corpus that a user names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def builtin() -> Texts:
 def load(source: str | Path) -> Corpus:
     """`"builtin"`, `"wikipedia"`, a file (see `files`), or a folder of parquet files, read in the order of their names.
 
-    Cheap: of a file only the beginning is read, and of Wikipedia nothing.
+    This is cheap: only the beginning of a file is read, and nothing of Wikipedia.
 
     Raises:
         CorpusError: there is no such file, its first document cannot be read, or it holds no text.

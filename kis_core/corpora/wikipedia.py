@@ -1,7 +1,7 @@
 """English Wikipedia of 1 November 2023, streamed from the Hugging Face Hub.
 
 The paper took C over 100,000 articles of the dump of March 2022 (Hu et al., arXiv 2408.07413). That dataset
-came as a script, which `datasets` no longer runs; this is the nearest one that still loads, at a pinned commit.
+came as a script, which `datasets` no longer runs. This is the nearest one that still loads, at a pinned commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAPER_DOCUMENTS = 100_000
 
 @dataclass(frozen=True)
 class Wikipedia(Corpus):
-    """Articles in the order of the dump; nothing is downloaded but what is read."""
+    """Articles in the order of the dump; only the part that is read is downloaded."""
 
     def documents(self) -> Iterator[str]:
         """Text of the articles.

@@ -1,1 +1,1 @@
-"""The second moment C of keys over text: summed in one pass, kept, shared by processes, factored."""
+"""The second moment C of keys over text: summed in one pass, kept on the way, shared by processes, factored."""

@@ -1,7 +1,7 @@
-"""A pass over the text that can be taken up again after a kill: its sums and its place, kept in the store.
+"""Checkpoints of a pass over text, from which a killed pass resumes: its sums and its place, kept in the store.
 
-A checkpoint is one value a layer, and a head that names the moment they are all of. The head is written last, so that
-whoever reads finds either the whole checkpoint of one moment or the whole one before it.
+A checkpoint is one value a layer, and a head that names the moment at which all of them were written. The head is
+written last, so that a reader finds either the whole checkpoint of one moment or the whole one before it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +22,12 @@ from kis_core.store.store import Store, StoreError, key_of
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 60.0
-WRITING_SHARE = 0.05  # of the time at most goes into checkpoints: sums of tens of gigabytes take minutes to write
+WRITING_SHARE = 0.05  # of the time, at most, goes into checkpoints: sums of tens of gigabytes take minutes to write
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A checkpoint that was read: where the pass was, and its arrays by name."""
+class Checkpoint:
+    """A checkpoint that was read: the place of the pass, and its arrays by name."""
 
     place: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -39,27 +39,31 @@ class Checkpoints:
     Args:
         store: where they lie.
         ingredients: all that determines the pass.
-        about: what it is, for people; stored with the head.
-        clock: tells seconds.
+        about: description for people; stored with the head.
+        clock: gives the time in seconds.
     """
 
     def __init__(
-        self, store: Store, ingredients: Mapping[str, Any], about: Mapping[str, Any], clock: Any = time.monotonic
+        self,
+        store: Store,
+        ingredients: Mapping[str, Any],
+        about: Mapping[str, Any],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._ingredients, self._about, self._clock = store, dict(ingredients), dict(about), clock
         self._head = key_of(HEAD, ingredients)
         self._last, self._cost = clock(), 0.0
 
     def due(self) -> bool:
-        """Whether it is time for the next one: a minute after the last, or later where writing takes long."""
-        return bool(self._clock() - self._last >= max(SECONDS_BETWEEN, self._cost / WRITING_SHARE))
+        """Whether it is time for the next checkpoint: a minute after the last, or later where writing takes long."""
+        return self._clock() - self._last >= max(SECONDS_BETWEEN, self._cost / WRITING_SHARE)
 
     def save(self, place: Mapping[str, Any], parts: Iterator[tuple[str, dict[str, np.ndarray]]]) -> None:
-        """Keep a moment. What cannot be written is logged, and the pass goes on: it can be kept again later.
+        """Write a checkpoint. A failure is logged and the pass goes on, as the next one may succeed.
 
         Args:
             place: of the pass, as JSON.
-            parts: arrays by name, made one after the other so that no more than one need lie in memory twice.
+            parts: arrays by name, made one after the other so that only one at a time lies in memory twice.
         """
         began = self._clock()
         try:
@@ -70,8 +74,8 @@ class Checkpoints:
         self._last = self._clock()
         self._cost = self._last - began
 
-    def read(self) -> Taken | None:
-        """The last moment kept, or None: nothing was, or a part of it is gone or damaged."""
+    def read(self) -> Checkpoint | None:
+        """The last checkpoint; None where there is none, or where a part of it is gone or damaged."""
         head = self._store.get(self._head)
         if head is None:
             return None
@@ -81,16 +85,16 @@ class Checkpoints:
             if part is None:
                 return None
             arrays |= part.arrays
-        return Taken(head.meta["place"], arrays)
+        return Checkpoint(head.meta["place"], arrays)
 
     def clear(self) -> None:
-        """Forget this pass, and what a killed writer left of it."""
-        with suppress(StoreError):  # what is left lies in the Library, to be deleted there
+        """Delete the checkpoints of this pass, and what a killed writer left of them."""
+        with suppress(StoreError):  # what is left is listed in the Library, and can be deleted there
             self._store.delete(self._head)
         self._sweep()
 
     def _write(self, place: Mapping[str, Any], parts: Iterator[tuple[str, dict[str, np.ndarray]]]) -> None:
-        moment, names = secrets.token_hex(8), []  # a name of its own: nothing that an older head names is written over
+        moment, names = secrets.token_hex(8), []  # a new name: nothing that an older head names is written over
         with self._store.naming():  # the head comes last; without it the parts would look like those of a dead writer
             for name, arrays in parts:
                 self._store.put(self._part(name, moment), {"of": self._head, "moment": moment, "name": name}, arrays)
@@ -100,7 +104,7 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Delete the parts that the head does not name."""
-        with suppress(StoreError):  # the next one will
+        with suppress(StoreError):  # the next sweep will
             head = self._store.find(self._head)
             for key, meta in self._store.listed(PART).items():
                 if meta.get("of") == self._head and not (head and meta.get("moment") == head.meta["moment"]):
@@ -111,5 +115,5 @@ class Checkpoints:
 
 
 def unfinished(store: Store) -> list[dict[str, Any]]:
-    """What the store knows of passes that were begun and not ended: their `about` and how far they came."""
+    """Passes that were begun and not ended: their `about`, and the number of tokens read."""
     return [meta["about"] | {"tokens_read": meta["place"]["tokens"]} for meta in store.listed(HEAD).values()]

@@ -18,7 +18,7 @@ class SecondMoment:
 
     Attributes:
         matrix: mean of k kᵀ over tokens, float64, (d_m, d_m), symmetric.
-        tokens: how many keys were averaged.
+        tokens: number of keys that were averaged.
     """
 
     matrix: np.ndarray
@@ -28,13 +28,13 @@ class SecondMoment:
 class SecondMomentSum:
     """Streaming sum of k kᵀ for one layer, kept in float64 on the device its keys come from.
 
-    Products are taken in float64 where the device does so at speed, else in float32, a batch at a time.
+    Products of a batch are computed in float64 where the device is fast at it, else in float32.
     """
 
     def __init__(self) -> None:
         self._sum: torch.Tensor | None = None
         self.tokens = 0
-        self.torn = False  # an error came in the middle of adding: the sum is of no use any more
+        self.torn = False  # an error interrupted the adding: the sum is useless
 
     def add(self, keys: torch.Tensor, counted: torch.Tensor | None = None) -> None:
         """Add the keys of a batch.
@@ -52,7 +52,7 @@ class SecondMomentSum:
         # (d_m, n) with contiguous rows: the product below runs a quarter faster on it than on (n, d_m)
         columns = keys.T.to(dtype, memory_format=torch.contiguous_format, copy=True)
         if counted is not None:
-            columns.masked_fill_(~counted, 0)  # not a product: what padding gives need not even be finite
+            columns.masked_fill_(~counted, 0)  # not a product: keys of padding need not even be finite
         if self._sum is None:
             self._sum = torch.zeros(len(columns), len(columns), dtype=torch.float64, device=keys.device)
         # only the lower triangle, in column blocks: C is symmetric, and these products are what the pass costs
@@ -92,19 +92,19 @@ class SecondMomentSum:
 
     @classmethod
     def of(cls, total: torch.Tensor, tokens: int) -> SecondMomentSum:
-        """The sum that a `total` over so many tokens is; it takes the tensor over."""
-        made = cls()
-        made._sum, made.tokens = total, tokens
-        return made
+        """The sum whose `total` over so many tokens is known; it owns the tensor from then on."""
+        resumed = cls()
+        resumed._sum, resumed.tokens = total, tokens
+        return resumed
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """What products of keys are taken in on a device."""
+    """The dtype in which products of keys are computed on a device."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) not in FAST_FLOAT64:
         return torch.float32
     return torch.float64
 
 
 def home(device: torch.device) -> torch.device:
-    """Where the float64 sum of keys from a device lies."""
+    """The device that holds the float64 sum of keys from this device."""
     return torch.device("cpu") if device.type == "mps" else device

@@ -1,4 +1,4 @@
-"""One pass shared by the processes `torchrun` starts: each takes every n-th batch, and the sums are added up."""
+"""One pass shared by the processes that `torchrun` starts: each takes every n-th batch, and the sums are added up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import torch
 
-PATIENCE = timedelta(hours=6)  # others wait while the first one writes many gigabytes, or a slow one catches up
+PATIENCE = timedelta(hours=6)  # the others wait while the first writes many gigabytes, or a slow one catches up
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +19,19 @@ class Share:
 
     Attributes:
         rank: of this process, from 0.
-        world: how many processes there are.
+        world: number of processes.
     """
 
     rank: int = 0
     world: int = 1
 
     def takes(self, batch: int) -> bool:
-        """Whether a batch, by its number in the pass, is this process's."""
+        """Whether the batch of this number in the pass belongs to this process."""
         return batch % self.world == self.rank
 
     @property
     def first(self) -> bool:
-        """Whether this process ends up with the whole, and writes it."""
+        """Whether this process gets the whole sum, and writes it."""
         return self.rank == 0
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ class Share:
         return value
 
     def agreed(self, layers: list[int], device: torch.device) -> list[int]:
-        """The layers that the first process names, in every process and in rising order; alone, as they are."""
+        """The layers that the first process names, the same in every process, in rising order."""
         if self.world == 1:
             return layers
         size = torch.tensor(max(layers, default=-1) + 1, device=device)
@@ -56,12 +56,12 @@ class Share:
         """The smallest value that any process has."""
         if self.world == 1:
             return value
-        found = torch.tensor(value, device=device)
-        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MIN)
-        return int(found)
+        least = torch.tensor(value, device=device)
+        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
+        return int(least)
 
     def wait(self) -> None:
-        """Until every process is here: none ends while another still needs it."""
+        """Wait until every process is here, so that none ends while another still needs it."""
         if self.world > 1:
             torch.distributed.barrier()
 
@@ -86,12 +86,12 @@ def together(device: str) -> Iterator[Share]:
 
 
 def sharing(device: torch.device) -> int:
-    """How many processes take memory of this one's device: on one machine each has its GPU, but all the same memory."""
+    """Number of processes that share the memory of this one's device: each has its own GPU, all have the same CPU."""
     return 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def own_device(device: str) -> str:
-    """The device of this process: of several on one machine each takes its own GPU."""
+    """The device of this process: each of several processes on one machine takes its own GPU."""
     local = os.environ.get("LOCAL_RANK", "0")
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{local}"

@@ -36,7 +36,7 @@ class Group:
 
     Attributes:
         first: place of its first document in the corpus.
-        documents: as they were read.
+        documents: their texts.
         rows: their tokens, each cut at the context; empty documents have none and are left out.
         tokens_before: tokens in all groups before this one.
     """
@@ -62,8 +62,8 @@ def groups(
         documents: the corpus from its beginning.
         extent: how much of it.
         context: longest sequence the model takes.
-        first: documents to pass over, which a run before has read.
-        tokens_before: tokens those had.
+        first: number of documents to skip, as an earlier run has read them.
+        tokens_before: their number of tokens.
     """
     length, left = min(context, LONGEST), None if extent.tokens is None else extent.tokens - tokens_before
     stream = islice(documents, first, extent.documents)
@@ -87,12 +87,12 @@ def groups(
 
 
 def cut(tokens_per_batch: int) -> list[float]:
-    """All that `groups` and `batches` go by beside the text: whoever counts batches has to know it."""
+    """The settings by which `groups` and `batches` cut a text, and on which the number of a batch depends."""
     return [DOCUMENTS_AT_ONCE, LONGEST, MOST_PADDING, tokens_per_batch]
 
 
 def batches(lengths: Sequence[int], *, tokens_per_batch: int) -> Iterator[list[int]]:
-    """Indices by rising length, so that each padded batch keeps to `tokens_per_batch` and to `MOST_PADDING`.
+    """Indices by rising length, in batches that keep to `tokens_per_batch` and `MOST_PADDING` when padded.
 
     A row longer than `tokens_per_batch` is a batch of its own.
     """
@@ -118,4 +118,4 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             coming = reader.submit(list[T], islice(items, 1))
             yield item[0]
     finally:
-        reader.shutdown(wait=False, cancel_futures=True)  # whoever stops does not wait for a slow network
+        reader.shutdown(wait=False, cancel_futures=True)  # a caller that stops does not wait for a slow network

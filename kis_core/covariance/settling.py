@@ -1,4 +1,4 @@
-"""Is it enough text? How much P of the facts at hand still moves as C grows."""
+"""Whether enough text was read: how much P of the facts at hand still changes as C grows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIRST_LOOK = 4  # times d_m tokens: with fewer C is hardly more than noise
 STEP = 1.5  # each look at that many times the tokens of the one before
 STILL_LOOKS = 2  # in a row below the threshold: one may be chance
 WATCHED_LAYERS = 3  # of a pass: its first, middle and last; factorising C of all at every look would cost too much
-GUARD = 1e-9  # of C's mean eigenvalue, added while looking: early C may be singular, and this is no result
+GUARD = 1e-9  # of C's mean eigenvalue, added for a look only: an early C may be singular
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How far P of one layer has moved since the look before.
+    """How far P of one layer has moved since the last look.
 
     Attributes:
         tokens: behind C at this look.
@@ -35,7 +35,7 @@ class Look:
 
 
 def as_json(look: Look) -> list[float | None]:
-    """A look as JSON, which knows no NaN."""
+    """A look as JSON, in which NaN becomes null."""
     return [look.tokens, look.layer, look.moved if math.isfinite(look.moved) else None]
 
 
@@ -46,7 +46,7 @@ def from_json(values: Sequence[float | None]) -> Look:
 
 
 def watched(layers: Sequence[int]) -> list[int]:
-    """The layers of a pass that are looked at: first, middle and last."""
+    """The layers of a pass whose P is watched: first, middle and last."""
     places = np.linspace(0, len(layers) - 1, min(WATCHED_LAYERS, len(layers)))
     return [layers[round(place)] for place in places]
 
@@ -57,10 +57,10 @@ class Settling:
 
     Attributes:
         keys: (m, d_m) keys of the facts by watched layer.
-        threshold: below which P counts as settled, or None to look on only.
-        of: names the facts, so that no look at the P of others is taken up.
-        looked: told of each look.
-        looks: so far.
+        threshold: movement below which P counts as settled, or None to watch only.
+        looked: called with each look.
+        of: fingerprint of the facts, so that looks at P of other facts are not resumed.
+        looks: all looks so far.
     """
 
     keys: Mapping[int, np.ndarray]
@@ -72,7 +72,7 @@ class Settling:
     _next: float = 0.0
 
     def due(self, tokens: int) -> bool:
-        """Whether it is time for a look; never before the facts make a matrix."""
+        """Whether it is time for a look; never where there are no two facts to make a P of."""
         if not self.keys:
             return False
         first = next(iter(self.keys.values()))
@@ -82,8 +82,8 @@ class Settling:
         """Compare P with that of the look before.
 
         Args:
-            mean: gives C so far of a layer, (d_m, d_m); asked for one after the other.
-            tokens: behind it.
+            mean: gives C so far of a layer, (d_m, d_m); called for one layer after the other.
+            tokens: number of tokens behind C.
 
         Returns:
             whether P has settled in all watched layers, `STILL_LOOKS` times in a row.
@@ -107,11 +107,11 @@ class Settling:
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `resume` needs, as JSON and as arrays."""
-        told = {"of": self.of, "looks": [as_json(look) for look in self.looks], "next": self._next}
-        return told, {f"p{layer}": p for layer, p in self._before.items()}
+        state = {"of": self.of, "looks": [as_json(look) for look in self.looks], "next": self._next}
+        return state, {f"p{layer}": p for layer, p in self._before.items()}
 
     def resume(self, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on from a `state`, if it is of the same facts."""
+        """Resume from a `state`, if it is of the same facts."""
         if state["of"] != self.of:
             return
         self.looks[:] = map(from_json, state["looks"])
@@ -123,7 +123,7 @@ class Settling:
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> float:
-    """Root mean square change of the off-diagonal entries, as a share of their standard deviation; nan if it is 0."""
+    """Root mean square change of the off-diagonal entries, as a share of their standard deviation; NaN if that is 0."""
     off = ~np.eye(len(after), dtype=bool) & np.isfinite(before) & np.isfinite(after)
     spread = float(after[off].std()) if off.any() else 0.0
     return float(np.sqrt(np.mean((after[off] - before[off]) ** 2)) / spread) if spread else float("nan")
@@ -135,5 +135,5 @@ def _p(matrix: np.ndarray, keys: np.ndarray) -> np.ndarray:
     try:
         factor = scipy.linalg.cholesky(guarded, lower=True, overwrite_a=True)
     except scipy.linalg.LinAlgError:
-        return np.full((len(keys), len(keys)), np.nan)  # not to be inverted yet; the next look will tell
+        return np.full((len(keys), len(keys)), np.nan)  # not invertible yet; it may be by the next look
     return superposition(scipy.linalg.solve_triangular(factor, keys.astype(np.float64).T, lower=True).T)

@@ -1,4 +1,4 @@
-"""How fast a device is at what an analysis does: forward passes, the sum of k kᵀ, the factor of C."""
+"""How fast a device is at the work of an analysis: forward passes, the sum of k kᵀ, the factor of C."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kis_core.machine import ALL, Speed, factor_operations, product_operations
 
 PROBE_TOKENS = 512  # a common batch has more, and is hardly faster a token
 PROBE_WIDTHS = {"cpu": 768, "mps": 1024, "cuda": 2048}  # milliseconds a round, yet large enough to be busy with
-PROBE_FACTOR_WIDTH = 1024  # smaller ones fit a cache and promise too much; larger ones outlast the probe
+PROBE_FACTOR_WIDTH = 1024  # smaller ones fit a cache and are too fast; larger ones take longer than the probe
 ONE_AT_A_TIME = threading.Lock()  # two probes at once would each find half a machine
 
 
 def probe(device: str, dtype: str, seconds: float = 2.0) -> Speed:
-    """How fast a device is, measured once a process; takes about `seconds`, and some more where a device has to wake.
+    """The speed of a device, measured once a process; takes about `seconds`, or longer if the device has to wake up.
 
     Args:
-        device: name of one of `devices()`. The GPUs of "all" take turns, so one of them stands for them.
+        device: name of one of `devices()`. The GPUs of "all" work in turn, so the first one is measured.
         dtype: of the forward pass, one of `DTYPE_BYTES`.
         seconds: for the whole measurement.
     """
@@ -62,11 +62,11 @@ def _rate(work: Callable[[], object], operations: float, wait: Callable[[], obje
 
 
 def _forward(place: torch.device, dtype: str, width: int) -> tuple[Callable[[], object], float]:
-    """A transformer layer with all that lies between its products, which counts as time but not as work."""
-    made = {"device": place, "dtype": getattr(torch, dtype)}
-    hidden = torch.randn(1, PROBE_TOKENS, width, **made)
+    """A transformer layer; what it does between its products counts as time but not as operations."""
+    placed = {"device": place, "dtype": getattr(torch, dtype)}
+    hidden = torch.randn(1, PROBE_TOKENS, width, **placed)
     shapes = {"attention": (3, 1), "out": (1, 1), "up": (4, 1), "down": (1, 4)}  # in widths
-    weights = {name: torch.randn(out * width, into * width, **made) / width for name, (out, into) in shapes.items()}
+    weights = {name: torch.randn(out * width, into * width, **placed) / width for name, (out, into) in shapes.items()}
 
     def layer() -> torch.Tensor:
         heads = f.linear(f.layer_norm(hidden, (width,)), weights["attention"]).view(1, PROBE_TOKENS, 3, -1, 64)
@@ -80,12 +80,12 @@ def _forward(place: torch.device, dtype: str, width: int) -> tuple[Callable[[], 
 
 
 def _product(place: torch.device, width: int) -> tuple[Callable[[], object], float]:
-    """A batch's share of the sum of k kᵀ."""
+    """The keys of a batch, added to the sum of k kᵀ."""
     keys, total = torch.randn(PROBE_TOKENS, width, device=place), SecondMomentSum()
     return partial(total.add, keys), product_operations(PROBE_TOKENS, width)
 
 
 def _factor(width: int) -> tuple[Callable[[], object], float]:
-    """The factor of C and what is found out about it."""
+    """The factor of C, its rank and its condition number."""
     keys = np.random.default_rng(0).standard_normal((width, 2 * width))
     return partial(Whitener.fit, keys @ keys.T), factor_operations(width)

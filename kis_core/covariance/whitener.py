@@ -15,14 +15,14 @@ MAX_CONDITION = 1e10
 RIDGE_SHARE = 1e-7
 """The ridge, as a share of C's largest eigenvalue: brings the condition number to 1e7, so nine digits of P are sure."""
 MOST_NEGATIVE = 1e-2
-"""As a share of the largest: an eigenvalue further below zero is no rounding, not even that of sums in TF32."""
+"""As a share of the largest: an eigenvalue further below zero is no rounding error, not even of sums in TF32."""
 ALL_EIGENVALUES = 4096
 """Up to this width every eigenvalue is computed; above, where that takes many minutes, the two ends by Lanczos."""
-LANCZOS_TOLERANCE = 1e-6  # relative error of an end of the spectrum; the condition number is told with two digits
+LANCZOS_TOLERANCE = 1e-6  # relative error of an end of the spectrum; the condition number is shown with two digits
 
 
 class NoSecondMoment(KisError, ValueError):
-    """A matrix that cannot be the second moment of anything, or is that of nothing."""
+    """A matrix that is zero, or cannot be a second moment."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +53,8 @@ class Whitener:
             raise NoSecondMoment(f"C has shape {matrix.shape}; a square matrix was expected")
         if not np.isfinite(matrix).all():
             raise NoSecondMoment("C holds a NaN or an infinity")
-        if len(matrix) > ALL_EIGENVALUES and (found := _well_conditioned(matrix)):
-            return found
+        if len(matrix) > ALL_EIGENVALUES and (whitener := _well_conditioned(matrix)):
+            return whitener
         eigenvalues = scipy.linalg.eigvalsh(matrix)
         largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
         if largest <= 0:
@@ -80,16 +80,16 @@ class Whitener:
 
 
 def _well_conditioned(matrix: np.ndarray) -> Whitener | None:
-    """The factor of a wide C that needs no ridge, without all of its eigenvalues; None where they have to tell."""
-    size, start = len(matrix), np.random.default_rng(0).normal(size=len(matrix))  # in no space of C's own
+    """The factor of a wide C that needs no ridge, without all eigenvalues; None where they have to be computed."""
+    size, start = len(matrix), np.random.default_rng(0).normal(size=len(matrix))  # lies in no eigenspace of C
     try:
         factor = scipy.linalg.cholesky(matrix, lower=True)
         operator = scipy.sparse.linalg.LinearOperator(
             matrix.shape, matvec=lambda vector: scipy.linalg.cho_solve((factor, True), vector), dtype=np.float64
         )
         ends = [
-            float(scipy.sparse.linalg.eigsh(one, k=1, tol=LANCZOS_TOLERANCE, v0=start, return_eigenvectors=False)[0])
-            for one in (matrix, operator)  # the largest of C, and of its inverse
+            float(scipy.sparse.linalg.eigsh(linear, k=1, tol=LANCZOS_TOLERANCE, v0=start, return_eigenvectors=False)[0])
+            for linear in (matrix, operator)  # the largest of C, and of its inverse
         ]
     except (scipy.linalg.LinAlgError, scipy.sparse.linalg.ArpackError):
         return None

@@ -1,1 +1,1 @@
-"""Files: text read whatever its encoding, files written whole or not at all, locks held while they are in use."""
+"""Files on disk: text in any encoding, CSV records, files written whole or not at all, and locks between processes."""

@@ -1,4 +1,4 @@
-"""Files for other programs: whole under their name, or as they were before; a full disk cuts no good file."""
+"""Files for other programs, written atomically: even on a full disk, a file is either the new one or the old one."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class NotWritten(KisError):
 
 
 def write(folder: Path, contents: Mapping[str, bytes | str]) -> list[Path]:
-    """Write files into a folder, which is made if it is missing. None takes its place before all lie on disk.
+    """Write files into a folder, which is made if it is missing. No file is replaced before all of them lie on disk.
 
     Args:
-        folder: where.
-        contents: by file name; text becomes UTF-8, line ends as they are.
+        folder: of the files.
+        contents: by file name; text is written as UTF-8, with its line ends unchanged.
 
     Returns:
         the files written.
 
     Raises:
-        NotWritten: one cannot be written; all are as they were before.
+        NotWritten: one of them cannot be written; all are unchanged.
     """
     with ExitStack() as places:
         for name, content in contents.items():
             stream = places.enter_context(replaced(folder / name, make_folder=True))
-            with _told(folder / name):
+            with _naming(folder / name):
                 stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -41,16 +41,16 @@ def write(folder: Path, contents: Mapping[str, bytes | str]) -> list[Path]:
 
 @contextmanager
 def replaced(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
-    """A stream to write a file through, which takes its place once it is whole and lies on disk.
+    """A stream to a new file, which replaces the file of that path once it is whole and lies on disk.
 
     Args:
         path: of the file.
-        make_folder: that it lies in, where it is missing.
+        make_folder: make the folder of the file where it is missing.
 
     Raises:
-        NotWritten: there is a folder or a device, or the disk does not take it.
+        NotWritten: the path is a folder or a device, or the disk does not take the file.
     """
-    with _told(path):
+    with _naming(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         place = path.resolve()  # through a link, as any other program writes
@@ -60,8 +60,8 @@ def replaced(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
         raise NotWritten(f"{path} is no plain file, so nothing can take its place; name another.")
     partial = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with _told(path):
-            with partial.open("xb") as stream:  # whose closing may find the disk full as well
+        with _naming(path):
+            with partial.open("xb") as stream:  # closing it may find the disk full as well
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -72,10 +72,10 @@ def replaced(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever the system says of a path, said with the path."""
+def _naming(path: Path) -> Iterator[None]:
+    """Within the block, an error of the system becomes one that names the path."""
     try:
         yield
     except OSError as error:
-        why = error.strerror or error
-        raise NotWritten(f"{path} cannot be written: {why}. Is the disk full or read-only?") from error
+        reason = error.strerror or error
+        raise NotWritten(f"{path} cannot be written: {reason}. Is the disk full or read-only?") from error

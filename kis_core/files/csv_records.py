@@ -1,7 +1,7 @@
-"""Records of a CSV text, each with the line it begins in, by RFC 4180: what does not follow it is a fault, never data.
+"""Records of a CSV text by RFC 4180, each with the line it begins in; text that breaks the standard is a fault.
 
 `csv.reader` takes a quote inside an unquoted field for text, and reads on to the end of the file where a quote is left
-open. Here such a record is a fault, and so are the rows that may be part of it; the others are read as they stand.
+open. Here such a record is a fault, and so are the rows that may be part of it; all other rows are read.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 TWICE = "a quote that belongs to the text is written twice, in a field that is in quotes"
 STRAY = f"a quote inside a field; {TWICE}"
 OPEN = "a quote is opened and not closed"
-FORMULA = re.compile(
-    r"'*[=+\-@\t\r]"
-)  # apostrophes count, so that `unguarded` takes off what `guarded` put on, no more
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes, so that `unguarded` removes just what `guarded` put in front
 SIGNED_NUMBER = re.compile(r"[+-]([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -32,20 +30,20 @@ def guarded(cell: str) -> str:
 
 
 def unguarded(cell: str) -> str:
-    """The cell that `guarded` was given; blanks before it do not count."""
+    """The cell that `guarded` was given; blanks before it are ignored."""
     bare = cell.lstrip(" ")
     return bare[1:] if bare.startswith("'") and FORMULA.match(bare) else cell
 
 
 @dataclass(frozen=True, slots=True)
 class CsvLayout:
-    """What a record is made of.
+    """The form of a record.
 
     Attributes:
         delimiter: between fields.
         fewest, most: fields of a record.
-        mark: text that every record holds once. A record over several lines that holds it twice is two records, run
-            together by a quote left open.
+        mark: text that every record holds once. A record over several lines that holds it twice is two records,
+            joined by a quote left open.
     """
 
     delimiter: str
@@ -69,14 +67,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row that is no record, and why. `row` counts lines from 1."""
+    """A row that is no record, with the reason. `row` counts lines from 1."""
 
     row: int
     reason: str
 
 
 class _Broken(Exception):
-    """Where a record stops being one, as an offset in the text, and why."""
+    """The offset in the text at which a record breaks the standard, and the reason."""
 
     def __init__(self, at: int, reason: str) -> None:
         self.at, self.reason = at, reason
@@ -87,7 +85,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._begins = [0, *(found.end() for found in LINE_END.finditer(text))]
+        self._begins = [0, *(match.end() for match in LINE_END.finditer(text))]
 
     def __len__(self) -> int:
         return len(self._begins)
@@ -101,7 +99,7 @@ class Lines:
         """The fields of a line that is a record by itself.
 
         Raises:
-            ValueError: it is none; says why.
+            ValueError: it is no record; says why.
         """
         if len(self[k]) > MAX_CHARACTERS:
             raise ValueError(_too_long(self[k]))
@@ -114,14 +112,14 @@ class Lines:
         return cells
 
     def records(self, begin: int, layout: CsvLayout) -> Iterator[Record | Fault]:
-        """The records from a line on, counted from 0, and what is none."""
+        """The records and faults from a line on, counted from 0."""
         k = begin
         while k < len(self):
             line = self[k]
             if '"' in line and len(line) <= MAX_CHARACTERS:
-                found, last = self._quoted(k, layout)
-                yield found
-                if isinstance(found, Fault):
+                record, last = self._quoted(k, layout)
+                yield record
+                if isinstance(record, Fault):
                     yield from self._spoilt(k, last, layout)
                 k = last
             elif line.strip():
@@ -129,7 +127,7 @@ class Lines:
             k += 1
 
     def _quoted(self, k: int, layout: CsvLayout) -> tuple[Record | Fault, int]:
-        """The record that begins in a line which holds a quote, and the last line of it, or of what it may spoil."""
+        """The record that begins in a line with a quote, and its last line; of a fault, the last line it may spoil."""
         try:
             cells, end = self._record(self._begins[k], layout.delimiter)
         except _Broken as broken:
@@ -137,17 +135,15 @@ class Lines:
         last = self._line_at(end)
         marks = sum(cell.count(layout.mark) for cell in cells)
         if last > k and marks > 1:
-            joined = (
-                f"a quote joins the rows {k + 1} to {last + 1}, which hold {marks} `{layout.mark}`; is it left open?"
-            )
-            return Fault(k + 1, joined), last
+            rows = f"rows {k + 1} to {last + 1}, which hold {marks} `{layout.mark}`"
+            return Fault(k + 1, f"a quote joins the {rows}; is it left open?"), last
         return _of_right_length(k, cells, layout), last
 
     def _spoilt(self, k: int, last: int, layout: CsvLayout) -> Iterator[Record | Fault]:
         """Rows between line `k`, where a quote is not closed as it should be, and line `last`, where that shows.
 
-        One that holds a quote may be where the open one ends. Nor is it known which rows belong to the broken record
-        until it has delimiters enough for all its fields. What is left stands for itself.
+        A row with a quote may be where the open quote ends. Nor is it known which rows belong to the broken record
+        until it has enough delimiters for all its fields. All other rows stand for themselves.
         """
         missing = layout.most - 1 - self[k].count(layout.delimiter)
         for at in range(k + 1, last + 1):
@@ -169,21 +165,20 @@ class Lines:
         text, cells, at, limit = self._text, [], begin, begin + MAX_CHARACTERS
         quoted, opened, bare = _fields(delimiter)
         while True:
-            if found := quoted.match(text, at, limit):
-                cells.append(found[1].replace('""', '"'))
+            if match := quoted.match(text, at, limit):
+                cells.append(match[1].replace('""', '"'))
             elif opened.match(text, at, limit):
                 raise _Broken(min(limit, len(text)), OPEN)
-            elif found := bare.match(text, at, limit):
-                cells.append(found[0])
-            at = found.end() if found else at
+            elif match := bare.match(text, at, limit):
+                cells.append(match[0])
+            at = match.end() if match else at
             if at >= limit:
                 raise _Broken(at, f"a record of more than {MAX_CHARACTERS:,} characters; is a quote left open?")
             if at == len(text) or text[at] in "\r\n":
                 return tuple(cells), at
             if text[at] != delimiter:
-                raise _Broken(
-                    at, STRAY if text[at] == '"' else f"`{shown(text[at])}` follows a field in quotes; {TWICE}"
-                )
+                follows = f"`{shown(text[at])}` follows a field in quotes; {TWICE}"
+                raise _Broken(at, STRAY if text[at] == '"' else follows)
             at += 1
 
     def _line_at(self, offset: int) -> int:
@@ -192,7 +187,7 @@ class Lines:
 
 
 def _plain(k: int, line: str, layout: CsvLayout) -> Record | Fault:
-    """A line without quotes, or one that is too long to look for them."""
+    """The record of a line without quotes, or the fault of a line that is too long."""
     if len(line) > MAX_CHARACTERS:
         return Fault(k + 1, _too_long(line))
     return _of_right_length(k, tuple(line.split(layout.delimiter)), layout)
@@ -210,7 +205,7 @@ def _too_long(line: str) -> str:
 
 @cache
 def _fields(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """What a field looks like in quotes, with blanks around them; how such a one begins; and one without quotes."""
+    """Patterns of a field in quotes with blanks around them, of the beginning of such a field, and of one without."""
     blank = rf"[^\S\r\n{re.escape(delimiter)}]*+"
     return (
         re.compile(rf'{blank}"([^"]*+(?:""[^"]*+)*+)"{blank}'),

@@ -1,9 +1,9 @@
-"""The text of one field as a person sees it: what nobody sees at its ends is taken off, what breaks it is refused.
+"""The text of one field as a person sees it, without invisible characters that would give it other tokens.
 
-A mark without a glyph makes other tokens of a text that looks the same, and the key of another token with them. At the
-ends of a field it means nothing. Inside, the joiners of Persian, of Indic scripts and of emoji are spelling and stay;
-the others are refused. Blanks that are not the usual one, and letters written as a base and an accent, may be meant:
-they stay, and the reader is told.
+A character without a glyph gives a text that looks the same other tokens, and so another key. At the ends of a field it
+has no meaning and is removed. Inside, the joiners of Persian, of Indic scripts and of emoji are spelling and stay; the
+others are refused. Unusual blanks, and letters written as a base and an accent, may be intended: they stay, with a
+remark for the reader.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from kis_core.errors import shown
 NEVER_MEANT = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"
 JOINERS = "\u200c\u200d"
 BLANK_ALONE = "\u034f\u115f\u1160\u17b4\u17b5\u2800"  # may be meant between other characters
-WHITESPACE = "".join(one for one in map(chr, range(sys.maxunicode + 1)) if one.isspace())
+WHITESPACE = "".join(mark for mark in map(chr, range(sys.maxunicode + 1)) if mark.isspace())
 UNSEEN = re.compile(f"[{NEVER_MEANT}{JOINERS}{BLANK_ALONE}{WHITESPACE}]*")
-USUAL = " \t\r\n"  # blanks that go without saying
+USUAL = " \t\r\n"  # blanks that need no remark
 OTHER_BLANK = re.compile("[\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f]")
 BROKEN = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd{NEVER_MEANT}]")
 VIRAMA = 9  # the combining class of signs after which a joiner makes another letter: ন্‍, ന്‍
 
-TAKEN_OFF = "Characters that nobody sees were taken off the ends of fields"
-BLANKS_KEPT = "Blanks other than the usual one are kept, of which a tokenizer makes other tokens"
-ACCENTS_KEPT = "Letters written as a base and a separate accent are kept, of which a tokenizer makes other tokens"
+TAKEN_OFF = "Invisible characters were removed from the ends of fields"
+BLANKS_KEPT = "Unusual blanks are kept; a tokenizer makes other tokens of them"
+ACCENTS_KEPT = "Letters written as a base and a separate accent are kept; a tokenizer makes other tokens of them"
 
 
 def tidy(text: str) -> str:
-    """The text without what nobody sees at its ends."""
+    """The text without invisible characters at its ends."""
     kept = text.strip()
     if kept.isascii():
         return kept
-    found = UNSEEN.match(text)
-    kept = text[found.end() if found else 0 :]
+    unseen = UNSEEN.match(text)
+    kept = text[unseen.end() if unseen else 0 :]
     while kept and UNSEEN.fullmatch(kept[-1]) and not _spells(kept):
         kept = kept[:-1]
     return kept
 
 
 def fault(text: str) -> str:
-    """What makes a tidy text unfit for a fact, to follow the name of the field; empty where nothing does."""
-    found = BROKEN.search(text)
-    if found is None:
+    """The reason why a tidy text is unfit for a fact, to follow the name of the field; empty where it is fit."""
+    match = BROKEN.search(text)
+    if match is None:
         return ""
-    mark = found[0]
+    mark = match[0]
     if mark == "\ufffd":
         return "holds U+FFFD, which stands where a program could not read a character"
     if "\ud800" <= mark <= "\udfff":
         return "holds half a Unicode character (a lone surrogate)"
     if unicodedata.category(mark) == "Cc":
         return f"holds a control character ({shown(mark)})"
-    return f"holds {_named(mark)} inside, which nobody sees and which makes other tokens of the text; delete it"
+    return f"holds {_named(mark)} inside, an invisible character that gives the text other tokens; delete it"
 
 
 def remarks(text: str, kept: str) -> Iterator[tuple[str, str]]:
-    """What the reader is to know of a text and of what was kept of it: a sentence, and the characters it is about."""
-    if len(kept) < len(text) and (off := [one for one in text.replace(kept, "", 1) if one not in USUAL]):
+    """Remarks for the reader on a text and what was kept of it: a sentence, and the characters that it is about."""
+    if len(kept) < len(text) and (off := [mark for mark in text.replace(kept, "", 1) if mark not in USUAL]):
         yield TAKEN_OFF, ", ".join(map(_named, dict.fromkeys(off)))
     if kept.isascii():
         return
@@ -74,5 +74,5 @@ def _spells(text: str) -> bool:
     return len(text) > 1 and text[-1] in JOINERS and unicodedata.combining(text[-2]) == VIRAMA
 
 
-def _named(one: str) -> str:
-    return f"U+{ord(one):04X}"
+def _named(mark: str) -> str:
+    return f"U+{ord(mark):04X}"

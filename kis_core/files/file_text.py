@@ -2,7 +2,7 @@
 
 Text read in the wrong encoding is other text, whose subjects have other keys. So UTF-8 is read, and UTF-16 and UTF-32
 where a byte order mark names them. Windows-1252, which spreadsheets of western Europe still write, is assumed only
-where nothing speaks against it, and the reader is told. The rest is refused.
+where nothing speaks against it, and a note says so. All other files are refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ KINDS = {
     b"<!doctype html": WEB,
     b"<html": WEB,
 }
-"""How a file begins that is no text, what it is, and what to do; the two of web pages in any case of letters."""
+"""The first bytes of files that are no text, what they are, and what to do; web pages in upper or lower case."""
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 LETTER = r"[^\W\d_]"
@@ -61,20 +61,20 @@ NOT_WESTERN = re.compile(
     "|[ƒŸ]"  # Japanese syllables, a Polish and a Macintosh letter
     f"|(?<={LETTER})[ˆ˜‰†‡™¤¦¨¬¯¸¶§±²³¹¼½¾×÷](?={LETTER})|£(?={LETTER})"  # letters of Poland, or of the Macintosh
 )
-"""What text of another encoding has when it is read as Windows-1252, and western text has not."""
+"""Sequences that western text does not have, but text of another encoding has when it is read as Windows-1252."""
 SAVE = "Save it as UTF-8; in Excel: “CSV UTF-8”."
 
 
 class NotText(ValueError):
-    """The bytes are no text that can be read with certainty; the message is to follow the file's name."""
+    """The bytes are no text that can be read with certainty; the message follows the file's name."""
 
 
 class FileText(NamedTuple):
-    """What a file says.
+    """The text of a file.
 
     Attributes:
-        text: of it, without byte order mark.
-        note: what was assumed, in a sentence; empty where nothing was.
+        text: without byte order mark.
+        note: a sentence about an assumption; empty where there was none.
     """
 
     text: str
@@ -99,14 +99,14 @@ def read(data: bytes) -> FileText:
     where = f"byte 0x{fault.object[fault.start]:02X} in line {_line(fault)}"
     if marked:
         raise NotText(f"is {marked.removesuffix('-sig').upper()} with a fault: {where}. Mend the character there.")
-    found = _windows(data, where)
-    if found is None:
+    western = _windows(data, where)
+    if western is None:
         raise NotText(f"is not UTF-8 throughout: {where}. {SAVE} If it is UTF-8, mend the character there.")
-    return found
+    return western
 
 
 def kind(data: bytes) -> tuple[str, str] | None:
-    """What a file that is no text is, and what to do, by its first bytes; None where it may be text."""
+    """The kind of a file that is no text, and what to do, by its first bytes; None where it may be text."""
     head = data[:64]
     plain = head.lstrip().lower()  # only web pages begin with a blank, or in any case of letters
     for begin, known in KINDS.items():
@@ -116,9 +116,9 @@ def kind(data: bytes) -> tuple[str, str] | None:
 
 
 def _windows(data: bytes, where: str) -> FileText | None:
-    """The text in Windows-1252, or None if anything speaks against it; `where` is it not UTF-8."""
+    """The text in Windows-1252, or None if anything speaks against it; `where` is the byte that is not UTF-8."""
     if not data.decode("utf-8", errors="ignore").isascii():
-        return None  # other letters are UTF-8, which is no accident: a single character is damaged
+        return None  # it has letters in UTF-8, which is no accident: a single character is damaged
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:

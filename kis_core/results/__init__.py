@@ -1,5 +1,3 @@
 """A finished analysis: P, cosines and reports by layer; what is stored, exported and read off it."""
 
 from kis_core.results.result import LayerReport, Result
-
-__all__ = ["LayerReport", "Result"]

@@ -1,4 +1,4 @@
-"""What is to be said beside the numbers of a result: whether the text behind C was enough, and C well conditioned."""
+"""Caveats to the numbers of a result: too little text behind C, and a C that is badly conditioned."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ENOUGH_TOKENS = 30  # a dimension of the key: P of the demo models then correlat
 
 
 def of_result(result: Result) -> list[str]:
-    """A sentence each on too little text, on layers whose C is rank-deficient, and on those that got a ridge."""
-    found = of_text(int(result.provenance["tokens_counted"]), result.mlp_width)
+    """Sentences about too little text, about layers whose C is rank-deficient, and about those that got a ridge."""
+    caveats = of_text(int(result.provenance["tokens_counted"]), result.mlp_width)
     singular = _layers(result.reports, lambda report: report.rank < result.mlp_width)
     if singular:
         lowest = min(report.rank for report in result.reports)
-        found.append(f"C is rank-deficient in {singular}: rank {lowest} of d_m = {result.mlp_width} at the lowest.")
+        caveats.append(f"C is rank-deficient in {singular}: rank {lowest} of d_m = {result.mlp_width} at the lowest.")
     ridged = _layers(result.reports, lambda report: report.ridge > 0)
     if ridged:
-        found.append(f"C got a ridge in {ridged}: P there depends on it (statistics.csv of analyse has its size).")
-    return found
+        caveats.append(f"C got a ridge in {ridged}: P there depends on it (statistics.csv of analyse has its size).")
+    return caveats
 
 
 def log_of(result: Result) -> None:
-    """Log them, for work that takes the results of several models."""
+    """Log the caveats, for work on the results of several models."""
     for caveat in of_result(result):
         log.warning("%s: %s", result.request.model, caveat)
 
@@ -43,8 +43,8 @@ def of_text(tokens: int, mlp_width: int) -> list[str]:
 
 
 def _layers(reports: Sequence[LayerReport], holds: Callable[[LayerReport], bool]) -> str:
-    """The layers of which something holds, in words; empty if there are none."""
-    found = [str(report.layer) for report in reports if holds(report)]
-    if len(found) == len(reports) > 1:
+    """The layers for which something holds, in words; empty if there are none."""
+    numbers = [str(report.layer) for report in reports if holds(report)]
+    if len(numbers) == len(reports) > 1:
         return "all layers"
-    return f"layer{'s' if len(found) > 1 else ''} {', '.join(found)}" if found else ""
+    return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}" if numbers else ""

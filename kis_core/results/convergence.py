@@ -1,4 +1,4 @@
-"""Is it enough? P over more and more facts, and over more and more text behind C (Hu et al., App. C)."""
+"""Convergence of P with the number of facts, and with the amount of text behind C (Hu et al., App. C)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kis_core import superposition
 from kis_core.results.result import Result
 
 LEAST_FACTS = 17  # one more than the smallest subset of App. C
-TOKEN_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)  # shares of the tokens asked for
-CURVES = 6  # densities that can be told apart
+TOKEN_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)  # shares of the tokens requested
+CURVES = 6  # the most densities that the eye can distinguish in a figure
 
 
 def subset_densities(p: np.ndarray, *, seed: int = 0, points: int = 240) -> pd.DataFrame:
@@ -24,15 +24,18 @@ def subset_densities(p: np.ndarray, *, seed: int = 0, points: int = 240) -> pd.D
     sizes = superposition.convergence_sizes(len(p))
     chosen = sorted({sizes[round(at)] for at in np.linspace(0, len(sizes) - 1, CURVES)})
     order = np.random.default_rng(seed).permutation(len(p))
-    parts = []
-    for size in chosen:
-        found = superposition.kde(p[np.ix_(order[:size], order[:size])], points=points)
-        parts.append(pd.DataFrame({"at": found.at, "density": found.value, "size": size}))
+    return _densities({size: p[np.ix_(order[:size], order[:size])] for size in chosen}, points)
+
+
+def _densities(matrices: Mapping[int, np.ndarray], points: int) -> pd.DataFrame:
+    """The density of every P, with columns `at`, `density`, and `size` by which the matrices are given."""
+    densities = {size: superposition.kde(p, points=points) for size, p in matrices.items()}
+    parts = [pd.DataFrame({"at": d.at, "density": d.value, "size": size}) for size, d in densities.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def token_counts(tokens: int) -> tuple[int, ...]:
-    """Amounts of text to look at, up to the one asked for."""
+    """Amounts of text to look at, up to the requested one."""
     return tuple(sorted({max(1, round(tokens * step)) for step in TOKEN_STEPS}))
 
 
@@ -42,42 +45,38 @@ def token_densities(results: Mapping[int, Result], layer: int, *, points: int = 
     Args:
         results: of the same model and facts, by the tokens that were counted.
         layer: of them.
-        points: as of `statistics.kde`.
+        points: see `superposition.kde`.
 
     Returns:
         columns `at`, `density`, `size` (the tokens).
     """
-    parts = []
-    for tokens, one in sorted(results.items()):
-        found = superposition.kde(one.p[one.at(layer)], points=points)
-        parts.append(pd.DataFrame({"at": found.at, "density": found.value, "size": tokens}))
-    return pd.concat(parts, ignore_index=True)
+    return _densities({tokens: result.p[result.at(layer)] for tokens, result in sorted(results.items())}, points)
 
 
 def by_tokens(results: Mapping[int, Result], layer: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Kurtosis of P by the tokens behind C, and how alike P is to that over the most tokens.
+    """Kurtosis of P by the tokens behind C, and its correlation with the P over the most tokens.
 
     Args:
         results: of the same model and facts, by the tokens that were counted.
         layer: of them.
 
     Returns:
-        two frames with the columns `x` (tokens), `middle`, `low`, `high`, `note`; the second knows no interval.
+        two frames with the columns `x` (tokens), `middle`, `low`, `high`, `note`; the second has no interval.
     """
     last = results[max(results)]
     kurtosis, likeness = [], []
-    for tokens, one in sorted(results.items()):
-        report = one.reports[one.at(layer)]
+    for tokens, result in sorted(results.items()):
+        report = result.reports[result.at(layer)]
         note = f"ridge {report.ridge:.1e}, rank {report.rank}" if report.ridge else "no ridge"
         kurtosis.append((tokens, report.moments.kurtosis, report.interval.low, report.interval.high, note))
-        alike = superposition.correlation(one.p[one.at(layer)], last.p[last.at(layer)])
+        alike = superposition.correlation(result.p[result.at(layer)], last.p[last.at(layer)])
         likeness.append((tokens, alike, alike, alike, note))
     columns = ["x", "middle", "low", "high", "note"]
     return pd.DataFrame(kurtosis, columns=columns), pd.DataFrame(likeness, columns=columns)
 
 
 def settling(looks: Sequence[Sequence[float | None]]) -> pd.DataFrame:
-    """How far P moved from look to look while C grew, over the layers that were watched.
+    """How far P moved from look to look while C grew, over the watched layers.
 
     Args:
         looks: tokens, layer and movement of each look, as a result's provenance has them.
@@ -85,10 +84,9 @@ def settling(looks: Sequence[Sequence[float | None]]) -> pd.DataFrame:
     Returns:
         frame with the columns `x` (tokens), `middle`, `low`, `high` over the layers, and `note`.
     """
-    told = pd.DataFrame(list(looks), columns=["x", "layer", "moved"]).dropna()
-    rows = [
-        (tokens, part["moved"].median(), part["moved"].min(), part["moved"].max(),
-         "layers " + ", ".join(f"{layer:.0f}" for layer in part["layer"]))
-        for tokens, part in told.groupby("x")
-    ]  # fmt: skip
+    frame = pd.DataFrame(list(looks), columns=["x", "layer", "moved"]).dropna()
+    rows = []
+    for tokens, part in frame.groupby("x"):
+        moved, layers = part["moved"], ", ".join(f"{layer:.0f}" for layer in part["layer"])
+        rows.append((tokens, moved.median(), moved.min(), moved.max(), f"layers {layers}"))
     return pd.DataFrame(rows, columns=["x", "middle", "low", "high", "note"])

@@ -1,4 +1,4 @@
-"""Write a result to files that other programs read: NPZ, CSV, JSON."""
+"""A result in files that other programs read: NPZ, CSV, JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import pandas as pd
 from kis_core.facts import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from kis_core.files import atomic
 from kis_core.files.csv_records import guarded
-from kis_core.results.result import Result
+from kis_core.results.result import MATRICES, Result
 
 FACT_COLUMNS = ("index", "subject", "prompt", "target", "relation", "key_token_index", "key_token")
-STATISTICS_COLUMNS = (
-    "layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge",
-)  # fmt: skip
+MOMENT_COLUMNS = ("mean", "std", "skewness", "kurtosis", "max")
+STATISTICS_COLUMNS = ("layer", *MOMENT_COLUMNS, "rank", "condition_number", "ridge")
 
 
 def write(result: Result, folder: Path) -> list[Path]:
@@ -45,13 +44,7 @@ def write(result: Result, folder: Path) -> list[Path]:
 def npz(result: Result) -> bytes:
     """The matrices: `layers` (L,), `p`, `whitening_cosine`, `activation_cosine` (L, m, m)."""
     stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        layers=np.array(result.layers),
-        p=result.p,
-        whitening_cosine=result.whitening_cosine,
-        activation_cosine=result.activation_cosine,
-    )
+    np.savez_compressed(stream, layers=np.array(result.layers), **{field: getattr(result, field) for field in MATRICES})
     return stream.getvalue()
 
 
@@ -68,8 +61,7 @@ def statistics_csv(result: Result) -> str:
     """One row a layer: moments of the off-diagonal entries of P, and the condition of C."""
     rows = []
     for report in result.reports:
-        m = report.moments
-        moments = [m.mean, m.std, m.skewness, m.kurtosis, m.max]
+        moments = [getattr(report.moments, column) for column in MOMENT_COLUMNS]
         rows.append([report.layer, *moments, report.rank, report.condition_number, report.ridge])
     return table(STATISTICS_COLUMNS, rows)
 
@@ -91,7 +83,7 @@ def template_csv() -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV text in which no cell is a formula to a spreadsheet; numbers keep all their digits."""
+    """CSV text in which a spreadsheet finds no formula; numbers keep all their digits."""
     stream = io.StringIO()
     writer = csv.writer(stream)  # with its own line ends, CR LF: only then are cells that hold a lone CR quoted
     writer.writerow(columns)
@@ -105,7 +97,7 @@ def harmless(cell: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """As JSON knows it: no NaN, no infinity."""
+    """A value that JSON can hold: NaN and infinities become null."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Pairs of facts (i, j): one in full, the strongest as a table, and those that stay from layer to layer."""
+"""Pairs of facts (i, j): a single pair in full, the strongest as a table, and those that recur in every layer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pandas as pd
 from kis_core.facts import Fact
 from kis_core.request import RequestError
 from kis_core.results.result import Result
+from kis_core.superposition.angles import angles
 from kis_core.superposition.matrix import strongest_pairs
 
-NOTABLE = 0.1  # a share of an edit that is worth a word
+NOTABLE = 0.1  # share of an edit from which on a fact counts as reached
 TAGS = ("same subject", "same last token", "no tag")  # why the prompts alone may explain a pair
 
 
@@ -42,14 +43,14 @@ class Pair:
 
 
 def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
-    """All there is to know of the pair (i, j) at a layer.
+    """Everything known of the pair (i, j) at a layer.
 
     Raises:
         RequestError: no such fact or layer.
     """
     count = len(result.facts)
     if not (0 <= i < count and 0 <= j < count):
-        raise RequestError(f"facts count from 0 to {count - 1}; the pair ({i}, {j}) was asked for")
+        raise RequestError(f"facts count from 0 to {count - 1}; the pair ({i}, {j}) does not exist")
     at = result.at(layer)
     first, second = result.facts.facts[i], result.facts.facts[j]
     return Pair(
@@ -57,8 +58,8 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
         j=j,
         p=float(result.p[at, i, j]),
         p_back=float(result.p[at, j, i]),
-        whitened_angle=_degrees(result.whitening_cosine[at, i, j]),
-        activation_angle=_degrees(result.activation_cosine[at, i, j]),
+        whitened_angle=float(angles(result.whitening_cosine[at, i, j])),
+        activation_angle=float(angles(result.activation_cosine[at, i, j])),
         same_subject=i != j and first.subject == second.subject,
         same_last_token=i != j and result.key_token_ids[i] == result.key_token_ids[j],
         p_by_layer=tuple(float(value) for value in result.p[:, i, j]),
@@ -66,14 +67,10 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
     )
 
 
-def _degrees(cosine: float) -> float:
-    return float(np.degrees(np.arccos(cosine)))
-
-
 def strongest_between_subjects(result: Result, layer: int) -> np.ndarray:
     """Pairs (i, j) of facts about different subjects, by falling |P[i, j]|, shape (n, 2).
 
-    Facts about one subject are left out: their overlap is a matter of the prompts more than of the model.
+    Pairs about one subject are left out, as their overlap comes from the prompts more than from the model.
     """
     pairs = result.ranking(layer)
     return np.asarray(pairs[~result.same_subject[pairs[:, 0], pairs[:, 1]]])
@@ -97,10 +94,10 @@ def table(
         result: the analysis.
         layer: its layer.
         count: rows at most.
-        merge: tell (i, j) and (j, i) once, in the direction of the larger |P|.
+        merge: list (i, j) and (j, i) once, in the direction of the larger |P|.
         relations: keep pairs with one of these relations on either side; all if empty.
         tags: keep pairs with one of these `TAGS`; all if empty.
-        text: keep pairs in which this occurs in a subject, a sentence or an answer, whatever the case.
+        text: keep pairs with this text in a subject, a sentence or an answer, in upper or lower case.
         between: keep pairs whose P[i, j] lies in this range.
         where: (m, m) booleans, keep these pairs.
 
@@ -127,12 +124,12 @@ def table(
         keep &= _tagged(result, tags)[i, j]
     if text.strip():
         wanted = text.strip().casefold()
-        found = [wanted in f"{fact.subject}\n{fact.text} {fact.target}".casefold() for fact in facts]
-        keep &= _either(np.array(found), i, j)
+        matches = [wanted in f"{fact.subject}\n{fact.text} {fact.target}".casefold() for fact in facts]
+        keep &= _either(np.array(matches), i, j)
     at = np.flatnonzero(keep)[:count]
     i, j = i[at], j[at]
     back = p[j, i]
-    angle = np.degrees(np.arccos(result.whitening_cosine[result.at(layer)][i, j]))
+    angle = angles(result.whitening_cosine[result.at(layer)][i, j])
     return pd.DataFrame(
         {
             "rank": rank[at],
@@ -154,12 +151,8 @@ def table(
 
 def tags_of(result: Result, i: int, j: int) -> list[str]:
     """Why the prompts alone may explain the pair."""
-    found = []
-    if result.same_subject[i, j]:
-        found.append(TAGS[0])
-    if result.same_last_token[i, j]:
-        found.append(TAGS[1])
-    return found
+    holds = (result.same_subject[i, j], result.same_last_token[i, j])
+    return [tag for tag, there in zip(TAGS, holds, strict=False) if there]
 
 
 def _tagged(result: Result, tags: Collection[str]) -> np.ndarray:
@@ -172,17 +165,17 @@ def _either(facts: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def told(fact: Fact) -> str:
-    """A fact in short: its subject and the answer."""
+    """A label of a fact: its subject and its answer."""
     return f"{fact.subject} → {fact.target}"
 
 
 def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
-    """Facts by how far an edit of them reaches, the farthest first.
+    """Facts by the size of what an edit of them does to others, the largest first.
 
     Returns:
-        columns `i`, `j` (whom it hits most), `edited`, `suffers` (both as `told`), `reach` (the norm of row i of P, the
-        diagonal left out), `p` (P[i, j]), `leaks` (how many others get a tenth of the edit or more); facts whose key is
-        zero are left out.
+        columns `i`, `j` (the fact with the largest |P[i, j]|), `edited`, `suffers` (both as `told`), `reach` (the norm
+        of row i of P without its diagonal), `p` (P[i, j]), `leaks` (the number of facts that get a tenth of the edit or
+        more); facts whose key is zero are left out.
     """
     p = result.p[result.at(layer)].copy()
     np.fill_diagonal(p, 0.0)
@@ -205,25 +198,25 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
 
 
 def that_stay(p: np.ndarray | Sequence[np.ndarray], names: Sequence[str], count: int) -> pd.DataFrame:
-    """Which pairs are among the strongest `count` again and again: in every layer, or in every model.
+    """The pairs that are among the strongest `count` most often: in several layers, or in several models.
 
     Args:
         p: (n, m, m), one P a layer or model, over the same facts.
         names: of the n.
-        count: how many of the strongest ordered pairs of each are looked at.
+        count: number of strongest ordered pairs that are taken from each.
 
     Returns:
-        columns `i`, `j`, `times` (in how many of the n), `mean` (of P[i, j] over all n), and one column a name with
-        P[i, j] there; the pairs found most often first, then by |mean|.
+        columns `i`, `j`, `times` (the number of layers or models), `mean` (of P[i, j] over all n), and a column of
+        each name with P[i, j] there; the most frequent pairs first, then by |mean|.
     """
     p = np.asarray(p)
     times = np.zeros(p.shape[1:], dtype=int)
-    for one in p:
-        strongest = strongest_pairs(one)[:count]
+    for layer_p in p:
+        strongest = strongest_pairs(layer_p)[:count]
         times[strongest[:, 0], strongest[:, 1]] += 1
     i, j = np.nonzero(times)
     values = p[:, i, j]
-    found = pd.DataFrame({"i": i, "j": j, "times": times[i, j], "mean": values.mean(axis=0)})
-    found = pd.concat([found, pd.DataFrame(values.T, columns=list(names))], axis=1)
-    order = np.lexsort((-found["mean"].abs().to_numpy(), -found["times"].to_numpy()))
-    return found.iloc[order].reset_index(drop=True)
+    frame = pd.DataFrame({"i": i, "j": j, "times": times[i, j], "mean": values.mean(axis=0)})
+    frame = pd.concat([frame, pd.DataFrame(values.T, columns=list(names))], axis=1)
+    order = np.lexsort((-frame["mean"].abs().to_numpy(), -frame["times"].to_numpy()))
+    return frame.iloc[order].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""What comes out: P and the angles of every layer, how they were come by, and where each key was taken."""
+"""The result of an analysis: P and the angles of every layer, their provenance, and where each key was taken."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LayerReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON, which knows no infinity and no NaN: such numbers become text."""
+        """The report as JSON, in which infinities and NaN are text."""
         values = asdict(self)
         for table in (values, *(values[name] for name in NESTED)):
             table |= {k: str(v) for k, v in table.items() if isinstance(v, float) and not math.isfinite(v)}
@@ -72,9 +72,16 @@ class LayerReport:
 
 
 NESTED: dict[str, type[Moments] | type[Interval]] = {
-    "moments": Moments, "interval": Interval, "clean_moments": Moments, "clean_interval": Interval,
-}  # fmt: skip
+    "moments": Moments,
+    "interval": Interval,
+    "clean_moments": Moments,
+    "clean_interval": Interval,
+}
 """The fields of a report that are tables of their own."""
+MATRICES = ("p", "whitening_cosine", "activation_cosine")
+"""The fields of a result that are matrices of facts, one a layer."""
+OF_FACTS = ("key_token_index", "key_tokens", "key_token_ids", "answers", "known")
+"""The fields of a result that have one item a fact."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Result:
     """An analysis.
 
     Attributes:
-        request: what was asked.
+        request: the request it answers.
         facts: the m facts; row and column i of every matrix belong to fact i.
         layers: the L layer numbers the first axes stand for.
         p, whitening_cosine, activation_cosine: (L, m, m) float64.
@@ -111,10 +118,10 @@ class Result:
 
     @property
     def identity(self) -> str:
-        """What tells it from every other result: whatever is worked out of it and kept is kept under this name.
+        """A name that no other result has: whatever is computed from the result and kept is kept under this name.
 
-        It is the name in the store, which follows from all that determines the numbers, and for a `subset` also the
-        facts that were kept.
+        It is the name in the store, which follows from all that determines the numbers; for a `subset`, it follows
+        from the kept facts as well.
         """
         kept = self.provenance.get("facts_kept")
         return self.key if kept is None else key_of("subset", {"of": self.key, "kept": kept})
@@ -146,7 +153,7 @@ class Result:
 
     @cached_property
     def artefacts(self) -> np.ndarray:
-        """(m, m): the prompts alone may explain the pair: same subject, or same last token."""
+        """(m, m): the prompts alone may explain the pair, as it has the same subject or the same last token."""
         return np.asarray(self.same_subject | self.same_last_token)
 
     def clean(self, layer: int) -> np.ndarray:
@@ -154,7 +161,7 @@ class Result:
         return superposition.without(self.p[self.at(layer)], self.artefacts)
 
     def ranking(self, layer: int) -> np.ndarray:
-        """Off-diagonal pairs (i, j) by falling |P[i, j]|, shape (m(m-1), 2); sorted once a layer, then kept."""
+        """Off-diagonal pairs (i, j) by falling |P[i, j]|, shape (m(m-1), 2); sorted once for each layer."""
         if layer not in self._rankings:
             self._rankings[layer] = matrix.strongest_pairs(self.p[self.at(layer)])
         return self._rankings[layer]
@@ -164,14 +171,14 @@ class Result:
         return {}
 
     def subset(self, kept: Sequence[int], name: str) -> Result:
-        """The result for some of the facts. C does not depend on them, so their P is a submatrix of this one.
+        """The result for some of the facts: C does not depend on facts, so their P is a submatrix of this one.
 
         Args:
-            kept: facts by their number, in the order they are to have.
+            kept: numbers of the facts, in the new order.
             name: of the smaller fact set.
 
         Raises:
-            RequestError: no fact is kept, or one that is not there, or one twice.
+            RequestError: no fact is kept, or one that does not exist, or one twice.
         """
         if not len(kept):
             raise RequestError(f"no fact of {self.facts.name} is left")
@@ -181,27 +188,16 @@ class Result:
         at = np.asarray(kept)
         before = self.provenance.get("facts_kept") or range(count)
         facts = replace(self.facts, name=name, facts=tuple(self.facts.facts[k] for k in kept))
-        p = self.p[:, at[:, None], at]
-        smaller = replace(
-            self,
-            facts=facts,
-            p=p,
-            whitening_cosine=self.whitening_cosine[:, at[:, None], at],
-            activation_cosine=self.activation_cosine[:, at[:, None], at],
-            key_token_index=tuple(self.key_token_index[k] for k in kept),
-            key_tokens=tuple(self.key_tokens[k] for k in kept),
-            key_token_ids=tuple(self.key_token_ids[k] for k in kept),
-            answers=tuple(self.answers[k] for k in kept),
-            known=tuple(self.known[k] for k in kept),
-            provenance=self.provenance
-            | {
-                "facts": name,
-                "facts_count": len(facts),
-                "facts_sha256": facts.fingerprint,
-                "facts_kept": [int(before[k]) for k in kept],
-                "facts_whole_sha256": self.provenance.get("facts_whole_sha256", self.provenance["facts_sha256"]),
-            },
-        )
+        provenance = {
+            "facts": name,
+            "facts_count": len(facts),
+            "facts_sha256": facts.fingerprint,
+            "facts_kept": [int(before[k]) for k in kept],
+            "facts_whole_sha256": self.provenance.get("facts_whole_sha256", self.provenance["facts_sha256"]),
+        }
+        parts: dict[str, Any] = {field: getattr(self, field)[:, at[:, None], at] for field in MATRICES}
+        parts |= {field: tuple(getattr(self, field)[k] for k in kept) for field in OF_FACTS}
+        smaller = replace(self, facts=facts, provenance=self.provenance | provenance, **parts)
         reports = tuple(
             LayerReport.describe(
                 layer_p,
@@ -211,6 +207,6 @@ class Result:
                 condition_number=report.condition_number,
                 ridge=report.ridge,
             )
-            for layer_p, report in zip(p, self.reports, strict=True)
+            for layer_p, report in zip(smaller.p, self.reports, strict=True)
         )
         return replace(smaller, reports=reports)

@@ -1,1 +1,1 @@
-"""What a model says of facts and texts: answers, log-odds and perplexity."""
+"""Scores of a model on facts and texts: answers, log-odds and perplexity."""

@@ -1,4 +1,4 @@
-"""What the model itself answers to a prompt: its most probable next words, and whether it knows a fact."""
+"""Answers of the model to a prompt: its most probable next words, and whether it knows a fact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TOP = 5
 AT_ONCE = 512  # rows of logits over the whole vocabulary
-MAX_CONTINUATION = 4  # tokens added greedily to finish a word the first token only begins
+MAX_CONTINUATION = 4  # tokens added greedily to finish a word that the first token begins
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's name of a byte that no other piece holds
 NOT_ASCII = 0x80  # from here on a byte is part of a letter or sign of several
 
@@ -58,10 +58,10 @@ def next_token_logits(
 
 def first_choices(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> list[int]:
     """The most probable token after each sequence; the logits of `AT_ONCE` of them are held at a time."""
-    found: list[int] = []
+    tokens: list[int] = []
     for begin in range(0, len(sequences), AT_ONCE):
-        found += next_token_logits(loaded, sequences[begin : begin + AT_ONCE]).argmax(dim=-1).tolist()
-    return found
+        tokens += next_token_logits(loaded, sequences[begin : begin + AT_ONCE]).argmax(dim=-1).tolist()
+    return tokens
 
 
 def top_answers(
@@ -85,11 +85,11 @@ def top_answers(
 
 
 def finish_words(loaded: LoadedModel, begun: Sequence[tuple[Sequence[int], int]]) -> list[str]:
-    """Answers of which the first token is known, finished greedily to whole words.
+    """Answers whose first token is known, finished greedily to whole words.
 
     Args:
         loaded: the model.
-        begun: a prompt's tokens and the first token of an answer, each.
+        begun: for each answer, the tokens of its prompt and its first token.
     """
     words = [[first] for _, first in begun]
     unfinished = list(range(len(begun)))
@@ -108,7 +108,7 @@ def finish_words(loaded: LoadedModel, begun: Sequence[tuple[Sequence[int], int]]
 
 
 def continues_word(tokenizer: object, token: int) -> bool:
-    """Does this token go on with the word before it, rather than begin a word or set a mark?"""
+    """Whether this token continues the word before it, rather than begin a word or be a mark."""
     piece = tokenizer.convert_ids_to_tokens(token)  # type: ignore[attr-defined]
     if piece is None or token in tokenizer.all_special_ids:  # type: ignore[attr-defined]
         return False
@@ -122,16 +122,16 @@ def continues_word(tokenizer: object, token: int) -> bool:
 @torch.inference_mode()
 def knows(
     loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
-) -> list[bool]:  # fmt: skip
-    """For each fact: is every token of the right answer the model's first choice, given those before it?
+) -> list[bool]:
+    """For each fact, whether every token of the right answer is the model's first choice, given those before it.
 
     A sentence longer than the model's context counts as not known.
 
     Args:
         loaded: the model, edited or not.
         facts: any number.
-        checked: answers that are not numbers are an error, not a first choice: the model is as it was loaded, and
-            nothing but its weights can be at fault.
+        checked: raise an error where a logit is not a number: the model is as it was loaded, so that only its weights
+            can be at fault.
         tokens_per_batch: padded tokens in one forward pass.
 
     Raises:

@@ -1,7 +1,7 @@
-"""How sure a model is of the right answer: log-probability and log-odds of all its tokens together.
+"""Log-probability and log-odds of the right answer, all of its tokens together.
 
 A model that knows a fact gives its answer a probability near 1, where damage hardly shows: a loss of 5 in log-odds can
-take log p from -0.0001 to -0.015. Log-odds log(p / (1 - p)) show it, so that is what spillover is told in.
+take log p from -0.0001 to -0.015. Log-odds log(p / (1 - p)) show it, so spillover is measured in them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A fact as the model reads it to be asked for the answer.
+    """A fact as the model reads it when it is scored on the answer.
 
     Attributes:
         tokens: prompt and answer, special tokens in front included, without the answer's last token.
@@ -54,25 +54,23 @@ def tokenize_sentences(tokenizer: object, facts: Sequence[Fact], *, context: int
     for index, (fact, encoded) in enumerate(zip(facts, encode(tokenizer, texts), strict=True)):
         ids, offsets = encoded.ids, encoded.spans
         begin, end = fact.subject_span
-        told = len(fact.text)
+        length = len(fact.text)
         # a space that is a token of its own has an empty span, and belongs to the answer; special tokens end at 0
-        answer = [at for at, (_, last) in enumerate(offsets) if last > told]
-        subject = [
-            at for at, (first, last) in enumerate(offsets) if max(first, begin) < min(last, end) and last <= told
-        ]
+        answer = [at for at, (_, last) in enumerate(offsets) if last > length]
+        subject = [at for at, (a, b) in enumerate(offsets) if max(a, begin) < min(b, end) and b <= length]
         if not subject or not answer:
             lacks = "answer" if subject else "subject"
             raise SubjectNotFound(f"fact {index}: no token of {texts[index][:80]!r} covers the {lacks}")
-        last_one = answer[-1]
-        if last_one > context:
-            raise SubjectNotFound(f"fact {index}: {last_one} tokens, but this model reads at most {context}")
-        sentences.append(Sentence(ids[:last_one], subject[-1], ids[answer[0] : last_one + 1]))
+        final = answer[-1]
+        if final > context:
+            raise SubjectNotFound(f"fact {index}: {final} tokens, but this model reads at most {context}")
+        sentences.append(Sentence(ids[:final], subject[-1], ids[answer[0] : final + 1]))
     return sentences
 
 
 @dataclass(frozen=True)
 class AnswerOdds:
-    """What the model says of a batch of facts; all tensors have one row a fact.
+    """The scores of a batch of facts; all tensors have one row a fact.
 
     Attributes:
         log_prob: (n,) float64, of all tokens of the right answer.
@@ -95,12 +93,12 @@ def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> AnswerOdds:
     positions = [s.prompt_end + k for s in sentences for k in range(len(s.answer))]
     first = [k for k, at in enumerate(positions) if at == sentences[rows[k]].prompt_end]
     logits = head.logits(loaded, hidden[rows, positions])
-    wanted = torch.tensor([token for s in sentences for token in s.answer], device=loaded.device)
-    per_token = token_log_odds(logits, wanted).cpu().double()  # a single number each; some devices know no float64
+    answers = torch.tensor([token for s in sentences for token in s.answer], device=loaded.device)
+    per_token = token_log_odds(logits, answers).cpu().double()  # on the CPU, as some devices have no float64
     log_prob = torch.zeros(len(sentences), dtype=torch.float64)
     log_prob = log_prob.index_add(0, torch.tensor(rows), torch.nn.functional.logsigmoid(per_token))
     rank = torch.zeros(len(sentences), dtype=torch.long)
-    rank = rank.scatter_reduce(0, torch.tensor(rows), token_rank(logits.detach(), wanted).cpu(), "amax")
+    rank = rank.scatter_reduce(0, torch.tensor(rows), token_rank(logits.detach(), answers).cpu(), "amax")
     return AnswerOdds(log_prob, of_log_prob(log_prob), logits[first], rank)
 
 
@@ -116,7 +114,7 @@ def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
-    """1 for the model's first choice, 2 for its second, …; the last place where a logit is not a number.
+    """1 for the model's first choice, 2 for its second, …; the last rank where a logit is not a number.
 
     Args:
         logits: (n, vocabulary).

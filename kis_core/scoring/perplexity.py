@@ -1,4 +1,4 @@
-"""How well a model still reads: perplexity on text."""
+"""Perplexity of a model on text."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ AT_ONCE = 512  # rows of logits over the whole vocabulary
 def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> float:
     """Exp of the mean negative log-probability of every token but the first of each text.
 
-    Texts longer than the model's context are cut. NaN where there is no token to foretell.
+    Texts longer than the model's context are cut. NaN where no text has a second token.
     """
     rows = [ids[: loaded.context] for ids in ids_of(loaded.tokenizer, texts) if len(ids) > 1]
     total, count = 0.0, 0
     for batch in batches([len(row) for row in rows], tokens_per_batch=tokens_per_batch):
         ids, mask = pad([rows[k] for k in batch], loaded.device)
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        foretold = mask[:, 1:].bool()
-        states, wanted = hidden[:, :-1][foretold], ids[:, 1:][foretold]
-        for begin in range(0, len(wanted), AT_ONCE):
+        real = mask[:, 1:].bool()
+        states, targets = hidden[:, :-1][real], ids[:, 1:][real]
+        for begin in range(0, len(targets), AT_ONCE):
             logits = head.logits(loaded, states[begin : begin + AT_ONCE])
-            loss = torch.nn.functional.cross_entropy(logits, wanted[begin : begin + AT_ONCE], reduction="sum")
+            loss = torch.nn.functional.cross_entropy(logits, targets[begin : begin + AT_ONCE], reduction="sum")
             total += float(loss)
-        count += len(wanted)
-    with np.errstate(over="ignore"):  # a ruined model can be infinitely surprised
+        count += len(targets)
+    with np.errstate(over="ignore"):  # the perplexity of a ruined model can be infinite
         return float(np.exp(total / count)) if count else float("nan")

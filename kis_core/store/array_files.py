@@ -1,4 +1,4 @@
-"""Safetensors files: on disk whole or not at all, and checked in pieces, however large they are."""
+"""Safetensors files: written whole or not at all, and checked in pieces, however large they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import safetensors
+import safetensors.numpy
 
-DTYPES = frozenset({
-    "F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64",
-})  # fmt: skip
-"""What safetensors calls the types of numbers that it reads into numpy."""
+DTYPES = frozenset(["F64", "F32", "F16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", "C64"])
+"""Names in safetensors of the types of numbers that it reads into numpy."""
 
 
 class Damaged(Exception):
@@ -30,7 +28,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def move(file: Path, path: Path) -> None:
-    """Move a file within a disk; when this returns it outlives a loss of power, and is as new as if written now."""
+    """Move a file within a disk, dated now; when this returns it outlives a loss of power."""
     os.utime(file)
     _sync(file)
     os.replace(file, path)
@@ -38,15 +36,15 @@ def move(file: Path, path: Path) -> None:
 
 
 def check(path: Path, sha256: str) -> None:
-    """Read a file in pieces, and look at its header.
+    """Check the checksum of a file in pieces, and its header.
 
     Raises:
         Damaged: it cannot be read, has another checksum, or holds no arrays that numpy knows.
     """
     try:
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != sha256:
             raise Damaged("its checksum does not fit")
         with safetensors.safe_open(path, "np") as file:
             unknown = {file.get_slice(name).get_dtype() for name in file.keys()} - DTYPES  # noqa: SIM118
@@ -56,6 +54,24 @@ def check(path: Path, sha256: str) -> None:
         raise Damaged("its file holds no arrays") from error
     if unknown:
         raise Damaged("its file holds numbers of a type that numpy lacks")
+
+
+def load(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """All arrays of a file by name, from the very bytes that were checked.
+
+    Raises:
+        Damaged: it cannot be read, has another checksum, or holds no arrays that numpy knows.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged("its file cannot be read") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Damaged("its checksum does not fit")
+    try:
+        return dict(safetensors.numpy.load(content))
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise Damaged("its file holds no arrays") from error
 
 
 def arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -21,20 +21,17 @@ from kis_core.store.array_files import Damaged
 log = logging.getLogger(__name__)
 
 LIMIT = 1 << 40  # diskcache's size limit; eviction is off, so it only has to be out of reach
-SURROUNDINGS = frozenset({
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
-})  # fmt: skip
+_DISK = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT}
+SURROUNDINGS = frozenset(_DISK | _BUSY | {sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH})
 """SQLite's primary result codes that blame a lock, the disk or a permission; any other blames the index itself.
 
 Read-only is not among them: a damaged header says so too, and an index that truly is cannot be set aside either.
 """
-UNWRITABLE = frozenset({
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
-})  # fmt: skip
-"""Those that an index gives which can be read and not written: on a read-only or full disk."""
+UNWRITABLE = frozenset(_DISK | {sqlite3.SQLITE_READONLY})
+"""The codes of an index that can be read but not written: on a read-only or full disk."""
 ERRORS = (sqlite3.Error, diskcache.Timeout, ValueError, TypeError, AttributeError)
-"""What diskcache raises over an index it cannot use; over a damaged one it also trips on values of another type."""
+"""What diskcache raises for an index that it cannot use; a damaged one may hold values of other types."""
 KEY = re.compile(r"[\w.-]+", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON writes one; two make a character, one is none
@@ -42,7 +39,7 @@ ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # as JSON writes 
 
 @dataclass(frozen=True)
 class Row:
-    """What the index holds of a value: `meta`, and name and SHA-256 of the file with the arrays."""
+    """A value in the index: its `meta`, and the name and SHA-256 of the file with its arrays."""
 
     meta: dict[str, Any]
     file: str
@@ -78,7 +75,7 @@ class Row:
 
 
 def check_characters(meta: Any) -> None:
-    """See that all text of some JSON can be written anywhere.
+    """Check that all text of some JSON can be written as UTF-8.
 
     Raises:
         Damaged: it holds half a Unicode character.
@@ -90,20 +87,20 @@ def check_characters(meta: Any) -> None:
 
 
 class TextDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache carries no types
-    """Stores text in the index itself and nothing else, so no row can make anything run, be opened or be removed."""
+    """Stores nothing but text, in the index itself, so that no row can have a file or code opened, run or removed."""
 
     def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        """Text as it is; anything else is refused."""
+        """The text, unchanged; anything else is refused."""
         if read or not isinstance(value, str):
             raise TypeError("the index stores text only")
         return 0, diskcache.core.MODE_RAW, None, value
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> str:
-        """The text; a row of another kind was planted, and reads as text that fails the check of a row."""
+        """The text; a row of another kind was planted, and becomes a text that fails the check of a row."""
         return value if mode == diskcache.core.MODE_RAW and isinstance(value, str) else ""
 
     def remove(self, file_path: str) -> None:
-        """Removes nothing: no row of ours has a file that diskcache knows of."""
+        """Removes nothing, as no row of ours has a file that diskcache knows of."""
         log.warning("a row of the index names a file of its own; the file is left alone")
 
     def put(self, key: Any) -> tuple[str, bool]:
@@ -124,22 +121,22 @@ def open_writable(folder: Path) -> diskcache.Cache:
 
 
 class ReadOnly:
-    """An index that can be read and not written, where the disk is read-only or full; it may have none yet.
+    """An index that can be read but not written, as the disk is read-only or full; its file may not exist yet.
 
-    Each reading opens it anew, so that it sees what somebody else wrote meanwhile. Where SQLite cannot even make the
+    Each reading opens it anew, so that it sees what another process wrote meanwhile. Where SQLite cannot even make the
     files it shares between processes, it is read as a file that nobody writes to.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / diskcache.core.DBNAME
-        self._how = ""
-        for how in ("mode=ro", "mode=ro&immutable=1"):
-            self._how = how
+        self._options = ""
+        for options in ("mode=ro", "mode=ro&immutable=1"):
+            self._options = options
             try:
                 list(self._rows("SELECT key FROM Cache LIMIT 1"))
                 break
             except sqlite3.OperationalError:
-                if how.endswith("immutable=1"):
+                if options.endswith("immutable=1"):
                     raise
 
     def __iter__(self) -> Iterator[str]:
@@ -157,28 +154,28 @@ class ReadOnly:
         return value if mode == diskcache.core.MODE_RAW and isinstance(value, str) else ""
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Does nothing, as nothing stays open."""
 
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self._file.exists():
             return []
-        name = f"file:{quote(str(self._file.absolute()))}?{self._how}"
+        name = f"file:{quote(str(self._file.absolute()))}?{self._options}"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 
 
 def blamed(error: BaseException) -> bool:
-    """Whether a failure of the index is its own, not that of a lock, the disk or a permission."""
+    """Whether a failure comes from the index itself, not from a lock, the disk or a permission."""
     return not isinstance(error, diskcache.Timeout) and not _codes(error) & SURROUNDINGS
 
 
 def unwritable(error: BaseException) -> bool:
-    """Whether a failure may be that the index cannot be written, and can be read all the same."""
+    """Whether a failure may mean that the index can be read but not written."""
     return bool(_codes(error) & UNWRITABLE)
 
 
 def _codes(error: BaseException) -> set[int]:
-    """SQLite's primary result codes of an error, and of those it came from: a failed rollback hides what it was for."""
+    """SQLite's primary result codes of an error and of its causes, as a failed rollback hides its cause."""
     chain = [error]
     while context := chain[-1].__context__:
         chain.append(context)

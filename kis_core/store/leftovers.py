@@ -1,7 +1,7 @@
-"""What dead processes left in a cache folder: found by what nobody holds and nothing names, and swept.
+"""What dead processes left in a cache folder, and how it is swept: whatever is neither locked nor named.
 
-A writer holds a shared lock from its first byte until its file or row is named. Whoever has that lock alone therefore
-knows that everything unnamed belongs to nobody. Nobody waits for a sweep: it is left out where a writer is at work.
+A writer holds a shared lock from its first byte until its file or row is named. A process that holds that lock alone
+therefore knows that everything unnamed is abandoned. Nobody waits for a sweep: it is skipped while a writer is at work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEAD, PART = "unfinished", "unfinished-part"  # kinds of a checkpoint's values: 
 
 
 class Swept(Protocol):
-    """What is needed of a `Store` to sweep it."""
+    """The part of a `Store` that a sweep needs."""
 
     root: Path
 
@@ -34,7 +34,7 @@ class Swept(Protocol):
 
 
 def sweep(store: Swept) -> None:
-    """Remove lock files, files and parts of checkpoints that belong to nobody; what cannot be removed stays."""
+    """Remove abandoned lock files, files and parts of checkpoints; what cannot be removed stays."""
     try:
         locks.sweep(store.root / "locks", LOCK)
         if orphans(store) or _idle(store):
@@ -49,22 +49,22 @@ def sweep(store: Swept) -> None:
 
 
 def orphans(store: Swept) -> list[Path]:
-    """Files beside the matrices that no value names; some may be about to be named."""
-    found = []
+    """Files among the matrices that no value names; some may be about to be named."""
+    unnamed = []
     for path in inside(store.root / "matrices"):
         row = store.row(path.name.rpartition("-")[0])
         if row is None or path.name not in row:
-            found.append(path)
-    return found
+            unnamed.append(path)
+    return unnamed
 
 
 def inside(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, as in one that is read-only and empty."""
+    """The contents of a folder; empty if there is no such folder, as below a read-only one."""
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; somebody else may be faster. Links are not followed."""
+    """Remove a file or a folder, unless another process did. Links are not followed."""
     with suppress(FileNotFoundError):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

@@ -1,10 +1,10 @@
 """Results on disk: content-addressed, checksummed, written atomically, computed once; nothing is ever unpickled.
 
 Small metadata lies as checksummed JSON text in a diskcache index; arrays lie beside it as safetensors files whose
-SHA-256 the metadata holds. Every value is written to a file of its own, and is there once the index names it. An entry
-that fails a check, of its bytes or of what a value of its kind must be (`schema`), is set aside in `damaged/` and
-counts as missing, and so is a damaged index. What dead processes left is swept when a store is opened. A folder that
-cannot be written to is read. Deleting the whole folder loses nothing but time.
+SHA-256 the metadata holds. Every value is written to a new file, and exists once the index names it. An entry that
+fails a check of its bytes or of its contents (`schema`) is set aside in `damaged/` and counts as missing, and so does a
+damaged index. What dead processes left is swept when a store is opened. A folder that cannot be written to is still
+read. Deleting the whole folder loses nothing but time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import json
 import logging
 import os
 import secrets
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,34 +21,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import diskcache
 import numpy as np
 import safetensors.numpy
 from platformdirs import user_cache_path
 
 from kis_core import progress
-from kis_core.errors import KisError
 from kis_core.files import locks
-from kis_core.store import array_files, index, leftovers, schema
+from kis_core.store import array_files, leftovers, schema
 from kis_core.store.array_files import Damaged
 from kis_core.store.index import Row
+from kis_core.store.shared_index import SharedIndex, StoreError, not_written
+
+__all__ = ["DEFAULT_ROOT", "ROOT_VARIABLE", "Entry", "Item", "Store", "StoreError", "default_root", "key_of"]
 
 log = logging.getLogger(__name__)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_ROOT = CHECKOUT / "cache" if (CHECKOUT / "app.py").is_file() else user_cache_path("knowledge-in-superposition")
 ROOT_VARIABLE = "KIS_CACHE"  # environment variable that moves the cache elsewhere
-POLL_SECONDS = 0.2  # how soon a waiter notices that the computing process is done, dead or cancelled
+POLL_SECONDS = 0.2  # after which a waiting process looks whether the computing one is done, dead or cancelled
 T = TypeVar("T")
 
 
 def default_root() -> Path:
     """The cache folder where none is named."""
     return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
-
-
-class StoreError(KisError):
-    """The cache folder cannot be used: disk full, locked, no permission. What was stored before is untouched."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Item:
-    """A stored value as the index tells it; its arrays are neither read nor checked.
+    """A stored value as the index describes it; its arrays are neither read nor checked.
 
     Attributes:
         key, meta: its name and metadata.
@@ -95,76 +90,62 @@ def key_of(kind: str, ingredients: Mapping[str, Any]) -> str:
 
 
 class Store:
-    """The cache folder. Safe to share between threads and processes."""
+    """The cache folder. Safe to share between threads and processes.
+
+    Every method raises `StoreError` where the index is locked or cannot be read.
+    """
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root or default_root())
-        self.unwritable = ""  # why nothing can be kept, or empty
-        self._retiring = threading.Lock()
+        self._index = SharedIndex(self.root)
         self._unkept: dict[str, Entry] = {}  # small values that could not be kept, for as long as the process lives
-        self._index: diskcache.Cache | index.ReadOnly
-        try:
-            self._open()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{self.root} cannot be used as the cache folder: {error}") from error
         if not self.unwritable:
             leftovers.sweep(self)
+
+    @property
+    def unwritable(self) -> str:
+        """Why nothing can be kept, or empty."""
+        return self._index.unwritable
 
     def get(self, key: str, **sizes: int) -> Entry | None:
         """The stored value, or None if there is none or it is damaged (it is then set aside).
 
         Args:
             key: its name.
-            sizes: of its arrays, as far as the asker knows them: axes by their names in `schema`. A value of other
-                sizes is damaged.
-
-        Raises:
-            StoreError: the index is locked or cannot be read.
+            sizes: of its arrays, as far as they are known: axes by their names in `schema`. A value of other sizes is
+                damaged.
         """
         return self._unless_damaged(key, lambda key, row: self._load(key, row, sizes))
 
     def verify(self, key: str) -> bool:
-        """Whether a value is there and whole; a damaged one is set aside. Its arrays are read one after the other.
-
-        Raises:
-            StoreError: the index is locked or cannot be read.
-        """
+        """Whether a value is stored and undamaged, by reading one array after the other; a damaged one is set aside."""
         return self._unless_damaged(key, self._check) is not None
 
     def holds(self, key: str) -> bool:
-        """Whether a value of that key seems to be there; it is not checked.
-
-        Raises:
-            StoreError: the index is locked or cannot be read.
-        """
-        return bool(self._with_index(lambda rows: key in rows))
+        """Whether the index has a value of that key; it is not checked."""
+        return bool(self._index.use(lambda rows: key in rows))
 
     def listed(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Key and metadata of every value of a kind, as `inventory`, whose metadata is what it must be."""
-        found = {}
+        """Key and metadata of every value of a kind in the `inventory` whose metadata is what it must be."""
+        metadata = {}
         for item in self.inventory(kind):
-            with suppress(Damaged):  # whoever gets it will set it aside
+            with suppress(Damaged):  # the next `get` sets it aside
                 schema.check_meta(kind, item.meta)
-                found[item.key] = item.meta
-        return found
+                metadata[item.key] = item.meta
+        return metadata
 
     def inventory(self, kind: str | None = None) -> list[Item]:
-        """Every whole-looking value, or those of a kind (see `key_of`); no array is read, none is checked.
-
-        Raises:
-            StoreError: the index is locked or cannot be read.
-        """
-        rows = self._with_index(lambda rows: {key: rows.get(key) for key in rows if kind in (None, _kind(key))})
+        """Every value of the index, or those of a kind (see `key_of`); no array is read or checked."""
+        rows = self._index.use(lambda rows: {key: rows.get(key) for key in rows if kind in (None, _kind(key))})
         return [item for key, row in rows.items() if (item := self._item(key, row))]
 
     def find(self, key: str) -> Item | None:
-        """The value of that key as `inventory` tells it, or None."""
-        return self._item(key, self._with_index(lambda rows: rows.get(key)))
+        """The value of that key as an item of the `inventory`, or None."""
+        return self._item(key, self._index.get(key))
 
     def row(self, key: str) -> str | None:
-        """What the index holds under a key, as it lies there, or None."""
-        found: str | None = self._with_index(lambda rows: rows.get(key))
-        return found
+        """The text of the index under a key, or None."""
+        return self._index.get(key)
 
     def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Store a value; readers see the old one or the new one, never a mixture.
@@ -194,23 +175,19 @@ class Store:
         self._place(key, meta, sha256, lambda path: array_files.move(file, path))
 
     def delete(self, key: str) -> None:
-        """Forget a value, if it is there.
+        """Delete a value, if it is stored.
 
         Raises:
             StoreError: the index could not be written.
         """
-        self._remove_file_of(key, self._exchange(key, None))
+        self._remove_file_of(key, self._index.exchange(key, None))
 
     def get_or_compute(
-        self,
-        key: str,
-        compute: Callable[[], Entry],
-        report: progress.Report = progress.silent,
-        **sizes: int,
+        self, key: str, compute: Callable[[], Entry], report: progress.Report = progress.silent, **sizes: int
     ) -> Entry:
-        """The stored value, or a new one: one asker computes, the others wait for it.
+        """The stored value, or a new one: the first caller computes it, the others wait for it.
 
-        A value that cannot be stored is still returned; the log says why it was not kept. `sizes` as in `get`.
+        A value that cannot be stored is still returned; the log says why it was not kept. `sizes` are those of `get`.
         """
         if entry := self._unkept.get(key) or self.get(key, **sizes):
             return entry
@@ -221,7 +198,7 @@ class Store:
             try:
                 self.put(key, entry.meta, entry.arrays)
             except StoreError as error:
-                if not self.unwritable:  # that was said when the store was opened
+                if not self.unwritable:  # which was logged when the store was opened
                     log.warning("computed but not kept: %s", error)
                 if not entry.arrays:
                     self._unkept[key] = entry
@@ -229,9 +206,9 @@ class Store:
 
     @contextmanager
     def alone(self, key: str, report: progress.Report) -> Iterator[None]:
-        """Within the block, nobody else on this cache folder works under that key; others wait, and say so.
+        """Within the block, no other process on this cache folder works on that key; the others wait, and report it.
 
-        Where no lock can be made, nothing can be stored either, and each works for itself.
+        Where no lock can be made, nothing can be stored either, and each process works for itself.
         """
         path = self.root / "locks" / f"{key}{leftovers.LOCK}"
         try:
@@ -250,7 +227,7 @@ class Store:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Within the block, files and rows that nothing names yet are not swept: they are about to be named.
+        """Within the block, files and rows that nothing names yet are not swept, as they are about to be named.
 
         Raises:
             StoreError: the cache folder cannot be written to.
@@ -259,103 +236,25 @@ class Store:
             with locks.shared(self.root / leftovers.NAMING):
                 yield
         except OSError as error:
-            raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
-
-    def _open(self) -> None:
-        """Open the folder to be written to, or else to be read."""
-        try:
-            for folder in ("matrices", "locks", "damaged"):
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
-            (self.root / leftovers.NAMING).touch()
-            self._index, self.unwritable = self._open_index(), ""
-        except (OSError, sqlite3.Error) as error:
-            if not (locks.unwritable(error) or index.unwritable(error)) or not self.root.is_dir():
-                raise
-            self._index = index.ReadOnly(self.root / "index")
-            if not self.unwritable:
-                log.warning(
-                    "the cache folder %s cannot be written to (%s): what is stored there opens, nothing new is kept",
-                    self.root, error,
-                )  # fmt: skip
-            self.unwritable = str(error)
-
-    def _open_index(self) -> diskcache.Cache:
-        try:
-            return index.open_writable(self.root / "index")
-        except index.ERRORS as error:
-            database = self.root / "index" / diskcache.core.DBNAME
-            if not index.blamed(error) or (database.exists() and not os.access(database, os.W_OK)):
-                raise
-            self._set_index_aside(error)
-            return index.open_writable(self.root / "index")
-
-    def _set_index_aside(self, error: Exception) -> None:
-        log.warning("the index is damaged (%s); it is set aside and results are computed anew", type(error).__name__)
-        with suppress(FileNotFoundError):  # another process was faster
-            os.replace(self.root / "index", self.root / "damaged" / f"index-{time.time_ns()}")
-
-    def _with_index(self, action: Callable[[Any], T]) -> T:
-        """Do something with the index, on a new one if it turns out to be damaged."""
-        present = self._index
-        try:
-            try:
-                return action(present)
-            except index.ERRORS as error:
-                if self.unwritable or not index.blamed(error):
-                    raise
-                present.close()
-                with self._retiring:
-                    if self._index is present:
-                        self._set_index_aside(error)
-                        self._index = self._open_index()
-            return action(self._index)
-        except diskcache.Timeout as error:
-            raise StoreError(f"the index in {self.root} cannot be used: {error.__context__}") from error
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the index in {self.root} cannot be used: {error}") from error
-
-    def _exchange(self, key: str, row: str | None, *, expected: str | None = None) -> str | None:
-        """Put a row, or none, in the place of a key's present one, or only of the expected one; return that."""
-
-        def exchange(rows: diskcache.Cache) -> str | None:
-            with rows.transact():
-                before: str | None = rows.get(key)
-                if expected is None or before == expected:
-                    rows.delete(key) if row is None else rows.set(key, row)
-                return before
-
-        self._need_to_write()
-        return self._with_index(exchange)
-
-    def _need_to_write(self) -> None:
-        """See whether the folder can be written to by now; it was opened to be read if it could not then.
-
-        Raises:
-            StoreError: it still cannot.
-        """
-        if self.unwritable:
-            with self._retiring, suppress(OSError, sqlite3.Error):
-                self._open()
-        if self.unwritable:
-            raise StoreError(f"could not write to {self.root}: {self.unwritable}. Is the disk full or read-only?")
+            raise not_written(self.root, error) from error
 
     def _place(self, key: str, meta: Mapping[str, Any], sha256: str, write: Callable[[Path], None]) -> None:
-        """Let a file be written, then let the index name it."""
+        """Write a file, then let the index name it."""
         file = f"{key}-{secrets.token_hex(8)}.safetensors"
         row = Row(dict(meta), file, sha256).dump()
-        self._need_to_write()
+        self._index.need_to_write()
         with self.naming():
             try:
                 write(self.root / "matrices" / file)
-                before = self._exchange(key, row)
+                before = self._index.exchange(key, row)
             except (OSError, StoreError) as error:
                 self._remove(file)
-                raise StoreError(f"could not write to {self.root}: {error}. Is the disk full or read-only?") from error
+                raise not_written(self.root, error) from error
             self._remove_file_of(key, before)
 
     def _unless_damaged(self, key: str, read: Callable[[str, str], T]) -> T | None:
         doubtful = None
-        while (row := self._with_index(lambda rows: rows.get(key))) is not None:
+        while (row := self._index.get(key)) is not None:
             try:
                 return read(key, row)
             except Damaged as damage:
@@ -366,7 +265,7 @@ class Store:
         return None
 
     def _item(self, key: str, row: str | None) -> Item | None:
-        with suppress(Damaged, OSError):  # whoever gets it will set it aside
+        with suppress(Damaged, OSError):  # the next `get` sets it aside
             if row is not None:
                 described = Row.load(key, row)
                 path = self.root / "matrices" / described.file
@@ -384,16 +283,7 @@ class Store:
 
     def _load(self, key: str, row: str, sizes: Mapping[str, int]) -> Entry:
         described = Row.load(key, row)
-        try:
-            content = (self.root / "matrices" / described.file).read_bytes()
-        except OSError as error:
-            raise Damaged("its file cannot be read") from error
-        if hashlib.sha256(content).hexdigest() != described.sha256:
-            raise Damaged("its checksum does not fit")
-        try:
-            arrays = safetensors.numpy.load(content)
-        except (safetensors.SafetensorError, KeyError, ValueError) as error:
-            raise Damaged("its file holds no arrays") from error
+        arrays = array_files.load(self.root / "matrices" / described.file, described.sha256)
         schema.check(_kind(key), described.meta, arrays.items(), sizes)
         return Entry(described.meta, arrays)
 
@@ -401,7 +291,7 @@ class Store:
         log.warning("entry %s is damaged: %s; it will be computed anew", key, reason)
         if self.unwritable:
             return
-        self._exchange(key, None, expected=row)
+        self._index.exchange(key, None, expected=row)
         with suppress(Damaged, OSError):
             file = Row.load(key, row).file
             os.replace(self.root / "matrices" / file, self.root / "damaged" / f"{file}-{time.time_ns()}")

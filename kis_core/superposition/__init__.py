@@ -1,19 +1,16 @@
-"""Numbers that describe the off-diagonal entries of P (Hu et al., arXiv 2408.07413, Fig. 4 to 6, App. C and E).
+"""P, and numbers that describe its off-diagonal entries (Hu et al., arXiv 2408.07413, Fig. 4 to 6, App. C and E).
 
-Everything here takes a P of shape (m, m), leaves its diagonal out, and leaves out what is not finite (a zero key). The
+All statistics take a P of shape (m, m), and leave out its diagonal and what is not finite (from a zero key). The
 entries of P are not independent: row i and column i share fact i. Intervals are therefore drawn *over facts*.
 """
 
 from kis_core.superposition.agreement import correlation, layer_similarity, rank_correlation
 from kis_core.superposition.angles import angle_shares, angle_spreads, angles, histogram
 from kis_core.superposition.densities import (
-    CELLS_A_BANDWIDTH,
     ISOTROPIC,
-    KDE_REACH,
     MEASURED,
     SAME_STD,
     TAILS,
-    Density,
     density_curves,
     density_floor,
     description,
@@ -24,7 +21,6 @@ from kis_core.superposition.densities import (
     tails,
 )
 from kis_core.superposition.moments import (
-    CONSTANT_SPREAD,
     DRAWS,
     LEVEL,
     Interval,
@@ -35,43 +31,4 @@ from kis_core.superposition.moments import (
     off_diagonal,
     without,
 )
-from kis_core.superposition.subsampling import SIZES, bands, convergence, convergence_sizes
-
-__all__ = [
-    "CELLS_A_BANDWIDTH",
-    "CONSTANT_SPREAD",
-    "DRAWS",
-    "ISOTROPIC",
-    "KDE_REACH",
-    "LEVEL",
-    "MEASURED",
-    "SAME_STD",
-    "SIZES",
-    "TAILS",
-    "Density",
-    "Interval",
-    "Moments",
-    "angle_shares",
-    "angle_spreads",
-    "angles",
-    "bands",
-    "convergence",
-    "convergence_sizes",
-    "correlation",
-    "density_curves",
-    "density_floor",
-    "description",
-    "finite_entries",
-    "histogram",
-    "isotropic_std",
-    "kde",
-    "kurtosis_interval",
-    "layer_densities",
-    "layer_similarity",
-    "moments",
-    "normal_density",
-    "off_diagonal",
-    "rank_correlation",
-    "tails",
-    "without",
-]
+from kis_core.superposition.subsampling import bands, convergence, convergence_sizes

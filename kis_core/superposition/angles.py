@@ -11,7 +11,7 @@ from kis_core.superposition.moments import finite_entries
 
 
 def histogram(p: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Share of the off-diagonal entries between each two edges, (len(edges) - 1,); all zero where there are none."""
+    """Share of the off-diagonal entries between neighbouring edges, (len(edges) - 1,); zeros without entries."""
     finite = finite_entries(p)
     counts, _ = np.histogram(finite, edges)
     return counts / max(1, len(finite))
@@ -27,7 +27,7 @@ def angle_shares(cosines: Mapping[str, np.ndarray], *, width: float = 1.0) -> pd
 
     Args:
         cosines: (m, m) cosines by the name of their space.
-        width: of a bar in degrees, about: so that a whole number of bars fits 180.
+        width: of a bar in degrees; rounded so that a whole number of bars fits 180.
 
     Returns:
         columns `low`, `high`, `share`, `space`; one row a bar from 0 to 180 degrees.
@@ -53,8 +53,8 @@ def angle_spreads(cosines: Mapping[str, np.ndarray], layers: Sequence[int]) -> p
         columns `layer`, `space`, `mean`, `std`, in degrees.
     """
     rows = []
-    for space, every in cosines.items():
-        for layer, one in zip(layers, every, strict=True):
-            found = finite_entries(angles(one))
-            rows.append((layer, space, *((found.mean(), found.std()) if len(found) else (np.nan, np.nan))))
+    for space, by_layer in cosines.items():
+        for layer, cosine in zip(layers, by_layer, strict=True):
+            degrees = finite_entries(angles(cosine))
+            rows.append((layer, space, *((degrees.mean(), degrees.std()) if len(degrees) else (np.nan, np.nan))))
     return pd.DataFrame(rows, columns=["layer", "space", "mean", "std"])

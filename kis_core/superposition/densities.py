@@ -10,9 +10,9 @@ import pandas as pd
 
 from kis_core.superposition.moments import Interval, Moments, finite_entries, is_constant
 
-TAILS = (0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999)  # quantiles that tell a heavy tail from a normal one
+TAILS = (0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999)  # quantiles in which a heavy tail differs from a normal one
 CELLS_A_BANDWIDTH = 20  # entries are counted in cells this much finer than the kernel: its density moves by < 0.1 %
-FLOOR = 0.2  # of the density that a single entry makes: where a logarithmic axis ends
+FLOOR = 0.2  # of the density of a single entry: where a logarithmic axis ends
 KDE_REACH = 3  # bandwidths drawn beyond the outermost entry
 MEASURED, SAME_STD, ISOTROPIC = "measured", "normal, same std", "isotropic keys"
 
@@ -22,7 +22,7 @@ class Density:
     """A Gaussian kernel density estimate.
 
     Attributes:
-        at, value: (points,) where, and the density there.
+        at, value: (points,) places, and the density there.
         bandwidth: standard deviation of the kernel (Scott's rule); NaN for constant entries, which have no density.
     """
 
@@ -58,13 +58,13 @@ def tails(p: np.ndarray, levels: Sequence[float] = TAILS) -> pd.DataFrame:
 def kde(p: np.ndarray, *, points: int = 400, span: tuple[float, float] | None = None) -> Density:
     """Gaussian kernel density estimate of the off-diagonal entries, as in Fig. 4 (Scott's bandwidth).
 
-    Equal to `scipy.stats.gaussian_kde` within 0.1 %, but counts entries in fine cells first, so that a million of them
-    take milliseconds. Half of the points lie within four standard deviations of the mean: the bulk is narrow and the
-    tail is long.
+    It equals `scipy.stats.gaussian_kde` within 0.1 %, but counts entries in fine cells first, so that a million of them
+    take milliseconds. Half of the points lie within four standard deviations of the mean, as the bulk is narrow and
+    the tail is long.
 
     Args:
         p: (m, m).
-        points: where the density is taken, about.
+        points: rough number of places at which the density is computed.
         span: first and last point; by default all entries and a little beyond.
     """
     finite = finite_entries(p)
@@ -96,22 +96,22 @@ def density_curves(p: np.ndarray, mlp_width: int, *, span: tuple[float, float] |
     Returns:
         columns `at`, `density`, `curve`, the measured one first; empty where P has no density.
     """
-    found = kde(p, span=span)
-    if not len(found.at):
+    measured = kde(p, span=span)
+    at = measured.at
+    if not len(at):
         return pd.DataFrame({"at": [], "density": [], "curve": []})
     entries = finite_entries(p)
     curves = {
-        MEASURED: found.value,
-        SAME_STD: normal_density(found.at, float(entries.mean()), float(entries.std())),
-        ISOTROPIC: normal_density(found.at, 0.0, isotropic_std(mlp_width)),
+        MEASURED: measured.value,
+        SAME_STD: normal_density(at, float(entries.mean()), float(entries.std())),
+        ISOTROPIC: normal_density(at, 0.0, isotropic_std(mlp_width)),
     }
-    return pd.concat(
-        [pd.DataFrame({"at": found.at, "density": v, "curve": name}) for name, v in curves.items()], ignore_index=True
-    )
+    parts = [pd.DataFrame({"at": at, "density": values, "curve": name}) for name, values in curves.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def density_floor(p: np.ndarray) -> float:
-    """A fifth of the density that a single entry makes: below it, a logarithmic axis would show nothing but kernel."""
+    """A fifth of the density of a single entry: below it, a logarithmic axis would only show the kernel."""
     count, bandwidth = len(finite_entries(p)), kde(p, points=2).bandwidth
     return float(FLOOR / (count * bandwidth * np.sqrt(2 * np.pi))) if np.isfinite(bandwidth) else float("nan")
 
@@ -120,22 +120,23 @@ def layer_densities(
     p: np.ndarray, layers: Sequence[int], *, span: tuple[float, float], points: int = 160
 ) -> pd.DataFrame:
     """The density of every layer's P over one span (App. E), from (L, m, m): columns `layer`, `at`, `density`."""
+    densities = [kde(layer_p, points=points, span=span) for layer_p in p]
     parts = [
-        pd.DataFrame({"layer": layer, "at": found.at, "density": found.value})
-        for layer, one in zip(layers, p, strict=True)
-        if len((found := kde(one, points=points, span=span)).at)
+        pd.DataFrame({"layer": layer, "at": density.at, "density": density.value})
+        for layer, density in zip(layers, densities, strict=True)
+        if len(density.at)
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"layer": [], "at": [], "density": []})
 
 
-def description(p: np.ndarray, found: Moments, interval: Interval) -> dict[str, float]:
+def description(p: np.ndarray, moments: Moments, interval: Interval) -> dict[str, float]:
     """The moments of a P, the interval of its kurtosis and its tail quantiles in one row, by their names."""
     row = {
-        "pairs": float(found.count),
-        "mean": found.mean,
-        "std": found.std,
-        "skewness": found.skewness,
-        "excess kurtosis": found.kurtosis,
+        "pairs": float(moments.count),
+        "mean": moments.mean,
+        "std": moments.std,
+        "skewness": moments.skewness,
+        "excess kurtosis": moments.kurtosis,
         "from": interval.low,
         "to": interval.high,
     }

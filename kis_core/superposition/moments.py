@@ -1,4 +1,4 @@
-"""The entries of P that statistics are about, their moments, and the interval of the kurtosis over facts."""
+"""The off-diagonal entries of P, their moments, and the interval of the kurtosis over facts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CONSTANT_SPREAD = 1e-12  # relative spread below which entries count as one constant: rounding of equal keys
+CONSTANT_SPREAD = 1e-12  # relative spread below which entries count as constant: equal keys differ by rounding
 DRAWS = 1000  # of the bootstrap: its percentiles move by a few per cent of the interval from seed to seed
 LEVEL = 0.95  # of every interval
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Description of the off-diagonal entries of a P.
+    """Moments of the off-diagonal entries of a P.
 
     Attributes:
         mean, std: std is the population one, as scipy's kurtosis uses.
         skewness, kurtosis: scipy's defaults (biased, excess: 0 for a normal); NaN for constant entries.
         max: largest entry.
-        count: entries described.
-        masked: entries left out because a key was zero.
+        count: number of entries.
+        masked: number of entries left out because a key was zero.
     """
 
     mean: float
@@ -52,7 +52,7 @@ def finite_entries(p: np.ndarray) -> np.ndarray:
 
 
 def without(p: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """P with these pairs, (m, m) booleans, taken out of every statistic: a copy with NaN in their places."""
+    """A copy of P with NaN in place of these pairs, (m, m) booleans, so that statistics leave them out."""
     return np.asarray(np.where(pairs, np.nan, p))
 
 
@@ -77,16 +77,16 @@ def moments(p: np.ndarray) -> Moments:
 
 
 def is_constant(entries: np.ndarray) -> bool:
-    """Whether entries differ by no more than rounding, so that they have no shape."""
+    """Whether entries differ by rounding only, so that their distribution has no shape."""
     return bool(entries.std() <= CONSTANT_SPREAD * max(1.0, float(np.abs(entries).max())))
 
 
 def kurtosis_interval(p: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
     """Percentile bootstrap interval of the excess kurtosis, over facts.
 
-    Each draw takes m facts with replacement and looks at the entries between the drawn ones. A fact drawn twice meets
-    itself: those pairs are diagonal and left out. A draw is then the set of all entries, entry (i, j) weighted with how
-    often i and how often j were drawn, and its power sums are quadratic forms wᵀ Pᵏ w.
+    Each draw takes m facts with replacement, and the entries between them. A fact that is drawn twice is paired with
+    itself; such pairs are diagonal and left out. A draw is therefore the set of all entries, in which entry (i, j) is
+    weighted with the number of times that i and j were drawn, and its power sums are quadratic forms wᵀ Pᵏ w.
 
     Returns:
         the interval; NaN where P has fewer than three facts or its entries are constant.

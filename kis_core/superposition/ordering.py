@@ -1,4 +1,4 @@
-"""Orders in which facts can stand along the axes of P, and what the axes then say."""
+"""Orders of the facts along the axes of P, and the labels of the axes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kis_core.superposition.matrix import cluster_order
 ORDERS = ("index", "subject", "relation", "similarity")
 
 
-def order_facts(facts: Sequence[Fact], p: np.ndarray, how: str) -> tuple[np.ndarray, list[str]]:
-    """Facts in the wanted order.
+def order_facts(facts: Sequence[Fact], p: np.ndarray, order: str) -> tuple[np.ndarray, list[str]]:
+    """Facts in one of the `ORDERS`.
 
     Args:
         facts: m facts.
         p: (m, m), used by "similarity" only: hierarchical clustering of strongly superposed facts.
-        how: one of `ORDERS`.
+        order: one of `ORDERS`.
 
     Returns:
         the fact at each position, (m,), and the axis label of each fact (not position).
@@ -29,12 +29,12 @@ def order_facts(facts: Sequence[Fact], p: np.ndarray, how: str) -> tuple[np.ndar
     subjects = [fact.subject for fact in facts]
     relations = [fact.relation.replace("_", " ") or "no relation" for fact in facts]
     count = len(facts)
-    if how == "index":
+    if order == "index":
         return np.arange(count), [f"{index} {subject}" for index, subject in enumerate(subjects)]
-    if how == "subject":
+    if order == "subject":
         return np.array(sorted(range(count), key=lambda k: (subjects[k].casefold(), k))), subjects
-    if how == "relation":
+    if order == "relation":
         return np.array(sorted(range(count), key=lambda k: (relations[k], k))), relations
-    if how == "similarity":
+    if order == "similarity":
         return cluster_order(p), subjects
-    raise ValueError(f"no order {how!r}; there are {', '.join(ORDERS)}")
+    raise ValueError(f"no order {order!r}; there are {', '.join(ORDERS)}")

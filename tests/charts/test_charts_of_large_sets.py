@@ -8,7 +8,7 @@ import pytest
 
 from kis_core import charts
 from kis_core.analysis.large_sets import sweep
-from kis_core.charts.large_sets import FLOOR
+from kis_core.charts.distributions import FLOOR
 from kis_core.superposition import ISOTROPIC, MEASURED, SAME_STD
 from tests.charts.chart_tools import HOSTILE, specification
 

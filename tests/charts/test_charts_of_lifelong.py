@@ -154,7 +154,7 @@ def test_the_lines_are_strong_up_to_the_step_and_thin_after_it() -> None:
 def test_one_run_tells_its_two_lines_by_colour_and_several_by_dashes() -> None:
     one, several = lines(retention())[0]["encoding"], lines(retention(TWO))[0]["encoding"]
     names = ["unrelated facts still answered (Δo)", "edits still in force (Δe)"]
-    assert (one["color"]["field"], one["color"]["scale"]) == ("told", {"domain": names, "range": [BLUE, ORANGE]})
+    assert (one["color"]["field"], one["color"]["scale"]) == ("label", {"domain": names, "range": [BLUE, ORANGE]})
     assert one["strokeDash"]["scale"]["range"] == [[1, 0], [1, 0]]
     assert several["color"]["field"] == "run"
     assert several["color"]["scale"]["domain"] == ["one", "two"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kis_core import charts
 from kis_core.charts.common import AROUND
 from kis_core.charts.distributions import LEAST_STRIP_PIXELS, STRIP_PIXELS, TAIL_BINS
-from kis_core.charts.scatter import CELLS, POINTS, differing
+from kis_core.superposition.agreement import CELLS, POINTS, differing
 from tests.charts.chart_tools import (
     CURVES,
     INK,
@@ -236,7 +236,7 @@ def test_the_chosen_bars_are_outlined_and_nothing_else() -> None:
 
 def test_picked_angles_are_marked_but_for_those_that_are_none() -> None:
     spec = specification(charts.angle_histogram(SHARES, picked={"whitened": 60.0, "activations": NAN}))
-    assert table(spec, "low", "name", "row") == [{"low": 60.0, "name": "whitened", "row": 0}]
+    assert table(spec, "at", "name", "row") == [{"at": 60.0, "name": "whitened", "row": 0}]
     axes = [layer["encoding"]["x"]["axis"] for layer in spec["layer"] if "x" in layer["encoding"]]
     assert len(axes) == 7
     assert all(axis == axes[0] for axis in axes)  # Vega-Lite would mix in the defaults of any other

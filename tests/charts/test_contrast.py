@@ -17,7 +17,7 @@ import vl_convert
 
 from kis_core import charts
 from kis_core.charts import colours
-from kis_core.charts.heatmap import TOLD
+from kis_core.charts.heatmap import MOST_WRITTEN
 from tests.charts import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
 from tests.charts.chart_tools import PIXELS, STRIP, specification
 from tests.charts.test_charts_of_large_sets import BARS
@@ -144,12 +144,12 @@ def test_all_around_and_over_cells_stands_out(name: str, theme: str) -> None:
 @pytest.mark.parametrize("theme", THEMES)
 def test_numbers_are_read_on_every_cell(theme: str) -> None:
     """The correlations of layers, written over cells from one end of the colours to the other."""
-    matrix = np.linspace(-1, 1, TOLD * TOLD).reshape(TOLD, TOLD)
-    every = list(drawn(svg_of(charts.similarity(matrix, range(TOLD), 0), theme), page(theme)["background"]))
-    cells = [one.colours[0] for one in every if "mark-rect role-mark" in one.group][: TOLD * TOLD]
+    matrix = np.linspace(-1, 1, MOST_WRITTEN * MOST_WRITTEN).reshape(MOST_WRITTEN, MOST_WRITTEN)
+    every = list(drawn(svg_of(charts.similarity(matrix, range(MOST_WRITTEN), 0), theme), page(theme)["background"]))
+    cells = [one.colours[0] for one in every if "mark-rect role-mark" in one.group][: MOST_WRITTEN * MOST_WRITTEN]
     numbers = [one.colours[0] for one in every if "mark-text role-mark" in one.group]
-    assert len(cells) == len(numbers) == TOLD * TOLD
-    assert len(set(cells)) > TOLD
+    assert len(cells) == len(numbers) == MOST_WRITTEN * MOST_WRITTEN
+    assert len(set(cells)) > MOST_WRITTEN
     assert min(map(contrast, cells, numbers)) >= TEXT
 
 

@@ -21,7 +21,8 @@ from kis_core.analysis import pipeline
 from kis_core.analysis.second_moments import read
 from kis_core.commands import options
 from kis_core.corpora import wikipedia
-from kis_core.covariance import passes, rome_files
+from kis_core.covariance import rome_files
+from kis_core.covariance.layer_sums import LayerSums
 from kis_core.request import Request
 from kis_core.store.store import Store
 from tests import covariance_workers, tiny
@@ -47,10 +48,10 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """What one process writes that nobody disturbs, and how many batches it takes."""
     out, cache = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("cache")
     taken = []
-    forward = passes.Pass._forward
+    forward = LayerSums._forward
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KIS_CACHE", str(cache))
-        patched.setattr(passes.Pass, "_forward", lambda *given: taken.append(forward(*given)))
+        patched.setattr(LayerSums, "_forward", lambda *given: taken.append(forward(*given)))
         assert main(arguments(model, out)) == 0
     return out, len(taken)
 

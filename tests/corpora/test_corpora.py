@@ -147,14 +147,14 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "array.json": (b'[\n{"text": "x"}\n]', "array.json, line 1: "),
     "line.jsonl": (b'{"text": "x"}\n{"text": }', "line.jsonl, line 2: Expecting value"),
     "deep.jsonl": (b"[" * 100_000, "deep.jsonl, line 1: "),
-    "list.jsonl": (b'["x"]', "list.jsonl, line 1: found list, no object. One JSON object a line is expected"),
+    "list.jsonl": (b'["x"]', "list.jsonl, line 1: found list instead of an object. One JSON object a line is expected"),
     "later.jsonl": (b'{"text": "x"}\n"x"', "later.jsonl, line 2: no field `text`; found str"),
-    "two.jsonl": (b'{"a": "x", "b": "y"}', "two.jsonl, line 1: no field `text`, and not just one of strings"),
+    "two.jsonl": (b'{"a": "x", "b": "y"}', "two.jsonl, line 1: no field `text`, nor a single field of strings"),
     "none.jsonl": (b"{}", "found none"),
-    "number.jsonl": (b'\n{"text": 5}', "number.jsonl, line 2: field `text` is int, no string"),
+    "number.jsonl": (b'\n{"text": 5}', "number.jsonl, line 2: field `text` is int, not a string"),
     "half.jsonl": (b'{"text": "\\ud83d"}', "surrogates not allowed"),
     "blank.jsonl": (b'{"text": ""}', "blank.jsonl holds no text"),
-    "text.parquet": (b"Malta is an island.", "text.parquet is no parquet file, or a damaged one"),
+    "text.parquet": (b"Malta is an island.", "text.parquet is not a parquet file, or is damaged"),
 }  # fmt: skip
 
 

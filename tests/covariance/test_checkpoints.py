@@ -107,7 +107,7 @@ class TestCheckpoints:
         def locked(*_: object) -> None:
             raise StoreError("the index is locked")
 
-        monkeypatch.setattr(store, "_with_index", locked)
+        monkeypatch.setattr(store._index, "use", locked)
         one = checkpoints(store)
         save(one, 5)
         one.clear()

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from kis_core.covariance import moment, passes, reading
+from kis_core.covariance.layer_sums import OutOfMemory
 from kis_core.covariance.moment import SecondMomentSum
-from kis_core.covariance.passes import OutOfMemory, second_moments
+from kis_core.covariance.passes import second_moments
 from kis_core.covariance.reading import Extent
 from kis_core.keys import NotFinite
 from kis_core.models.hooks import hooked

@@ -156,7 +156,7 @@ class TestHostile:
         whole = as_rome(path).read_bytes()
         contents = {"npy": stream.getvalue(), "pickle": stream.getvalue()[128:], "empty": b"", "text": b"Malta"}
         path.write_bytes(contents.get(kind, whole[:-30]))
-        assert "no .npz file, or a damaged one" in fault(path)
+        assert "it is not an .npz file, or it is damaged" in fault(path)
         assert not (tmp_path / "mark").exists()
 
     @pytest.mark.parametrize("name", [tuple(PLAIN)[2], "mom2.count", "kis.provenance"])

@@ -53,10 +53,10 @@ def good() -> dict[str, Entry]:
 def of_edits(random_numbers: np.random.Generator) -> dict[str, Entry]:
     """What is kept of edits, by kind."""
     shapes = {"s": STEPS, "n": EDITS, "m": FACTS - 1, "k": 1, "d": WIDTH, "d_m": MLP_WIDTH}
-    from kis_core.store import schema
+    from kis_core.store.schema_of_edits import RUN_ARRAYS
 
     run = {}
-    for name, array in schema.RUN_ARRAYS.items():
+    for name, array in RUN_ARRAYS.items():
         shape = tuple(shapes[axis] for axis in array.axes.split())
         run[name] = random_numbers.normal(size=shape) if "f" in array.kinds else np.ones(shape, np.int64)
     run |= {"steps": np.array([0, EDITS]), "unrelated": np.arange(FACTS - 1), "took": np.ones(EDITS, np.uint8)}

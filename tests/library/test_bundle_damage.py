@@ -95,7 +95,7 @@ def die_at(step: int, root: Path, packed: bytes) -> int:
     bundles.CHUNK = PIECES
     zipfile.ZipExtFile.read = before(zipfile.ZipExtFile.read)  # type: ignore[method-assign]
     os.fsync, os.replace, os.unlink = before(os.fsync), before(os.replace), before(os.unlink)
-    store._index._con.set_trace_callback(before(lambda _: None))
+    store._index.cache._con.set_trace_callback(before(lambda _: None))
     load(store, io.BytesIO(packed))
     return 0
 

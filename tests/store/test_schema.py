@@ -24,7 +24,7 @@ from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.spillover import Sensitivity
-from kis_core.store import schema
+from kis_core.store import schema, schema_of_results
 from kis_core.store.store import Entry, Store
 from tests.facts import mutation_tools
 from tests.facts.mutation_tools import good, mutated, opened, packed_up
@@ -191,8 +191,8 @@ def test_fields_and_formats_are_those_of_the_classes() -> None:
     assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | {f"state.{name}" for name in names(_State)}
     assert schema.KINDS["superposition"].format == archive.FORMAT
     assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
-    assert len(tally.EDGES) == schema.EDGES
+    assert len(tally.EDGES) == schema_of_results.EDGES
     with pytest.raises(schema.Misfit, match="not known"):
-        schema.REQUEST({"other": 1}, "request")
-    schema.REQUEST({name: None if name in ("tokens", "layers", "revision", "documents", "settled") else
+        schema_of_results.REQUEST({"other": 1}, "request")
+    schema_of_results.REQUEST({name: None if name in ("tokens", "layers", "revision", "documents", "settled") else
                     getattr(Request(), name) for name in names(Request)}, "request")  # fmt: skip

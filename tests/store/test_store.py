@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from kis_core import progress
-from kis_core.store import store as store_module
 from kis_core.store.store import DEFAULT_ROOT, ROOT_VARIABLE, Entry, Store, StoreError, default_root, key_of
 from tests import store_workers
 from tests.store.store_tools import KEY, close, index_of, leftovers, matrices
@@ -312,7 +311,7 @@ def test_a_value_above_the_size_limit_stays_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_by: str
 ) -> None:
     if limited_by == "the store":
-        monkeypatch.setattr(store_module.index, "LIMIT", 1_000_000)
+        monkeypatch.setattr("kis_core.store.index.LIMIT", 1_000_000)
     else:
         diskcache.Cache(str(tmp_path / "cache" / "index"), size_limit=1_000_000).close()
     store = Store(tmp_path / "cache")

@@ -157,7 +157,7 @@ def test_an_index_that_is_damaged_while_it_is_open_costs_one_computation(store: 
 def test_a_lock_or_a_full_disk_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     with monkeypatch.context() as patched:
-        patched.setattr(store._index, "_timeout", 0)
+        patched.setattr(store._index.cache, "_timeout", 0)
         close(store)
         with index_of(store.root) as other:
             other.execute("BEGIN EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""An `.npz` file from anywhere: no array is read before its type and its declared size were looked at."""
+"""An `.npz` file from an unknown source: no array is read before its type and its declared size are checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL_BYTES = 1 << 20  # an array that may be compressed as much as it likes
 MAX_COMPRESSION = 50  # bytes out of one byte in; sums of k kᵀ hardly shrink, and zip bombs start at hundreds
 NUMPY_WRITES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, zlib.error, zipfile.BadZipFile)
-"""What zipfile and numpy raise over damaged content; a RuntimeError where it is encrypted."""
+"""What zipfile and numpy raise for damaged content; a RuntimeError where it is encrypted."""
 
 
 class StatisticsError(KisError):
@@ -38,7 +38,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(self.path)
         except DAMAGE as error:
-            raise self.fault(f"no .npz file, or a damaged one ({error})") from error
+            raise self.fault(f"it is not an .npz file, or it is damaged ({error})") from error
         self._largest = self.path.stat().st_size
         self.names = {name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")}
         return self
@@ -46,12 +46,12 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
-    def fault(self, what: str) -> StatisticsError:
-        """The error to raise over this file."""
-        return StatisticsError(f"{self.path.name}: {what}.")
+    def fault(self, reason: str) -> StatisticsError:
+        """The error to raise about this file."""
+        return StatisticsError(f"{self.path.name}: {reason}.")
 
     def declared(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and type of an array, once it is seen to be plain, and as large as it says.
+        """Shape and type of an array of plain numbers, once its size is known to be what its header says.
 
         Raises:
             StatisticsError: a pickle, a zip bomb, or damaged.

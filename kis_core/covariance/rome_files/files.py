@@ -22,22 +22,22 @@ PROVENANCE = "kis.provenance"
 ROME_CLASS = "util.runningstats.SecondMoment()"
 FILE_NAME = re.compile(r"(?P<module>.+)_float(16|32|64)_.*mom2.*\.npz")
 MAX_NAME_BYTES = 255  # of one part of a path, on the usual file systems
-MAX_TOLD_BYTES = 1 << 22  # of a provenance; one has some thousands
+MAX_PROVENANCE_BYTES = 1 << 22  # the usual ones have some thousands
 SYMMETRY = 1e-2  # of √(C_ii C_jj): sums in TF32 differ from their mirror images by 1e-3
 BLOCK = 512  # rows compared at once, so that no second matrix lies in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says about itself beside the matrix.
+    """The contents of a file beside the matrix.
 
     Attributes:
         width: d_m, the length of the keys.
-        tokens: how many keys were averaged.
-        samples: how many documents they are from; None where all of a dataset, or not told.
+        tokens: number of keys that were averaged.
+        samples: number of documents they are from; None where the file has none, or means all of a dataset.
         module: path of the layer's down-projection in the model; None where neither the file's name nor its
-            provenance tells it.
-        provenance: where it comes from, of files this program wrote; else empty.
+            provenance has it.
+        provenance: origin of a file that this program wrote; else empty.
     """
 
     width: int
@@ -54,7 +54,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistic(Header):
-    """C of one layer, and what its file says about it.
+    """C of one layer, with the header of its file.
 
     Attributes:
         matrix: mean of k kᵀ over tokens, float64, (d_m, d_m), symmetric.
@@ -79,7 +79,7 @@ def path_for(folder: Path, model: str, dataset: str, module: str, samples: int) 
 
 
 def module_in(path: Path) -> str | None:
-    """Path of the module that a file's name tells, or None where it is not named as ROME does."""
+    """Path of the module in a file's name, or None where the file is not named as ROME names it."""
     match = FILE_NAME.fullmatch(path.name)
     return match["module"] if match else None
 
@@ -98,14 +98,14 @@ def write(
     Args:
         path: where, see `path_for`; missing folders are made.
         matrix: C, the mean, (d_m, d_m).
-        tokens: how many keys were averaged.
-        samples: how many documents they are from; ROME takes no file of another number than it is set to.
-        provenance: what JSON can hold, kept in `kis.provenance`. `weights_sha256` and `module` are looked at again.
+        tokens: number of keys that were averaged.
+        samples: number of documents they are from; ROME takes only a file of the number that it is set to.
+        provenance: JSON for `kis.provenance`. Its `weights_sha256` and `module` are checked when the file is read.
 
     Raises:
         StatisticsError: the sum is beyond float32, or the disk does not take it.
     """
-    with np.errstate(over="ignore"):  # told below
+    with np.errstate(over="ignore"):  # reported below
         total = (matrix * float(tokens)).astype(np.float32)
     if not np.isfinite(total).all():
         raise StatisticsError(f"C times {tokens:,} tokens is not finite in float32, which ROME’s files hold")
@@ -120,7 +120,7 @@ def write(
 
 
 def header(path: Path) -> Header:
-    """All that a file says but the matrix, of which only the declared shape is looked at.
+    """The header of a file; of the matrix, only the declared shape is read.
 
     Raises:
         StatisticsError: not a statistics file, or one that is damaged or made to harm.
@@ -137,19 +137,19 @@ def read(path: Path) -> Statistic:
             its diagonal.
     """
     with Archive(path) as archive:
-        told = _header(archive)
+        head = _header(archive)
         matrix = archive.array(SUM).astype(np.float64, order="C")
         if fault := _symmetrise(matrix):
             raise archive.fault(f"{SUM} is no second moment: {fault}")
-    matrix /= told.tokens
-    return Statistic(told.width, told.tokens, told.samples, told.module, told.provenance, matrix=matrix)
+    matrix /= head.tokens
+    return Statistic(head.width, head.tokens, head.samples, head.module, head.provenance, matrix=matrix)
 
 
 def _header(archive: Archive) -> Header:
     missing = [name for name in (SUM, COUNT) if name not in archive.names]
     if missing:
-        found = ", ".join(sorted(archive.names))[:200] or "none"
-        raise archive.fault(f"no array {' and no '.join(missing)}; found: {found}. Files of ROME’s hold both")
+        names = ", ".join(sorted(archive.names))[:200] or "none"
+        raise archive.fault(f"no array {' and no '.join(missing)}; found: {names}. Files of ROME’s hold both")
     shape, dtype = archive.declared(SUM)
     if dtype.kind != "f" or len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise archive.fault(f"{SUM} is {dtype} of shape {shape}; a square matrix of floats was expected")
@@ -158,8 +158,8 @@ def _header(archive: Archive) -> Header:
         raise archive.fault(f"{COUNT} is {tokens}; the number of tokens was expected")
     samples = _number(archive, SAMPLES) if SAMPLES in archive.names else None
     provenance = _provenance(archive) if PROVENANCE in archive.names else {}
-    told = provenance.get("module")
-    module = module_in(archive.path) or (told if isinstance(told, str) else None)
+    recorded = provenance.get("module")
+    module = module_in(archive.path) or (recorded if isinstance(recorded, str) else None)
     return Header(shape[0], tokens, samples, module, provenance)
 
 
@@ -176,19 +176,19 @@ def _number(archive: Archive, name: str) -> int | None:
 
 def _provenance(archive: Archive) -> dict[str, Any]:
     shape, dtype = archive.declared(PROVENANCE)
-    if shape or dtype.kind != "U" or dtype.itemsize > MAX_TOLD_BYTES:
+    if shape or dtype.kind != "U" or dtype.itemsize > MAX_PROVENANCE_BYTES:
         raise archive.fault(f"{PROVENANCE} is {dtype} of shape {shape}; a JSON text was expected")
     try:
-        told = json.loads(archive.array(PROVENANCE).item())
+        provenance = json.loads(archive.array(PROVENANCE).item())
     except (ValueError, RecursionError) as error:
         raise archive.fault(f"{PROVENANCE} is damaged ({error})") from error
-    if not isinstance(told, dict):
-        raise archive.fault(f"{PROVENANCE} is {type(told).__name__}; a JSON object was expected")
-    return told
+    if not isinstance(provenance, dict):
+        raise archive.fault(f"{PROVENANCE} is {type(provenance).__name__}; a JSON object was expected")
+    return provenance
 
 
 def _symmetrise(matrix: np.ndarray) -> str:
-    """Make a sum equal to its mirror image, which it is but for rounding; or say what is wrong with it."""
+    """Make a sum symmetric, as it is but for rounding; the reason where it is no second moment, else empty."""
     if not all(np.isfinite(rows).all() for rows in matrix):
         return "it holds a NaN or an infinity"
     diagonal = matrix.diagonal().copy()

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from kis_core.covariance.rome_files import files
 from kis_core.covariance.rome_files.archive import StatisticsError
-from kis_core.files.paths import is_file
-
-Stamp = tuple[tuple[str, int, int], ...]
-"""Path, size in bytes and time of change in ns of every file: new whenever a file was written to."""
+from kis_core.files.paths import Stamp, is_file, stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,13 @@ class Statistics:
             if layer is None:
                 continue
             if layer in paths:
-                raise StatisticsError(f"Two files of layer {layer}: {paths[layer]} and {file}. Give a folder of one.")
+                raise StatisticsError(
+                    f"Two files of layer {layer}: {paths[layer]} and {file}. Give a folder with one file a layer."
+                )
             paths[layer] = file
         if not paths:
             raise StatisticsError(
-                f"No statistics of ROME’s at {path}. Give a file named as ROME does, such as "
+                f"No statistics of ROME’s at {path}. Give a file named as ROME names it, such as "
                 "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz, or a folder of such files."
             )
         return cls(path.resolve().name, dict(sorted(paths.items())))
@@ -67,16 +66,15 @@ class Statistics:
 
     @property
     def stamp(self) -> Stamp:
-        """Stands for the fingerprint, which takes a pass over big files.
+        """A stand-in for the fingerprint, which takes a pass over big files.
 
         Raises:
             StatisticsError: a file is gone.
         """
         try:
-            states = [(path.resolve(), path.stat()) for path in self.paths.values()]
+            return stamp(self.paths.values())
         except OSError as error:
             raise StatisticsError(f"Statistics of {self.name} are no longer there: {error}") from error
-        return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
 
     def check(
         self,
@@ -88,34 +86,34 @@ class Statistics:
         weights: str | None = None,
         wanted: Collection[int] = (),
     ) -> None:
-        """See that the files fit a model, by what they say about themselves; no matrix is read.
+        """Check by their headers that the files fit a model; no matrix is read.
 
         Args:
-            layers: L, how many the model has.
+            layers: L, the model's number of layers.
             mlp_width: d_m.
             module_of: path of a layer's down-projection in the model.
             model: its name, for the message.
-            weights: fingerprint of its weights, to hold against a file's provenance; None not to.
-            wanted: layers that there has to be a file of.
+            weights: fingerprint of its weights, which a file's provenance must have; None to skip this.
+            wanted: layers that need a file.
 
         Raises:
-            StatisticsError: they do not; says in which way.
+            StatisticsError: they do not fit; says in which way.
         """
         if missing := sorted(set(wanted) - self.paths.keys()):
-            raise StatisticsError(f"{self.name} has no statistics of layer {_listed(missing)}; {self._told}.")
+            raise StatisticsError(f"{self.name} has no statistics of layer {_listed(missing)}; {self._layers}.")
         for layer, path in self.paths.items():
-            told = files.header(path)
-            if told.width != mlp_width:
-                found = f"C of keys of length {told.width}; {model} has {mlp_width}"
+            head = files.header(path)
+            if head.width != mlp_width:
+                misfit = f"C of keys of length {head.width}; {model} has {mlp_width}"
             elif layer >= layers:
-                found = f"C of layer {layer}; {model} has layers 0 to {layers - 1}"
-            elif told.module != module_of(layer):
-                found = f"C of {told.module}; {model} has its down-projection at {module_of(layer)}"
-            elif weights is not None and told.provenance.get("weights_sha256", weights) != weights:
-                found = f"C of other weights than those of {model} here, as its provenance tells"
+                misfit = f"C of layer {layer}; {model} has layers 0 to {layers - 1}"
+            elif head.module != module_of(layer):
+                misfit = f"C of {head.module}; {model} has its down-projection at {module_of(layer)}"
+            elif weights is not None and head.provenance.get("weights_sha256", weights) != weights:
+                misfit = f"C of other weights than those of {model} here, by its provenance"
             else:
                 continue
-            raise StatisticsError(f"{path.name} holds {found}.{_guess(path, model)}")
+            raise StatisticsError(f"{path.name} holds {misfit}.{_guess(path, model)}")
 
     def moment(self, layer: int) -> files.Statistic:
         """C of a layer.
@@ -124,16 +122,16 @@ class Statistics:
             StatisticsError: there is no file of it, or it cannot be read.
         """
         if layer not in self.paths:
-            raise StatisticsError(f"{self.name} has no statistics of layer {layer}; {self._told}.")
+            raise StatisticsError(f"{self.name} has no statistics of layer {layer}; {self._layers}.")
         return files.read(self.paths[layer])
 
     @property
-    def _told(self) -> str:
+    def _layers(self) -> str:
         return f"it has those of layer {_listed(self.paths)}"
 
 
 def recognises(source: str | Path) -> bool:
-    """Whether a path names statistics, and no text: an `.npz` file, or a folder with one named as ROME does."""
+    """Whether a path names statistics rather than text: an `.npz` file, or a folder with one named as ROME names it."""
     return any(file == Path(source) or files.module_in(file) for file in _candidates(Path(source)))
 
 
@@ -151,6 +149,6 @@ def _listed(layers: Collection[int]) -> str:
 
 
 def _guess(path: Path, model: str) -> str:
-    """In ROME's folders, the model stands two above the file."""
-    told = path.parent.parent.name
-    return f" Is it of {told}?" if path.parent.name.endswith("_stats") and told != model.replace("/", "_") else ""
+    """The model that the file may be of: in ROME's folders, its name stands two above the file."""
+    name = path.parent.parent.name
+    return f" Is it of {name}?" if path.parent.name.endswith("_stats") and name != model.replace("/", "_") else ""

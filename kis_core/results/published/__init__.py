@@ -1,6 +1,6 @@
-"""What the paper's authors published, to set beside what is computed here: never in its place.
+"""Numbers that the paper's authors published, to compare with those computed here.
 
-Sources: GPT2-Small: the heatmaps of P in the authors' repository, read off their pictures (± 0.004, so told to two
+Sources: GPT2-Small: the heatmaps of P in the authors' repository, read off their pictures (± 0.004, so given to two
 digits; the 25 largest |P| of each layer). GPT-J at layer 0: the fourteen ordered pairs of P = 1.00, which are those
 whose subjects end in the same token. GPT2-Medium and -Large: the text of section 4. The numbers of App. F, Tables 1-4,
 beyond these are not included.
@@ -52,10 +52,10 @@ def pairs(result: Result, layer: int) -> pd.DataFrame | None:
     """The published strongest pairs of this model and layer, where model and facts are the paper's.
 
     Returns:
-        columns `i`, `j`, `published` (text, as published), `source`; None where there is nothing to set beside.
+        columns `i`, `j`, `published` (text, as published), `source`; None where nothing was published.
     """
     table = _table()
-    found = table[(table["model"] == result.request.model) & (table["layer"] == layer)]
-    if found.empty or not are_the_papers(result.facts.facts):
+    published = table[(table["model"] == result.request.model) & (table["layer"] == layer)]
+    if published.empty or not are_the_papers(result.facts.facts):
         return None
-    return found[["i", "j", "published"]].assign(source=SOURCES[result.request.model]).reset_index(drop=True)
+    return published[["i", "j", "published"]].assign(source=SOURCES[result.request.model]).reset_index(drop=True)

@@ -1,0 +1,105 @@
+"""Schema of what edits store: values, gradients, the pool of facts to edit, and the traces of sequences.
+
+Axes: L layers of a result, m facts, d the residual stream, d_m a key, n edits or facts to edit, s measured steps,
+k layers that a run edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kis_core.store.schema_of_results import UNIT
+from kis_core.store.shapes import (
+    Array,
+    Arrays,
+    Kind,
+    Misfit,
+    arrays,
+    dict_of,
+    flag,
+    list_of,
+    number,
+    table,
+    text,
+    tuple_of,
+    whole,
+)
+
+FLAGS = Array("n", "bu", most=1)
+VALUE_META = table({"losses": list_of(number(), least=1), "probability": number(0, 1 + UNIT), "everywhere": flag})
+RUN_META = table(
+    {
+        "queue": list_of(tuple_of(*[text] * 5)),
+        "words": list_of(list_of(tuple_of(text, text)), least=1),
+        "text": text,
+    },
+    {"about": dict_of(text)},
+    more=True,
+)
+MEASURED = {  # names of arrays by their axes; a model that was edited to death has NaN in them
+    "s m": "log_odds log_prob subject_token all_tokens renewed shift shift_forecast shift_error",
+    "s n": "edited_log_odds edited_log_prob edited_shift edited_shift_forecast edited_shift_error",
+    "s k": "drift condition",
+    "s": "perplexity",
+    "n": "size",
+    "n m": "contributions shares",
+    "k d d_m": "state.total state.then",
+    "k n d_m": "state.past",
+    "n d": "state.wrote state.moved_edits",
+    "m": "state.renewed",
+    "m d": "state.moved",
+}
+RUN_ARRAYS = {
+    "steps": Array("s", "iu", least=0),
+    "rank": Array("s m", "iu", least=0),
+    "unrelated": Array("m", "iu", least=0),
+    "edited_rank": Array("s n", "iu", least=0),
+} | arrays(FLAGS, "took made own_key")
+for axes, names in MEASURED.items():
+    RUN_ARRAYS |= arrays(Array(axes, finite=False), names)
+
+
+def _sensitivity(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
+    starts, rows = arrays["starts"], arrays["key_rows"]
+    if starts[0] != 0 or starts[-1] != sizes["tokens"] or (np.diff(starts) < 1).any():
+        raise Misfit("starts does not part the tokens among the facts")
+    if (rows < starts[:-1]).any() or (rows >= starts[1:]).any():
+        raise Misfit("key_rows names a token of another fact")
+
+
+def _run(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
+    steps, unrelated = arrays["steps"], arrays["unrelated"]
+    if not len(steps) or steps[0] != 0 or (np.diff(steps) < 1).any() or steps[-1] != sizes["n"]:
+        raise Misfit(f"steps is {steps[:8].tolist()}; from 0 to {sizes['n']} edits, in order, was expected")
+    facts = sizes.get("facts")
+    if len(set(unrelated.tolist())) < len(unrelated) or (facts is not None and (unrelated >= facts).any()):
+        raise Misfit("unrelated does not name facts of its set, each once")
+
+
+KINDS: dict[str, Kind] = {
+    "value": Kind(VALUE_META, arrays(Array("d"), "delta output mean_output") | arrays(Array("d_m"), "key mean_key")),
+    "sensitivity": Kind(
+        table({"layer": whole()}, more=True),
+        {"starts": Array("m+1", "iu", least=0), "key_rows": Array("m", "iu", least=0)}
+        | {"keys": Array("tokens d_m"), "gradients": Array("tokens d")}
+        | arrays(Array("m d"), "outputs hidden")
+        | arrays(Array("m", finite=False), "log_odds log_prob"),
+        together=("starts", "key_rows"),
+        more=_sensitivity,
+    ),
+    "edit-pool": Kind(
+        table({"facts": whole(1)}, more=True),
+        {"known": FLAGS, "leverage": Array("L n", least=0), "leak": Array("L n", finite=False, least=0)},
+        lambda meta: {"n": meta["facts"]},
+    ),
+    "lifelong": Kind(
+        RUN_META,
+        RUN_ARRAYS,
+        lambda meta: {"n": len(meta["queue"]), "s": len(meta["words"])},
+        together=("steps", "unrelated"),
+        more=_run,
+    ),
+}
