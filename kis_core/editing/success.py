@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kis_core.editing.edit import Edit, applied
+from kis_core.editing.edit import Edit
+from kis_core.editing.overlay import applied
 from kis_core.editing.probes import Probes
 from kis_core.facts import Fact
 from kis_core.models.tokens import ids_of

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kis_core import progress
 from kis_core.editing.contexts import about, contexts, random_prefixes
-from kis_core.editing.edit import EditError, device_of, overlaid
+from kis_core.editing.edit import EditError
 from kis_core.editing.hyperparameters import Hyperparameters
+from kis_core.editing.overlay import device_of, overlaid
 from kis_core.facts import Fact
 from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models import head
@@ -63,7 +64,7 @@ def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:
     return layer < layers - 1 or ends_with_subject
 
 
-def check_asked(loaded: LoadedModel, target: str, layer: int) -> None:
+def check_target(loaded: LoadedModel, target: str, layer: int) -> None:
     """Whether an edit makes sense at all.
 
     Raises:
@@ -108,12 +109,12 @@ def search(
         SubjectNotFound: the prompt is too long for the model, or holds no subject.
         Cancelled: `report` called it off.
     """
-    check_asked(loaded, target, layer)
+    check_target(loaded, target, layer)
     if prefixes is None:
         prefixes = random_prefixes(loaded, hyperparameters)
-    told = contexts(replace(fact, target=target.strip()), list(prefixes))
-    sentences = [tokenize_sentences(loaded.tokenizer, [told[0]], context=loaded.context)[0]]
-    if fitting := that_fit(loaded, told[1:]):
+    in_own_prompt, *after_prefixes = contexts(replace(fact, target=target.strip()), list(prefixes))
+    sentences = [tokenize_sentences(loaded.tokenizer, [in_own_prompt], context=loaded.context)[0]]
+    if fitting := that_fit(loaded, after_prefixes):
         sentences += tokenize_sentences(loaded.tokenizer, fitting, context=loaded.context)
     own = sentences[0]
     if not reaches_answer(
@@ -149,26 +150,26 @@ def search(
     )
 
 
-def that_fit(loaded: LoadedModel, told: Sequence[Fact]) -> list[Fact]:
+def that_fit(loaded: LoadedModel, in_contexts: Sequence[Fact]) -> list[Fact]:
     """Contexts but for those that a prefix has made too long for the model."""
-    lengths = map(len, ids_of(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in told]))
-    return [fact for fact, length in zip(told, lengths, strict=True) if length <= loaded.context]
+    lengths = map(len, ids_of(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in in_contexts]))
+    return [fact for fact, length in zip(in_contexts, lengths, strict=True) if length <= loaded.context]
 
 
 @torch.no_grad()
 def _site(loaded: LoadedModel, sentences: Sequence[Sentence], layer: int) -> tuple[Tensor, Tensor]:
     """Input (n, d_m) and output (n, d) of the down-projection at the subject's last token of each sentence."""
-    found: list[Tensor] = []
+    kept: list[Tensor] = []
     at = [sentence.key_index for sentence in sentences]
 
     def keep(_: int, keys: Tensor, output: Tensor) -> None:
         rows = list(range(len(at)))
-        found.extend((keys[rows, at].cpu().double(), output[rows, at].cpu().double()))
+        kept.extend((keys[rows, at].cpu().double(), output[rows, at].cpu().double()))
 
     ids, mask = pad([s.tokens for s in sentences], loaded.device)
     with hooked([loaded.architecture.down_projections[layer]], keep):
         loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    return found[0], found[1]
+    return kept[0], kept[1]
 
 
 def _drift(loaded: LoadedModel, fact: Fact) -> Prompt:

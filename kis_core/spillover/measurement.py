@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.editing.edit import Edit, applied
+from kis_core.editing.edit import Edit
+from kis_core.editing.overlay import applied
 from kis_core.models.hooks import hooked
 from kis_core.scoring.answers import finish_words
 from kis_core.scoring.log_odds import Sentence, batched, read

@@ -130,7 +130,7 @@ class TestFiles:
             if name not in ("subject", "answer"):
                 pd.testing.assert_series_equal(facts[name], expected[name], check_dtype=False, rtol=1e-12)
         record = strict(written / "lifelong.json")
-        assert record["request"] == request.to_json()
+        assert record["request"] == request.to_json(bench.scale)
         assert (record["edits_made"], record["took"]) == (EDITS, film.took.tolist())
         assert record["passed_over"] == []
         assert record["own_key_instead_of_mean_key"] == []

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from kis_core import lifelong
-from kis_core.editing import weights
+from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest
 from kis_core.models.files import ModelError
 from kis_core.progress import Cancelled
@@ -28,20 +28,20 @@ from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same
 
 EDITS, EVERY = 12, 4
-BRIEF = weights(tools.MODEL, width=32, mlp_width=128)
 CALLS: dict[str, int] = {}  # of the report, in an uninterrupted run
 KILLED = """
 import os, signal, sys
-from kis_core import lifelong, pipeline
-from kis_core.lifelong import sequence
+from kis_core import lifelong
+from kis_core.analysis import pipeline
+from kis_core.lifelong import sequence_run
 from kis_core.models import catalog, loading
 from kis_core.request import Request
 from kis_core.simulator import Simulator
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests.lifelong import lifelong_tools as tools
 
 root, facts, corpus = sys.argv[1:]
-sequence.SAVED_SECONDS = -1.0
+sequence_run.SAVED_SECONDS = -1.0
 store = Store(root)
 result = pipeline.run(Request(tools.MODEL, facts, corpus, tools.TOKENS), store, device="cpu")
 loaded = loading.load(catalog.locate(tools.MODEL), device="cpu")
@@ -126,7 +126,7 @@ def runs(shared: Simulator) -> dict[str, LifelongRequest]:
     return {
         "rome": asked(shared, "rome", EDITS, every=EVERY),
         "alphaedit": asked(shared, "alphaedit", EDITS, layers=(0, 1), batch=2, every=EVERY),
-        "fine-tuning": asked(shared, "fine-tuning", EDITS, every=EVERY, weights=replace(BRIEF, tuning_steps=5)),
+        "fine-tuning": asked(shared, "fine-tuning", EDITS, every=EVERY, settings=FineTuningSettings(0.002, 5)),
         "uneven": asked(shared, "memit", 11, layers=(0, 2), batch=3, every=4, draw=Draw("most", order="gentle")),
     }
 

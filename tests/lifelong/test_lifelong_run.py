@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kis_core import lifelong
-from kis_core.editing import Change, DenseEdit, PerformedEdit, Site, method, rank_one
+from kis_core.editing import METHODS, Change, DenseEdit, PerformedEdit, Site, method, rank_one
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
@@ -28,7 +28,7 @@ READ = 1e-4  # of log-odds, read in float32 passes one by one and in batches; se
 SLOPE = 1e-3  # a central difference in float64 against gradients read in float32, relative to the largest
 STRIDE = 1e-5  # of that difference
 COUNT, EVERY = 60, 20
-METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
+NAMES = tuple(method.name for method in METHODS)
 RANK_ONE = ("rome", "r-rome", "identity")
 
 
@@ -64,10 +64,10 @@ class Done:
         for begin in range(0, request.edits, request.batch):
             site = Site(
                 self.bench.model, layers, {layer: self.bench.whitener(layer) for layer in layers}, request.how,
-                request.weights, self.bench.prefixes(request.how),
+                request.settings, self.bench.prefixes(request.how),
                 tuple(DenseEdit(layer, total[layer].copy()) for layer in layers), past,
             )  # fmt: skip
-            batch = method(request.method).make(site, self.queue.asked[begin : begin + request.batch])
+            batch = method(request.method).perform(site, self.queue.edits[begin : begin + request.batch])
             for one in batch:
                 for change in one.changes:
                     total[change.layer] += change.matrix
@@ -99,7 +99,7 @@ def sixty(shared: Simulator) -> Done:
     return performed(shared, asked(shared, "rome", COUNT, every=EVERY, layers=1))
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=NAMES)
 def ten(request: pytest.FixtureRequest, shared: Simulator) -> Done:
     """Few edits of every method; over two layers where it can."""
     layers = (0, 1) if method(request.param).spreads else (1,)
@@ -110,7 +110,7 @@ class TestTheEquations:
     """P by its formula, P[e, j] = k_eᵀC⁻¹k_j / k_eᵀC⁻¹k_e, of keys read with a plain hook on the unedited model."""
 
     def p(self, done: Done) -> np.ndarray:
-        facts = [*(one.fact for one in done.queue.asked), *done.bench.facts]
+        facts = [*(one.fact for one in done.queue.edits), *done.bench.facts]
         keys = np.stack([tools.at_subject(done.bench.model, fact, 1)[0] for fact in facts])
         inverse = np.linalg.inv(tools.moment(done.bench, 1))
         leverage = np.einsum("ei,ij,ej->e", keys[:COUNT], inverse, keys[:COUNT])
@@ -142,7 +142,7 @@ class TestTheEquations:
         assert sizes.min() > 0.01 * sizes.max(), "no fact is left in peace"
 
     def test_eq_15_what_later_edits_do_to_earlier_ones(self, sixty: Done) -> None:
-        film, edited = sixty.film, [one.fact for one in sixty.queue.asked]
+        film, edited = sixty.film, [one.fact for one in sixty.queue.edits]
         p = self.p(sixty)[:, :COUNT]
         wrote = np.stack([self.outputs(sixty, [fact], i + 1)[0] for i, fact in enumerate(edited)])
         for row in (2, 3):
@@ -166,7 +166,7 @@ class TestTheEquations:
     def test_each_edit_is_felt_by_what_it_wrote(self, sixty: Done) -> None:
         """δ_n = v_n - W_{n-1} k_n: right after it, the output at its subject has moved by δ_n."""
         for i in (0, COUNT // 2, COUNT - 1):
-            fact = sixty.queue.asked[i].fact
+            fact = sixty.queue.edits[i].fact
             before, after = (self.outputs(sixty, [fact], edits)[0] for edits in (i, i + 1))
             assert np.linalg.norm(after - before - sixty.deltas[i]) < EQUATIONS * np.linalg.norm(sixty.deltas[i])
             size = np.linalg.norm(np.outer(sixty.deltas[i], sixty.made[i].changes[0].reach))
@@ -190,7 +190,7 @@ class TestEveryMethod:
                 assert film.condition[row, at] == pytest.approx(np.linalg.cond(weight), rel=READ)
             odds = [tools.log_odds(model, fact) for fact in ten.bench.facts]
             np.testing.assert_allclose(film.log_odds[row], odds, atol=READ)
-            replaced = [replace(one.fact, target=one.target) for one in ten.queue.asked[:edits]]
+            replaced = [replace(one.fact, target=one.target) for one in ten.queue.edits[:edits]]
             own_odds = [tools.log_odds(model, fact) for fact in replaced]
             np.testing.assert_allclose(film.edited_log_odds[row, :edits], own_odds, atol=READ)
             assert np.isnan(film.edited_log_odds[row, edits:]).all()
@@ -201,7 +201,7 @@ class TestEveryMethod:
         assert unrelated < SHIFT
         assert edited < SHIFT
 
-    @pytest.mark.parametrize("name", METHODS)
+    @pytest.mark.parametrize("name", NAMES)
     def test_also_where_the_left_side_is_a_mean_key(self, shared: Simulator, name: str) -> None:
         batch = 2 if method(name).batches else 1
         request = asked(shared, name, 4, Draw(seed=2), every=4, batch=batch, mean_key=True)
@@ -280,7 +280,7 @@ class TestEveryMethod:
         assert not film.drift[0].any()
         assert not film.subject_token[0].any()
         assert not film.all_tokens[0].any()
-        assert film.queue == tuple(map(tuple, ten.queue.tell()))
+        assert film.queue == tuple(map(tuple, ten.queue.rows()))
         np.testing.assert_allclose(film.shift[0], 0, atol=1e-5)
 
     def test_what_it_took_and_what_it_says(self, ten: Done) -> None:
@@ -289,14 +289,14 @@ class TestEveryMethod:
             model, edits = ten.bench.model, i + ten.request.batch
             for layer in ten.request.layers:
                 model = tools.with_change(model, layer, ten.total(layer, edits))
-            one = ten.queue.asked[i]
+            one = ten.queue.edits[i]
             prompt = model.tokenizer(one.fact.text)["input_ids"]
             wanted = model.tokenizer(f"{one.fact.text} {one.target}")["input_ids"]
             logits = model.model(torch.tensor([wanted])).logits[0]
             right = all(int(logits[k - 1].argmax()) == wanted[k] for k in range(len(prompt), len(wanted)))
             assert film.took[i] == right
         assert [prompt for prompt, _ in film.words[-1]] == [
-            ten.queue.asked[9].fact.text, ten.queue.asked[0].fact.text, ten.bench.facts[0].text
+            ten.queue.edits[9].fact.text, ten.queue.edits[0].fact.text, ten.bench.facts[0].text
         ]  # fmt: skip
         assert film.words[0][0] == film.words[0][1]
 

@@ -22,8 +22,10 @@ from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import sequences
-from kis_core.studies.sequences import Case, cases, lifetimes, markdown
+from kis_core.studies.forgetting import lifetimes, markdown
+from kis_core.studies.sequences import Case, cases
 from tests.lifelong import lifelong_tools as tools
+from tests.studies.study_tools import tables as tables_of
 
 STUDY = ["forgetting.csv", "forgetting.md", "forgetting.png"]
 FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
@@ -203,31 +205,41 @@ class TestTables:
         assert lives.loc[("a|b", "memit", "random"), "unreached"] == 1
 
     def test_markdown_by_hand(self) -> None:
-        head, *tables = markdown(made_up()).split("\n\n**")
-        assert head == "7 runs. Δo and Δe at the layer, forecast against measured: largest relative error 7e-05."
-        bodies = [table.split("\n\n", 1)[1].rstrip("\n").splitlines() for table in tables]
+        text = markdown(made_up())
+        first = "7 runs. Δo and Δe at the layer, forecast against measured: largest relative error 7e-05."
+        assert text.splitlines()[0] == first
         interval = "(0–133653)"
-        assert bodies[0] == [
-            "| model | layer | ROME | MEMIT |", "| --- | --- | --- | --- |", f"| a\\|b | 0 | 20 {interval} | > 25 |",
-            "| c | 2 | 7 | – |",
-        ]  # fmt: skip
-        assert bodies[1][2:] == ["| a\\|b | 0 | 85% | 50% |", "| c | 2 | 50% | – |"]
-        assert bodies[2] == [
-            "| model | layer | most superposed first | at random | least superposed first |",
-            "| --- | --- | --- | --- | --- |", f"| a\\|b | 0 | 8 | 20 {interval} | > 50 |", "| c | 2 | – | 7 | – |",
-        ]  # fmt: skip
-        assert bodies[3][2:] == [
-            "| a\\|b | 0 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.75 | 0.70 / 0.80 |",
-            "| c | 2 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.60 | 0.70 / 0.80 |",
+        orders = ("most superposed first", "at random", "least superposed first")
+        kinds = ("‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens",
+                 "the same, gradients renewed")  # fmt: skip
+        of_a, of_c = {"model": "a|b", "layer": "0"}, {"model": "c", "layer": "2"}
+        pairs = ("0.10 / 0.40", "0.20 / 0.50", "0.30 / 0.75", "0.70 / 0.80")
+        assert list(tables_of(text).values()) == [
+            [of_a | {"ROME": f"20 {interval}", "MEMIT": "> 25"}, of_c | {"ROME": "7", "MEMIT": "–"}],
+            [of_a | {"ROME": "85%", "MEMIT": "50%"}, of_c | {"ROME": "50%", "MEMIT": "–"}],
+            [
+                of_a | dict(zip(orders, ("8", f"20 {interval}", "> 50"), strict=True)),
+                of_c | dict(zip(orders, ("–", "7", "–"), strict=True)),
+            ],
+            [
+                of_a | dict(zip(kinds, pairs, strict=True)),
+                of_c | dict(zip(kinds, (*pairs[:2], "0.30 / 0.60", pairs[3]), strict=True)),
+            ],
+            [
+                {"method": name, **dict(zip(kinds, means, strict=True)), "runs": runs}
+                for name, means, runs in (
+                    ("ROME", ("0.40", "0.50", "0.70", "0.80"), "3"),
+                    ("MEMIT", ("–", "0.50", "0.60", "0.80"), "2"),
+                )
+            ],
         ]
-        assert bodies[4][2:] == ["| ROME | 0.40 | 0.50 | 0.70 | 0.80 | 3 |", "| MEMIT | – | 0.50 | 0.60 | 0.80 | 2 |"]
 
     def test_an_order_of_its_own_does_not_count_as_random(self) -> None:
         found = made_up()
         gentle = found.assign(order="gentle", half_life=1000.0, half_shift=-1.0)
-        first = markdown(found).split("\n\n**")
-        both = markdown(pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)).split("\n\n**")
-        for table in (1, 2, 4, 5):
+        with_gentle = pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)
+        first, both = (list(tables_of(markdown(rows)).values()) for rows in (found, with_gentle))
+        for table in (0, 1, 3, 4):
             assert both[table] == first[table]
 
 

@@ -62,7 +62,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[int, str]]:
 
 def _variant(run: Run, layer: int, order: str) -> Run:
     asked = replace(run.asked, layers=(layer,), draw=replace(run.asked.draw, order=order))
-    return Run(asked.told, run.bench, asked)
+    return Run(asked.label, run.bench, asked)
 
 
 def _verdict(table: pd.DataFrame, layer: int) -> str:
