@@ -126,7 +126,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
     if not 0 <= args.strength <= MOST_STRENGTH:
         raise RequestError(f"the strength has to lie between 0 and {MOST_STRENGTH}; found {args.strength}")
-    request, store = options.asked(args), Store()
+    request, store = options.request_of(args), Store()
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
@@ -155,7 +155,7 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     from kis_core import lifelong
     from kis_core.simulator import of as simulator_of
 
-    request, store = options.asked(args), Store()
+    request, store = options.request_of(args), Store()
     layers = _range(args.layer)
     relations = tuple(name for name in args.relations.split(",") if name)
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)

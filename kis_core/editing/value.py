@@ -35,7 +35,7 @@ Added = Callable[[Sequence[int], Tensor], Any]
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """What was found, and where it was looked for; everything a method needs to make an edit of it.
+    """The value that a search found, with the keys and outputs at its site: all that a method makes an edit of.
 
     Attributes:
         delta: δ, (d,) float64.
@@ -95,13 +95,13 @@ def search(
         loaded: the model.
         fact: the fact to change.
         target: its new object.
-        layer: where.
-        hyperparameters: how.
+        layer: to edit.
+        hyperparameters: of the search.
         prefixes: the random beginnings, if they are known already.
         reach: u from the prompt's key and the mean key, both (d_m,); needed where `hyperparameters.everywhere`.
         size: ‖v₀‖, what weight decay and clamp are relative to; by default that of the down-projection's output. MEMIT
             takes the residual stream after the layer, which δ is added to just as well.
-        seen: told the loss of every step.
+        seen: called with the loss of every step.
         report: called after every step.
 
     Raises:
@@ -183,7 +183,7 @@ def _descend(
     added: Added,
     layer: int,
     size: float,
-    how: Hyperparameters,
+    settings: Hyperparameters,
     seen: Callable[[float], None] | None,
     report: progress.Report,
 ) -> tuple[Tensor, list[float], float]:
@@ -192,18 +192,20 @@ def _descend(
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
         delta = torch.zeros(width, device=device_of(loaded, layer), requires_grad=True)
-        optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
+        optimizer = torch.optim.Adam([delta], lr=settings.learning_rate)
         before = _next_at_subject(loaded, drift, added, delta).detach() if drift else None
         losses: list[float] = []
         probability = 0.0
-        for step in range(how.steps + 1):
-            report(STAGE, step, how.steps)
+        for step in range(settings.steps + 1):
+            report(STAGE, step, settings.steps)
             with added([s.key_index for s in sentences], delta):
                 log_prob = read(loaded, sentences).log_prob.mean() / tokens
-            loss = -log_prob + how.weight_decay * delta.norm().cpu() / size**2
+            loss = -log_prob + settings.weight_decay * delta.norm().cpu() / size**2
             if drift and before is not None:
                 now = _next_at_subject(loaded, drift, added, delta)
-                loss = loss + how.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
+                loss = (
+                    loss + settings.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
+                )
             if not torch.isfinite(loss):
                 advice = "take a smaller learning rate" if step else "choose another layer or fact"
                 raise EditError(f"layer {layer}: the loss is not finite at step {step}; {advice}")
@@ -211,14 +213,14 @@ def _descend(
             probability = float(log_prob.detach().exp())
             if seen:
                 seen(losses[-1])
-            if losses[-1] < how.stop_loss or step == how.steps:
+            if losses[-1] < settings.stop_loss or step == settings.steps:
                 break
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                delta *= min(1.0, how.clamp * size / max(float(delta.norm()), 1e-30))
-    report(STAGE, how.steps, how.steps)
+                delta *= min(1.0, settings.clamp * size / max(float(delta.norm()), 1e-30))
+    report(STAGE, settings.steps, settings.steps)
     return delta.detach(), losses, probability
 
 

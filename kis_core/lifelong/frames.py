@@ -13,6 +13,7 @@ from kis_core.lifelong.trace import EditTrace
 from kis_core.results.pairs import told
 
 AGES = ((0, 9), (10, 24), (25, 49), (50, 99), (100, 199), (200, 2000))  # edits since an edit was made
+SHORT_SHARE = 0.25  # of the measured loss: a forecast of less falls short
 SHIFTS = {
     "shift_measured": "Δo measured", "shift_forecast": "Δo = Σ p·δ", "edited_shift_measured": "Δe measured",
     "edited_shift_forecast": "Δe = Σ p·δ",
@@ -180,6 +181,12 @@ def mean_changes(trace: EditTrace, row: int) -> tuple[float, float]:
     """Mean change of the unrelated facts' log-odds at a measured step: measured, and forecast over all tokens."""
     measured, forecast = _mean(trace.log_odds - trace.log_odds[0]), _mean(trace.all_tokens)
     return float(measured[row]), float(forecast[row])
+
+
+def falls_short(trace: EditTrace, row: int) -> bool:
+    """Whether first order explains so little of a measured mean loss that a reader has to be told (`SHORT_SHARE`)."""
+    measured, forecast = mean_changes(trace, row)
+    return measured < 0 and forecast > measured * SHORT_SHARE
 
 
 def shifts(trace: EditTrace) -> pd.DataFrame:

@@ -67,6 +67,19 @@ def least(frame: pd.DataFrame) -> tuple[int, str]:
     return layer, str(there["order"].iloc[0])
 
 
+def best_order_held(table: pd.DataFrame, layer: int) -> bool | None:
+    """Whether the order with the least forecast interference kept the most edits at a layer; None with less than two.
+
+    Args:
+        table: as `held` gives it.
+        layer: to look at.
+    """
+    tried = table[(table["layer"] == layer) & table["retention"].notna()]
+    if len(tried) < 2:
+        return None
+    return bool(tried.sort_values("among", kind="stable")["retention"].iloc[0] >= tried["retention"].max())
+
+
 def held(frame: pd.DataFrame, traces: dict[tuple[int, str], EditTrace]) -> pd.DataFrame:
     """The same with what was measured, where it was.
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from kis_core.lifelong.trace import EditTrace
 from kis_core.spillover import correlations
+from kis_core.wording import number
 
 HALF = 0.5
 LEVEL = 0.95
@@ -80,6 +81,18 @@ class Lifetimes:
     high: float
     runs: int
     unreached: int
+
+    @property
+    def label(self) -> str:
+        """The half-life in words, as a lower bound where some runs ended before half was forgotten."""
+        return f"{'> ' if self.unreached else ''}{number(self.middle, '.0f')} edits"
+
+    @property
+    def certainty(self) -> str:
+        """How certain it is, in words: its interval, or which runs ended too early."""
+        if self.unreached:
+            return "not reached" if self.runs == 1 else f"not reached in {self.unreached} of {self.runs} runs"
+        return f"{self.low:.0f}–{self.high:.0f} ({100 * LEVEL:.0f} %, {self.runs} seeds)" if self.runs > 1 else "1 seed"
 
 
 def over_seeds(lives: Sequence[HalfLife]) -> Lifetimes:

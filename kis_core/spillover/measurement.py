@@ -121,10 +121,10 @@ def measure(
     """
     with applied(loaded, edit):
         seen = observe(loaded, sentences, edit.layer, report=report)
-        told = _finished(loaded, sentences, seen.first)
+        answers = _finished(loaded, sentences, seen.first)
     moved = seen.outputs.astype(np.float64) - facts.outputs
     along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))
-    return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, told)
+    return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, answers)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Other ways to foretell which facts an edit damages: none of them looks at what the edit writes."""
+"""Other forecasts of which facts an edit damages; none of them looks at what the edit writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kis_core.spillover.sensitivity import Sensitivity
 
 
 def rivals(result: Result, facts: Sensitivity, edit: Edit, e: int) -> dict[str, np.ndarray]:
-    """Scores of every fact for an edit of fact e, (m,) each; larger means more damage foretold.
+    """Scores of every fact for an edit of fact e, (m,) each; larger means more forecast damage.
 
     |P| as the paper has it; Q = k_eᵀk_j / ‖k_e‖², P for C = I; the plain cosine of keys; GradSim (arXiv 2407.12828):
     the cosine of the gradients of both log-odds with respect to the edited matrix; CLaRE (arXiv 2603.19297): that of

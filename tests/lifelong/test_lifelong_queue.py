@@ -138,13 +138,13 @@ class TestDrawing:
     def test_a_subject_is_edited_once(self, stranger: Simulator) -> None:
         both = {fact for fact in stranger.facts if fact.subject == "Croatia"}
         assert len(both) == 2
-        drawn_ones = [[one.fact for one in drawn(stranger, 11, seed=seed).asked] for seed in range(12)]
+        drawn_ones = [[one.fact for one in drawn(stranger, 11, seed=seed).edits] for seed in range(12)]
         assert all(len({fact.subject for fact in some}) == 11 for some in drawn_ones)
         assert {fact for some in drawn_ones for fact in some} >= both
 
     def test_new_objects_are_likely_ones_and_not_always_the_same(self, demo: Simulator) -> None:
         found: dict[str, set[str]] = {}
-        for one in drawn(demo, 600).asked:
+        for one in drawn(demo, 600).edits:
             found.setdefault(one.fact.relation, set()).add(one.target)
             counts = sorted((-sum(b.object == o for b in factbase.load() if b.relation == one.fact.relation), o)
                             for o in objects(one.fact.relation) - {one.fact.target})  # fmt: skip
@@ -174,12 +174,12 @@ class TestDrawing:
 
     def test_of_some_relations_one_after_the_other(self, demo: Simulator) -> None:
         count = sum(fact.relation == "sport" for fact in lifelong.pool(demo).facts)
-        told = [one.fact.relation for one in drawn(demo, count + 5, "relation", relations=("sport", "religion")).asked]
+        told = [one.fact.relation for one in drawn(demo, count + 5, "relation", relations=("sport", "religion")).edits]
         changes = [name for name, _ in itertools.groupby(told)]
         assert changes == ["sport", "religion"]
-        other = [one.fact.relation for one in drawn(demo, 5, "relation", relations=("religion", "sport")).asked]
+        other = [one.fact.relation for one in drawn(demo, 5, "relation", relations=("religion", "sport")).edits]
         assert set(other) == {"religion"}
-        names = [one.fact.relation for one in drawn(demo, 150, "relation").asked]
+        names = [one.fact.relation for one in drawn(demo, 150, "relation").edits]
         assert names == sorted(names), "all of them, one after the other"
         assert len(set(names)) > 1
 
@@ -336,4 +336,4 @@ class TestOrder:
         gentle = drawn(demo, 4, "hand", picked=picked, order="gentle")
         leverage = [float(row @ row) for row in demo.whitener(0).whiten(demo.sensitivity(0).subject_keys)]
         expected = sorted((fact for fact, _ in picked), key=lambda fact: leverage[fact])
-        assert [demo.facts.index(one.fact) for one in gentle.asked] == expected
+        assert [demo.facts.index(one.fact) for one in gentle.edits] == expected

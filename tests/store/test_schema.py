@@ -188,7 +188,8 @@ def test_fields_and_formats_are_those_of_the_classes() -> None:
     assert of["superposition"] <= names(Result)
     assert of["value"] == names(Value) - {"losses", "probability", "everywhere"}
     assert of["sensitivity"] == names(Sensitivity) - {"layer"}
-    assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | {f"state.{name}" for name in names(RunState)}
+    state = {f"state.{name}" for name in names(RunState)}
+    assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | state
     assert schema.KINDS["superposition"].format == archive.FORMAT
     assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
     assert len(tally.EDGES) == schema.EDGES

@@ -16,6 +16,7 @@ import pytest
 from kis_core import lifelong, simulator
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.analysis import pipeline
+from kis_core.editing import METHODS
 from kis_core.lifelong import Draw, summary
 from kis_core.models import catalog
 from kis_core.request import Request
@@ -248,5 +249,5 @@ def test_every_demo_model_is_in_the_study_by_default() -> None:
 
     args = _parser().parse_args(["forgetting", "--out", "x"])
     assert args.models.split(",") == [entry.name for entry in catalog.demo()]
-    assert args.methods.split(",") == ["rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning"]
+    assert args.methods.split(",") == [method.name for method in METHODS]
     assert (args.edits, args.every, args.seeds, args.layers) == (100, 10, 3, "all")

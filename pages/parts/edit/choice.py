@@ -157,7 +157,10 @@ def success(outcome: EditOutcome, target: str, protocol: str) -> None:
             f"{'yes' if found.efficacy else 'no'}: {share(found.probability_new)} "
             f"(the old object {share(found.probability_old)})",
         ),
-        ("paraphrase", "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} answer anew"),
+        (
+            "paraphrase",
+            "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} give the new object",
+        ),
         (
             "neighbourhood",
             "none known"
