@@ -36,8 +36,8 @@ PROVENANCE = (
 )  # fmt: skip
 """Of a result's provenance, what is true of C: nothing of facts, of this machine, or of where its files lie."""
 EPILOG = (
-    "After a kill, the same command resumes where it stopped. On a machine with several GPUs, or on several machines: torchrun "
-    "--nproc-per-node N -m kis_core covariance ...; the processes share the text, and the first one writes."
+    "After a kill, the same command resumes where it stopped. On a machine with several GPUs, or on several machines: "
+    "torchrun --nproc-per-node N -m kis_core covariance ...; the processes share the text, and the first one writes."
 )
 
 

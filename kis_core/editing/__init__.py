@@ -15,7 +15,7 @@ from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site
 from kis_core.editing.probes import Probes, objects_of_relation, probes
 from kis_core.editing.rank_one import RankOne
-from kis_core.editing.registry import all_methods, register
+from kis_core.editing.registry import AnyMethod, all_methods, register
 from kis_core.editing.settings import ModelScale, Settings
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ def method(name: str) -> Method:
     Raises:
         EditError: there is none.
     """
-    for known in METHODS:
-        if known.name == name:
-            return known
-    raise EditError(f"no method {name!r}; there are {', '.join(known.name for known in METHODS)}")
+    return _named(name, METHODS, "")
 
 
 def rank_one_method(name: str) -> RankOne:
@@ -93,7 +90,10 @@ def rank_one_method(name: str) -> RankOne:
     Raises:
         EditError: there is none.
     """
-    for known in RANK_ONE:
-        if known.name == name:
-            return known
-    raise EditError(f"no method {name!r} for a single edit; there are {', '.join(known.name for known in RANK_ONE)}")
+    return _named(name, RANK_ONE, " for a single edit")
+
+
+def _named(name: str, methods: tuple[AnyMethod, ...], purpose: str) -> AnyMethod:
+    if known := next((method for method in methods if method.name == name), None):
+        return known
+    raise EditError(f"no method {name!r}{purpose}; there are {', '.join(method.name for method in methods)}")

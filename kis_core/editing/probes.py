@@ -64,7 +64,7 @@ def _among(fact: Fact, others: Sequence[Fact]) -> Probes:
     neighbours = [other for other in alike if other.target == fact.target and other.subject != fact.subject]
     return Probes(
         tuple(replace(fact, prompt=template) for template in templates), tuple(neighbours[:MOST]), held_out=False
-    )  # fmt: skip
+    )
 
 
 def objects_of_relation(fact: Fact, others: Sequence[Fact]) -> list[str]:

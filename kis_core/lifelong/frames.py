@@ -15,13 +15,17 @@ from kis_core.results.pairs import told
 AGES = ((0, 9), (10, 24), (25, 49), (50, 99), (100, 199), (200, 2000))  # edits since an edit was made
 SHORT_SHARE = 0.25  # of the measured loss: a forecast of less falls short
 SHIFTS = {
-    "shift_measured": "Δo measured", "shift_forecast": "Δo = Σ p·δ", "edited_shift_measured": "Δe measured",
+    "shift_measured": "Δo measured",
+    "shift_forecast": "Δo = Σ p·δ",
+    "edited_shift_measured": "Δe measured",
     "edited_shift_forecast": "Δe = Σ p·δ",
-}  # fmt: skip
+}
 KINDS = {
-    "measured": "measured", "renewed": "forecast, gradients renewed", "all": "forecast, all tokens",
+    "measured": "measured",
+    "renewed": "forecast, gradients renewed",
+    "all": "forecast, all tokens",
     "subject": "forecast, subject token",
-}  # fmt: skip
+}
 
 
 def curve(trace: EditTrace) -> pd.DataFrame:
@@ -165,9 +169,11 @@ def theory(trace: EditTrace) -> pd.DataFrame:
 def changes(trace: EditTrace) -> dict[str, np.ndarray]:
     """Change of the unrelated facts' log-odds, (s, m), by the names of `KINDS`."""
     return {
-        "measured": trace.log_odds - trace.log_odds[0], "renewed": trace.renewed, "all": trace.all_tokens,
+        "measured": trace.log_odds - trace.log_odds[0],
+        "renewed": trace.renewed,
+        "all": trace.all_tokens,
         "subject": trace.subject_token,
-    }  # fmt: skip
+    }
 
 
 def _long(trace: EditTrace, values: Mapping[str, np.ndarray]) -> pd.DataFrame:

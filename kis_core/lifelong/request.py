@@ -24,11 +24,7 @@ DRAWS = {
     "hand": "picked by hand",
 }
 """Which edits, by name in links and on the command line."""
-ORDERS = {
-    "drawn": "as drawn",
-    "gentle": "least interference first",
-    "harsh": "most interference first",
-}
+ORDERS = {"drawn": "as drawn", "gentle": "least interference first", "harsh": "most interference first"}
 """In which order they are made."""
 TERMS_OF_ALL = ("memit", "alphaedit", "fine-tuning")
 """Methods whose terms stand in the key of every stored run, as they did before each method had settings of its own."""

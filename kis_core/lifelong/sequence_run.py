@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue
 from kis_core.lifelong.request import STAGE, LifelongRequest
+from kis_core.lifelong.run_state import RunState
 from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover import Sensitivity, observe, sensitivity
@@ -33,38 +34,6 @@ log = logging.getLogger(__name__)
 
 SAVED_SECONDS = 2.0  # between two times that a run is stored
 Seen = Callable[[EditTrace], None]
-
-
-@dataclass(eq=False)
-class RunState:
-    """What a run has come to, beside its trace.
-
-    Attributes:
-        total: ΔW of all edits so far, (layers, d, d_m).
-        past: (layers, n, d_m), keys of the edits so far.
-        wrote: (n, d) float32, output of the first edited layer at each edit's subject right after it.
-        then: ΔW at the last measurement, (layers, d, d_m).
-        renewed: (m,) forecast change of log-odds so far, with gradients renewed at every measurement.
-        moved: (m, d) Σ_i p(k_ei, k_j) δ_i of the unrelated facts.
-        moved_edits: (n, d) the same of the facts edited, over the edits after each.
-    """
-
-    total: np.ndarray
-    past: np.ndarray
-    wrote: np.ndarray
-    then: np.ndarray
-    renewed: np.ndarray
-    moved: np.ndarray
-    moved_edits: np.ndarray
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """As they are stored, by name."""
-        return {f"state.{name}": value for name, value in vars(self).items()}
-
-    @classmethod
-    def of(cls, arrays: dict[str, np.ndarray]) -> RunState:
-        """The state that `arrays` wrote."""
-        return cls(**{name.removeprefix("state."): a for name, a in arrays.items() if name.startswith("state.")})
 
 
 class SequenceRun:

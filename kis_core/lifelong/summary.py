@@ -27,10 +27,12 @@ def recall(trace: EditTrace) -> np.ndarray:
 
 def retention(trace: EditTrace) -> np.ndarray:
     """(s,) share of the edits made so far whose new object is the model's first choice; NaN before the first."""
-    return np.array([
-        float((row[:made] == 1).mean()) if made else np.nan
-        for row, made in zip(trace.edited_rank, trace.steps.tolist(), strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            float((row[:made] == 1).mean()) if made else np.nan
+            for row, made in zip(trace.edited_rank, trace.steps.tolist(), strict=True)
+        ]
+    )
 
 
 def newest(trace: EditTrace) -> np.ndarray:
@@ -120,9 +122,11 @@ def forecasts(trace: EditTrace, row: int) -> dict[str, tuple[float, float]]:
     """
     loss = trace.log_odds[0] - trace.log_odds[row]
     scores = {
-        "shift": trace.shift_forecast[row], "subject": -trace.subject_token[row], "all": -trace.all_tokens[row],
+        "shift": trace.shift_forecast[row],
+        "subject": -trace.subject_token[row],
+        "all": -trace.all_tokens[row],
         "renewed": -trace.renewed[row],
-    }  # fmt: skip
+    }
     kept = (trace.rank[0] == 1) & np.isfinite(loss)
     return {
         name: correlations(score[kept & np.isfinite(score)], loss[kept & np.isfinite(score)])

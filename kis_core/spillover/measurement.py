@@ -66,11 +66,7 @@ class Observation:
 
 @torch.inference_mode()
 def observe(
-    loaded: LoadedModel,
-    sentences: Sequence[Sentence],
-    layer: int,
-    *,
-    report: progress.Report = progress.silent,
+    loaded: LoadedModel, sentences: Sequence[Sentence], layer: int, *, report: progress.Report = progress.silent
 ) -> Observation:
     """Run the model over sentences, with whatever edits are applied around this call.
 

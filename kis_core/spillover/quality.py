@@ -20,9 +20,7 @@ def auc(scores: np.ndarray, flipped: np.ndarray) -> float:
     return float((ranks[flipped].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def quality(
-    scores: Mapping[str, np.ndarray], damage: np.ndarray, flipped: np.ndarray, *, without: int
-) -> pd.DataFrame:  # fmt: skip
+def quality(scores: Mapping[str, np.ndarray], damage: np.ndarray, flipped: np.ndarray, *, without: int) -> pd.DataFrame:
     """One row a forecast.
 
     Args:

@@ -35,9 +35,7 @@ def gradient_cosines(facts: Sensitivity, e: int) -> np.ndarray:
     """Cosines of ∂(log-odds)/∂W = Σ_t g_t k_tᵀ of facts e and j, (m,); no d × d_m matrix is formed."""
     keys, gradients = facts.keys.astype(np.float64), facts.gradients.astype(np.float64)
     own = slice(facts.starts[e], facts.starts[e + 1])
-    inner = np.add.reduceat(
-        ((keys @ keys[own].T) * (gradients @ gradients[own].T)).sum(axis=1), facts.starts[:-1]
-    )  # fmt: skip
+    inner = np.add.reduceat(((keys @ keys[own].T) * (gradients @ gradients[own].T)).sum(axis=1), facts.starts[:-1])
     squares = np.empty(len(inner))
     for j, (begin, end) in enumerate(zip(facts.starts[:-1], facts.starts[1:], strict=True)):
         k, g = keys[begin:end], gradients[begin:end]

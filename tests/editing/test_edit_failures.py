@@ -117,12 +117,7 @@ class TestAnythingMayFail:
     @pytest.mark.parametrize("ending", EXTREMES)
     @pytest.mark.parametrize("step", STEPS)
     def test_each_step_in_turn_and_the_next_edit_gives_the_same_numbers(
-        self,
-        model: LoadedModel,
-        clean: Made,
-        monkeypatch: pytest.MonkeyPatch,
-        step: str,
-        ending: type[BaseException],
+        self, model: LoadedModel, clean: Made, monkeypatch: pytest.MonkeyPatch, step: str, ending: type[BaseException]
     ) -> None:
         weights = model.digest()
         place, name = STEPS[step]

@@ -19,16 +19,6 @@ from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked
 
 
-@pytest.fixture(scope="module")
-def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    return demo.bench(tmp_path_factory.mktemp("shared") / "store")
-
-
-@pytest.fixture
-def bench(demo: tools.Setting, tmp_path: Path) -> Simulator:
-    return demo.bench(tmp_path / "store")
-
-
 class TestKeys:
     def test_every_ingredient_counts(self, demo: tools.Setting, bench: Simulator) -> None:
         one = asked(bench, "memit", 20, layers=(0, 1), batch=5, every=5)

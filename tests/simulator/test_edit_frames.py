@@ -87,10 +87,7 @@ def outcome_of(
 
 
 DONE = outcome_of(
-    [-0.25, 7.0, 0.125, -6.0],
-    [0.5, 5.0, -4.0, -0.125],
-    ["land 0", "sea", "rock", "two"],
-    [False, True, True, True],
+    [-0.25, 7.0, 0.125, -6.0], [0.5, 5.0, -4.0, -0.125], ["land 0", "sea", "rock", "two"], [False, True, True, True]
 )
 
 
@@ -264,11 +261,7 @@ class TestSpan:
 class TestAdviceFrame:
     def test_by_hand(self) -> None:
         found = advice_frame(
-            [
-                Advice(2, True, True, 0.75, 0.5, 1.5, 3),
-                Advice(4, False),
-                Advice(5, True, False, 0.125, None, 0.25, 0),
-            ]
+            [Advice(2, True, True, 0.75, 0.5, 1.5, 3), Advice(4, False), Advice(5, True, False, 0.125, None, 0.25, 0)]
         )
         assert found.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
         assert found[["layer", "damage", "probability", "took", "flips"]].to_numpy().tolist() == [

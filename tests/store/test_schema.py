@@ -18,7 +18,7 @@ from kis_core.analysis.large_sets import analysis, tally
 from kis_core.editing import Value
 from kis_core.library import bundles
 from kis_core.library.bundles import BundleError
-from kis_core.lifelong.sequence_run import RunState
+from kis_core.lifelong.run_state import RunState
 from kis_core.lifelong.trace import EditTrace
 from kis_core.request import Request
 from kis_core.results import archive

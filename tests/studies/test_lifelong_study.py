@@ -1,4 +1,4 @@
-"""The study of forgetting: `python -m kis_core forgetting`, a row by the film of its run, and the tables by hand."""
+"""The study of forgetting: `python -m kis_core forgetting`, a row by the trace of its run, and the tables by hand."""
 
 from __future__ import annotations
 
@@ -102,27 +102,27 @@ class TestForgetting:
         text = (folder / "study" / "forgetting.md").read_text("utf-8")
         assert text == markdown(found)
         for row in found.to_dict("records"):
-            film = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
-            assert film is not None
-            half = summary.half_life(film)
+            trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
+            assert trace is not None
+            half = summary.half_life(trace)
             assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
-            end = int(np.argmax(summary.recall(film) <= 0.5)) if half.reached else 2
-            assert row["efficacy"] == film.took[: film.steps[end]].mean()
-            assert row["retention"] == summary.retention(film)[end]
-            assert row["drift"] == film.drift[end, 0]
-            early, late = summary.forecasts(film, 2), summary.forecasts(film, end)
+            end = int(np.argmax(summary.recall(trace) <= 0.5)) if half.reached else 2
+            assert row["efficacy"] == trace.took[: trace.steps[end]].mean()
+            assert row["retention"] == summary.retention(trace)[end]
+            assert row["drift"] == trace.drift[end, 0]
+            early, late = summary.forecasts(trace, 2), summary.forecasts(trace, end)
             for name in ("shift", "subject", "all", "renewed"):
                 np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
 
     def test_a_row_is_of_the_moment_half_is_forgotten(self, bench: Simulator) -> None:
         row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
-        film = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
-        assert film.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
-        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(film).edits)
-        assert [share <= 0.5 for share in summary.recall(film)] == [False, False, True, True]
-        assert row["efficacy"] == film.took[:8].mean() != film.took.mean()
-        assert row["retention"] == (film.edited_rank[2, :8] == 1).mean() != (film.edited_rank[-1] == 1).mean()
-        assert row["drift"] == film.drift[2, 0]
+        trace = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
+        assert trace.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
+        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(trace).edits)
+        assert [share <= 0.5 for share in summary.recall(trace)] == [False, False, True, True]
+        assert row["efficacy"] == trace.took[:8].mean() != trace.took.mean()
+        assert row["retention"] == (trace.edited_rank[2, :8] == 1).mean() != (trace.edited_rank[-1] == 1).mean()
+        assert row["drift"] == trace.drift[2, 0]
 
     def test_a_row_does_not_depend_on_what_is_stored(
         self, folder: Path, bench: Simulator, brief: Callable[..., list[str]]

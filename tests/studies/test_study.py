@@ -81,14 +81,14 @@ def analysed(fact_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conduct(fact_file: Path, analysed: Path) -> Callable[..., list[Path]]:
     """Run a study into a folder, on a store."""
 
-    def run(folder: Path, store: Path, **changed: Any) -> list[Path]:
+    def run(folder: Path, store: Path, report: progress.Report = progress.silent, **changed: Any) -> list[Path]:
         options = {
             "facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "how": {"steps": STEPS},
             "device": "cpu",
         } | changed  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
-            return EditStudy((MODEL,), **options).run(folder, Store(store))
+            return EditStudy((MODEL,), **options).run(folder, Store(store), report)
 
     return run
 
