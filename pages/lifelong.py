@@ -210,11 +210,8 @@ def _numbers(run: Run, film: EditTrace, step: int) -> None:
     row = film.at(step)
     recall, retention = summary.recall(film)[row], summary.retention(film)[row]
     lives, seeds = _lifetimes(run, film)
-    more = "" if not lives.unreached else "> "
-    interval = f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
     figures = (
-        ("half forgotten after", f"{more}{number(lives.middle, '.0f')} edits", interval if not lives.unreached else
-         "not reached" if lives.runs == 1 else f"not reached in {lives.unreached} of {lives.runs} runs"),
+        ("half forgotten after", lives.label, lives.certainty),
         ("unrelated right", _percent(recall), f"after {counted(step, 'edit')}"),
         ("edits in force", _percent(retention), f"of {step}"),
         ("took when made", _percent(float(film.took[:step].mean()) if step else float("nan")), f"of {step}"),

@@ -22,7 +22,7 @@ from kis_core.lifelong import queue, sequence
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.results import archive
-from kis_core.simulator import Simulator, one_edit
+from kis_core.simulator import Simulator, groundwork
 from kis_core.store.store import Store
 from tests.results.results_tools import made
 
@@ -117,7 +117,7 @@ def test_where_c_comes_from_files_the_keys_still_depend_on_the_precision(store: 
     [
         (archive, {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}),
         (resolve, None),
-        (one_edit, {"value", "gradients"}),
+        (groundwork, {"value", "gradients"}),
         (queue, {"facts to edit"}),
         (sequence, {"run of edits"}),
         (analysis, {"sweep of many facts"}),

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
 
 def _analyse(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    request = options.asked(args, layers=options.chosen_layers(args.layers))
+    request = options.request_of(args, layers=options.chosen_layers(args.layers))
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     result = run(request, Store(), device=args.device, report=line)

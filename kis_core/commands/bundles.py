@@ -23,15 +23,15 @@ NO_BUNDLE = (
 
 def add(commands: Any) -> None:
     """Add the commands to the parser."""
-    told = "write what is stored to one file, to import on another machine"
-    export = commands.add_parser("export", help=told, description=told)
+    summary = "write what is stored to one file, to import on another machine"
+    export = commands.add_parser("export", help=summary, description=summary)
     export.add_argument("--out", required=True, type=Path, metavar="FILE")
     export.add_argument("--model", metavar="NAME", help="only what was computed for that model (all there is)")
     export.add_argument("--without-moments", action="store_true", help="leave out every C: far smaller, P is all there")
     export.set_defaults(command=_export)
 
-    told = "take in bundles from another machine"
-    taken = commands.add_parser("import", help=told, description=told, epilog=NO_BUNDLE)
+    summary = "take in bundles from another machine"
+    taken = commands.add_parser("import", help=summary, description=summary, epilog=NO_BUNDLE)
     taken.add_argument("files", nargs="+", metavar="FILE", type=Path)
     taken.set_defaults(command=_import)
 
@@ -52,8 +52,8 @@ def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 def _of_model(store: Store, model: str) -> set[str]:
     """Everything that was computed for a model: results, every C, and runs of edits."""
     shelf = inventory.shelf(store)
-    if found := {key for row in shelf if row.model == model for key in row.keys}:
-        return found
+    if keys := {key for row in shelf if row.model == model for key in row.keys}:
+        return keys
     others = ", ".join(sorted({row.model for row in shelf if row.model})) or "nothing"
     raise RequestError(f"nothing of {model!r} is stored in {store.root}; found: {others}")
 

@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from kis_core.covariance.ranks import Share
 
 ONE_EACH = ("auto", "cpu", "cuda")  # devices of which every process of several can have its own
-TOLD = (
+PROVENANCE = (
     "revision", "weights_sha256", "architecture", "corpus", "corpus_sha256", "tokens_requested", "documents_requested",
     "tokens_counted", "documents_read", "documents_sha256_sum", "moment_dtype", "settled", "versions",
 )  # fmt: skip
 """Of a result's provenance, what is true of C: nothing of facts, of this machine, or of where its files lie."""
 EPILOG = (
-    "Run again after a kill, it goes on where it was. On a machine with several GPUs, or on several machines: torchrun "
-    "--nproc-per-node N -m kis_core covariance ...; the processes share the text, and the first one writes."
+    "After a kill, the same command resumes where it stopped. On a machine with several GPUs, or on several machines: "
+    "torchrun --nproc-per-node N -m kis_core covariance ...; the processes share the text, and the first one writes."
 )
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    told = "compute C of a model's layers; store it, and write ROME's files"
-    covariance = commands.add_parser("covariance", help=told, description=told, epilog=EPILOG)
+    summary = "compute C of a model's layers; store it, and write ROME's files"
+    covariance = commands.add_parser("covariance", help=summary, description=summary, epilog=EPILOG)
     options.add_model(covariance)
     options.add_text(covariance, corpus=None, tokens="all")
     options.add_facts(covariance)
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
 
 
 def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    request = options.asked(args, layers=options.chosen_layers(args.layers), tokens=None)
+    request = options.request_of(args, layers=options.chosen_layers(args.layers), tokens=None)
     options.folder(args.out)
     with _processes(args.device) as (share, device):
         store, report = Store(), line if share.first else progress.silent
@@ -66,10 +66,10 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
         loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
         layers = pipeline.chosen_layers(request, loaded.architecture.layers)
         keys = None if request.settled is None else _keys(ingredients, loaded, layers, report)
-        told: set[str] = set()
+        warned: set[str] = set()
         for moment in moments(ingredients, loaded, layers, store, report, keys=keys, share=share):
-            few = set(caveats.of_text(moment.tokens, len(moment.matrix))) - told  # the same in every layer
-            told |= few
+            few = set(caveats.of_text(moment.tokens, len(moment.matrix))) - warned  # the same in every layer
+            warned |= few
             line.warn(few if share.first else ())
             if isinstance(ingredients.corpus, Statistics):
                 yield ingredients.corpus.paths[moment.layer]  # C came from there
@@ -82,8 +82,8 @@ def _write(out: Path, ingredients: ResolvedRequest, loaded: LoadedModel, moment:
     name, module = _short_name(ingredients), loaded.architecture.module_path(moment.layer)
     samples = moment.told["documents"]
     path = rome_files.path_for(out, name, _dataset(ingredients), module, samples)
-    told = pipeline.provenance(ingredients, loaded, moment)
-    provenance = {what: told[what] for what in TOLD} | {"model": name, "layer": moment.layer, "module": module}
+    whole = pipeline.provenance(ingredients, loaded, moment)
+    provenance = {part: whole[part] for part in PROVENANCE} | {"model": name, "layer": moment.layer, "module": module}
     rome_files.write(path, moment.matrix, moment.tokens, samples, provenance)
     return path
 
@@ -144,10 +144,10 @@ def _keys(
 
 def _short_name(ingredients: ResolvedRequest) -> str:
     """What ROME's folders call a model: its name without the owner."""
-    asked, folder = ingredients.request.model, ingredients.folder
-    if entry := catalog.find(asked):
+    name, folder = ingredients.request.model, ingredients.folder
+    if entry := catalog.find(name):
         return Path(entry.source).name
-    return Path(asked).name if folder.parent.name == "snapshots" else folder.name  # on the Hub's cache, a commit
+    return Path(name).name if folder.parent.name == "snapshots" else folder.name  # on the Hub's cache, a commit
 
 
 def _dataset(ingredients: ResolvedRequest) -> str:

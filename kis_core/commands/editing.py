@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kis_core import facts
 from kis_core.analysis.pipeline import run
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
+from kis_core.editing import METHODS, RANK_ONE, Method
+from kis_core.lifelong import BATCH, DRAWS, EVERY, ORDERS
 from kis_core.models import catalog
 from kis_core.request import RequestError
 from kis_core.results import caveats
@@ -27,23 +29,18 @@ SEARCH_SWITCHES = {
     "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
     "everywhere": "while searching, δ acts on every token by its share, as the edit will",
 }
-RANK_ONE_METHODS = ("rome", "r-rome", "identity")
-ALL_METHODS = (*RANK_ONE_METHODS, "memit", "alphaedit", "fine-tuning")
 DEMO_MODELS = ",".join(entry.name for entry in catalog.demo())
 
 
 def add(commands: Any) -> None:
     """Add the commands to the parser."""
-    _add_edit(commands.add_parser("edit", help="edit one fact in memory; write what was foretold and measured for all"))
-    _add_study(
-        commands.add_parser("study", help="many edits in every layer: how often they take, which forecast is best")
-    )
-    _add_lifelong(
-        commands.add_parser("lifelong", help="edit after edit; write what was foretold and measured at every step")
-    )
-    _add_forgetting(
-        commands.add_parser("forgetting", help="many sequences: how fast models forget, and was it foretold?")
-    )
+    for name, add_options, text in (
+        ("edit", _add_edit, "edit one fact in memory; write forecast and measurement for all"),
+        ("study", _add_study, "many edits in every layer: how often they take, which forecast is best"),
+        ("lifelong", _add_lifelong, "edit after edit; write forecast and measurement at every step"),
+        ("forgetting", _add_forgetting, "many sequences: how fast models forget, and how good the forecasts are"),
+    ):
+        add_options(commands.add_parser(name, help=text))
 
 
 def _add_edit(edit: argparse.ArgumentParser) -> None:
@@ -51,7 +48,7 @@ def _add_edit(edit: argparse.ArgumentParser) -> None:
     edit.add_argument("--layer", required=True, type=options.whole)
     edit.add_argument("--fact", required=True, type=options.whole, metavar="INDEX", help="of the fact set, from 0")
     edit.add_argument("--target", required=True, metavar="TEXT", help="the new object")
-    edit.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
+    _add_method(edit, RANK_ONE)
     edit.add_argument("--strength", type=options.number, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
     search = edit.add_argument_group("search for the value", "defaults suit the model")
     for name, (kind, text) in SEARCH_OPTIONS.items():
@@ -64,7 +61,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
     options.add_facts(parser)
     parser.add_argument("--edits", type=options.whole, default=50, help="a layer (%(default)s)")
-    parser.add_argument("--method", default="rome", choices=RANK_ONE_METHODS, help="default %(default)s")
+    _add_method(parser, RANK_ONE)
     parser.add_argument("--seed", type=options.seed, default=0)
     _add_switches(parser)
     options.add_device(parser)
@@ -72,20 +69,23 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_study)
 
 
-def _add_lifelong(sequence: argparse.ArgumentParser) -> None:
-    options.add_sources(sequence)
-    sequence.add_argument("--layer", required=True, metavar="L|L-L", help="one, or a range for memit and alphaedit")
-    sequence.add_argument("--method", default="rome", choices=ALL_METHODS, help="default %(default)s")
-    sequence.add_argument("--edits", type=options.whole, default=100, help="how many (%(default)s)")
-    sequence.add_argument("--every", type=options.whole, default=5, help="edits between two measurements (%(default)s)")
-    sequence.add_argument("--batch", type=options.whole, help="edits made at once, for memit and alphaedit (5)")
-    sequence.add_argument("--seed", type=options.seed, default=0, help="of the choice of edits (%(default)s)")
-    sequence.add_argument("--draw", default="random", choices=("random", "relation", "most", "least"),
-                          help="which edits: at random, of relations, most or least superposed first")  # fmt: skip
-    sequence.add_argument("--relations", default="", metavar="A,B", help="for --draw relation; all by default")
-    sequence.add_argument("--order", default="drawn", choices=("drawn", "gentle", "harsh"),
-                          help="as drawn, or by forecast interference")  # fmt: skip
-    sequence.set_defaults(command=_lifelong)
+def _add_lifelong(parser: argparse.ArgumentParser) -> None:
+    options.add_sources(parser)
+    spreading = " and ".join(method.name for method in METHODS if method.spreads)
+    batching = " and ".join(method.name for method in METHODS if method.batches)
+    draws = [name for name in DRAWS if name != "hand"]
+    parser.add_argument("--layer", required=True, metavar="L|L-L", help=f"one, or a range for {spreading}")
+    _add_method(parser, METHODS)
+    parser.add_argument("--edits", type=options.whole, default=100, help="how many (%(default)s)")
+    parser.add_argument(
+        "--every", type=options.whole, default=EVERY, help="edits between two measurements (%(default)s)"
+    )
+    parser.add_argument("--batch", type=options.whole, help=f"edits made at once, for {batching} ({BATCH})")
+    parser.add_argument("--seed", type=options.seed, default=0, help="of the choice of edits (%(default)s)")
+    parser.add_argument("--draw", default=draws[0], choices=draws, help="; ".join(f"{n}: {DRAWS[n]}" for n in draws))
+    parser.add_argument("--relations", default="", metavar="A,B", help="for --draw relation; all by default")
+    parser.add_argument("--order", default="drawn", choices=tuple(ORDERS), help="as drawn, or by forecast interference")
+    parser.set_defaults(command=_lifelong)
 
 
 def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
@@ -96,11 +96,23 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
         "--every", type=options.whole, default=10, help="edits between two measurements (%(default)s)"
     )
     forgetting.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
-    forgetting.add_argument("--methods", default=",".join(ALL_METHODS), metavar="A,B,…")
+    forgetting.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
+    _describe(forgetting, METHODS)
     forgetting.add_argument("--layers", default="all", metavar="all|0,2", help="default all but the last")
     options.add_device(forgetting)
     options.add_out(forgetting)
     forgetting.set_defaults(command=_forgetting)
+
+
+def _add_method(parser: argparse.ArgumentParser, methods: Sequence[Method]) -> None:
+    """Which method, of those that the registry knows; what each does stands at the end of the help."""
+    names = [method.name for method in methods]
+    parser.add_argument("--method", default=names[0], choices=names, help="default %(default)s")
+    _describe(parser, methods)
+
+
+def _describe(parser: argparse.ArgumentParser, methods: Sequence[Method]) -> None:
+    parser.epilog = "Methods. " + " ".join(f"{method.name}: {method.help}" for method in methods)
 
 
 def _add_switches(parser: Any) -> None:
@@ -109,41 +121,41 @@ def _add_switches(parser: Any) -> None:
 
 
 def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core import simulator
+    from kis_core.simulator import MOST_STRENGTH, write
+    from kis_core.simulator import of as simulator_of
 
-    if not 0 <= args.strength <= simulator.MOST_STRENGTH:
-        raise RequestError(f"the strength has to lie between 0 and {simulator.MOST_STRENGTH}; found {args.strength}")
-    request, store = options.asked(args), Store()
+    if not 0 <= args.strength <= MOST_STRENGTH:
+        raise RequestError(f"the strength has to lie between 0 and {MOST_STRENGTH}; found {args.strength}")
+    request, store = options.request_of(args), Store()
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
     result = run(request, store, device=args.device, report=line)
     line.warn(caveats.of_result(result))
-    bench = simulator.of(result, store, device=args.device)
-    asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
-    bench.prepare(asked, report=line)
-    for warning in bench.warnings(bench.forecast(asked)):
+    simulator = simulator_of(result, store, device=args.device)
+    edit = simulator.request(args.fact, args.target, args.layer, args.method, **options.given(how))
+    simulator.prepare(edit, report=line)
+    for warning in simulator.warnings(simulator.forecast(edit)):
         line.say(f"warning: {warning}")
     line("Measuring every fact", 0, 1)
-    yield from simulator.write(bench, asked, args.strength, args.out)
+    yield from write(simulator, edit, args.strength, args.out)
 
 
 def _study(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core.studies import edits
+    from kis_core.studies.edits import EditStudy
 
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = options.given({name: getattr(args, name) for name in SEARCH_SWITCHES})
-    yield from edits.run(
-        args.models.split(","), args.out, facts=args.facts, edits=args.edits, method=args.method, seed=args.seed,
-        how=how, device=args.device, store=Store(), report=line,
-    )  # fmt: skip
+    study = EditStudy(tuple(args.models.split(",")), args.facts, args.edits, args.method, args.seed, how, args.device)
+    yield from study.run(args.out, Store(), report=line)
 
 
 def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core import lifelong, simulator
+    from kis_core import lifelong
+    from kis_core.simulator import of as simulator_of
 
-    request, store = options.asked(args), Store()
+    request, store = options.request_of(args), Store()
     layers = _range(args.layer)
     relations = tuple(name for name in args.relations.split(",") if name)
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
@@ -151,22 +163,28 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     line.say_of(facts.load(args.facts))
     result = run(request, store, device=args.device, report=line)
     line.warn(caveats.of_result(result))
-    bench = simulator.of(result, store, device=args.device)
-    asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
-    film = lifelong.run(bench, asked, report=line)
-    yield from lifelong.write(bench, asked, film, args.out)
+    simulator = simulator_of(result, store, device=args.device)
+    edits = lifelong.ask(simulator, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
+    trace = lifelong.run(simulator, edits, report=line)
+    yield from lifelong.write(simulator, edits, trace, args.out)
 
 
 def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
-    from kis_core.studies import sequences
+    from kis_core.studies.sequences import SequenceStudy
 
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    yield from sequences.run(
-        args.models.split(","), args.out, facts=args.facts, edits=args.edits, every=args.every, seeds=args.seeds,
-        methods=args.methods.split(","), layers=options.chosen_layers(args.layers), device=args.device, store=Store(),
-        report=line,
-    )  # fmt: skip
+    study = SequenceStudy(
+        models=tuple(args.models.split(",")),
+        facts=args.facts,
+        edits=args.edits,
+        every=args.every,
+        seeds=args.seeds,
+        methods=tuple(args.methods.split(",")),
+        layers=options.chosen_layers(args.layers),
+        device=args.device,
+    )
+    yield from study.run(args.out, Store(), report=line)
 
 
 def _range(text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ WRONG_INPUT = 2  # exit status
 
 PACED = {"Second moment of the keys": ("tokens/s", 1.0), "Downloading the model": ("MB/s", 1e6)}
 """Stages that can take hours: the unit of their pace, and how many of what they count make one."""
-FEWEST = 1000  # of which a pace is told: C from files of statistics is counted in layers, a hundred at most
+FEWEST = 1000  # with fewer, no pace is shown: C from files of statistics is counted in layers, a hundred at most
 FIRST_SECONDS = 1.0  # of a stage, in which its pace would be a guess
 
 
@@ -25,7 +25,7 @@ class ProgressLine:
         self._stage = ""
         self._moving, self._open = sys.stderr.isatty(), False
         self._began = self._since = time.monotonic()
-        self._before = 0  # what was done when the stage was first told of: a pass may begin in its middle
+        self._before = 0  # what was done when the stage began for us: a pass may begin in its middle
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage and how far it is; a `kis_core.progress.Report`."""
@@ -85,12 +85,12 @@ def duration(seconds: float) -> str:
 
 def refuse(error: KisError | OSError) -> int:
     """Say in one line why nothing came of it, and which process says so if there are several; gives the exit status."""
-    told = str(error)
+    reason = str(error)
     if isinstance(error, OSError):
-        told = f"{error.strerror or error}: {error.filename}" if error.filename else told
+        reason = f"{error.strerror or error}: {error.filename}" if error.filename else reason
     several = os.environ.get("WORLD_SIZE", "1") != "1"  # set by torchrun
     who = f"kis_core, process {os.environ.get('RANK', '0')}" if several else "kis_core"
-    sys.stderr.write(f"{who}: {_one_line(told)}\n")
+    sys.stderr.write(f"{who}: {_one_line(reason)}\n")
     sys.stderr.flush()
     return WRONG_INPUT
 

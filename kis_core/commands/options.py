@@ -48,8 +48,8 @@ def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str
         corpus: by default; None where it has to be given.
         tokens: how many by default, in words.
     """
-    told = CORPUS_HELP if corpus is None else f"{CORPUS_HELP} (%(default)s)"
-    parser.add_argument("--corpus", required=corpus is None, default=corpus, metavar=CORPUS, help=told)
+    corpus_help = CORPUS_HELP if corpus is None else f"{CORPUS_HELP} (%(default)s)"
+    parser.add_argument("--corpus", required=corpus is None, default=corpus, metavar=CORPUS, help=corpus_help)
     parser.add_argument("--tokens", type=count, metavar="N|all", help=f"behind C, at most ({tokens})")
     parser.add_argument("--documents", type=count, metavar="N|all",
                         help=f"that are read, at most (all; {PAPER_DOCUMENTS:,} of wikipedia)")  # fmt: skip
@@ -82,7 +82,7 @@ def few_tokens() -> str:
     return f"{DEFAULT_TOKENS:,}; all with --corpus {WIKIPEDIA_NAME} or --documents"
 
 
-def asked(
+def request_of(
     args: argparse.Namespace, *, layers: tuple[int, ...] | None = None, tokens: int | None = DEFAULT_TOKENS
 ) -> Request:
     """The request that these options make.
@@ -111,19 +111,19 @@ def count(text: str) -> int | str:
 
 
 def whole(text: str, *, least: int = -MOST_NUMBER, most: int = MOST_NUMBER) -> int:
-    """A whole number; whether it makes sense is told later by who knows, with the reason.
+    """A whole number; whether it makes sense is checked later, where the reason is known.
 
     Raises:
         ArgumentTypeError: it is none, or of a size that nothing here can have.
     """
     try:
-        found = int(text)
+        value = int(text)
     except ValueError:  # also more digits than Python reads
-        found = most + 1
-    if not least <= found <= most:
-        bound = f"at least {least:,}" if found < least else f"at most {most:,}"
+        value = most + 1
+    if not least <= value <= most:
+        bound = f"at least {least:,}" if value < least else f"at most {most:,}"
         raise argparse.ArgumentTypeError(f"invalid whole number {shown(text)}; {bound} is read")
-    return found
+    return value
 
 
 def seed(text: str) -> int:
@@ -143,12 +143,12 @@ def number(text: str) -> float:
         ArgumentTypeError: it is none.
     """
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        value = math.nan
+    if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"invalid number {shown(text)}")
-    return found
+    return value
 
 
 def shown(text: str) -> str:

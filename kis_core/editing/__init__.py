@@ -1,20 +1,27 @@
-"""Editing one fact: search for a value, make a rank-one edit of it, apply it for a moment, see whether it took.
+"""Editing facts: a registry of methods, the search for the value they write, and whether an edit took.
 
-`value` searches for δ (`hyperparameters` says how, `contexts` in which prompts); one small file a method turns it into
-an `Edit`; `edit.applied` runs the model with it; `probes` and `success` ask whether it holds.
+`registry` lists the methods, one file each in `methods`; `value` searches for δ (`hyperparameters` says how, `contexts`
+in which prompts); a method makes `Edit`s of it; `overlay` runs the model with them; `probes` and `success` ask whether
+they hold. What needs torch is imported when it is first used, so that commands and pages can list the methods.
 """
 
 from __future__ import annotations
 
-from kis_core.editing import alphaedit, fine_tuning, identity, memit, r_rome, rome
-from kis_core.editing.edit import Change, DenseEdit, Edit, EditError, applied
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kis_core.editing.edit import Change, DenseEdit, Edit, EditError
 from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site
 from kis_core.editing.probes import Probes, objects_of_relation, probes
 from kis_core.editing.rank_one import RankOne
-from kis_core.editing.success import Success, succeeded
-from kis_core.editing.value import Value, reaches_answer, search
-from kis_core.editing.weights import Weights, weights
+from kis_core.editing.registry import AnyMethod, all_methods, register
+from kis_core.editing.settings import ModelScale, Settings
+
+if TYPE_CHECKING:
+    from kis_core.editing.overlay import applied
+    from kis_core.editing.success import Success, succeeded
+    from kis_core.editing.value import Value, reaches_answer, search
 
 __all__ = [
     "METHODS",
@@ -25,15 +32,16 @@ __all__ = [
     "EditError",
     "Hyperparameters",
     "Method",
+    "ModelScale",
     "PerformedEdit",
     "Probes",
     "RankOne",
     "Recipe",
     "RequestedEdit",
+    "Settings",
     "Site",
     "Success",
     "Value",
-    "Weights",
     "applied",
     "method",
     "objects_of_relation",
@@ -41,14 +49,30 @@ __all__ = [
     "rank_one_method",
     "reaches_answer",
     "recipe",
+    "register",
     "search",
     "succeeded",
-    "weights",
-]  # fmt: skip
+]
 
-RANK_ONE = (rome.METHOD, r_rome.METHOD, identity.METHOD)
+WITH_TORCH = {
+    "applied": "overlay",
+    "Success": "success",
+    "succeeded": "success",
+    "Value": "value",
+    "reaches_answer": "value",
+    "search": "value",
+}
+"""Names that are imported when first used, with their modules."""
+
+METHODS: tuple[Method, ...] = all_methods()
+RANK_ONE: tuple[RankOne, ...] = tuple(method for method in METHODS if isinstance(method, RankOne))
 """Those that make one edit of one value: what the simulator of a single edit offers."""
-METHODS: tuple[Method, ...] = (*RANK_ONE, memit.METHOD, alphaedit.METHOD, fine_tuning.METHOD)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{WITH_TORCH[name]}"), name)
 
 
 def method(name: str) -> Method:
@@ -57,10 +81,7 @@ def method(name: str) -> Method:
     Raises:
         EditError: there is none.
     """
-    for one in METHODS:
-        if one.name == name:
-            return one
-    raise EditError(f"no method {name!r}; there are {', '.join(one.name for one in METHODS)}")
+    return _named(name, METHODS, "")
 
 
 def rank_one_method(name: str) -> RankOne:
@@ -69,7 +90,10 @@ def rank_one_method(name: str) -> RankOne:
     Raises:
         EditError: there is none.
     """
-    for one in RANK_ONE:
-        if one.name == name:
-            return one
-    raise EditError(f"no method {name!r} for a single edit; there are {', '.join(one.name for one in RANK_ONE)}")
+    return _named(name, RANK_ONE, " for a single edit")
+
+
+def _named(name: str, methods: tuple[AnyMethod, ...], purpose: str) -> AnyMethod:
+    if known := next((method for method in methods if method.name == name), None):
+        return known
+    raise EditError(f"no method {name!r}{purpose}; there are {', '.join(method.name for method in methods)}")

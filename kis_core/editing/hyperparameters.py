@@ -1,4 +1,4 @@
-"""How the value of an edit is searched for: as published per model and method, and by size for the rest."""
+"""How the value of an edit is searched for: the published settings of a model and method, or what suits its size."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Hyperparameters:
         kl: factor of the divergence of what is said of "{subject} is a"; 0 leaves it out.
         clamp: ‖δ‖ is at most this many times ‖v₀‖.
         prefixes: (how many, how long) of the random beginnings the prompt is also read after.
-        stop_loss: enough is enough.
+        stop_loss: the search ends early once the loss is below it.
         mean_key: ROME's left side takes the mean key over all these contexts, as its code does, rather than the
             prompt's own key k_e, as eq. 2 does; MEMIT and AlphaEdit edit the mean of k_e and of the mean after
             prefixes, as theirs does.
-        everywhere: while it is searched for, δ acts on every token by its share, as the edit will; ROME's code adds it
-            at the subject's last token alone, and the edit then also moves its own sentence's other tokens unforeseen.
+        everywhere: while it is searched for, δ acts on every token by its share, as the edit will. ROME's code adds it
+            at the subject's last token alone; the edit then also moves other tokens of its own sentence, which the
+            search did not see.
         seed: of the prefixes.
     """
 
@@ -131,8 +132,8 @@ def recipe(model: str, *, width: int, layers: int, spreads: bool = False) -> Rec
     if published and published.layer < layers - 1:  # the last one cannot be edited
         return published
     if width < WIDE:
-        found = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
-        return Recipe(found, 0, "found on the demo family")
+        small = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
+        return Recipe(small, 0, "found on the demo family")
     wide = _as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES) if spreads else _as_run(20, clamp=4)
     source = f"{'MEMIT' if spreads else 'ROME'}'s for models of this size; none published"
     return Recipe(wide, min(round(EARLY * layers), max(0, layers - 2)), source)

@@ -1,22 +1,23 @@
-"""What a method of editing is, and where it works: a model as the edits before it left it."""
+"""What a method of editing is, what it is given and what it gives; nothing here needs torch until an edit is made."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kis_core import progress
-from kis_core.covariance.whitener import Whitener
 from kis_core.editing.edit import Change, EditError
 from kis_core.editing.hyperparameters import Hyperparameters
-from kis_core.editing.weights import Weights
+from kis_core.editing.settings import Settings
 from kis_core.facts import Fact
 
 if TYPE_CHECKING:
+    from kis_core.covariance.whitener import Whitener
     from kis_core.models.loaded import LoadedModel
 
 
@@ -30,7 +31,7 @@ token of its sentence, with shares of 10 to 900 on other facts; at least 0.35 el
 
 @dataclass(frozen=True, slots=True)
 class RequestedEdit:
-    """An edit that is asked for.
+    """An edit that is to be made.
 
     Attributes:
         fact: as it is.
@@ -69,8 +70,8 @@ class Site:
         loaded: the model; what was edited before is in `standing`, not in it.
         layers: to edit, in order; one for methods that do not spread.
         whiteners: C of each of these layers, factorised.
-        how: values are searched for.
-        weights: of the methods' own terms.
+        hyperparameters: of the search for values.
+        settings: the method's own terms.
         prefixes: random beginnings the prompt is also read after.
         standing: the edits made before, as overlays.
         past: keys of the edits made before, (n, d_m), by layer.
@@ -79,34 +80,40 @@ class Site:
     loaded: LoadedModel
     layers: tuple[int, ...]
     whiteners: Mapping[int, Whitener]
-    how: Hyperparameters
-    weights: Weights
+    hyperparameters: Hyperparameters
+    settings: Settings
     prefixes: Sequence[str] = ()
     standing: tuple[Change, ...] = ()
     past: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """A way of editing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(ABC):
+    """A way of editing, as pages and commands list it.
 
     Attributes:
         name: for command line and links.
-        told: for people.
+        label: for people.
+        place: in lists of methods; the smallest comes first and is the default.
+        paper: where it was published, or empty.
+        help: what it does, in a sentence or two.
+        settings: the class of its own terms.
         batches: takes several edits at once.
         spreads: may spread an edit over several layers.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def told(self) -> str: ...  # noqa: D102
-    @property
-    def batches(self) -> bool: ...  # noqa: D102
-    @property
-    def spreads(self) -> bool: ...  # noqa: D102
+    name: str
+    label: str
+    place: int
+    paper: str
+    help: str
+    settings: type[Settings] = Settings
+    batches: bool = False
+    spreads: bool = False
 
-    def make(
-        self, site: Site, asked: Sequence[RequestedEdit], report: progress.Report = progress.silent
+    @abstractmethod
+    def perform(
+        self, site: Site, requested: Sequence[RequestedEdit], report: progress.Report = progress.silent
     ) -> list[PerformedEdit]:
         """Make a batch of edits (of one, for methods that take no more), each as overlays; the model stays as it is.
 
@@ -114,7 +121,27 @@ class Method(Protocol):
             EditError: an edit makes no sense or cannot be made there.
             Cancelled: `report` called it off.
         """
-        ...
+
+    def own_settings(self, site: Site) -> Any:
+        """The terms given for this method, of the class `settings`.
+
+        Raises:
+            EditError: they are those of another method.
+        """
+        if not isinstance(site.settings, self.settings):
+            found = type(site.settings).__name__
+            raise EditError(f"{self.label} takes {self.settings.__name__}; found {found}")
+        return site.settings
+
+    def check_single(self, site: Site, requested: Sequence[RequestedEdit]) -> tuple[int, RequestedEdit]:
+        """The layer and the edit, for a method that makes one edit in one layer.
+
+        Raises:
+            EditError: there are more of either, or none.
+        """
+        if len(requested) != 1 or len(site.layers) != 1:
+            raise EditError(f"{self.label} makes one edit at a time, in one layer")
+        return site.layers[0], requested[0]
 
 
 def check_key(key: np.ndarray, whitener: Whitener) -> None:

@@ -1,4 +1,4 @@
-"""What to ask to see whether an edit took: paraphrases of the fact, and neighbours that should not change."""
+"""Prompts that show whether an edit took: paraphrases of the fact, and neighbours that should not change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST = 10  # neighbours, as CounterFact has them
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Questions about an edit.
+    """Prompts that an edit is judged by.
 
     Attributes:
         paraphrases: the same fact in other sentences.
@@ -27,7 +27,7 @@ class Probes:
 
     @property
     def protocol(self) -> str:
-        """How they were come by, in words."""
+        """Where the prompts come from and how they are judged, in words."""
         source = "the templates held out in training" if self.held_out else "other sentences of the relation here"
         return (
             f"paraphrase: {source}; neighbourhood: other subjects with the same relation and object, at most {MOST}. "
@@ -64,7 +64,7 @@ def _among(fact: Fact, others: Sequence[Fact]) -> Probes:
     neighbours = [other for other in alike if other.target == fact.target and other.subject != fact.subject]
     return Probes(
         tuple(replace(fact, prompt=template) for template in templates), tuple(neighbours[:MOST]), held_out=False
-    )  # fmt: skip
+    )
 
 
 def objects_of_relation(fact: Fact, others: Sequence[Fact]) -> list[str]:

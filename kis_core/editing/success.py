@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kis_core.editing.edit import Edit, applied
+from kis_core.editing.edit import Edit
+from kis_core.editing.overlay import applied
 from kis_core.editing.probes import Probes
 from kis_core.facts import Fact
 from kis_core.models.tokens import ids_of
@@ -23,7 +24,7 @@ WORDS = 12  # tokens generated for a look
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """What became of an edited fact.
+    """Whether the edit of a fact took.
 
     Attributes:
         efficacy: every token of the new object is now the model's first choice.
@@ -46,14 +47,14 @@ class Success:
 
 
 def succeeded(loaded: LoadedModel, edit: Edit, fact: Fact, target: str, probes: Probes) -> Success:
-    """Ask the edited model, and for what was before, the model as it is.
+    """Measure it on the edited model, and what was before on the model as it is.
 
     Args:
         loaded: the model.
         edit: of the fact.
         fact: as it was.
         target: its new object.
-        probes: what else to ask.
+        probes: paraphrases and neighbours.
     """
     new = replace(fact, target=target)
     paraphrases = [replace(paraphrase, target=target) for paraphrase in probes.paraphrases]
@@ -79,11 +80,11 @@ def succeeded(loaded: LoadedModel, edit: Edit, fact: Fact, target: str, probes: 
 
 @torch.inference_mode()
 def _log_probs(loaded: LoadedModel, facts: Sequence[Fact]) -> list[float]:
-    found = [0.0] * len(facts)
+    log_probs = [0.0] * len(facts)
     for batch, sentences in batched(tokenize_sentences(loaded.tokenizer, facts, context=loaded.context)):
         for k, value in zip(batch, read(loaded, sentences).log_prob.tolist(), strict=True):
-            found[k] = value
-    return found
+            log_probs[k] = value
+    return log_probs
 
 
 def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:
@@ -92,21 +93,25 @@ def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:
 
 
 def continuations(loaded: LoadedModel, facts: Sequence[Fact], tokens: int = WORDS) -> list[str]:
-    """What the model says after each prompt, always its first choice."""
-    begun = ids_of(loaded.tokenizer, [fact.text for fact in facts])
-    starts = [len(one) for one in begun]
-    going = list(range(len(facts)))
+    """What the model says after each prompt, always its first choice.
+
+    The first choice is that of our own logits, in float32. transformers' `generate` takes it from logits in the model's
+    precision: the same tokens in float32, but in bfloat16 logits tie, and a tenth to a fifth of the texts differ.
+    """
+    texts = ids_of(loaded.tokenizer, [fact.text for fact in facts])
+    starts = [len(text) for text in texts]
+    end = loaded.tokenizer.eos_token_id
+    unfinished = list(range(len(facts)))
     for _ in range(tokens):
-        going = [k for k in going if len(begun[k]) < loaded.context]
-        if not going:
+        unfinished = [k for k in unfinished if len(texts[k]) < loaded.context]
+        if not unfinished:
             break
-        chosen = next_token_logits(loaded, [begun[k] for k in going]).argmax(dim=1).tolist()
-        for k, token in zip(going, chosen, strict=True):
-            begun[k].append(token)
-        going = [k for k, token in zip(going, chosen, strict=True) if token != loaded.tokenizer.eos_token_id]
-    ends = {loaded.tokenizer.eos_token_id}
-    said = [[token for token in one[start:] if token not in ends] for one, start in zip(begun, starts, strict=True)]
-    return [str(loaded.tokenizer.decode(one)).strip() for one in said]
+        chosen = next_token_logits(loaded, [texts[k] for k in unfinished]).argmax(dim=1).tolist()
+        for k, token in zip(unfinished, chosen, strict=True):
+            texts[k].append(token)
+        unfinished = [k for k, token in zip(unfinished, chosen, strict=True) if token != end]
+    said = [[token for token in text[start:] if token != end] for text, start in zip(texts, starts, strict=True)]
+    return [str(loaded.tokenizer.decode(words)).strip() for words in said]
 
 
 def _share(hits: Sequence[bool]) -> float | None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kis_core import progress
 from kis_core.editing.contexts import about, contexts, random_prefixes
-from kis_core.editing.edit import EditError, device_of, overlaid
+from kis_core.editing.edit import EditError
 from kis_core.editing.hyperparameters import Hyperparameters
+from kis_core.editing.overlay import device_of, overlaid
 from kis_core.facts import Fact
 from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models import head
@@ -34,7 +35,7 @@ Added = Callable[[Sequence[int], Tensor], Any]
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """What was found, and where it was looked for; everything a method needs to make an edit of it.
+    """The value that a search found, with the keys and outputs at its site: all that a method makes an edit of.
 
     Attributes:
         delta: δ, (d,) float64.
@@ -63,7 +64,7 @@ def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:
     return layer < layers - 1 or ends_with_subject
 
 
-def check_asked(loaded: LoadedModel, target: str, layer: int) -> None:
+def check_target(loaded: LoadedModel, target: str, layer: int) -> None:
     """Whether an edit makes sense at all.
 
     Raises:
@@ -94,13 +95,13 @@ def search(
         loaded: the model.
         fact: the fact to change.
         target: its new object.
-        layer: where.
-        hyperparameters: how.
+        layer: to edit.
+        hyperparameters: of the search.
         prefixes: the random beginnings, if they are known already.
         reach: u from the prompt's key and the mean key, both (d_m,); needed where `hyperparameters.everywhere`.
         size: ‖v₀‖, what weight decay and clamp are relative to; by default that of the down-projection's output. MEMIT
             takes the residual stream after the layer, which δ is added to just as well.
-        seen: told the loss of every step.
+        seen: called with the loss of every step.
         report: called after every step.
 
     Raises:
@@ -108,12 +109,12 @@ def search(
         SubjectNotFound: the prompt is too long for the model, or holds no subject.
         Cancelled: `report` called it off.
     """
-    check_asked(loaded, target, layer)
+    check_target(loaded, target, layer)
     if prefixes is None:
         prefixes = random_prefixes(loaded, hyperparameters)
-    told = contexts(replace(fact, target=target.strip()), list(prefixes))
-    sentences = [tokenize_sentences(loaded.tokenizer, [told[0]], context=loaded.context)[0]]
-    if fitting := that_fit(loaded, told[1:]):
+    in_own_prompt, *after_prefixes = contexts(replace(fact, target=target.strip()), list(prefixes))
+    sentences = [tokenize_sentences(loaded.tokenizer, [in_own_prompt], context=loaded.context)[0]]
+    if fitting := that_fit(loaded, after_prefixes):
         sentences += tokenize_sentences(loaded.tokenizer, fitting, context=loaded.context)
     own = sentences[0]
     if not reaches_answer(
@@ -149,26 +150,26 @@ def search(
     )
 
 
-def that_fit(loaded: LoadedModel, told: Sequence[Fact]) -> list[Fact]:
+def that_fit(loaded: LoadedModel, in_contexts: Sequence[Fact]) -> list[Fact]:
     """Contexts but for those that a prefix has made too long for the model."""
-    lengths = map(len, ids_of(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in told]))
-    return [fact for fact, length in zip(told, lengths, strict=True) if length <= loaded.context]
+    lengths = map(len, ids_of(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in in_contexts]))
+    return [fact for fact, length in zip(in_contexts, lengths, strict=True) if length <= loaded.context]
 
 
 @torch.no_grad()
 def _site(loaded: LoadedModel, sentences: Sequence[Sentence], layer: int) -> tuple[Tensor, Tensor]:
     """Input (n, d_m) and output (n, d) of the down-projection at the subject's last token of each sentence."""
-    found: list[Tensor] = []
+    kept: list[Tensor] = []
     at = [sentence.key_index for sentence in sentences]
 
     def keep(_: int, keys: Tensor, output: Tensor) -> None:
         rows = list(range(len(at)))
-        found.extend((keys[rows, at].cpu().double(), output[rows, at].cpu().double()))
+        kept.extend((keys[rows, at].cpu().double(), output[rows, at].cpu().double()))
 
     ids, mask = pad([s.tokens for s in sentences], loaded.device)
     with hooked([loaded.architecture.down_projections[layer]], keep):
         loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    return found[0], found[1]
+    return kept[0], kept[1]
 
 
 def _drift(loaded: LoadedModel, fact: Fact) -> Prompt:
@@ -182,7 +183,7 @@ def _descend(
     added: Added,
     layer: int,
     size: float,
-    how: Hyperparameters,
+    settings: Hyperparameters,
     seen: Callable[[float], None] | None,
     report: progress.Report,
 ) -> tuple[Tensor, list[float], float]:
@@ -191,18 +192,20 @@ def _descend(
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
         delta = torch.zeros(width, device=device_of(loaded, layer), requires_grad=True)
-        optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
+        optimizer = torch.optim.Adam([delta], lr=settings.learning_rate)
         before = _next_at_subject(loaded, drift, added, delta).detach() if drift else None
         losses: list[float] = []
         probability = 0.0
-        for step in range(how.steps + 1):
-            report(STAGE, step, how.steps)
+        for step in range(settings.steps + 1):
+            report(STAGE, step, settings.steps)
             with added([s.key_index for s in sentences], delta):
                 log_prob = read(loaded, sentences).log_prob.mean() / tokens
-            loss = -log_prob + how.weight_decay * delta.norm().cpu() / size**2
+            loss = -log_prob + settings.weight_decay * delta.norm().cpu() / size**2
             if drift and before is not None:
                 now = _next_at_subject(loaded, drift, added, delta)
-                loss = loss + how.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
+                loss = (
+                    loss + settings.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
+                )
             if not torch.isfinite(loss):
                 advice = "take a smaller learning rate" if step else "choose another layer or fact"
                 raise EditError(f"layer {layer}: the loss is not finite at step {step}; {advice}")
@@ -210,14 +213,14 @@ def _descend(
             probability = float(log_prob.detach().exp())
             if seen:
                 seen(losses[-1])
-            if losses[-1] < how.stop_loss or step == how.steps:
+            if losses[-1] < settings.stop_loss or step == settings.steps:
                 break
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                delta *= min(1.0, how.clamp * size / max(float(delta.norm()), 1e-30))
-    report(STAGE, how.steps, how.steps)
+                delta *= min(1.0, settings.clamp * size / max(float(delta.norm()), 1e-30))
+    report(STAGE, settings.steps, settings.steps)
     return delta.detach(), losses, probability
 
 

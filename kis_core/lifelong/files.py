@@ -16,32 +16,33 @@ if TYPE_CHECKING:
     from kis_core.simulator import Simulator
 
 
-def write(bench: Simulator, request: LifelongRequest, film: EditTrace, folder: Path) -> list[Path]:
+def write(simulator: Simulator, request: LifelongRequest, trace: EditTrace, folder: Path) -> list[Path]:
     """Write `curve.csv` (one row a measured step), `facts.csv` (one row a fact and step) and `lifelong.json`.
 
     Returns:
         the files written.
     """
-    half, (shift, edited_shift) = summary.half_life(film), summary.exactness(film)
+    half, (shift, edited_shift) = summary.half_life(trace), summary.exactness(trace)
     about = {
-        "request": request.to_json(),
-        "edits_made": film.edits,
+        "request": request.to_json(simulator.scale),
+        "edits_made": trace.edits,
         "queue": [
-            dict(zip(("subject", "prompt", "target", "relation", "new_target"), one, strict=True)) for one in film.queue
+            dict(zip(("subject", "prompt", "target", "relation", "new_target"), edit, strict=True))
+            for edit in trace.queue
         ],
-        "took": film.took.tolist(),
-        "passed_over": [int(i) for i in (~film.made).nonzero()[0]],
-        "own_key_instead_of_mean_key": [int(i) for i in film.own_key.nonzero()[0]],
+        "took": trace.took.tolist(),
+        "passed_over": [int(i) for i in (~trace.made).nonzero()[0]],
+        "own_key_instead_of_mean_key": [int(i) for i in trace.own_key.nonzero()[0]],
         "edits_until_half_is_forgotten": half.edits if half.reached else None,
         "shift_relative_error": {"unrelated": shift, "edited": edited_shift},
-        "forecasts_at_the_end": summary.forecasts(film, len(film.steps) - 1),
-        "perplexity_on": film.text,
-        "words": [{"edits": int(n), "said": said} for n, said in zip(film.steps, film.words, strict=True)],
-        "provenance": bench.result.provenance,
+        "forecasts_at_the_end": summary.forecasts(trace, len(trace.steps) - 1),
+        "perplexity_on": trace.text,
+        "words": [{"edits": int(n), "said": said} for n, said in zip(trace.steps, trace.words, strict=True)],
+        "provenance": simulator.result.provenance,
     }
     contents = {
-        "curve.csv": export.frame_csv(frames.curve(film)),
-        "facts.csv": export.frame_csv(frames.facts(film, bench.facts)),
+        "curve.csv": export.frame_csv(frames.curve(trace)),
+        "facts.csv": export.frame_csv(frames.facts(trace, simulator.facts)),
         "lifelong.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     return atomic.write(folder, contents)

@@ -1,4 +1,4 @@
-"""Looking at a model in the middle of a sequence of edits: what it still knows, says and reads."""
+"""The health of a model in the middle of a sequence of edits: what it still says, and its perplexity on other text."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class HeldOut:
 
     Attributes:
         texts: some.
-        told: where they are from, in words.
+        source: where they are from, in words.
     """
 
     texts: tuple[str, ...]
-    told: str
+    source: str
 
 
-def held_out(bench: Simulator) -> HeldOut:
+def held_out(simulator: Simulator) -> HeldOut:
     """Text the model was not trained on, or that C at least was not taken over, as far as there is any.
 
     Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any. The
@@ -55,10 +55,10 @@ def held_out(bench: Simulator) -> HeldOut:
         CorpusError: the corpus is no longer there.
         RequestError: it is another text now.
     """
-    request, source = bench.result.request, bench.result.provenance
-    without_text = bool(source.get("statistics")) or rome_files.recognises(request.corpus)
+    request, provenance = simulator.result.request, simulator.result.provenance
+    without_text = bool(provenance.get("statistics")) or rome_files.recognises(request.corpus)
     if request.corpus == corpora.BUILTIN_NAME or without_text:
-        looked_at = {fact.subject for fact in bench.facts}
+        looked_at = {fact.subject for fact in simulator.facts}
         about = [b for b in factbase.load() if b.subject in looked_at]
         few = sum(len(b.held_out) for b in about) < HELD_OUT_SENTENCES
         sentences = [s for b in (factbase.load() if few else about) for s in b.sentences(held_out=True)]
@@ -66,25 +66,25 @@ def held_out(bench: Simulator) -> HeldOut:
         whose = "" if few else " about the facts looked at"
         why = ", as C came without its text" if without_text else ""
         return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
-    if pipeline.text_here(request.corpus, bench.store) not in (None, source["corpus_sha256"]):
+    if pipeline.text_here(request.corpus, simulator.store) not in (None, provenance["corpus_sha256"]):
         raise RequestError(f"The text {request.corpus} changed since C was taken over it; analyse anew.")
     documents = corpora.load(request.corpus).documents()
-    taken = deque(_behind_c(bench, documents), maxlen=HELD_OUT_DOCUMENTS)
-    if found := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
-        return HeldOut(found, f"{len(found)} documents of the corpus that C was not taken over")
+    taken = deque(_behind_c(simulator, documents), maxlen=HELD_OUT_DOCUMENTS)
+    if following := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
+        return HeldOut(following, f"{len(following)} documents of the corpus that C was not taken over")
     return HeldOut(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
 
 
-def _behind_c(bench: Simulator, documents: Iterator[str]) -> Iterator[str]:
+def _behind_c(simulator: Simulator, documents: Iterator[str]) -> Iterator[str]:
     """Those at the beginning that C was taken over: by their number, or by their tokens where nobody counted them."""
-    source = bench.result.provenance
+    source = simulator.result.provenance
     if (count := source.get("documents_read")) is not None:
         yield from islice(documents, count)
         return
-    counted, longest = 0, min(bench.model.context, LONGEST)
+    counted, longest = 0, min(simulator.model.context, LONGEST)
     while counted < source["tokens_counted"] and (document := next(documents, None)) is not None:
         yield document
-        counted += min(longest, *map(len, ids_of(bench.model.tokenizer, [document])))
+        counted += min(longest, *map(len, ids_of(simulator.model.tokenizer, [document])))
 
 
 def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:

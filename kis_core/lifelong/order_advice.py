@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kis_core import progress
-from kis_core.lifelong.queue import interference, queue
+from kis_core.lifelong.queue import draw_queue, interference
 from kis_core.lifelong.request import ORDERS, Draw
 from kis_core.lifelong.summary import half_life, recall, retention
 from kis_core.lifelong.trace import EditTrace
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 STAGE = "Forecasting orders and layers"
 
 
-def outlook(bench: Simulator, draw: Draw, edits: int, report: progress.Report = progress.silent) -> pd.DataFrame:
+def outlook(simulator: Simulator, draw: Draw, edits: int, report: progress.Report = progress.silent) -> pd.DataFrame:
     """The forecast interference of a queue in every layer that can be edited, in every order.
 
     Args:
-        bench: model, facts and C.
+        simulator: model, facts and C.
         draw: which edits; its order does not matter.
         edits: how many.
         report: called after every layer.
@@ -40,15 +40,15 @@ def outlook(bench: Simulator, draw: Draw, edits: int, report: progress.Report = 
     from kis_core.keys import fact_keys, tokenize_prompts
 
     rows = []
-    layers = [layer for layer in bench.result.layers if layer < bench.result.provenance["layers_in_model"] - 1]
+    layers = [layer for layer in simulator.result.layers if layer < simulator.result.provenance["layers_in_model"] - 1]
     for done, layer in enumerate(layers):
         report(STAGE, done, len(layers))
         for order in ORDERS:
-            found = queue(bench, replace(draw, order=order), edits, layer, report)
-            facts = [one.fact for one in found.asked]
-            prompts = tokenize_prompts(bench.model.tokenizer, facts, context=bench.model.context)
-            whitened = bench.whitener(layer).whiten(fact_keys(bench.model, prompts)[layer])
-            leak = found.leak[bench.result.at(layer)]
+            ordered = draw_queue(simulator, replace(draw, order=order), edits, layer, report)
+            facts = [edit.fact for edit in ordered.edits]
+            prompts = tokenize_prompts(simulator.model.tokenizer, facts, context=simulator.model.context)
+            whitened = simulator.whitener(layer).whiten(fact_keys(simulator.model, prompts)[layer])
+            leak = ordered.leak[simulator.result.at(layer)]
             rows.append((layer, order, float(np.sqrt(np.nanmean(leak**2))), interference(whitened)))
     report(STAGE, len(layers), len(layers))
     return pd.DataFrame(rows, columns=["layer", "order", "on_others", "among"])
@@ -67,24 +67,37 @@ def least(frame: pd.DataFrame) -> tuple[int, str]:
     return layer, str(there["order"].iloc[0])
 
 
-def held(frame: pd.DataFrame, films: dict[tuple[int, str], EditTrace]) -> pd.DataFrame:
+def best_order_held(table: pd.DataFrame, layer: int) -> bool | None:
+    """Whether the order with the least forecast interference kept the most edits at a layer; None with less than two.
+
+    Args:
+        table: as `held` gives it.
+        layer: to look at.
+    """
+    tried = table[(table["layer"] == layer) & table["retention"].notna()]
+    if len(tried) < 2:
+        return None
+    return bool(tried.sort_values("among", kind="stable")["retention"].iloc[0] >= tried["retention"].max())
+
+
+def held(frame: pd.DataFrame, traces: dict[tuple[int, str], EditTrace]) -> pd.DataFrame:
     """The same with what was measured, where it was.
 
     Args:
         frame: as `outlook` gives it.
-        films: runs of the queue by layer and order.
+        traces: runs of the queue by layer and order.
 
     Returns:
         also `edits` (made), `recall`, `retention` (at the end) and `half_life` (NaN where it was not reached).
     """
     measured: list[tuple[float, ...]] = []
     for layer, order in zip(frame["layer"], frame["order"], strict=True):
-        film = films.get((int(layer), str(order)))
-        if film is None or not film.edits:
+        trace = traces.get((int(layer), str(order)))
+        if trace is None or not trace.edits:
             measured.append((np.nan,) * 4)
             continue
-        half = half_life(film)
-        ends = (film.edits, recall(film)[-1], retention(film)[-1])
+        half = half_life(trace)
+        ends = (trace.edits, recall(trace)[-1], retention(trace)[-1])
         measured.append((*map(float, ends), half.edits if half.reached else np.nan))
     names = ["edits", "recall", "retention", "half_life"]
     return pd.concat([frame.reset_index(drop=True), pd.DataFrame(measured, columns=names, dtype=float)], axis=1)

@@ -55,97 +55,102 @@ class Queue:
     """Edits in order.
 
     Attributes:
-        asked: the edits.
+        edits: in their order.
         leverage: (L, n) of their facts.
         leak: (L, n) of their facts.
         unrelated: facts of the set that are not edited, by number.
     """
 
-    asked: tuple[RequestedEdit, ...]
+    edits: tuple[RequestedEdit, ...]
     leverage: np.ndarray
     leak: np.ndarray
     unrelated: tuple[int, ...]
 
-    def begins_like(self, told: Sequence[Sequence[str]]) -> bool:
-        """Whether the edits told of (as `tell` does) are this queue's first."""
-        return [list(one) for one in told] == self.tell()[: len(told)]
+    def begins_like(self, rows: Sequence[Sequence[str]]) -> bool:
+        """Whether edits, given as by `rows`, are this queue's first."""
+        return [list(row) for row in rows] == self.rows()[: len(rows)]
 
-    def tell(self) -> list[list[str]]:
+    def rows(self) -> list[list[str]]:
         """Subject, prompt, object, relation and new object of each edit."""
         return [
-            [one.fact.subject, one.fact.prompt, one.fact.target, one.fact.relation, one.target] for one in self.asked
+            [edit.fact.subject, edit.fact.prompt, edit.fact.target, edit.fact.relation, edit.target]
+            for edit in self.edits
         ]
 
 
-def draws_apart(bench: Simulator) -> bool:
+def draws_apart(simulator: Simulator) -> bool:
     """Whether edits are drawn from facts other than those looked at: the demo family's are, from its fact base."""
-    entry = catalog.find(bench.result.request.model)
+    entry = catalog.find(simulator.result.request.model)
     return entry is not None and entry.family == catalog.DEMO
 
 
-def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
+def pool(simulator: Simulator, report: progress.Report = progress.silent) -> Pool:
     """The facts that edits of a model are drawn from, from the store or worked out now.
 
     The demo family knows thousands of facts beside those looked at, so its edits are drawn from the rest of its fact
     base, one fact a subject. Of other models only the facts looked at are known: edits are drawn from them.
     """
-    apart = draws_apart(bench)
-    facts = bench.facts
+    apart = draws_apart(simulator)
+    facts = simulator.facts
     if apart:
-        taken = {fact.subject for fact in bench.facts}
+        taken = {fact.subject for fact in simulator.facts}
         others = {
             b.subject: Fact(b.subject, b.trained[0], b.object, b.relation)
             for b in factbase.load()
             if b.subject not in taken
         }
         facts = tuple(others.values())
-    key = pool_key(bench)
-    found = bench.store.get_or_compute(
-        key, lambda: _worked_out(bench, facts, apart, report), report, n=len(facts), L=len(bench.result.layers)
+    key = pool_key(simulator)
+    entry = simulator.store.get_or_compute(
+        key, lambda: _worked_out(simulator, facts, apart, report), report, n=len(facts), L=len(simulator.result.layers)
     )
-    arrays = found.arrays
+    arrays = entry.arrays
     return Pool(facts, arrays["known"].astype(bool), arrays["leverage"], arrays["leak"], apart)
 
 
-def pool_key(bench: Simulator) -> str:
+def pool_key(simulator: Simulator) -> str:
     """Name in the store of what was worked out of the facts that edits are drawn from."""
-    return key_of("edit-pool", {"of": bench.result.identity, "format": FORMAT, "drawn_from": drawn_from(bench)})
+    return key_of("edit-pool", {"of": simulator.result.identity, "format": FORMAT, "drawn_from": drawn_from(simulator)})
 
 
-def drawn_from(bench: Simulator) -> str:
+def drawn_from(simulator: Simulator) -> str:
     """What determines, beside the result, the facts that edits are drawn from: the fact base, or nothing."""
-    return factbase.fingerprint() if draws_apart(bench) else ""
+    return factbase.fingerprint() if draws_apart(simulator) else ""
 
 
-def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
+def _worked_out(simulator: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
     from kis_core.keys import fact_keys, tokenize_prompts
     from kis_core.scoring.answers import knows
 
     report(STAGE, 0, 2)
-    model = bench.model
+    model = simulator.model
     if apart:
         keys = fact_keys(model, tokenize_prompts(model.tokenizer, facts, context=model.context))
-        keys = keys[list(bench.result.layers)]
+        keys = keys[list(simulator.result.layers)]
         report(STAGE, 1, 2)
         known = np.array(knows(model, facts))
     else:
-        keys = np.stack([bench.sensitivity(layer, report).subject_keys for layer in bench.result.layers])
-        known = np.array(bench.result.known)
-    leverage, leak = [], []
-    for at, layer in enumerate(bench.result.layers):
-        whitener = bench.whitener(layer, report)
+        keys = np.stack([simulator.sensitivity(layer, report).subject_keys for layer in simulator.result.layers])
+        known = np.array(simulator.result.known)
+    per_layer = []
+    for at, layer in enumerate(simulator.result.layers):
+        whitener = simulator.whitener(layer, report)
         own = whitener.whiten(keys[at])
-        looked_at = own if not apart else whitener.whiten(bench.sensitivity(layer, report).subject_keys)
-        squares = (own**2).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = (own @ looked_at.T) / squares[:, None]
-        if not apart:
-            np.fill_diagonal(p, np.nan)
-        leverage.append(squares)
-        leak.append(_root_mean_square(p))
+        looked_at = own if not apart else whitener.whiten(simulator.sensitivity(layer, report).subject_keys)
+        per_layer.append(_leverage_and_leak(own, looked_at, apart=apart))
     report(STAGE, 2, 2)
-    arrays = {"known": known.astype(np.uint8), "leverage": np.stack(leverage), "leak": np.stack(leak)}
-    return Entry({"facts": len(facts)}, arrays)
+    leverage, leak = map(np.stack, zip(*per_layer, strict=True))
+    return Entry({"facts": len(facts)}, {"known": known.astype(np.uint8), "leverage": leverage, "leak": leak})
+
+
+def _leverage_and_leak(own: np.ndarray, looked_at: np.ndarray, *, apart: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Of a layer, see `Pool`: from the whitened keys to draw from, (n, d_m), and those looked at, (m, d_m)."""
+    squares = (own**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = (own @ looked_at.T) / squares[:, None]
+    if not apart:
+        np.fill_diagonal(p, np.nan)
+    return squares, _root_mean_square(p)
 
 
 def _root_mean_square(p: np.ndarray) -> np.ndarray:
@@ -154,17 +159,19 @@ def _root_mean_square(p: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.divide(total, counted, out=np.full(len(p), np.nan), where=counted > 0)))
 
 
-def most(source: Pool, bench: Simulator) -> int:
-    """How many edits there can be: of facts looked at, half, so that the other half can tell of the damage."""
+def most(source: Pool, simulator: Simulator) -> int:
+    """How many edits there can be: of facts looked at, half, so that the other half shows the damage."""
     known = int(source.known.sum())
-    return known if source.apart else min(known, len(bench.facts) // 2)
+    return known if source.apart else min(known, len(simulator.facts) // 2)
 
 
-def queue(bench: Simulator, draw: Draw, edits: int, layer: int, report: progress.Report = progress.silent) -> Queue:
+def draw_queue(
+    simulator: Simulator, draw: Draw, edits: int, layer: int, report: progress.Report = progress.silent
+) -> Queue:
     """The edits of a draw, in their order; the first of more edits are the same as fewer, unless they are reordered.
 
     Args:
-        bench: model, facts and C.
+        simulator: model, facts and C.
         draw: which.
         edits: how many.
         layer: by whose keys they are ordered.
@@ -173,25 +180,25 @@ def queue(bench: Simulator, draw: Draw, edits: int, layer: int, report: progress
     Raises:
         RequestError: there are not that many facts with another object in their relation.
     """
-    at = bench.result.at(layer)
+    at = simulator.result.at(layer)
     if draw.by == "hand":
-        source, asked, rows = _by_hand(bench, draw, report)
-        asked, rows = asked[:edits], rows[:edits]
+        source, requested, rows = _by_hand(simulator, draw, report)
+        requested, rows = requested[:edits], rows[:edits]
     else:
-        source = pool(bench, report)
-        if not source.apart and edits > most(source, bench):
+        source = pool(simulator, report)
+        if not source.apart and edits > most(source, simulator):
             raise RequestError(
-                f"at most half of the {len(bench.facts)} facts can be edited here, and only those the model answers: "
-                f"the others tell of the damage; {counted(edits, 'edit was', 'edits were')} asked for"
+                f"at most half of the {len(simulator.facts)} facts can be edited here, and only those the model "
+                f"answers: the others show the damage; {counted(edits, 'edit was', 'edits were')} asked for"
             )
-        asked, rows = _drawn(source, draw, edits, at)
+        requested, rows = _drawn(source, draw, edits, at)
     if draw.order != "drawn":
         order = gentle_order(source.leverage[at, rows])
         order = order if draw.order == "gentle" else order[::-1]
-        asked, rows = [asked[k] for k in order], [rows[k] for k in order]
-    edited = {one.fact for one in asked}
-    unrelated = tuple(j for j, fact in enumerate(bench.facts) if fact not in edited)
-    return Queue(tuple(asked), source.leverage[:, rows], source.leak[:, rows], unrelated)
+        requested, rows = [requested[k] for k in order], [rows[k] for k in order]
+    edited = {edit.fact for edit in requested}
+    unrelated = tuple(j for j, fact in enumerate(simulator.facts) if fact not in edited)
+    return Queue(tuple(requested), source.leverage[:, rows], source.leak[:, rows], unrelated)
 
 
 def gentle_order(leverage: np.ndarray) -> np.ndarray:
@@ -223,27 +230,24 @@ def interference(whitened: np.ndarray) -> float:
     return float(np.sqrt(np.nansum(later) / pairs)) if pairs else 0.0
 
 
-def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Pool, list[RequestedEdit], list[int]]:
+def _by_hand(simulator: Simulator, draw: Draw, report: progress.Report) -> tuple[Pool, list[RequestedEdit], list[int]]:
     if not draw.picked:
         raise RequestError("no edit was picked; add some on the page Edit a fact, or draw them")
     for fact, target in draw.picked:
-        if not 0 <= fact < len(bench.facts):
-            raise RequestError(f"facts count from 0 to {len(bench.facts) - 1}; fact {fact} was picked")
+        if not 0 <= fact < len(simulator.facts):
+            raise RequestError(f"facts count from 0 to {len(simulator.facts) - 1}; fact {fact} was picked")
         if not tidy(target):
             raise RequestError(f"fact {fact} was picked without a new object")
         if why := fault(tidy(target)):
             raise RequestError(f"the new object of fact {fact} {why}")
-    leverage, leak = [], []
-    for layer in bench.result.layers:
-        own = bench.whitener(layer, report).whiten(bench.sensitivity(layer, report).subject_keys)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = own @ own.T / (own**2).sum(axis=1)[:, None]
-        np.fill_diagonal(p, np.nan)
-        leverage.append((own**2).sum(axis=1))
-        leak.append(_root_mean_square(p))
-    source = Pool(bench.facts, np.array(bench.result.known), np.stack(leverage), np.stack(leak), apart=False)
-    asked = [RequestedEdit(bench.facts[fact], tidy(target)) for fact, target in draw.picked]
-    return source, asked, [fact for fact, _ in draw.picked]
+    per_layer = []
+    for layer in simulator.result.layers:
+        own = simulator.whitener(layer, report).whiten(simulator.sensitivity(layer, report).subject_keys)
+        per_layer.append(_leverage_and_leak(own, own, apart=False))
+    leverage, leak = map(np.stack, zip(*per_layer, strict=True))
+    source = Pool(simulator.facts, np.array(simulator.result.known), leverage, leak, apart=False)
+    requested = [RequestedEdit(simulator.facts[fact], tidy(target)) for fact, target in draw.picked]
+    return source, requested, [fact for fact, _ in draw.picked]
 
 
 def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[RequestedEdit], list[int]]:
@@ -262,12 +266,12 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Requeste
         leak: Any = source.leak[at]
         candidates = [fact for fact in candidates if np.isfinite(leak[fact])]
         candidates.sort(key=lambda fact: sign * leak[fact])
-    asked: list[RequestedEdit] = []
+    requested: list[RequestedEdit] = []
     rows: list[int] = []
     objects: dict[str, list[str]] = {}
     subjects: set[str] = set()
     for number in candidates:
-        if len(asked) == edits:
+        if len(requested) == edits:
             break
         fact = source.facts[number]
         if fact.relation not in objects:
@@ -275,11 +279,11 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Requeste
         others = [target for target in objects[fact.relation] if target != fact.target][:LIKELY_OBJECTS]
         if others and fact.subject not in subjects:
             subjects.add(fact.subject)
-            asked.append(RequestedEdit(fact, others[int(rng.integers(len(others)))]))
+            requested.append(RequestedEdit(fact, others[int(rng.integers(len(others)))]))
             rows.append(number)
-    if len(asked) < edits:
+    if len(requested) < edits:
         raise RequestError(
-            f"{counted(edits, 'edit was', 'edits were')} asked for; {len(asked)} of the facts to draw from can be "
+            f"{counted(edits, 'edit was', 'edits were')} asked for; {len(requested)} of the facts to draw from can be "
             f"edited"
         )
-    return asked, rows
+    return requested, rows

@@ -1,4 +1,4 @@
-"""What a run comes to: how fast it forgets, and how well the theory foretold which facts."""
+"""What a sequence of edits comes to: how fast the model forgets, and how good the forecasts of which facts were."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from scipy import stats
 
 from kis_core.lifelong.trace import EditTrace
 from kis_core.spillover import correlations
+from kis_core.wording import number
 
 HALF = 0.5
 LEVEL = 0.95
 
 
-def recall(film: EditTrace) -> np.ndarray:
+def recall(trace: EditTrace) -> np.ndarray:
     """(s,) share of the unrelated facts answered right at first that still are; NaN where none was."""
-    known = film.rank[0] == 1
+    known = trace.rank[0] == 1
     if not known.any():
-        return np.full(len(film.steps), np.nan)
-    return np.asarray((film.rank[:, known] == 1).mean(axis=1))
+        return np.full(len(trace.steps), np.nan)
+    return np.asarray((trace.rank[:, known] == 1).mean(axis=1))
 
 
-def retention(film: EditTrace) -> np.ndarray:
+def retention(trace: EditTrace) -> np.ndarray:
     """(s,) share of the edits made so far whose new object is the model's first choice; NaN before the first."""
-    return np.array([
-        float((row[:made] == 1).mean()) if made else np.nan
-        for row, made in zip(film.edited_rank, film.steps.tolist(), strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            float((row[:made] == 1).mean()) if made else np.nan
+            for row, made in zip(trace.edited_rank, trace.steps.tolist(), strict=True)
+        ]
+    )
 
 
-def newest(film: EditTrace) -> np.ndarray:
+def newest(trace: EditTrace) -> np.ndarray:
     """(s,) share of the edits since the step before that took, right after they were made; NaN before the first."""
-    ends = film.steps.tolist()
-    return np.array([np.nan, *(float(film.took[a:b].mean()) for a, b in pairwise(ends))])
+    ends = trace.steps.tolist()
+    return np.array([np.nan, *(float(trace.took[a:b].mean()) for a, b in pairwise(ends))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,16 @@ class HalfLife:
     reached: bool
 
 
-def half_life(film: EditTrace) -> HalfLife:
+def half_life(trace: EditTrace) -> HalfLife:
     """Where recall first crosses a half, on a straight line between two measurements."""
-    shares = recall(film)
+    shares = recall(trace)
     below = np.flatnonzero(shares <= HALF)
     if not len(below):
-        return HalfLife(float(film.edits), False)
+        return HalfLife(float(trace.edits), False)
     at = int(below[0])
     if at == 0:
         return HalfLife(0.0, True)
-    (x0, x1), (y0, y1) = film.steps[at - 1 : at + 1], shares[at - 1 : at + 1]
+    (x0, x1), (y0, y1) = trace.steps[at - 1 : at + 1], shares[at - 1 : at + 1]
     return HalfLife(float(x0 + (x1 - x0) * (y0 - HALF) / (y0 - y1)), True)
 
 
@@ -81,46 +84,60 @@ class Lifetimes:
     runs: int
     unreached: int
 
+    @property
+    def label(self) -> str:
+        """The half-life in words, as a lower bound where some runs ended before half was forgotten."""
+        return f"{'> ' if self.unreached else ''}{number(self.middle, '.0f')} edits"
 
-def over_seeds(found: Sequence[HalfLife]) -> Lifetimes:
+    @property
+    def certainty(self) -> str:
+        """How certain it is, in words: its interval, or which runs ended too early."""
+        if self.unreached:
+            return "not reached" if self.runs == 1 else f"not reached in {self.unreached} of {self.runs} runs"
+        return f"{self.low:.0f}–{self.high:.0f} ({100 * LEVEL:.0f} %, {self.runs} seeds)" if self.runs > 1 else "1 seed"
+
+
+def over_seeds(lives: Sequence[HalfLife]) -> Lifetimes:
     """The half-lives of several seeds as one number with its interval.
 
     Raises:
         ValueError: there is none.
     """
-    if not found:
+    if not lives:
         raise ValueError("no run to take the half-life of")
-    logs = np.log([max(one.edits, 1.0) for one in found])
-    middle, unreached = float(np.exp(logs.mean())), sum(not one.reached for one in found)
-    if len(found) == 1:
+    logs = np.log([max(life.edits, 1.0) for life in lives])
+    middle, unreached = float(np.exp(logs.mean())), sum(not life.reached for life in lives)
+    if len(lives) == 1:
         return Lifetimes(middle, float("nan"), float("nan"), 1, unreached)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(found) - 1) * logs.std(ddof=1) / np.sqrt(len(found)))
-    return Lifetimes(middle, middle * float(np.exp(-reach)), middle * float(np.exp(reach)), len(found), unreached)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(lives) - 1) * logs.std(ddof=1) / np.sqrt(len(lives)))
+    return Lifetimes(middle, middle * float(np.exp(-reach)), middle * float(np.exp(reach)), len(lives), unreached)
 
 
-def forecasts(film: EditTrace, row: int) -> dict[str, tuple[float, float]]:
-    """How well each forecast foretold the loss of log-odds of the unrelated facts known at first, at one step.
+def forecasts(trace: EditTrace, row: int) -> dict[str, tuple[float, float]]:
+    """How well each forecast goes with the loss of log-odds of the unrelated facts known at first, at one step.
 
     Returns:
         Spearman's and Pearson's correlation by forecast: "shift" is ‖Σ p δ‖ (eq. 11), "subject", "all" and "renewed"
         the summed first-order forecasts.
     """
-    loss = film.log_odds[0] - film.log_odds[row]
+    loss = trace.log_odds[0] - trace.log_odds[row]
     scores = {
-        "shift": film.shift_forecast[row], "subject": -film.subject_token[row], "all": -film.all_tokens[row],
-        "renewed": -film.renewed[row],
-    }  # fmt: skip
-    kept = (film.rank[0] == 1) & np.isfinite(loss)
+        "shift": trace.shift_forecast[row],
+        "subject": -trace.subject_token[row],
+        "all": -trace.all_tokens[row],
+        "renewed": -trace.renewed[row],
+    }
+    kept = (trace.rank[0] == 1) & np.isfinite(loss)
     return {
         name: correlations(score[kept & np.isfinite(score)], loss[kept & np.isfinite(score)])
         for name, score in scores.items()
     }
 
 
-def exactness(film: EditTrace) -> tuple[float, float]:
-    """‖predicted - measured‖ / ‖measured‖ of Δo and of Δe at the last step, over all facts; NaN where nothing moved."""
-    found = []
-    for error, moved in ((film.shift_error, film.shift), (film.edited_shift_error, film.edited_shift)):
+def exactness(trace: EditTrace) -> tuple[float, float]:
+    """‖forecast - measured‖ / ‖measured‖ of Δo and of Δe at the last step, over all facts; NaN where nothing moved."""
+    errors = []
+    for error, moved in ((trace.shift_error, trace.shift), (trace.edited_shift_error, trace.edited_shift)):
         size = float(np.linalg.norm(moved[-1]))
-        found.append(float(np.linalg.norm(error[-1])) / size if size else float("nan"))
-    return found[0], found[1]
+        errors.append(float(np.linalg.norm(error[-1])) / size if size else float("nan"))
+    return errors[0], errors[1]

@@ -1,4 +1,4 @@
-"""What was measured of a sequence of edits, step by step: a film that can be stopped anywhere."""
+"""The edit trace: what was forecast and measured of a sequence of edits, step by step."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class EditTrace:
         steps: (s,) how many edits had been made; the first is 0.
         log_odds, log_prob: (s, m) of the right answers to the unrelated facts.
         rank: (s, m), 1 where the model answers right.
-        subject_token, all_tokens: (s, m) change of log-odds foretold: the first-order forecasts of all edits so far,
+        subject_token, all_tokens: (s, m) forecast change of log-odds: the first-order forecasts of all edits so far,
             each from the gradients of the unedited model, added up.
-        renewed: (s, m) the same over all tokens with gradients taken anew at every measurement: what was foretold for
-            the edits since the measurement before, added up.
+        renewed: (s, m) the same over all tokens with gradients taken anew at every measurement: the forecast
+            for the edits since the measurement before, added up.
         shift: (s, m) ‖Δo‖, how far the output of the first edited layer at the subject's last token moved: measured.
         shift_forecast: (s, m) ‖Σ_i p(k_ei, k_j) δ_i‖ (eq. 11).
         shift_error: (s, m) the norm of their difference.
@@ -51,9 +51,9 @@ class EditTrace:
         took: (n,) booleans, the edit had its new object as first choice right after it was made.
         made: (n,) booleans, False where an edit could not be made and was passed over.
         own_key: (n,) booleans, the mean key over contexts had next to nothing of the prompt's own, which took its place
-            (`editing.Made`).
+            (`editing.PerformedEdit`).
         size: (n,) ‖ΔW‖ of each edit, over all layers.
-        contributions: (n, m) change of the unrelated facts' log-odds foretold for each edit, over all tokens.
+        contributions: (n, m) forecast change of the unrelated facts' log-odds by each edit, over all tokens.
         shares: (n, m) p(k_ei, k_j), the share of each edit that lands on each unrelated fact's subject in the first
             edited layer; NaN for a method whose edits have no such share.
         text: where the text behind the perplexity is from, in words.
@@ -95,7 +95,7 @@ class EditTrace:
         return int(self.steps[-1]) if len(self.steps) else 0
 
     def until(self, edits: int) -> EditTrace:
-        """The film up to so many edits, or as far as it went."""
+        """The trace up to so many edits, or as far as it went."""
         kept = int((self.steps <= edits).sum())
         count = int(self.steps[kept - 1])
         parts: dict[str, Any] = {name: getattr(self, name)[:kept] for name in STEPS}
@@ -108,15 +108,15 @@ class EditTrace:
         return max(0, int(np.searchsorted(self.steps, step, side="right")) - 1)
 
 
-def to_entry(film: EditTrace) -> Entry:
-    """A film as it is stored."""
-    meta = {"queue": [list(one) for one in film.queue], "words": [list(map(list, one)) for one in film.words]}
-    arrays = {f.name: getattr(film, f.name) for f in fields(film) if f.name not in (*meta, "text")}
-    return Entry(meta | {"text": film.text}, {name: _plain(array) for name, array in arrays.items()})
+def to_entry(trace: EditTrace) -> Entry:
+    """A trace as it is stored."""
+    meta = {"queue": [list(edit) for edit in trace.queue], "words": [list(map(list, step)) for step in trace.words]}
+    arrays = {f.name: getattr(trace, f.name) for f in fields(trace) if f.name not in (*meta, "text")}
+    return Entry(meta | {"text": trace.text}, {name: _plain(array) for name, array in arrays.items()})
 
 
 def from_entry(entry: Entry) -> EditTrace:
-    """The film that `to_entry` wrote; other arrays of the entry are passed over."""
+    """The trace that `to_entry` wrote; other arrays of the entry are passed over."""
     known = {f.name for f in fields(EditTrace)}
     arrays: dict[str, Any] = {name: array for name, array in entry.arrays.items() if name in known}
     arrays |= {name: arrays[name].astype(bool) for name in ("took", "made", "own_key")}

@@ -5,7 +5,7 @@ It knows the whole way of an edit, as `pipeline` does that of P: result, C -> va
 
 from kis_core.simulator.edit_records import Advice, EditOutcome, EditRequest, FlipForecast, Forecast
 from kis_core.simulator.files import of, write
-from kis_core.simulator.frames import FORECASTS, advice_frame, foretold, share_frame, span, spill_frame
+from kis_core.simulator.frames import FORECASTS, advice_frame, forecast_values, share_frame, span, spill_frame
 from kis_core.simulator.one_edit import MOST_STRENGTH, Simulator
 
 __all__ = [
@@ -18,10 +18,10 @@ __all__ = [
     "Forecast",
     "Simulator",
     "advice_frame",
-    "foretold",
+    "forecast_values",
     "of",
     "share_frame",
     "span",
     "spill_frame",
     "write",
-]  # fmt: skip
+]

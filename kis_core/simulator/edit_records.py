@@ -1,4 +1,4 @@
-"""What goes into the edit simulator and what comes out: plain records."""
+"""Records of one edit: its request, its forecast, its outcome, and advice on the layer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EditRequest:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """What is foretold of m facts for an edit of full strength; all of it is linear in the strength.
+    """The forecast for m facts of an edit of full strength; all of it is linear in the strength.
 
     Attributes:
         edit: of full strength.
@@ -52,7 +52,7 @@ class Forecast:
         shares: (m,) the share of this very edit, u·k_j, that lands on fact j's subject; P[e, j] for an edit of eq. 2.
         shift: (m,) along δ at the layer; exact.
         subject_token, all_tokens: (m,) change of log-odds to first order.
-        flips: which answers change, or None where that was not asked for.
+        flips: which answers change, or None where that was not requested.
         landing: where the largest share of the edit lands outside its own fact.
         own_key: the mean key over contexts was to be used, and the prompt's own took its place (`editing.RankOne`).
     """

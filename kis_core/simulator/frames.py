@@ -1,4 +1,4 @@
-"""What is drawn of an edit, as data frames."""
+"""Data frames of one edit: what charts draw."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORECASTS: Mapping[str, str] = {
     "propagated": "propagated",
     "shift": "shift at the layer",
 }
-"""What can be foretold, by its name in links, and how it is called for short."""
+"""The forecasts by their names in links, and their labels."""
 
 
-def foretold(forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None) -> np.ndarray:
+def forecast_values(forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None) -> np.ndarray:
     """The forecast of that name, (m,): a shift along δ for "shift", else a change of log-odds.
 
     Raises:
@@ -32,19 +32,17 @@ def foretold(forecast: Forecast, by: str, strength: float, outcome: EditOutcome 
         if outcome is None:
             raise KeyError("propagated")
         return outcome.propagated
-    linear: dict[str, np.ndarray] = {
-        "all": forecast.all_tokens, "subject": forecast.subject_token, "shift": forecast.shift,
-    }  # fmt: skip
+    linear = {"all": forecast.all_tokens, "subject": forecast.subject_token, "shift": forecast.shift}
     return linear[by] * strength
 
 
 def spill_frame(
-    bench: Simulator, e: int, forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None
+    simulator: Simulator, e: int, forecast: Forecast, by: str, strength: float, outcome: EditOutcome | None
 ) -> pd.DataFrame:
     """Every other fact, by rising forecast: the most damaged first.
 
     Args:
-        bench: the simulator.
+        simulator: the simulator.
         e: the edited fact, which is left out.
         forecast: of full strength.
         by: one of `FORECASTS`.
@@ -54,14 +52,14 @@ def spill_frame(
     Returns:
         columns `rank`, `fact`, `subject`, `told`, `p` (always P[e, j]), `share` (that of this edit), `forecast`,
         `measured` (NaN before), `kind` ("loses", "gains"; for a shift "against", "along"),
-        `flips` (the new answer: measured, or else foretold; "" if it stays), `flips_foretold`, `answers`, `outcome`
+        `flips` (the new answer: measured, or else forecast; "" if it stays), `flips_foretold`, `answers`, `outcome`
         ("flips" or "stays"), `end` (where the cross of a flip goes).
     """
-    values = foretold(forecast, by, strength, outcome)
+    values = forecast_values(forecast, by, strength, outcome)
     order = np.argsort(values, kind="stable")
     order = order[order != e]
     coming = forecast.flips.by(strength) if forecast.flips else {}
-    before, after = bench.answers_before, outcome.measured.answers if outcome else None
+    before, after = simulator.answers_before, outcome.measured.answers if outcome else None
     measured = np.full(len(values), np.nan)
     if outcome is not None:
         measured = outcome.measured.shift if by == "shift" else outcome.measured.log_odds
@@ -69,12 +67,12 @@ def spill_frame(
         (after[j] if outcome is not None and outcome.flipped[j] else "") if after else coming.get(int(j), "")
         for j in order
     ]
-    found = pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "rank": np.arange(len(order)),
             "fact": order,
-            "subject": [bench.facts[j].subject for j in order],
-            "told": [told(bench.facts[j]) for j in order],
+            "subject": [simulator.facts[j].subject for j in order],
+            "told": [told(simulator.facts[j]) for j in order],
             "p": forecast.p[order],
             "share": forecast.shares[order],
             "forecast": values[order],
@@ -82,14 +80,14 @@ def spill_frame(
             "kind": np.where(values[order] < 0, *(("against", "along") if by == "shift" else ("loses", "gains"))),
             "flips": flips,
             "flips_foretold": [coming.get(int(j), "") for j in order],
-            "answers": [_told(before[j], flip) for j, flip in zip(order, flips, strict=True)],
+            "answers": [_answer_label(before[j], flip) for j, flip in zip(order, flips, strict=True)],
             "outcome": np.where([bool(flip) for flip in flips], "flips", "stays"),
         }
-    )  # fmt: skip
-    return found.assign(end=found["measured"].fillna(found["forecast"]))
+    )
+    return frame.assign(end=frame["measured"].fillna(frame["forecast"]))
 
 
-def _told(before: str, after: str) -> str:
+def _answer_label(before: str, after: str) -> str:
     return f"{before} → {after}" if after else f"{before}, stays"
 
 
@@ -97,35 +95,33 @@ def span(forecast: Forecast, e: int, by: str, outcome: EditOutcome | None) -> tu
     """An axis that holds the forecast at every strength, and the measurement."""
     kept = np.arange(len(forecast.p)) != e
     if by == "propagated":
-        values = [foretold(forecast, by, 1.0, outcome)]
+        values = [forecast_values(forecast, by, 1.0, outcome)]
     else:
-        values = [foretold(forecast, by, MOST_STRENGTH, outcome), foretold(forecast, by, 0.0, outcome)]
+        values = [forecast_values(forecast, by, MOST_STRENGTH, outcome), forecast_values(forecast, by, 0.0, outcome)]
     if outcome is not None:
         values.append(outcome.measured.shift if by == "shift" else outcome.measured.log_odds)
-    every = np.concatenate([one[kept] for one in values] + [np.zeros(1)])
+    every = np.concatenate([value[kept] for value in values] + [np.zeros(1)])
     low, high = float(every.min()), float(every.max())
     room = 0.06 * ((high - low) or 1.0)
     return low - room, high + room
 
 
-def advice_frame(found: Sequence[Advice]) -> pd.DataFrame:
+def advice_frame(advice: Sequence[Advice]) -> pd.DataFrame:
     """The layers an edit can reach the answer from, as `charts.advice` draws them; also `paraphrase` and `flips`."""
     rows = [
         {
-            "layer": one.layer,
-            "damage": one.damage,
-            "probability": one.probability,
-            "took": "takes" if one.efficacy else "does not take",
-            "paraphrase": float("nan") if one.paraphrase is None else one.paraphrase,
-            "flips": one.flips,
-            "note": f"{counted(one.flips, 'other answer')} forecast to change",
+            "layer": tried.layer,
+            "damage": tried.damage,
+            "probability": tried.probability,
+            "took": "takes" if tried.efficacy else "does not take",
+            "paraphrase": float("nan") if tried.paraphrase is None else tried.paraphrase,
+            "flips": tried.flips,
+            "note": f"{counted(tried.flips, 'other answer')} forecast to change",
         }
-        for one in found
-        if one.reaches
+        for tried in advice
+        if tried.reaches
     ]
-    return pd.DataFrame(
-        rows, columns=["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
-    )  # fmt: skip
+    return pd.DataFrame(rows, columns=["layer", "damage", "probability", "took", "paraphrase", "flips", "note"])
 
 
 def share_frame(result: Result, layer: int, e: int) -> pd.DataFrame:

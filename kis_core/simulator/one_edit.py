@@ -1,13 +1,9 @@
-"""The simulator itself: a model, its facts and C; edits go in, forecasts and measurements come out.
-
-What needs the model loads it at the first need; values and gradients are kept in the store, so that a known edit opens
-without a model.
-"""
+"""One edit: its forecast, the edit itself on the model in memory, and what that did; then the same in each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,71 +11,21 @@ import numpy as np
 import pandas as pd
 
 from kis_core import progress
-from kis_core.analysis import pipeline
-from kis_core.facts import Fact
 from kis_core.files.field_text import fault, tidy
 from kis_core.request import RequestError
-from kis_core.results.result import Result
 from kis_core.simulator.edit_records import Advice, EditOutcome, EditRequest, FlipForecast, Forecast
-from kis_core.simulator.stored import LeastRecentlyUsed, value_from_entry, value_to_entry
-from kis_core.store.store import Entry, Store, key_of
+from kis_core.simulator.groundwork import Groundwork
 
 if TYPE_CHECKING:
-    from kis_core.covariance.whitener import Whitener
-    from kis_core.editing import Edit, Hyperparameters, Probes, Recipe, Value
-    from kis_core.models.loaded import LoadedModel
-    from kis_core.scoring.log_odds import Sentence
-    from kis_core.spillover import Sensitivity
+    from kis_core.editing import Edit, Probes
 
-FORMAT = 2  # raise it when the meaning of a stored value or gradient changes
 MOST_STRENGTH = 1.5
 ADVICE = "Trying the layers"
 FLIPS_AT_ONCE = 256  # facts whose logits over the whole vocabulary are held at a time
 
 
-@dataclass(eq=False)
-class Simulator:
-    """Edits of one model on one fact set. Safe to share between threads: nothing of an edit stays in it or the model.
-
-    Attributes:
-        result: the analysis; its facts are those looked at.
-        store: where values and gradients are kept.
-        load: gets the model; called whenever it is needed, so it had better keep it.
-    """
-
-    result: Result
-    store: Store
-    load: Callable[[], LoadedModel]
-    _kept: LeastRecentlyUsed = field(default_factory=LeastRecentlyUsed)
-
-    @property
-    def facts(self) -> tuple[Fact, ...]:
-        """The facts looked at."""
-        return self.result.facts.facts
-
-    @property
-    def model(self) -> LoadedModel:
-        """The model; whoever made the simulator decides how long it stays in memory.
-
-        Raises:
-            ModelError: it cannot be loaded.
-        """
-        return self.load()
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """What to start from for this model."""
-        from kis_core import editing
-
-        source = self.result.provenance
-        return editing.recipe(self.result.request.model, width=source["width"], layers=source["layers_in_model"])
-
-    @cached_property
-    def sentences(self) -> list[Sentence]:
-        """The facts as the model reads them, answers included."""
-        from kis_core.scoring.log_odds import tokenize_sentences
-
-        return tokenize_sentences(self.model.tokenizer, self.facts, context=self.model.context)
+class Simulator(Groundwork):
+    """Edits of one model on one fact set: forecasts before they are made, and what they really did."""
 
     def request(self, fact: int, target: str, layer: int, method: str = "rome", **how: Any) -> EditRequest:
         """An edit, with the hyper-parameters that suit the model, but for those given.
@@ -94,10 +40,10 @@ class Simulator:
             raise RequestError(f"facts count from 0 to {len(self.facts) - 1}; fact {fact} was to be edited")
         self.result.at(layer)
         editing.rank_one_method(method)
-        wanted = tidy(target)  # what nobody sees at its ends makes other tokens
-        if why := fault(wanted):
+        new_object = tidy(target)  # what nobody sees at its ends makes other tokens
+        if why := fault(new_object):
             raise editing.EditError(f"the new object {why}")
-        return EditRequest(fact, wanted, layer, method, replace(self.recipe.hyperparameters, **how))
+        return EditRequest(fact, new_object, layer, method, replace(self.recipe.hyperparameters, **how))
 
     def reaches(self, fact: int, layer: int) -> bool:
         """Whether an edit of a fact in a layer can reach the answer; needs no model."""
@@ -105,89 +51,6 @@ class Simulator:
 
         ends = self.facts[fact].prompt.rstrip().endswith("{}")
         return reaches_answer(layer=layer, layers=self.result.provenance["layers_in_model"], ends_with_subject=ends)
-
-    def whitener(self, layer: int, report: progress.Report = progress.silent) -> Whitener:
-        """C of a layer, factorised."""
-        from kis_core.covariance.whitener import Whitener
-
-        return self._kept.once(
-            ("whitener", layer),
-            lambda: Whitener.fit(
-                pipeline.second_moment(self.result, layer, self.store, lambda: self.model, report)
-            ),
-        )  # fmt: skip
-
-    def sensitivity(self, layer: int, report: progress.Report = progress.silent) -> Sensitivity:
-        """How the facts' answers depend on a layer; from the store, or one backward pass."""
-        from kis_core import spillover
-
-        def compute() -> Entry:
-            found = spillover.sensitivity(self.model, self.sentences, layer, report=report)
-            return Entry({"layer": layer}, found.arrays())
-
-        def read() -> Sensitivity:
-            entry = self.store.get_or_compute(
-                self.sensitivity_key(layer), compute, report, m=len(self.facts), **self.widths
-            )
-            return spillover.Sensitivity(layer, **entry.arrays)
-
-        return self._kept.once(("sensitivity", layer), read)
-
-    def value(
-        self,
-        request: EditRequest,
-        *,
-        seen: Callable[[float], None] | None = None,
-        report: progress.Report = progress.silent,
-    ) -> Value:
-        """The value of an edit; from the store, or searched for now.
-
-        Args:
-            request: the edit.
-            seen: told the loss of every step of a search.
-            report: called after every step.
-        """
-        from kis_core import editing
-
-        whitener = self.whitener(request.layer, report)
-        method = editing.rank_one_method(request.method)
-
-        def compute() -> Entry:
-            value = editing.search(
-                self.model,
-                self.facts[request.fact],
-                request.target,
-                request.layer,
-                request.how,
-                reach=lambda key, mean: method.reach(key, mean, whitener, request.how),
-                prefixes=self.prefixes(request.how),
-                seen=seen,
-                report=report,
-            )
-            return value_to_entry(value)
-
-        return self._kept.once(
-            ("value", request),
-            lambda: value_from_entry(
-                self.store.get_or_compute(self.value_key(request), compute, report, **self.widths)
-            ),
-        )
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """Sizes of the model, d and d_m, as `schema` calls them."""
-        source = self.result.provenance
-        return {"d": source["width"], "d_m": source["mlp_width"]}
-
-    def known(self, request: EditRequest) -> bool:
-        """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""
-        layer = request.layer
-        needed = {
-            ("value", request): self.value_key(request),
-            ("whitener", layer): pipeline.second_moment_key(self.result, layer),
-            ("sensitivity", layer): self.sensitivity_key(layer),
-        }
-        return all(what in self._kept or self.store.holds(key) for what, key in needed.items())
 
     def prepare(
         self,
@@ -200,7 +63,7 @@ class Simulator:
 
         Args:
             request: the edit.
-            seen: told the loss of every step of a search.
+            seen: called with the loss of every step of a search.
             report: called as the work goes on.
         """
         report("Loading the model", 0, 1)
@@ -209,12 +72,6 @@ class Simulator:
         self.sensitivity(request.layer, report)
         self.value(request, seen=seen, report=report)
         self.forecast(request)
-
-    def value_key(self, request: EditRequest) -> str:
-        """Name of a value in the store."""
-        fact = self.facts[request.fact]  # not its number: a value found for a subset is that of the whole
-        asked = request.to_json() | {"fact": [fact.subject, fact.prompt]}
-        return key_of("value", {"of": self.result.key, "format": FORMAT, "request": asked})
 
     def edit(self, request: EditRequest) -> Edit:
         """The edit of full strength."""
@@ -228,7 +85,7 @@ class Simulator:
 
         Args:
             request: the edit.
-            flips: also foretell which answers change, which runs the model once.
+            flips: also forecast which answers change, which runs the model once.
         """
         return self._kept.once(("forecast", request, flips), lambda: self._forecast(request, flips))
 
@@ -251,15 +108,19 @@ class Simulator:
         )
 
     def warnings(self, forecast: Forecast, outcome: EditOutcome | None = None) -> list[str]:
-        """What is to be said of an edit, before it is made or after; see `spillover.landing`."""
+        """Warnings about an edit, before it is made or after; see `spillover.landing`."""
         from kis_core.spillover import landing
 
         if outcome is None:
             return landing.warnings(forecast.landing, self.facts, own_key=forecast.own_key)
         return landing.warnings(
-            forecast.landing, self.facts, own_key=forecast.own_key, edit=forecast.edit.scaled(outcome.strength),
-            measured=outcome.measured, without=outcome.request.fact,
-        )  # fmt: skip
+            forecast.landing,
+            self.facts,
+            own_key=forecast.own_key,
+            edit=forecast.edit.scaled(outcome.strength),
+            measured=outcome.measured,
+            without=outcome.request.fact,
+        )
 
     def _flips(self, edit: Edit) -> FlipForecast:
         from kis_core.scoring.answers import finish_words
@@ -296,7 +157,7 @@ class Simulator:
         return ("outcome", request, strength) in self._kept
 
     def foretold(self, request: EditRequest) -> bool:
-        """Whether `forecast` knows all it tells already."""
+        """Whether `forecast` has worked out the forecast, flips included, already."""
         return ("forecast", request, True) in self._kept
 
     def _perform(self, request: EditRequest, strength: float, report: progress.Report) -> EditOutcome:
@@ -326,7 +187,7 @@ class Simulator:
         return editing.probes(self.facts[fact], self.facts)
 
     def scores(self, forecast: Forecast, outcome: EditOutcome) -> dict[str, np.ndarray]:
-        """Damage foretold for every fact, by all forecasts and rivals; larger means more."""
+        """Forecast damage of every fact, by all forecasts and rivals; larger means more."""
         from kis_core import spillover
 
         request, facts = outcome.request, self.sensitivity(outcome.request.layer)
@@ -345,7 +206,7 @@ class Simulator:
         )
 
     def table(self, forecast: Forecast, outcome: EditOutcome) -> pd.DataFrame:
-        """Everything foretold and measured, one row a fact; see `spillover.table`."""
+        """Forecast and measurement, one row a fact; see `spillover.table`."""
         from kis_core.spillover.table import table
 
         strength, measured = outcome.strength, outcome.measured
@@ -363,7 +224,7 @@ class Simulator:
         return table([fact.subject for fact in self.facts], self.answers_before, numbers, measured.answers)
 
     def advised(self, request: EditRequest) -> bool:
-        """Whether `advise` knows all it tells already."""
+        """Whether `advise` has tried every layer already."""
         return all(("advice", replace(request, layer=layer)) in self._kept for layer in self.result.layers)
 
     def advise(self, request: EditRequest, report: progress.Report = progress.silent) -> Iterator[Advice]:
@@ -379,7 +240,7 @@ class Simulator:
         if not self.reaches(request.fact, layer):
             return Advice(layer, reaches=False)
         forecast = self.forecast(replace(request, layer=layer))
-        found = editing.succeeded(
+        success = editing.succeeded(
             self.model, forecast.edit, self.facts[request.fact], request.target, self.probes(request.fact)
         )
         others = np.delete(forecast.all_tokens, request.fact)
@@ -387,19 +248,9 @@ class Simulator:
         return Advice(
             layer,
             True,
-            found.efficacy,
-            found.probability_new,
-            found.paraphrase,
+            success.efficacy,
+            success.probability_new,
+            success.paraphrase,
             float(np.abs(others).mean()) if len(others) else float("nan"),
             sum(fact != request.fact for fact in flips),
         )
-
-    def prefixes(self, how: Hyperparameters) -> list[str]:
-        """The random beginnings that go with these hyper-parameters."""
-        from kis_core.editing.contexts import random_prefixes
-
-        return self._kept.once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
-
-    def sensitivity_key(self, layer: int) -> str:
-        """Name of the gradients of a layer in the store."""
-        return key_of("sensitivity", {"of": self.result.identity, "format": FORMAT, "layer": layer})

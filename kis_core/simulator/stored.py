@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
+from cachetools import LRUCache
 
 from kis_core.store.store import Entry
 
@@ -20,28 +20,25 @@ MOST = 400  # things kept; the largest of them are a layer's C and gradients
 T = TypeVar("T")
 
 
-class LeastRecentlyUsed:
-    """Things worked out, each once, the ones not asked for longest let go first. Safe to share between threads."""
+class WorkedOut:
+    """Things worked out, each once, the least recently used let go first. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+        self._things: LRUCache[Hashable, Any] = LRUCache(MOST)
         self._lock = threading.Lock()
 
-    def once(self, what: Hashable, make: Callable[[], T]) -> T:
-        """The thing of that name, made now if it is not there."""
+    def once(self, name: Hashable, work_out: Callable[[], T]) -> T:
+        """The thing of that name, worked out now if it is not there."""
         with self._lock:
-            if what in self._things:
-                self._things.move_to_end(what)
-                return cast(T, self._things[what])
-        made = make()  # outside the lock: others go on meanwhile, and what both make is the same
+            if name in self._things:
+                return cast(T, self._things[name])
+        thing = work_out()  # outside the lock: others go on meanwhile, and what both work out is the same
         with self._lock:
-            self._things[what] = made
-            while len(self._things) > MOST:
-                self._things.popitem(last=False)
-        return made
+            self._things[name] = thing
+        return thing
 
-    def __contains__(self, what: Hashable) -> bool:
-        return what in self._things
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._things
 
 
 def value_to_entry(value: Value) -> Entry:

@@ -1,4 +1,4 @@
-"""What an edit of one fact does to all others: foretold (`forecast`, `rivals`), measured, and how well both agree."""
+"""What an edit of one fact does to all others: forecast (`forecast`, `rivals`), measured, and how well both agree."""
 
 from kis_core.spillover import forecast, rivals
 from kis_core.spillover.measurement import Measurement, Observation, answers, measure, observe

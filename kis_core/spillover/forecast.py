@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from kis_core.editing.edit import Change, Edit, device_of, overlaid
+from kis_core.editing.edit import Change, Edit
+from kis_core.editing.overlay import device_of, overlaid
 from kis_core.models.hooks import hooked
 from kis_core.scoring.log_odds import Sentence, batched, read
 from kis_core.spillover.sensitivity import Sensitivity

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.editing.edit import Edit, applied
+from kis_core.editing.edit import Edit
+from kis_core.editing.overlay import applied
 from kis_core.models.hooks import hooked
 from kis_core.scoring.answers import finish_words
 from kis_core.scoring.log_odds import Sentence, batched, read
@@ -65,11 +66,7 @@ class Observation:
 
 @torch.inference_mode()
 def observe(
-    loaded: LoadedModel,
-    sentences: Sequence[Sentence],
-    layer: int,
-    *,
-    report: progress.Report = progress.silent,
+    loaded: LoadedModel, sentences: Sequence[Sentence], layer: int, *, report: progress.Report = progress.silent
 ) -> Observation:
     """Run the model over sentences, with whatever edits are applied around this call.
 
@@ -120,10 +117,10 @@ def measure(
     """
     with applied(loaded, edit):
         seen = observe(loaded, sentences, edit.layer, report=report)
-        told = _finished(loaded, sentences, seen.first)
+        answers = _finished(loaded, sentences, seen.first)
     moved = seen.outputs.astype(np.float64) - facts.outputs
     along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))
-    return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, told)
+    return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, answers)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""How good a forecast of damage was: rank and linear correlation, and how well it foretold which answers flip."""
+"""How good a forecast of damage was: rank and linear correlation, and how well it tells the answers that flip."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ def auc(scores: np.ndarray, flipped: np.ndarray) -> float:
     return float((ranks[flipped].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def quality(
-    scores: Mapping[str, np.ndarray], damage: np.ndarray, flipped: np.ndarray, *, without: int
-) -> pd.DataFrame:  # fmt: skip
+def quality(scores: Mapping[str, np.ndarray], damage: np.ndarray, flipped: np.ndarray, *, without: int) -> pd.DataFrame:
     """One row a forecast.
 
     Args:
-        scores: (m,) each; larger means more damage foretold.
+        scores: (m,) each; larger means more forecast damage.
         damage: (m,) measured loss of log-odds.
         flipped: (m,) booleans, the model's first choice changed.
         without: the edited fact, which is left out.

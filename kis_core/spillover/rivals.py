@@ -1,4 +1,4 @@
-"""Other ways to foretell which facts an edit damages: none of them looks at what the edit writes."""
+"""Other forecasts of which facts an edit damages; none of them looks at what the edit writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kis_core.spillover.sensitivity import Sensitivity
 
 
 def rivals(result: Result, facts: Sensitivity, edit: Edit, e: int) -> dict[str, np.ndarray]:
-    """Scores of every fact for an edit of fact e, (m,) each; larger means more damage foretold.
+    """Scores of every fact for an edit of fact e, (m,) each; larger means more forecast damage.
 
     |P| as the paper has it; Q = k_eᵀk_j / ‖k_e‖², P for C = I; the plain cosine of keys; GradSim (arXiv 2407.12828):
     the cosine of the gradients of both log-odds with respect to the edited matrix; CLaRE (arXiv 2603.19297): that of
@@ -35,9 +35,7 @@ def gradient_cosines(facts: Sensitivity, e: int) -> np.ndarray:
     """Cosines of ∂(log-odds)/∂W = Σ_t g_t k_tᵀ of facts e and j, (m,); no d × d_m matrix is formed."""
     keys, gradients = facts.keys.astype(np.float64), facts.gradients.astype(np.float64)
     own = slice(facts.starts[e], facts.starts[e + 1])
-    inner = np.add.reduceat(
-        ((keys @ keys[own].T) * (gradients @ gradients[own].T)).sum(axis=1), facts.starts[:-1]
-    )  # fmt: skip
+    inner = np.add.reduceat(((keys @ keys[own].T) * (gradients @ gradients[own].T)).sum(axis=1), facts.starts[:-1])
     squares = np.empty(len(inner))
     for j, (begin, end) in enumerate(zip(facts.starts[:-1], facts.starts[1:], strict=True)):
         k, g = keys[begin:end], gradients[begin:end]

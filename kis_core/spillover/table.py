@@ -1,4 +1,4 @@
-"""What was foretold and what was measured, one row a fact."""
+"""Forecast and measurement of an edit, one row a fact."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import csv
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from kis_core.models import loading
 from kis_core.models.files import parameters
 from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
+from kis_core.studies.tables import table
 from kis_core.superposition import off_diagonal
 
 SETS = Path(str(resources.files("kis_core.demo"))) / "sets"
@@ -52,7 +53,7 @@ STORIES = (
 
 
 def as_facts(base: Sequence[factbase.BaseFact], *, held_out: bool) -> list[Fact]:
-    """Every (fact, template) pair as a fact to ask."""
+    """Every pair of a fact and one of its templates, as a fact."""
     return [
         Fact(fact.subject, template, fact.object, fact.relation)
         for fact in base
@@ -69,8 +70,8 @@ def recall(member: Member) -> tuple[list[bool], list[bool]]:
 
 def answered_by_all(known: Sequence[Sequence[bool]]) -> list[Fact]:
     """One trained template each of the facts that every member answers in it, in shuffled order."""
-    asked = as_facts(factbase.load(), held_out=False)
-    answered = [fact for fact, hits in zip(asked, zip(*known, strict=True), strict=True) if all(hits)]
+    facts = as_facts(factbase.load(), held_out=False)
+    answered = [fact for fact, hits in zip(facts, zip(*known, strict=True), strict=True) if all(hits)]
     random.Random(CHOICE_SEED).shuffle(answered)
     return list({(fact.relation, fact.subject): fact for fact in answered}.values())
 
@@ -119,51 +120,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what the demo family knows, and its superposition.")
     parser.add_argument("--choose", action="store_true", help="write the built-in sets from what all models answer")
     args = parser.parse_args()
-    known = _print_recall()
+    recalled = {member: recall(member) for member in FAMILY}
+    sys.stdout.write(recall_table(recalled) + "\n")
     if args.choose:
-        answered = answered_by_all(known)
+        answered = answered_by_all([trained for trained, _ in recalled.values()])
         write_set("builtin", over_all_relations(answered))
         write_set("builtin-lookalikes", look_alikes(answered))
-    _print_superposition()
+    sys.stdout.write("\n" + superposition_table(Store()) + "\n")
 
 
-def _print_recall() -> list[list[bool]]:
-    _print_row("model", "parameters", "recall, trained templates", "recall, held-out templates")
-    _print_row(*["---"] * 4)
-    known = []
-    for member in FAMILY:
-        trained, held_out = recall(member)
-        known.append(trained)
-        shares = [f"{sum(hits) / len(hits):.2%}" for hits in (trained, held_out)]
-        _print_row(member.name, f"{parameters(member.folder):,}", *shares)
-    return known
+def recall_table(recalled: Mapping[Member, tuple[list[bool], list[bool]]]) -> str:
+    """Share of the facts that each member answers, in trained and in held-out templates."""
+    rows = [
+        [member.name, f"{parameters(member.folder):,}", *(f"{sum(hits) / len(hits):.2%}" for hits in both)]
+        for member, both in recalled.items()
+    ]
+    return table(["model", "parameters", "recall, trained templates", "recall, held-out templates"], rows)
 
 
-def _print_superposition() -> None:
-    names = ("mean of P", "excess kurtosis of P", "whitened angle", "plain angle")
-    _print_row()
-    _print_row("model", *(f"{name}, layer 0 to {LAYERS - 1}" for name in names))
-    _print_row(*["---"] * 5)
-    store = Store()
+def superposition_table(store: Store) -> str:
+    """P and the angles of keys of each member, layer by layer."""
+    rows = []
     for member in FAMILY:
         result = pipeline.run(pipeline.Request(model=member.name), store)
         moments = [report.moments for report in result.reports]
-        _print_row(
-            member.name,
-            ", ".join(f"{m.mean:.3f}" for m in moments),
-            ", ".join(f"{m.kurtosis:.1f}" for m in moments),
-            *(", ".join(map(_angle, cosines)) for cosines in (result.whitening_cosine, result.activation_cosine)),
+        rows.append(
+            [
+                member.name,
+                ", ".join(f"{m.mean:.3f}" for m in moments),
+                ", ".join(f"{m.kurtosis:.1f}" for m in moments),
+                *(", ".join(map(_angle, cosines)) for cosines in (result.whitening_cosine, result.activation_cosine)),
+            ]
         )
+    names = ("mean of P", "excess kurtosis of P", "whitened angle", "plain angle")
+    return table(["model", *(f"{name}, layer 0 to {LAYERS - 1}" for name in names)], rows)
 
 
 def _angle(cosine: np.ndarray) -> str:
     angles = np.degrees(np.arccos(off_diagonal(cosine)))
     return f"{angles.mean():.0f}° ± {angles.std():.0f}°"
-
-
-def _print_row(*cells: str) -> None:
-    sys.stdout.write(f"| {' | '.join(cells)} |\n" if cells else "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

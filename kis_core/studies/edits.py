@@ -1,4 +1,4 @@
-"""Many edits in every layer of several models: how often they take, and which forecast foretells their damage best.
+"""Many edits in every layer of several models: how often they take, and which forecast of their damage is best.
 
 `python -m kis_core study --out DIR` writes `edits.csv` (one row an edit), `quality.csv` (one row an edit and forecast),
 `flips.csv` (one row a layer and forecast) and `edits.md`, the tables of all.
@@ -7,27 +7,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kis_core import progress, simulator
+from kis_core import progress
 from kis_core.analysis import pipeline
 from kis_core.editing import objects_of_relation
 from kis_core.files import atomic
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
-from kis_core.simulator import Simulator
+from kis_core.simulator import EditOutcome, Forecast, Simulator
+from kis_core.simulator import of as simulator_of
 from kis_core.spillover import FEW_FLIPS, auc
 from kis_core.store.store import Store
+from kis_core.studies.tables import mean, table
 from kis_core.wording import counted, number
 
 LIKELY_OBJECTS = 5  # a new object is drawn from the most frequent ones of the relation
 
 
-def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
+def choose(simulator: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
     """Facts the model answers, at random, each with a new object of the same relation, at random.
 
     Raises:
@@ -37,8 +40,8 @@ def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
         raise RequestError(f"a study needs at least one edit a layer; {count} were asked for")
     rng = np.random.default_rng(seed)
     chosen: list[tuple[int, str]] = []
-    for fact in rng.permutation(np.flatnonzero(bench.result.known)).tolist():
-        objects = objects_of_relation(bench.facts[fact], bench.facts)[:LIKELY_OBJECTS]
+    for fact in rng.permutation(np.flatnonzero(simulator.result.known)).tolist():
+        objects = objects_of_relation(simulator.facts[fact], simulator.facts)[:LIKELY_OBJECTS]
         if objects and len(chosen) < count:
             chosen.append((fact, objects[int(rng.integers(len(objects)))]))
     if len(chosen) < count:
@@ -48,76 +51,79 @@ def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
     return chosen
 
 
-def run(
-    models: Sequence[str],
-    folder: Path,
-    *,
-    facts: str,
-    edits: int,
-    method: str,
-    seed: int,
-    how: Mapping[str, Any],
-    device: str,
-    store: Store,
-    report: progress.Report = progress.silent,
-) -> list[Path]:
-    """Do the study and write its files.
+@dataclass(frozen=True, slots=True)
+class EditStudy:
+    """Many edits, each by itself.
 
-    Args:
+    Attributes:
         models: by name.
-        folder: for the files.
         facts: fact set.
         edits: how many a layer; the same in all layers, and in all models that answer the same facts.
         method: name of the method.
         seed: of the choice of edits.
         how: hyper-parameters that are not to be the model's own.
         device: where to run.
-        store: of analyses, values and gradients.
-        report: called after every edit.
-
-    Returns:
-        the files written.
     """
-    rows: list[dict[str, Any]] = []
-    tables: list[pd.DataFrame] = []
-    pooled: list[pd.DataFrame] = []
-    for model in models:
-        result = pipeline.run(Request(model, facts), store, device=device, report=report)
-        caveats.log_of(result)
-        bench = simulator.of(result, store, device=device)
-        chosen = choose(bench, edits, seed)
-        for layer in bench.result.layers:
-            scores: list[dict[str, np.ndarray]] = []
-            flipped: list[np.ndarray] = []
-            for done, (fact, target) in enumerate(chosen):
-                report(f"{model}, layer {layer}", done, len(chosen))
-                row = {"model": model, "layer": layer, "fact": fact, "target": target}
-                if not bench.reaches(fact, layer):
-                    rows.append(row | {"reaches": False})
-                    continue
-                asked = bench.request(fact, target, layer, method, **how)
-                forecast, outcome = bench.forecast(asked, flips=True), bench.perform(asked)
-                rows.append(row | _row(bench, forecast, outcome))
-                tables.append(bench.quality(forecast, outcome).assign(model=model, layer=layer, fact=fact))
-                others = np.arange(len(bench.facts)) != fact
-                scores.append({name: score[others] for name, score in bench.scores(forecast, outcome).items()})
-                flipped.append(outcome.flipped[others])
-            if scores:
-                pooled.append(_pooled(scores, flipped).assign(model=model, layer=layer))
-    by_edit = pd.DataFrame(rows)
-    quality, flips = _joined(tables), _joined(pooled)
-    contents = {
-        "edits.csv": export.frame_csv(by_edit),
-        "quality.csv": export.frame_csv(quality),
-        "flips.csv": export.frame_csv(flips),
-        "edits.md": markdown(by_edit, quality, flips),
-    }
-    return atomic.write(folder, contents)
+
+    models: tuple[str, ...]
+    facts: str
+    edits: int
+    method: str
+    seed: int
+    how: Mapping[str, Any]
+    device: str = "auto"
+
+    def run(self, folder: Path, store: Store, report: progress.Report = progress.silent) -> list[Path]:
+        """Do the study and write its files.
+
+        Args:
+            folder: for the files.
+            store: of analyses, values and gradients.
+            report: called after every edit.
+
+        Returns:
+            the files written.
+        """
+        rows: list[dict[str, Any]] = []
+        tables: list[pd.DataFrame] = []
+        pooled: list[pd.DataFrame] = []
+        for model in self.models:
+            result = pipeline.run(Request(model, self.facts), store, device=self.device, report=report)
+            caveats.log_of(result)
+            simulator = simulator_of(result, store, device=self.device)
+            chosen = choose(simulator, self.edits, self.seed)
+            for layer in result.layers:
+                scores: list[dict[str, np.ndarray]] = []
+                flipped: list[np.ndarray] = []
+                for done, (fact, target) in enumerate(chosen):
+                    report(f"{model}, layer {layer}", done, len(chosen))
+                    row = {"model": model, "layer": layer, "fact": fact, "target": target}
+                    if not simulator.reaches(fact, layer):
+                        rows.append(row | {"reaches": False})
+                        continue
+                    edit = simulator.request(fact, target, layer, self.method, **self.how)
+                    forecast, outcome = simulator.forecast(edit, flips=True), simulator.perform(edit)
+                    rows.append(row | _row(simulator, forecast, outcome))
+                    tables.append(simulator.quality(forecast, outcome).assign(model=model, layer=layer, fact=fact))
+                    others = np.arange(len(simulator.facts)) != fact
+                    scores.append({name: score[others] for name, score in simulator.scores(forecast, outcome).items()})
+                    flipped.append(outcome.flipped[others])
+                if scores:
+                    pooled.append(_pooled(scores, flipped).assign(model=model, layer=layer))
+        by_edit = pd.DataFrame(rows)
+        quality, flips = _joined(tables), _joined(pooled)
+        contents = {
+            "edits.csv": export.frame_csv(by_edit),
+            "quality.csv": export.frame_csv(quality),
+            "flips.csv": export.frame_csv(flips),
+            "edits.md": markdown(by_edit, quality, flips),
+        }
+        return atomic.write(folder, contents)
 
 
-def _row(bench: Simulator, forecast: simulator.Forecast, outcome: simulator.EditOutcome) -> dict[str, Any]:
-    others = np.arange(len(bench.facts)) != outcome.request.fact
-    told = set(forecast.flips.by(1.0)) if forecast.flips else set()
+def _row(simulator: Simulator, forecast: Forecast, outcome: EditOutcome) -> dict[str, Any]:
+    others = np.arange(len(simulator.facts)) != outcome.request.fact
+    expected = set(forecast.flips.by(1.0)) if forecast.flips else set()
     flipped = set(np.flatnonzero(outcome.flipped & others).tolist())
     moved = outcome.measured.shift
     return {
@@ -125,10 +131,10 @@ def _row(bench: Simulator, forecast: simulator.Forecast, outcome: simulator.Edit
         "efficacy": outcome.success.efficacy,
         "paraphrase": outcome.success.paraphrase,
         "neighbourhood": outcome.success.neighbourhood,
-        "steps": len(bench.value(outcome.request).losses) - 1,
+        "steps": len(simulator.value(outcome.request).losses) - 1,
         "flips": len(flipped),
-        "flips_forecast": len(told - {outcome.request.fact}),
-        "flips_both": len(told & flipped),
+        "flips_forecast": len(expected - {outcome.request.fact}),
+        "flips_both": len(expected & flipped),
         "mean_loss": float(-outcome.measured.log_odds[others].mean()),
         "shift_error": float(np.abs(forecast.shift - moved).max() / forecast.edit.size),
     }
@@ -144,7 +150,7 @@ def _pooled(scores: Sequence[Mapping[str, np.ndarray]], flipped: Sequence[np.nda
     flips = np.concatenate(flipped)
     rows = []
     for name in scores[0]:
-        score = np.concatenate([one[name] for one in scores])
+        score = np.concatenate([of_edit[name] for of_edit in scores])
         there = np.isfinite(score)
         rows.append((name, auc(score[there], flips[there]), int(flips[there].sum()), int(there.sum())))
     return pd.DataFrame(rows, columns=["forecast", "auc", "flips", "pairs"])
@@ -161,7 +167,7 @@ def markdown(edits: pd.DataFrame, quality: pd.DataFrame, flips: pd.DataFrame) ->
         ("The same of sizes alone, |forecast| and |change|", _means(quality, "spearman_size")),
         ("Pearson correlation of forecast and measured loss of log-odds, mean over edits", _means(quality, "pearson")),
         (
-            f"Flips foretold: AUC over all pairs of an edit and another fact; under {FEW_FLIPS} flips it means little",
+            f"Flips forecast: AUC over all pairs of an edit and another fact; under {FEW_FLIPS} flips it means little",
             _flips(flips),
         ),
     )
@@ -173,34 +179,23 @@ def _success(edits: pd.DataFrame) -> str:
     for (model, layer), group in edits.groupby(["model", "layer"], sort=False):
         made = group[group["reaches"]]
         if made.empty:
-            rows.append([model, layer, 0, *["cannot reach the answer", "", "", "", "", ""]])
+            rows.append([model, layer, 0, "cannot reach the answer", "", "", "", "", ""])
             continue
-        foretold = made["flips_both"].sum() / made["flips"].sum() if made["flips"].sum() else float("nan")
-        rows.append(
-            [model, layer, len(made), *(_percent(made[name]) for name in ("efficacy", "paraphrase", "neighbourhood")),
-             int(made['flips'].sum()), _share(foretold), f"{made['shift_error'].max():.0e}"]
-        )  # fmt: skip
-    heads = [
-        "model",
-        "layer",
-        "edits",
-        "efficacy",
-        "paraphrase",
-        "neighbourhood",
-        "flips",
-        "of them foretold",
-        "shift error",
-    ]
-    return _table(heads, rows)
+        flips = int(made["flips"].sum())
+        shares = [_percent(made[name]) for name in ("efficacy", "paraphrase", "neighbourhood")]
+        forecast = number(made["flips_both"].sum() / flips if flips else None, ".0%")
+        rows.append([model, layer, len(made), *shares, flips, forecast, f"{made['shift_error'].max():.0e}"])
+    heads = ("model", "layer", "edits", "efficacy", "paraphrase", "neighbourhood", "flips", "of them forecast")
+    return table([*heads, "shift error"], rows)
 
 
 def _means(quality: pd.DataFrame, measure: str) -> str:
     names = list(dict.fromkeys(quality["forecast"]))
-    rows = []
-    for (model, layer), group in quality.groupby(["model", "layer"], sort=False):
-        cells = [_mean(group.loc[group["forecast"] == name, measure]) for name in names]
-        rows.append([model, layer, *cells])
-    return _table(["model", "layer", *names], rows)
+    rows = [
+        [model, layer, *(mean(group.loc[group["forecast"] == name, measure]) for name in names)]
+        for (model, layer), group in quality.groupby(["model", "layer"], sort=False)
+    ]
+    return table(["model", "layer", *names], rows)
 
 
 def _flips(flips: pd.DataFrame) -> str:
@@ -209,24 +204,10 @@ def _flips(flips: pd.DataFrame) -> str:
     for (model, layer), group in flips.groupby(["model", "layer"], sort=False):
         count = int(group["flips"].max())
         few = " (few)" if count < FEW_FLIPS else ""
-        cells = [_mean(group.loc[group["forecast"] == name, "auc"]) for name in names]
+        cells = [mean(group.loc[group["forecast"] == name, "auc"]) for name in names]
         rows.append([model, layer, f"{count}{few}", *cells])
-    return _table(["model", "layer", "flips", *names], rows)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return table(["model", "layer", "flips", *names], rows)
 
 
 def _percent(values: pd.Series[Any]) -> str:
-    return _share(float(values.dropna().astype(float).mean()))
-
-
-def _share(value: float) -> str:
-    return number(value, ".0%")
-
-
-def _mean(values: pd.Series[Any]) -> str:
-    known = values.dropna()
-    return f"{known.mean():.2f}" if len(known) else "–"
+    return number(float(values.dropna().astype(float).mean()), ".0%")

@@ -317,9 +317,7 @@ class TestWrongInput:
         assert "no cuda device" in self.refused(setting.arguments(device="cuda"), capsys)
 
     @pytest.mark.parametrize(
-        "arguments",
-        [[], ["analyze"], ["analyse"], ["analyse", "--model=gpt2"], ["models", "--all"]],
-        ids=str,
+        "arguments", [[], ["analyze"], ["analyse"], ["analyse", "--model=gpt2"], ["models", "--all"]], ids=str
     )
     def test_of_the_arguments_themselves(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:

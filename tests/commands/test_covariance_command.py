@@ -204,7 +204,7 @@ def test_how_much_is_read(
         "model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None, "revision": "abc",
         "dtype": "bfloat16", "settled": 0.1,
     }  # fmt: skip
-    found = options.asked(Namespace(**said | given), layers=(2, 0), tokens=default)
+    found = options.request_of(Namespace(**said | given), layers=(2, 0), tokens=default)
     assert (found.tokens, found.documents) == (tokens, documents)
     assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
 

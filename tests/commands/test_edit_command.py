@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from kis_core.request import Request, RequestError
 from kis_core.spillover import landing
 from kis_core.store.store import Store
 from tests import tiny
+from tests.commands.command_tools import strict
 
 MODEL = "demo-gpt2-32"
 COLUMNS = (
@@ -67,15 +66,6 @@ def arguments(folder: Path, **changed: object) -> list[str]:
         "fact": EDITED, "target": "Nokia", "steps": STEPS, "device": "cpu", "out": folder / "out",
     } | changed  # fmt: skip
     return ["edit", *(f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None)]
-
-
-def strict(path: Path) -> dict[str, Any]:
-    """JSON as other programs read it: no NaN, no infinity."""
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
 def table(path: Path) -> list[dict[str, str]]:

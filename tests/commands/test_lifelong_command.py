@@ -1,14 +1,12 @@
-"""`python -m kis_core lifelong`: three files of the film, taken up where it was interrupted, and plain refusals."""
+"""`python -m kis_core lifelong`: three files of the trace, taken up where it was interrupted, and plain refusals."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,6 +19,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
+from tests.commands.command_tools import strict
 from tests.lifelong import lifelong_tools as tools
 
 FILES = ["curve.csv", "facts.csv", "lifelong.json"]
@@ -64,15 +63,6 @@ def arguments(folder: Path, **changed: object) -> list[str]:
         "layer": 0, "edits": EDITS, "every": 2, "device": "cpu", "out": folder / "out",
     } | changed  # fmt: skip
     return ["lifelong", *(f"--{name}={value}" for name, value in options.items() if value is not None)]
-
-
-def strict(path: Path) -> dict[str, Any]:
-    """JSON as other programs read it: no NaN, no infinity."""
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
 @pytest.fixture(scope="module")
@@ -119,29 +109,29 @@ class TestFiles:
         assert len(facts) == 4 * 14 + 2 + 4 + 5
         assert list(strict(written / "lifelong.json")) == RECORD
 
-    def test_hold_the_film(self, written: Path, bench: Simulator) -> None:
+    def test_hold_the_trace(self, written: Path, bench: Simulator) -> None:
         request = lifelong.ask(bench, 0, "rome", EDITS, every=2)
-        film = lifelong.known(bench, request)
-        assert film is not None, "the command asks for what suits the model"
+        trace = lifelong.known(bench, request)
+        assert trace is not None, "the command asks for what suits the model"
         curve, facts = (pd.read_csv(written / name) for name in FILES[:2])
-        pd.testing.assert_frame_equal(curve, frames.curve(film), check_dtype=False, rtol=1e-12)
-        expected = frames.facts(film, bench.facts)
+        pd.testing.assert_frame_equal(curve, frames.curve(trace), check_dtype=False, rtol=1e-12)
+        expected = frames.facts(trace, bench.facts)
         for name in FACTS.split(","):
             if name not in ("subject", "answer"):
                 pd.testing.assert_series_equal(facts[name], expected[name], check_dtype=False, rtol=1e-12)
         record = strict(written / "lifelong.json")
-        assert record["request"] == request.to_json()
-        assert (record["edits_made"], record["took"]) == (EDITS, film.took.tolist())
+        assert record["request"] == request.to_json(bench.scale)
+        assert (record["edits_made"], record["took"]) == (EDITS, trace.took.tolist())
         assert record["passed_over"] == []
         assert record["own_key_instead_of_mean_key"] == []
-        assert [tuple(one.values()) for one in record["queue"]] == list(film.queue)
+        assert [tuple(one.values()) for one in record["queue"]] == list(trace.queue)
         assert list(record["queue"][0]) == ["subject", "prompt", "target", "relation", "new_target"]
-        half = summary.half_life(film)
+        half = summary.half_life(trace)
         assert record["edits_until_half_is_forgotten"] == (half.edits if half.reached else None)
         errors = record["shift_relative_error"]
-        assert (errors["unrelated"], errors["edited"]) == summary.exactness(film)
+        assert (errors["unrelated"], errors["edited"]) == summary.exactness(trace)
         assert record["forecasts_at_the_end"].keys() == {"shift", "subject", "all", "renewed"}
-        assert record["perplexity_on"] == film.text
+        assert record["perplexity_on"] == trace.text
         assert [step["edits"] for step in record["words"]] == [0, 2, 4, 5]
         assert record["provenance"] == bench.result.provenance
 

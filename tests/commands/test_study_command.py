@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,12 @@ import pytest
 
 from kis_core.__main__ import main
 from kis_core.models import catalog
-from kis_core.studies import edits
+from kis_core.studies.edits import EditStudy, markdown
 from tests.studies.study_tools import tables as tables_of
 
 
 def test_tables_by_hand() -> None:
-    edits = pd.DataFrame(
+    performed = pd.DataFrame(
         [("a", 0, True, True, 0.5, 1.0, 4, 2, 2e-7), ("a", 0, True, False, None, 0.5, 8, 1, 5e-7)],
         columns=["model", "layer", "reaches", "efficacy", "paraphrase", "neighbourhood", "flips", "flips_both",
                  "shift_error"],
@@ -24,33 +23,29 @@ def test_tables_by_hand() -> None:
     quality = pd.DataFrame({"model": "a", "layer": 0, "forecast": ["|P|", "|P|"], "spearman": [0.25, np.nan],
                             "spearman_size": [np.nan, np.nan], "pearson": [0.5, -0.25]})  # fmt: skip
     flips = pd.DataFrame({"model": "a", "layer": 0, "forecast": ["|P|"], "auc": [0.875], "flips": [12]})
-    tables = tables_of(edits.markdown(edits, quality, flips))
+    tables = tables_of(markdown(performed, quality, flips))
     success, spearman, size, pearson, pooled = (rows[0] for rows in tables.values())
     assert success == {
         "model": "a", "layer": "0", "edits": "2", "efficacy": "50%", "paraphrase": "50%", "neighbourhood": "75%",
-        "flips": "12", "of them foretold": "25%", "shift error": "5e-07",
+        "flips": "12", "of them forecast": "25%", "shift error": "5e-07",
     }  # fmt: skip
     assert (spearman["|P|"], size["|P|"], pearson["|P|"]) == ("0.25", "–", "0.12")
     assert pooled == {"model": "a", "layer": "0", "flips": "12", "|P|": "0.88"}
 
 
 def test_options_of_the_command_reach_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[tuple[Any, dict[str, Any]]] = []
+    given: list[EditStudy] = []
 
-    def remember(*arguments: Any, **options: Any) -> list[Path]:
-        given.append((arguments, options))
+    def remember(study: EditStudy, *_: object, **__: object) -> list[Path]:
+        given.append(study)
         return []
 
-    monkeypatch.setattr(edits, "run", remember)
+    monkeypatch.setattr(EditStudy, "run", remember)
     out = f"--out={tmp_path}"
     assert main(["study", "--models=a,b", "--edits=7", "--seed=4", "--method=r-rome", "--no-everywhere", out]) == 0
     assert main(["study", "--mean-key", "--everywhere", out]) == 0
-    (_, first), (demo, second) = given
-    assert given[0][0] == (["a", "b"], tmp_path)
-    assert first["how"] == {"everywhere": False}
-    assert {name: first[name] for name in ("edits", "seed", "method", "facts", "device")} == {
-        "edits": 7, "seed": 4, "method": "r-rome", "facts": "builtin", "device": "auto",
-    }  # fmt: skip
-    assert demo[0] == [entry.name for entry in catalog.demo()]
-    assert second["how"] == {"mean_key": True, "everywhere": True}
-    assert (second["edits"], second["seed"], second["method"]) == (50, 0, "rome")
+    demo = tuple(entry.name for entry in catalog.demo())
+    assert given == [
+        EditStudy(("a", "b"), "builtin", 7, "r-rome", 4, {"everywhere": False}),
+        EditStudy(demo, "builtin", 50, "rome", 0, {"mean_key": True, "everywhere": True}),
+    ]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+from kis_core import progress
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import DenseEdit, Edit, Hyperparameters, RequestedEdit, Site, Weights
+from kis_core.editing import DenseEdit, Edit, Hyperparameters, PerformedEdit, RequestedEdit, Settings, Site, method
+from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.fine_tuning import FineTuningSettings
+from kis_core.editing.methods.memit import MemitSettings
 from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
-from tests.spillover.test_sensitivity import Slow, hooks_of, lively
+from tests.editing.lively_models import IN_FULL, untouched
+from tests.spillover.test_sensitivity import Slow, lively
 
 FOUND = 2e-5
 """A δ searched for, relative to its largest number: Adam in float32 on float32 logits; seen 2.4e-6."""
@@ -29,7 +34,12 @@ PLAIN = Hyperparameters(steps=3, learning_rate=RATE, stop_loss=0, mean_key=False
 MEAN = replace(PLAIN, mean_key=True, weight_decay=2.0, clamp=0.5)
 ACTING = replace(PLAIN, everywhere=True)
 HOWS = {"plain": PLAIN, "mean key": MEAN, "acting everywhere": ACTING}
-WEIGHTS = Weights(memit_lambda=0.5, null_below=None, null_l2=None, tuning_rate=0.02, tuning_steps=4)
+LAMBDA = 0.5
+SETTINGS = {
+    "memit": MemitSettings(LAMBDA),
+    "alphaedit": AlphaEditSettings(None, None),
+    "fine-tuning": FineTuningSettings(0.02, 4),
+}
 BEGINNINGS = ("It is said", "Long {ago. ", "  .")  # braces and the full stop go out, and one that leaves nothing too
 ASKED = (
     RequestedEdit(Fact("Malta", "The capital of {} is", "Valletta"), "Rome"),
@@ -48,9 +58,9 @@ class Written(Slow):
             assert isinstance(weight, Tensor)
             weight += torch.from_numpy(change.T if self.transposed else change)
 
-    def told(self, asked: RequestedEdit) -> list[Fact]:
+    def in_contexts(self, edit: RequestedEdit) -> list[Fact]:
         """The prompt alone, then after the beginnings as a reader would clean them."""
-        fact = replace(asked.fact, target=asked.target.strip())
+        fact = replace(edit.fact, target=edit.target.strip())
         return [fact, *(replace(fact, prompt=f"{begun}. {fact.prompt}") for begun in ("It is said", "Long ago"))]
 
     def subject(self, fact: Fact, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,25 +68,25 @@ class Written(Slow):
         seen, at = self.read(fact, layer), self.subject_at(fact)
         return seen.keys[at], seen.outputs[at], seen.hidden[at]
 
-    def means(self, asked: RequestedEdit, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def means(self, edit: RequestedEdit, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The same as means over all contexts."""
-        parts = [self.subject(fact, layer) for fact in self.told(asked)]
+        parts = [self.subject(fact, layer) for fact in self.in_contexts(edit)]
         return tuple(np.mean([part[k] for part in parts], axis=0) for k in range(3))  # type: ignore[return-value]
 
-    def over_types(self, asked: RequestedEdit, layer: int) -> np.ndarray:
+    def over_types(self, edit: RequestedEdit, layer: int) -> np.ndarray:
         """The key as MEMIT's code takes it: a mean within each type of contexts, the prompt alone being one, then over
         the types."""
-        types = [self.told(asked)[:1], self.told(asked)[1:]]
+        types = [self.in_contexts(edit)[:1], self.in_contexts(edit)[1:]]
         return np.mean([np.mean([self.subject(fact, layer)[0] for fact in one], axis=0) for one in types], axis=0)
 
     def search(
-        self, asked: RequestedEdit, layer: int, how: Hyperparameters, reach: np.ndarray, *, of_stream: bool = False
+        self, edit: RequestedEdit, layer: int, how: Hyperparameters, reach: np.ndarray, *, of_stream: bool = False
     ) -> tuple[np.ndarray, float, int]:
         """Adam on δ in float64, one context at a time (Meng et al., arXiv 2202.05262, eq. 4).
 
         Weight decay and clamp are relative to the MLP's output in ROME's code, to the residual stream in MEMIT's.
         """
-        facts = self.told(asked)
+        facts = self.in_contexts(edit)
         size = np.linalg.norm(self.subject(facts[0], layer)[2 if of_stream else 1])
         tokens = len(self.tokens(facts[0])[1])
         delta = torch.zeros(self.width, dtype=torch.float64, requires_grad=True)
@@ -108,8 +118,15 @@ class Place:
 
     def site(self, layers: Sequence[int], how: Hyperparameters = PLAIN, **more: object) -> Site:
         whiteners = {layer: Whitener.fit(self.cs[layer]) for layer in layers}
-        options = {"weights": WEIGHTS, "prefixes": BEGINNINGS} | more
+        options = {"settings": Settings(), "prefixes": BEGINNINGS} | more
         return Site(self.double, tuple(layers), whiteners, how, **options)  # type: ignore[arg-type]
+
+
+def perform(name: str, site: Site, edits: Sequence[RequestedEdit], *report: progress.Report) -> list[PerformedEdit]:
+    """A method's edits, by `SETTINGS` where the site has none."""
+    if type(site.settings) is Settings:
+        site = replace(site, settings=SETTINGS.get(name, site.settings))
+    return method(name).perform(site, edits, *report)
 
 
 def place_of(architecture: str) -> Place:
@@ -125,15 +142,23 @@ def place_of(architecture: str) -> Place:
     return Place(loaded, LoadedModel(model.double(), loaded.tokenizer, recognised, loaded.device), tuple(cs))
 
 
-@contextmanager
-def untouched(place: Place) -> Iterator[None]:
-    """After the block: the same bits in every weight, no hook, gradients as before."""
-    before = [model.digest() for model in (place.loaded, place.double)]
-    yield
-    assert [model.digest() for model in (place.loaded, place.double)] == before
-    assert hooks_of(place.loaded) == hooks_of(place.double) == 0
-    assert not any(weight.requires_grad for weight in place.loaded.model.parameters())
-    assert torch.is_grad_enabled()
+@pytest.fixture(params=IN_FULL, scope="module")
+def place(request: pytest.FixtureRequest) -> Place:
+    return place_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Place:
+    return place_of("GPT-2")
+
+
+@pytest.fixture(autouse=True)
+def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test the model of its place is as it was."""
+    name = next((name for name in ("place", "gpt2") if name in request.fixturenames), None)
+    places = [request.getfixturevalue(name)] if name else []
+    with untouched(*(model for there in places for model in (there.loaded, there.double))):
+        yield
 
 
 def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:

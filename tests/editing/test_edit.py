@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kis_core import editing
-from kis_core.editing.edit import Edit, EditError, applied, overlaid
+from kis_core.editing.edit import Edit, EditError
+from kis_core.editing.overlay import applied, overlaid
 from kis_core.models.loaded import LoadedModel
-from tests.editing.edit_tools import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
+from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
 
 __all__ = ["loaded"]  # fixtures
 WRITTEN = 1e-13  # relative, in float64: an overlay rounds its sums in another order than a written weight; seen 1.3e-15
@@ -174,10 +174,6 @@ class TestRefused:
         with pytest.raises(EditError, match=told), applied(loaded, FINE, wrong):
             pytest.fail("the block was entered with an edit that does not fit")
         assert hooks_on(loaded) == 0
-
-    def test_there_is_no_such_method(self) -> None:
-        with pytest.raises(EditError, match="no method 'memit' for a single edit; there are rome, r-rome, identity"):
-            editing.rank_one_method("memit")
 
 
 class TestEdit:

@@ -16,13 +16,14 @@ from transformers import PreTrainedModel
 
 from kis_core import editing
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import contexts, edit, value
-from kis_core.editing.edit import Edit, applied
+from kis_core.editing import contexts, overlay, value
+from kis_core.editing.edit import Edit
+from kis_core.editing.overlay import applied
 from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring import log_odds
 from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
-from tests.editing.edit_tools import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
+from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
 
 __all__ = ["loaded"]  # fixtures
 EDITS = 50  # of each thread, RELIABILITY case 20
@@ -92,12 +93,12 @@ STEPS: dict[str, tuple[Any, str]] = {
     "looking at the layer": (value, "_site"),
     "setting a hook": (nn.Module, "register_forward_hook"),
     "running the model": (PreTrainedModel, "__call__"),
-    "within the hooked layer": (edit, "overlaid"),
+    "within the hooked layer": (overlay, "overlaid"),
     "adding a value": (value, "_at_positions"),
     "reading": (log_odds, "token_log_odds"),
     "differentiating": (Tensor, "backward"),
     "stepping": (torch.optim.Adam, "step"),
-    "building factors": (edit, "_tensor"),
+    "building factors": (overlay, "_tensor"),
 }
 """What an edit goes through, and where it can be made to fail there."""
 
@@ -116,12 +117,7 @@ class TestAnythingMayFail:
     @pytest.mark.parametrize("ending", EXTREMES)
     @pytest.mark.parametrize("step", STEPS)
     def test_each_step_in_turn_and_the_next_edit_gives_the_same_numbers(
-        self,
-        model: LoadedModel,
-        clean: Made,
-        monkeypatch: pytest.MonkeyPatch,
-        step: str,
-        ending: type[BaseException],
+        self, model: LoadedModel, clean: Made, monkeypatch: pytest.MonkeyPatch, step: str, ending: type[BaseException]
     ) -> None:
         weights = model.digest()
         place, name = STEPS[step]

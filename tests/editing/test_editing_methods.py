@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from kis_core import corpora, editing
 from kis_core.covariance.passes import second_moments
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import RANK_ONE, Edit, EditError, Hyperparameters, RankOne, Value, applied, search
+from kis_core.editing import Edit, EditError, Hyperparameters, RankOne, Value, applied, search
 from kis_core.editing.method import LEAST_AGREEMENT
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models.loaded import LoadedModel
 from kis_core.superposition.matrix import superposition
-from tests import tiny
+from tests.editing import lively_models
+from tests.editing.lively_models import IN_FULL
 
 FORMULA = 1e-9  # relative: float64 with an inverse where the program solves, at a condition below 1e5
 WRITTEN = 1e-5  # W'k_e = v_e, relative to the largest number of v_e: RELIABILITY case 15
 EXACT = 1e-12  # a few float64 roundings
 WIDTH, MLP_WIDTH = 5, 9
-LIVELY = 8  # fresh weights of size 0.02 leave keys so small that nothing shows
 NAMES = ("rome", "r-rome", "identity")
 PLAIN, MEAN = Hyperparameters(mean_key=False), Hyperparameters(mean_key=True)
 seeds = st.integers(0, 100_000)
@@ -186,11 +186,6 @@ class TestOwnKey:
 
 
 class TestMethods:
-    def test_there_are_three_of_different_names(self) -> None:
-        assert tuple(one.name for one in RANK_ONE) == NAMES
-        assert [method(name) for name in NAMES] == list(RANK_ONE)
-        assert len({one.told for one in RANK_ONE}) == 3
-
     @settings(max_examples=25, deadline=None)
     @given(seeds, st.booleans(), st.booleans())
     def test_the_key_gets_its_new_value(self, seed: int, mean_key: bool, everywhere: bool) -> None:
@@ -254,16 +249,9 @@ class TestMethods:
 MALTA = Fact("Malta", "The capital of {} is", "Valletta")
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=IN_FULL, scope="module")
 def lively(request: pytest.FixtureRequest) -> LoadedModel:
-    made = tiny.model(request.param, seed=8)
-    torch.manual_seed(9)
-    for name, parameter in made.model.named_parameters():
-        if parameter.ndim == 2:
-            parameter.mul_(LIVELY)
-        elif name.endswith("bias"):
-            parameter.copy_(torch.randn_like(parameter) / 4)
-    return made
+    return lively_models.lively(request.param, seed=8)
 
 
 @pytest.fixture(scope="module")

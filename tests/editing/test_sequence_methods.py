@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kis_core.editing import METHODS, DenseEdit, Edit, EditError, Hyperparameters, RequestedEdit, Site, method
+from kis_core.editing import METHODS, DenseEdit, Edit, EditError, Hyperparameters, RequestedEdit, Site
+from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.progress import Cancelled
 from tests import tiny
 from tests.editing.sequence_tools import (
@@ -24,32 +23,19 @@ from tests.editing.sequence_tools import (
     PAIR,
     REACHED,
     READ,
-    WEIGHTS,
+    SETTINGS,
     Place,
     Written,
     before,
     close,
-    place_of,
-    untouched,
+    gpt2,
+    perform,
+    place,
+    weights_stay,
     written,
 )
 
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def place(request: pytest.FixtureRequest) -> Place:
-    return place_of(request.param)
-
-
-@pytest.fixture(scope="module")
-def gpt2() -> Place:
-    return place_of("GPT-2")
-
-
-@pytest.fixture(autouse=True)
-def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
-    name = next((name for name in ("place", "gpt2") if name in request.fixturenames), None)
-    with untouched(request.getfixturevalue(name)) if name else nullcontext():
-        yield
+__all__ = ["gpt2", "place", "weights_stay"]  # fixtures
 
 
 TUNED = 1e-3
@@ -81,10 +67,10 @@ class TestRankOne:
         layer, chosen = 1, HOWS[how]
         standing, slow = list(before()), written(place, before())
         for one in ASKED:
-            (made,) = method(name).make(place.site([layer], chosen, standing=tuple(standing)), [one])
+            (made,) = perform(name, place.site([layer], chosen, standing=tuple(standing)), [one])
             (edit,) = made.changes
             assert isinstance(edit, Edit)
-            fact = slow.told(one)[0]
+            fact = slow.in_contexts(one)[0]
             key, output, _ = slow.subject(fact, layer)
             mean_key, mean_output, _ = slow.means(one, layer)
             reach = rank_one_reach(name, place.cs[layer], key, mean_key, chosen)
@@ -111,7 +97,7 @@ class TestRankOne:
     @pytest.mark.parametrize(("asked", "layers"), [(0, (1,)), (2, (1,)), (1, (0, 1)), (1, ())])
     def test_takes_one_edit_in_one_layer(self, gpt2: Place, name: str, asked: int, layers: tuple[int, ...]) -> None:
         with pytest.raises(EditError, match="one edit at a time, in one layer"):
-            method(name).make(gpt2.site(layers), ASKED[:asked])
+            perform(name, gpt2.site(layers), ASKED[:asked])
 
 
 def weight_of(slow: Written, layer: int, *, without: Edit | None = None) -> np.ndarray:
@@ -125,15 +111,15 @@ class TestFineTuning:
     def tuned(self, place: Place, site: Site, one: RequestedEdit) -> tuple[np.ndarray, np.ndarray, float, int]:
         """Adam on the matrix itself in a copy of the model, its key, the probability and the steps."""
         slow = written(replace(place, double=place.loaded), site.standing)
-        fact, (layer,) = slow.told(one)[0], site.layers
+        fact, (layer,) = slow.in_contexts(one)[0], site.layers
         weight = slow.projections[layer].weight
         assert isinstance(weight, nn.Parameter)
         key, first = slow.subject(fact, layer)[0], weight.detach().clone()
         weight.requires_grad_(True)
-        optimizer = torch.optim.Adam([weight], lr=site.weights.tuning_rate)
+        optimizer = torch.optim.Adam([weight], lr=site.settings.tuning_rate)
         for step in itertools.count():
             loss = -slow.log_prob(fact, slow.read(fact, layer).logits)
-            if loss < 0.01 or step == site.weights.tuning_steps:
+            if loss < 0.01 or step == site.settings.tuning_steps:
                 change = (weight - first).detach()
                 return (change.T if slow.transposed else change).numpy(), key, float((-loss).detach().exp()), step
             optimizer.zero_grad()
@@ -143,9 +129,10 @@ class TestFineTuning:
 
     @pytest.mark.parametrize("layer", [0, 1, 2])
     def test_is_adam_on_the_matrix_itself(self, place: Place, layer: int) -> None:
-        site = replace(place.site((layer,), standing=before()), loaded=place.loaded)
+        site = place.site((layer,), standing=before(), settings=SETTINGS["fine-tuning"])
+        site = replace(site, loaded=place.loaded)
         for one in PAIR:
-            (made,) = method("fine-tuning").make(site, [one])
+            (made,) = perform("fine-tuning", site, [one])
             (change,) = made.changes
             assert isinstance(change, DenseEdit)
             matrix, key, probability, steps = self.tuned(place, site, one)
@@ -159,15 +146,15 @@ class TestFineTuning:
     def test_stops_when_the_loss_is_small_enough(self, place: Place) -> None:
         loaded = copy.deepcopy(place.loaded)
         loaded.model.get_output_embeddings().weight.mul_(10)  # else no answer of a random model can be sure
-        site = replace(place.site((1,), weights=replace(WEIGHTS, tuning_steps=60)), loaded=loaded)
+        site = replace(place.site((1,), settings=FineTuningSettings(0.02, 60)), loaded=loaded)
         told: list[int] = []
-        (made,) = method("fine-tuning").make(site, PAIR[1:], lambda _, step, __: told.append(step))
+        (made,) = perform("fine-tuning", site, PAIR[1:], lambda _, step, __: told.append(step))
         *_, probability, steps = self.tuned(replace(place, loaded=loaded), site, PAIR[1])
         assert 0 < made.steps == steps < 60
         assert made.probability == pytest.approx(probability, rel=TUNED)
         assert 1 > made.probability > np.exp(-0.01)
         assert told[: made.steps + 1] == list(range(made.steps + 1))
-        (after,) = method("fine-tuning").make(replace(site, standing=made.changes), PAIR[1:])
+        (after,) = perform("fine-tuning", replace(site, standing=made.changes), PAIR[1:])
         assert after.steps == 0  # nothing is left to do
         assert not after.changes[0].matrix.any()
 
@@ -175,33 +162,24 @@ class TestFineTuning:
     def test_an_empty_object_is_refused(self, gpt2: Place, target: str) -> None:
         for one in METHODS:
             with pytest.raises(EditError, match="the new object is empty"):
-                one.make(gpt2.site((1,)), [RequestedEdit(PAIR[0].fact, target)])
+                perform(one.name, gpt2.site((1,)), [RequestedEdit(PAIR[0].fact, target)])
 
     def test_a_loss_that_is_not_finite_is_refused(self, gpt2: Place) -> None:
         broken = (DenseEdit(0, np.full((24, 40), 1e38)),)
         with pytest.raises(EditError, match="layer 1: the loss is not finite at step 0; take a smaller learning rate"):
-            method("fine-tuning").make(replace(gpt2.site((1,), standing=broken), loaded=gpt2.loaded), PAIR[:1])
+            perform("fine-tuning", replace(gpt2.site((1,), standing=broken), loaded=gpt2.loaded), PAIR[:1])
 
     @pytest.mark.parametrize("wanting_none", [torch.inference_mode, torch.no_grad])
     def test_a_gradient_is_taken_where_the_caller_wants_none(self, gpt2: Place, wanting_none: Any) -> None:
         site = replace(gpt2.site((1,)), loaded=gpt2.loaded)
-        (expected,) = method("fine-tuning").make(site, PAIR[:1])
+        (expected,) = perform("fine-tuning", site, PAIR[:1])
         with wanting_none():
-            (found,) = method("fine-tuning").make(site, PAIR[:1])
+            (found,) = perform("fine-tuning", site, PAIR[:1])
         assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
         assert expected.changes[0].matrix.any()
 
 
 class TestEveryMethod:
-    def test_there_are_six(self) -> None:
-        names = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
-        assert tuple(one.name for one in METHODS) == names
-        assert [method(name) for name in names] == list(METHODS)
-        assert [one.batches for one in METHODS] == [one.spreads for one in METHODS]
-        assert {one.name for one in METHODS if one.batches} == {"memit", "alphaedit"}
-        with pytest.raises(EditError, match="no method 'mend'; there are rome, r-rome"):
-            method("mend")
-
     @pytest.mark.parametrize("name", [one.name for one in METHODS])
     @pytest.mark.parametrize("after", [0, 2])
     def test_called_off_it_leaves_nothing_behind(self, gpt2: Place, name: str, after: int) -> None:
@@ -213,11 +191,11 @@ class TestEveryMethod:
 
         site = replace(gpt2.site((1,), standing=before()), loaded=gpt2.loaded)
         with pytest.raises(Cancelled):
-            method(name).make(site, PAIR[:1], report)
+            perform(name, site, PAIR[:1], report)
 
     @pytest.mark.parametrize("name", [one.name for one in METHODS])
     @pytest.mark.parametrize("layer", [3, -1])
     def test_a_layer_the_model_does_not_have_is_refused(self, gpt2: Place, name: str, layer: int) -> None:
         site = replace(gpt2.site((1,)), loaded=gpt2.loaded)
         with pytest.raises(EditError, match="the model has layers 0 to 2"):
-            method(name).make(replace(site, layers=(layer,), whiteners={layer: site.whiteners[1]}), PAIR[:1])
+            perform(name, replace(site, layers=(layer,), whiteners={layer: site.whiteners[1]}), PAIR[:1])

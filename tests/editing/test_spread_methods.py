@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site, method
+from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site
+from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.memit import MemitSettings
 from tests import tiny
+from tests.editing.lively_models import in_full
 from tests.editing.sequence_tools import (
     ASKED,
     FORMULA,
     FOUND,
     HOWS,
+    LAMBDA,
     MEAN,
     PAIR,
     PLAIN,
     READ,
-    WEIGHTS,
     Place,
     before,
     close,
+    gpt2,
+    perform,
+    place,
     place_of,
-    untouched,
+    weights_stay,
     written,
 )
 
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
-def place(request: pytest.FixtureRequest) -> Place:
-    return place_of(request.param)
-
-
-@pytest.fixture(scope="module")
-def gpt2() -> Place:
-    return place_of("GPT-2")
-
-
-@pytest.fixture(autouse=True)
-def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
-    name = next((name for name in ("place", "gpt2") if name in request.fixturenames), None)
-    with untouched(request.getfixturevalue(name)) if name else nullcontext():
-        yield
+__all__ = ["gpt2", "place", "weights_stay"]  # fixtures
 
 
 Formula = Callable[[int, np.ndarray], np.ndarray]
@@ -60,20 +50,24 @@ def assert_spread(
 
     Keys are means over types of contexts; the residual stream, h as well as what h is to be, is the prompt's own.
     """
-    made = method(name).make(site, asked)
+    made = perform(name, site, asked)
     slow, last = written(place, site.standing), site.layers[-1]
 
     def key_of(one: RequestedEdit, layer: int) -> np.ndarray:
-        return slow.over_types(one, layer) if site.how.mean_key else slow.subject(slow.told(one)[0], layer)[0]
+        return (
+            slow.over_types(one, layer)
+            if site.hyperparameters.mean_key
+            else slow.subject(slow.in_contexts(one)[0], layer)[0]
+        )
 
     def stream_of(one: RequestedEdit) -> np.ndarray:
-        return slow.subject(slow.told(one)[0], last)[2]
+        return slow.subject(slow.in_contexts(one)[0], last)[2]
 
     values = []
     for one in asked:
         alone = formula(last, key_of(one, last)[None])[0]
-        share = alone @ slow.subject(slow.told(one)[0], last)[0]
-        values.append(slow.search(one, last, site.how, alone / share, of_stream=True))
+        share = alone @ slow.subject(slow.in_contexts(one)[0], last)[0]
+        values.append(slow.search(one, last, site.hyperparameters, alone / share, of_stream=True))
     z = np.array([stream_of(one) + value[0] for one, value in zip(asked, values, strict=True)])
     assert [one.steps for one in made] == [value[2] for value in values]
     np.testing.assert_allclose([one.probability for one in made], [value[1] for value in values], rtol=FOUND)
@@ -104,7 +98,10 @@ RANGES = {
 }
 ranges = pytest.mark.parametrize(
     ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
-    [*(("GPT-2", name) for name in RANGES), *((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:])],
+    [
+        *(("GPT-2", name) for name in RANGES),
+        *(in_full(other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
+    ],
     indirect=["place"],
 )
 
@@ -115,7 +112,7 @@ class TestMemit:
         layers, asked, how = RANGES[ranged]
 
         def formula(layer: int, keys: np.ndarray) -> np.ndarray:
-            return np.asarray(keys @ np.linalg.inv(WEIGHTS.memit_lambda * place.cs[layer] + keys.T @ keys))
+            return np.asarray(keys @ np.linalg.inv(LAMBDA * place.cs[layer] + keys.T @ keys))
 
         past = {layer: np.full((2, 40), 3.0) for layer in layers}  # of no account to MEMIT
         site = place.site(layers, HOWS[how], standing=before(), past=past)
@@ -124,24 +121,24 @@ class TestMemit:
         assert min(changed) > 0.01, "a test of nothing"
 
     def test_where_text_weighs_nothing_the_stream_becomes_what_was_wanted(self, place: Place) -> None:
-        site = place.site((0, 1), weights=replace(WEIGHTS, memit_lambda=1e-9), standing=before(1))
+        site = place.site((0, 1), settings=MemitSettings(1e-9), standing=before(1))
         slow = written(place, site.standing)
         z = []
         for one in PAIR:
-            _, _, hidden = slow.subject(slow.told(one)[0], 1)
+            _, _, hidden = slow.subject(slow.in_contexts(one)[0], 1)
             z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True)[0])
-        for made in method("memit").make(site, PAIR):
+        for made in perform("memit", site, PAIR):
             for change in made.changes:
                 slow.write(change.layer, change.matrix)
         for one, wanted in zip(PAIR, z, strict=True):
-            close(slow.subject(slow.told(one)[0], 1)[2], wanted, FOUND)
+            close(slow.subject(slow.in_contexts(one)[0], 1)[2], wanted, FOUND)
 
     def test_edits_of_the_same_key_share_the_work(self, gpt2: Place) -> None:
-        twice = method("memit").make(gpt2.site((1,)), [ASKED[0], ASKED[0]])
-        (once,) = method("memit").make(gpt2.site((1,)), [ASKED[0]])
+        twice = perform("memit", gpt2.site((1,)), [ASKED[0], ASKED[0]])
+        (once,) = perform("memit", gpt2.site((1,)), [ASKED[0]])
         key, c = once.keys[0], gpt2.cs[1]
         size = key @ np.linalg.inv(c) @ key
-        share = 2 * size / (WEIGHTS.memit_lambda + 2 * size)  # of both together, along their key
+        share = 2 * size / (LAMBDA + 2 * size)  # of both together, along their key
         assert sum(float(one.changes[0].reach @ key) for one in twice) == pytest.approx(share, rel=FORMULA)
 
 
@@ -171,9 +168,7 @@ class TestAlphaEdit:
         l2 = scale[layers[0]] ** 2 / 50
         past = {layer: rng.normal(size=(4, 40)) * scale[layer] for layer in layers}
         pi = {layer: projection(place.cs[layer], below) for layer in layers}
-        site = place.site(
-            layers, HOWS[how], weights=replace(WEIGHTS, null_below=below, null_l2=l2), standing=before(), past=past
-        )
+        site = place.site(layers, HOWS[how], settings=AlphaEditSettings(below, l2), standing=before(), past=past)
         made = assert_spread(
             place, "alphaedit", site, asked, lambda layer, keys: alphaedit(pi[layer], keys, past[layer], l2)
         )
@@ -184,7 +179,7 @@ class TestAlphaEdit:
 
     def test_by_default_the_space_is_three_quarters_and_l2_a_quarter_of_what_text_has_there(self, gpt2: Place) -> None:
         c = gpt2.cs[1]
-        (made,) = method("alphaedit").make(gpt2.site((1,), standing=before()), PAIR[:1])
+        (made,) = perform("alphaedit", gpt2.site((1,), standing=before()), PAIR[:1])
         pi = projection(c, threshold(c, 30))
         expected = alphaedit(pi, made.keys, np.empty((0, 40)), np.trace(pi @ c) / 4)
         close(made.changes[0].reach, expected[0], FORMULA)
@@ -193,16 +188,16 @@ class TestAlphaEdit:
     def test_a_threshold_that_leaves_nothing_or_all_is_refused(self, gpt2: Place, share: float, what: str) -> None:
         values = np.linalg.eigvalsh(gpt2.cs[1])
         below = share * float(values[0] if what == "no" else values[-1])
-        site = gpt2.site((1,), weights=replace(WEIGHTS, null_below=below))
+        site = gpt2.site((1,), settings=AlphaEditSettings(below, None))
         with pytest.raises(EditError, match=f"AlphaEdit: {what} eigenvalue of C lies below .* another threshold"):
-            method("alphaedit").make(site, PAIR[:1])
+            perform("alphaedit", site, PAIR[:1])
 
     def test_the_ridge_of_a_singular_c_is_no_use_by_text(self, gpt2: Place) -> None:
         sample = np.random.default_rng(0).normal(size=(8, 40))
         c = sample.T @ sample / 8
         whitener = Whitener.fit(c)
-        weights = replace(WEIGHTS, null_below=whitener.ridge / 2, null_l2=1.0)
-        (made,) = method("alphaedit").make(replace(gpt2.site((1,), weights=weights), whiteners={1: whitener}), PAIR[:1])
+        settings = AlphaEditSettings(whitener.ridge / 2, 1.0)
+        (made,) = perform("alphaedit", replace(gpt2.site((1,), settings=settings), whiteners={1: whitener}), PAIR[:1])
         pi = np.eye(40) - np.linalg.pinv(sample) @ sample  # all that the eight tokens leave
         close(made.changes[0].reach, alphaedit(pi, made.keys, np.empty((0, 40)), 1.0)[0], FORMULA)
 
@@ -210,8 +205,8 @@ class TestAlphaEdit:
         """With next to no penalty the new key gets its value and the old one stays, within the null space."""
         c, far = gpt2.cs[1], np.random.default_rng(0).normal(size=(1, 40))
         below = threshold(c, 30)
-        site = gpt2.site((1,), weights=replace(WEIGHTS, null_below=below, null_l2=1e-9), past={1: far})
-        (made,) = method("alphaedit").make(site, PAIR[:1])
+        site = gpt2.site((1,), settings=AlphaEditSettings(below, 1e-9), past={1: far})
+        (made,) = perform("alphaedit", site, PAIR[:1])
         (change,) = made.changes
         assert change.moves(made.keys[0]) == pytest.approx(change.delta, rel=1e-4)
         assert np.abs(change.moves(far)).max() < 1e-4 * np.abs(change.delta).max()
@@ -220,10 +215,10 @@ class TestAlphaEdit:
     def test_where_text_has_nothing_in_the_null_space_an_edit_is_made_or_refused(self, gpt2: Place, past: str) -> None:
         sample = np.random.default_rng(0).normal(size=(8, 40))  # fewer tokens than a quarter of the dimensions
         site = replace(gpt2.site((1,)), whiteners={1: Whitener.fit(sample.T @ sample / 8)})
-        (once,) = method("alphaedit").make(site, PAIR[:1])
+        (once,) = perform("alphaedit", site, PAIR[:1])
         key = once.keys if past == "the same key" else np.zeros((1, 40))  # as lifelong.sequence has it
         try:
-            (made,) = method("alphaedit").make(replace(site, past={1: key}), PAIR[:1])
+            (made,) = perform("alphaedit", replace(site, past={1: key}), PAIR[:1])
         except EditError:
             return
         assert np.isfinite(made.changes[0].matrix).all()
@@ -236,21 +231,21 @@ class TestSpread:
         self, gpt2: Place, name: str, asked: int, layers: tuple[int, ...]
     ) -> None:
         with pytest.raises(EditError, match="needs an edit and layers in order; found"):
-            method(name).make(gpt2.site(layers), ASKED[:asked])
+            perform(name, gpt2.site(layers), ASKED[:asked])
 
     def test_a_beginning_that_makes_a_prompt_too_long_is_left_out(self, gpt2: Place) -> None:
         short, long = (gpt2.site((1,), MEAN, prefixes=("It is said", *more)) for more in ((), ("very " * 60,)))
-        (expected,), (found,) = (method("memit").make(site, PAIR[:1]) for site in (short, long))
+        (expected,), (found,) = (perform("memit", site, PAIR[:1]) for site in (short, long))
         assert np.array_equal(found.keys, expected.keys)
         assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
 
     def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, place: Place) -> None:
         """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands. (Decay and clamp are of other sizes.)"""
         site = place.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
-        (rome,), (memit,) = (method(name).make(site, PAIR[:1]) for name in ("rome", "memit"))
+        (rome,), (memit,) = (perform(name, site, PAIR[:1]) for name in ("rome", "memit"))
         key = rome.keys[0]
         size = key @ np.linalg.solve(place.cs[1], key)
-        close(memit.changes[0].matrix, rome.changes[0].matrix * size / (WEIGHTS.memit_lambda + size), READ)
+        close(memit.changes[0].matrix, rome.changes[0].matrix * size / (LAMBDA + size), READ)
 
 
 def with_dead_keys(place: Place, layer: int) -> Place:
@@ -268,16 +263,16 @@ class TestNothingLands:
         """In the batch one key is enough; layer and fact are named."""
         site = with_dead_keys(gpt2, 0).site((0, 1))
         with pytest.raises(EditError, match=r"'Malta', layer 0: the key of this fact is zero .* choose another layer"):
-            method(name).make(site, PAIR)
+            perform(name, site, PAIR)
 
     def test_a_key_that_has_nothing_in_the_null_space(self, gpt2: Place) -> None:
         site = gpt2.site((1,))
-        key = method("memit").make(site, PAIR[:1])[0].keys[0]
+        key = perform("memit", site, PAIR[:1])[0].keys[0]
         rest = np.linalg.qr(np.column_stack([key, np.random.default_rng(0).normal(size=(40, 39))]))[0]
         c = rest @ np.diag([4.0 * key @ key, *np.full(39, 1e-3)]) @ rest.T  # text uses the key's direction alone
-        alone = replace(site, whiteners={1: Whitener.fit(c)}, weights=replace(WEIGHTS, null_below=1.0, null_l2=1.0))
+        alone = replace(site, whiteners={1: Whitener.fit(c)}, settings=AlphaEditSettings(1.0, 1.0))
         with pytest.raises(EditError, match="'Malta', layer 1: nothing of what AlphaEdit writes would land"):
-            method("alphaedit").make(alone, PAIR[:1])
+            perform("alphaedit", alone, PAIR[:1])
 
 
 @pytest.mark.parametrize("name", ["memit", "alphaedit"])
@@ -285,4 +280,4 @@ class TestNothingLands:
 def test_a_norm_or_factor_before_the_residual_stream_is_refused(name: str, architecture: str) -> None:
     place = place_of(architecture)
     with pytest.raises(EditError, match="is scaled or normed on its way there"):
-        method(name).make(place.site((1,)), ASKED[:1])
+        perform(name, place.site((1,)), ASKED[:1])

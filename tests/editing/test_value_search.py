@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import Hyperparameters, Value, reaches_answer, rome, search, value
+from kis_core.editing import Hyperparameters, Value, rank_one_method, reaches_answer, search, value
 from kis_core.editing.contexts import random_prefixes
 from kis_core.editing.edit import EditError
 from kis_core.facts import Fact
@@ -353,7 +353,6 @@ class TestRefused:
         loaded, whitener = running(), Whitener.fit(np.eye(2))
         loaded.model.keys[Running.WORDS.index("Malta")] = float("nan")
         chosen = how(everywhere=True)
+        rome = rank_one_method("rome")
         with pytest.raises(EditError, match="layer 0"):
-            search(
-                loaded, IN_MALTA, "Rome", 0, chosen, reach=lambda k, mean: rome.reach(k, mean, whitener, chosen)
-            )  # fmt: skip
+            search(loaded, IN_MALTA, "Rome", 0, chosen, reach=lambda k, mean: rome.reach(k, mean, whitener, chosen))

@@ -15,33 +15,20 @@ from kis_core.editing import Hyperparameters
 from kis_core.facts import Fact
 from kis_core.models.architecture import Architecture
 from kis_core.models.loaded import LoadedModel
-from tests import tiny
+from tests.editing.lively_models import IN_FULL, lively
 
-LIVELY = 8  # fresh weights of size 0.02 leave a model so linear that δ hardly matters
 UNKNOWN = "the"  # of the words of the model of two numbers
 MALTA = Fact("Malta", "The capital of {} is", "Valletta")
 
 
-def lively(architecture: str) -> LoadedModel:
-    """A random model far from linear, with biases where its architecture has them."""
-    made = tiny.model(architecture, seed=5)
-    torch.manual_seed(6)
-    for name, parameter in made.model.named_parameters():
-        if parameter.ndim == 2:
-            parameter.mul_(LIVELY)
-        elif name.endswith("bias"):
-            parameter.copy_(torch.randn_like(parameter) / 4)
-    return made
-
-
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=IN_FULL, scope="module")
 def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    return lively(request.param)
+    return lively(request.param, seed=5)
 
 
 @pytest.fixture(scope="module")
 def gpt2() -> LoadedModel:
-    return lively("GPT-2")
+    return lively("GPT-2", seed=5)
 
 
 def how(**parts: Any) -> Hyperparameters:

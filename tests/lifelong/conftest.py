@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from kis_core.simulator import Simulator
 from tests.lifelong import lifelong_tools as tools
 
 
@@ -18,3 +21,15 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
     """A model of which nothing but the facts looked at is known; two of them are about one subject."""
     folder = tmp_path_factory.mktemp("stranger")
     return tools.analysed(folder, tools.copied(folder))
+
+
+@pytest.fixture(scope="module")
+def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    """A simulator for all tests of a file."""
+    return demo.bench(tmp_path_factory.mktemp("shared") / "store")
+
+
+@pytest.fixture
+def bench(demo: tools.Setting, tmp_path: Path) -> Simulator:
+    """A simulator on a store that holds no run."""
+    return demo.bench(tmp_path / "store")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from kis_core import corpora, facts, lifelong
@@ -49,6 +50,15 @@ class Setting:
     def bench(self, to: Path) -> Simulator:
         """On a copy of the store that holds the analysis, and no run."""
         return Simulator(self.result, Store(shutil.copytree(self.root, to)), lambda: self.loaded)
+
+
+@pytest.fixture(autouse=True)
+def weights_stay(demo: Setting) -> Iterator[None]:
+    """After every test: the same bits in every weight, and no hook."""
+    before = demo.loaded.digest()
+    yield
+    assert demo.loaded.digest() == before
+    assert not any(module._forward_hooks for module in demo.loaded.model.modules())
 
 
 def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: Sequence[Fact] = FACTS) -> Setting:

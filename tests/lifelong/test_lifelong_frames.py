@@ -1,4 +1,4 @@
-"""Films of sequences of edits, and what is said of them, on a film small enough to reckon by hand."""
+"""Films of sequences of edits, and what is said of them, on a trace small enough to reckon by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lower(values: list[list[float]], width: int, fill: float) -> np.ndarray:
     return np.array([[*row, *([fill] * (width - len(row)))] for row in values])
 
 
-def film(**changed: Any) -> EditTrace:
+def trace(**changed: Any) -> EditTrace:
     """Five edits, measured after 0, 2, 4 and 5; four unrelated facts, of which the third was never known."""
     queue = tuple((f"S{i}", "{} was", f"old {i}", "kind", f"new {i}") for i in range(5))
     made = [0, 2, 4, 5]
@@ -70,9 +70,9 @@ def film(**changed: Any) -> EditTrace:
 
 
 def recalled(shares: list[float], steps: list[int] | None = None) -> EditTrace:
-    """A film of ten facts known at first, of which that share is known at each step."""
+    """A trace of ten facts known at first, of which that share is known at each step."""
     rank = np.array([[1] * round(10 * share) + [2] * round(10 - 10 * share) for share in shares])
-    return film(rank=rank, steps=np.array(steps or range(0, 10 * len(shares), 10)), log_odds=np.zeros(rank.shape))
+    return trace(rank=rank, steps=np.array(steps or range(0, 10 * len(shares), 10)), log_odds=np.zeros(rank.shape))
 
 
 def assert_same(one: EditTrace, other: EditTrace) -> None:
@@ -88,14 +88,14 @@ def assert_same(one: EditTrace, other: EditTrace) -> None:
 
 class TestFilm:
     def test_names_of_its_arrays(self) -> None:
-        parts = vars(film())
+        parts = vars(trace())
         assert {*STEPS, *EDITS, "queue", "unrelated", "words", "text"} == set(parts)
         assert all(len(parts[name]) == 4 for name in STEPS)
         assert all(len(parts[name]) == 5 for name in EDITS)
         assert all(parts[name].shape == (4, 5) for name in OF_EDITS)
 
     def test_can_be_stopped_anywhere(self) -> None:
-        whole = film()
+        whole = trace()
         assert (whole.edits, whole.until(0).edits, replace(whole, steps=np.array([])).edits) == (5, 0, 0)
         for asked, rows, edits in ((0, 1, 0), (1, 1, 0), (2, 2, 2), (3, 2, 2), (4, 3, 4), (5, 4, 5), (99, 4, 5)):
             part = whole.until(asked)
@@ -112,40 +112,40 @@ class TestFilm:
 
     @pytest.mark.parametrize(("step", "row"), [(-1, 0), (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (1000, 3)])
     def test_the_row_at_or_before_so_many_edits(self, step: int, row: int) -> None:
-        assert film().at(step) == row
+        assert trace().at(step) == row
 
     def test_through_the_store_and_back(self, tmp_path: Any) -> None:
-        store, told = Store(tmp_path), to_entry(film())
-        store.put("film", told.meta, told.arrays | {"state.total": np.zeros(3)})
-        found = store.get("film")
+        store, told = Store(tmp_path), to_entry(trace())
+        store.put("trace", told.meta, told.arrays | {"state.total": np.zeros(3)})
+        found = store.get("trace")
         assert found is not None
-        assert_same(from_entry(found), film())
+        assert_same(from_entry(found), trace())
         read = from_entry(found)
         assert (read.took.dtype, read.made.dtype, read.own_key.dtype) == (bool, bool, bool)
 
     def test_an_empty_beginning_through_an_entry(self) -> None:
-        beginning = film().until(0)
+        beginning = trace().until(0)
         entry = to_entry(beginning)
         assert_same(from_entry(Entry(entry.meta, entry.arrays)), beginning)
 
 
 class TestVerdict:
     def test_recall_counts_what_was_known_at_first(self) -> None:
-        np.testing.assert_allclose(summary.recall(film()), [1, 2 / 3, 1 / 3, 0], rtol=EXACT)
+        np.testing.assert_allclose(summary.recall(trace()), [1, 2 / 3, 1 / 3, 0], rtol=EXACT)
 
     @pytest.mark.parametrize("rank", [np.full((4, 4), 2), np.empty((4, 0), dtype=int)])
     def test_of_nothing_known_there_is_no_recall(self, rank: np.ndarray) -> None:
-        assert np.isnan(summary.recall(film(rank=rank))).all()
-        assert summary.half_life(film(rank=rank)) == HalfLife(5.0, False)
+        assert np.isnan(summary.recall(trace(rank=rank))).all()
+        assert summary.half_life(trace(rank=rank)) == HalfLife(5.0, False)
 
     def test_retention_is_of_the_edits_so_far(self) -> None:
-        np.testing.assert_allclose(summary.retention(film()), [NAN, 1 / 2, 3 / 4, 3 / 5], rtol=EXACT)
+        np.testing.assert_allclose(summary.retention(trace()), [NAN, 1 / 2, 3 / 4, 3 / 5], rtol=EXACT)
 
     def test_newest_is_of_the_edits_since(self) -> None:
-        np.testing.assert_allclose(summary.newest(film()), [NAN, 1 / 2, 1, 0], rtol=EXACT)
+        np.testing.assert_allclose(summary.newest(trace()), [NAN, 1 / 2, 1, 0], rtol=EXACT)
 
-    def test_of_a_film_before_the_first_edit(self) -> None:
-        begun = film().until(0)
+    def test_of_a_trace_before_the_first_edit(self) -> None:
+        begun = trace().until(0)
         assert summary.recall(begun).tolist() == [1.0]
         assert np.isnan([*summary.retention(begun), *summary.newest(begun), *summary.exactness(begun)]).all()
         assert summary.half_life(begun) == HalfLife(0.0, False)
@@ -201,7 +201,7 @@ class TestVerdict:
 
     def test_forecasts_by_hand(self) -> None:
         """Of the known ones (0, 1, 3): loss 5, 1, 5 at the end."""
-        found = summary.forecasts(film(), 3)
+        found = summary.forecasts(trace(), 3)
         loss = np.array([5.0, 1, 5])
         scores = {"shift": [5.0, 1, 3], "subject": [4.0, 1, 2], "all": [6.0, 1, 2], "renewed": [4.0, 3, 6]}
         ranks = {"shift": [3, 1, 2], "subject": [3, 1, 2], "all": [3, 1, 2], "renewed": [2, 1, 3]}
@@ -211,30 +211,30 @@ class TestVerdict:
             assert line == pytest.approx(np.corrcoef(scores[name], loss)[0, 1], rel=1e-9)
 
     def test_a_forecast_of_the_opposite_has_the_opposite_sign(self) -> None:
-        told = film()
-        turned = film(subject_token=-told.subject_token, all_tokens=-told.all_tokens)
+        told = trace()
+        turned = trace(subject_token=-told.subject_token, all_tokens=-told.all_tokens)
         for name in ("subject", "all"):
             for one, other in zip(summary.forecasts(told, 3)[name], summary.forecasts(turned, 3)[name], strict=True):
                 assert other == pytest.approx(-one, rel=1e-9)
                 assert one > 0
 
     def test_forecasts_pass_over_what_is_no_number(self) -> None:
-        at_first, later = summary.forecasts(film(), 0), summary.forecasts(film(), 1)
+        at_first, later = summary.forecasts(trace(), 0), summary.forecasts(trace(), 1)
         assert np.isnan([*at_first.values()]).all()
         assert np.isnan(later["all"]).all(), "two facts are left"
         assert np.isfinite(later["subject"]).all()
         assert np.isnan(later["shift"]).all(), "all alike"
 
     def test_exactness_is_relative_and_of_the_last_step(self) -> None:
-        unrelated, edited = summary.exactness(film())
+        unrelated, edited = summary.exactness(trace())
         assert unrelated == pytest.approx(0.1, rel=EXACT)
         assert edited == pytest.approx(0.25, rel=EXACT)
-        assert np.isnan(summary.exactness(film(shift=np.zeros((4, 4))))[0])
+        assert np.isnan(summary.exactness(trace(shift=np.zeros((4, 4))))[0])
 
 
 class TestCurve:
     def test_by_hand(self) -> None:
-        table = frames.curve(film())
+        table = frames.curve(trace())
         expected = {
             "edits": [0, 2, 4, 5],
             "recall": [1, 2 / 3, 1 / 3, 0],
@@ -264,7 +264,7 @@ class TestCurve:
     def test_with_every_fact_edited(self) -> None:
         of_facts = ("log_odds", "log_prob", "rank", "subject_token", "all_tokens", "renewed", "shift", "shift_forecast")
         none = {name: np.empty((4, 0)) for name in (*of_facts, "shift_error")}
-        empty = film(**none | {name: np.empty((5, 0)) for name in ("contributions", "shares")}, unrelated=np.array([]))
+        empty = trace(**none | {name: np.empty((5, 0)) for name in ("contributions", "shares")}, unrelated=np.array([]))
         table = frames.curve(empty)
         for name in ("recall", "probability", "rank", "dlogodds_measured", "dlogodds_all_tokens", "shift_error"):
             assert table[name].isna().all(), name
@@ -275,7 +275,7 @@ class TestCurve:
 
 class TestFacts:
     def test_by_hand(self) -> None:
-        table = frames.facts(film(), FACTS)
+        table = frames.facts(trace(), FACTS)
         assert len(table) == 4 * 4 + (0 + 2 + 4 + 5)
         last = table[(table["edits"] == 5) & (table["kind"] == "unrelated")].reset_index(drop=True)
         assert last["index"].tolist() == list(UNRELATED)
@@ -292,7 +292,7 @@ class TestFacts:
         assert last["shift_forecast"].tolist() == [5, 1, 9, 3]
 
     def test_edited_facts_by_hand(self) -> None:
-        table = frames.facts(film(), FACTS, [3])
+        table = frames.facts(trace(), FACTS, [3])
         edited = table[table["kind"] == "edited"].reset_index(drop=True)
         assert set(table["edits"]) == {5}
         assert edited["index"].tolist() == [0, 1, 2, 3, 4]
@@ -307,14 +307,14 @@ class TestFacts:
         np.testing.assert_allclose(edited["shift_forecast"], [0.8, 0.6, 2.4, 0, 0])
 
     def test_before_the_first_edit_there_are_no_edited_ones(self) -> None:
-        assert set(frames.facts(film(), FACTS, [0])["kind"]) == {"unrelated"}
+        assert set(frames.facts(trace(), FACTS, [0])["kind"]) == {"unrelated"}
 
 
 class TestByAge:
     def test_by_hand(self) -> None:
         rank = np.ones((2, 60), dtype=np.int64)
         rank[1, [0, 1, 2, 20, 59]] = 2  # ages 59, 58, 57, 39 and 0
-        table = frames.by_age(film(steps=np.array([0, 60]), edited_rank=rank))
+        table = frames.by_age(trace(steps=np.array([0, 60]), edited_rank=rank))
         rows = [
             (60, "0–9 edits ago", 9 / 10, 10), (60, "10–24 edits ago", 1.0, 15), (60, "25–49 edits ago", 24 / 25, 25),
             (60, "50–99 edits ago", 7 / 10, 10),
@@ -324,19 +324,19 @@ class TestByAge:
 
     def test_the_ages_leave_none_out(self) -> None:
         rank = np.ones((2, 2000), dtype=np.int64)
-        table = frames.by_age(film(steps=np.array([0, 2000]), edited_rank=rank))
+        table = frames.by_age(trace(steps=np.array([0, 2000]), edited_rank=rank))
         assert table["count"].sum() == 2000
         assert table["age"].iloc[-1] == "200+ edits ago"
         assert table["count"].tolist() == [10, 15, 25, 50, 100, 1800]
 
     def test_before_the_first_edit(self) -> None:
-        empty = frames.by_age(film().until(0))
+        empty = frames.by_age(trace().until(0))
         assert (len(empty), list(empty.columns)) == (0, ["edits", "age", "share", "count"])
 
 
 class TestOfFacts:
     def test_theory(self) -> None:
-        table = frames.theory(film()).set_index(["kind", "edits"])["change"]
+        table = frames.theory(trace()).set_index(["kind", "edits"])["change"]
         for kind, values in {
             "measured": [0, -0.625, -7 / 3, -3], "forecast, gradients renewed": [0, 0.5, -0.25, -3],
             "forecast, all tokens": [0, 5 / 3, -0.5, -1],
@@ -346,13 +346,13 @@ class TestOfFacts:
 
     def test_the_first_to_fall_is_on_top(self) -> None:
         """Wrong at 2, 1, 1 and 3 steps; of the two alike, the one with the lower log-odds at the end."""
-        assert frames.falling_order(film()).tolist() == [3, 0, 2, 1]
-        lost = film(log_odds=np.where(np.arange(4) == 1, NAN, film().log_odds))
+        assert frames.falling_order(trace()).tolist() == [3, 0, 2, 1]
+        lost = trace(log_odds=np.where(np.arange(4) == 1, NAN, trace().log_odds))
         assert frames.falling_order(lost).tolist() == [3, 0, 1, 2], "what is no number fell lowest"
 
     @pytest.mark.parametrize("by", ["measured", "renewed", "all", "subject"])
     def test_damage(self, by: str) -> None:
-        told = film()
+        told = trace()
         table = frames.damage(told, FACTS, by)
         changes = {
             "measured": told.log_odds - told.log_odds[0], "renewed": told.renewed, "all": told.all_tokens,
@@ -370,30 +370,30 @@ class TestOfFacts:
             assert [FACTS[j].subject in name for j, name in zip(UNRELATED, cells["told"], strict=True)] == [True] * 4
 
     def test_damage_of_one_step(self) -> None:
-        assert set(frames.damage(film().until(0), FACTS)["to"]) == {1}
+        assert set(frames.damage(trace().until(0), FACTS)["to"]) == {1}
 
     def test_history(self) -> None:
-        table = frames.history(film(), 3).set_index(["kind", "edits"])["change"]
+        table = frames.history(trace(), 3).set_index(["kind", "edits"])["change"]
         assert table["measured"].tolist() == [0, -2, -4, -5]
         assert table["forecast, subject token"].tolist() == [0, -2, -3, -2]
         np.testing.assert_array_equal(table["forecast, all tokens"], [0, NAN, -5, -2])
 
     def test_culprits_worst_first_of_the_edits_so_far(self) -> None:
-        table = frames.culprits(film(), 0, 3, most=3)
+        table = frames.culprits(trace(), 0, 3, most=3)
         assert table["edit"].tolist() == [3, 5, 1]
         assert table["subject"].tolist() == ["S2", "S4", "S0"]
         assert table["change"].tolist() == ["old 2 → new 2", "old 4 → new 4", "old 0 → new 0"]
         assert table["p"].tolist() == [0.5, 0.8, 0.1]
         assert table["dlogodds_all_tokens"].tolist() == [-4, -3, -1]
-        assert frames.culprits(film(), 0, 2)["edit"].tolist() == [3, 1, 2, 4]
-        assert not len(frames.culprits(film(), 0, 0))
+        assert frames.culprits(trace(), 0, 2)["edit"].tolist() == [3, 1, 2, 4]
+        assert not len(frames.culprits(trace(), 0, 0))
 
     def test_what_is_no_number_is_no_culprit(self) -> None:
-        assert frames.culprits(film(), 3, 3)["edit"].tolist() == [4, 1, 2, 5, 3]
+        assert frames.culprits(trace(), 3, 3)["edit"].tolist() == [4, 1, 2, 5, 3]
 
     def test_whose_answers_turned(self) -> None:
         one, two, three, four = UNRELATED
-        assert frames.turned(film(), 0) == ([], [])
-        assert frames.turned(film(), 1) == ([four], [three])
-        assert frames.turned(film(), 2) == ([one], [])
-        assert frames.turned(film(), 3) == ([two], [])
+        assert frames.turned(trace(), 0) == ([], [])
+        assert frames.turned(trace(), 1) == ([four], [three])
+        assert frames.turned(trace(), 2) == ([one], [])
+        assert frames.turned(trace(), 3) == ([two], [])

@@ -55,7 +55,7 @@ def objects(relation: str) -> set[str]:
 
 
 def rows(source: Pool, queue: Queue) -> list[int]:
-    return [source.facts.index(one.fact) for one in queue.asked]
+    return [source.facts.index(one.fact) for one in queue.edits]
 
 
 def root_mean_square(p: np.ndarray) -> np.ndarray:
@@ -118,33 +118,33 @@ class TestPool:
 class TestDrawing:
     @pytest.mark.parametrize("by", ["random", "relation", "most", "least"])
     def test_a_seed_draws_and_fewer_are_the_first_of_more(self, demo: Simulator, by: str) -> None:
-        told = drawn(demo, 30, by, seed=4).tell()
-        assert told == drawn(demo, 30, by, seed=4).tell()
-        assert told != drawn(demo, 30, by, seed=5).tell()
+        told = drawn(demo, 30, by, seed=4).rows()
+        assert told == drawn(demo, 30, by, seed=4).rows()
+        assert told != drawn(demo, 30, by, seed=5).rows()
         for fewer in (1, 7, 29):
-            assert drawn(demo, fewer, by, seed=4).tell() == told[:fewer]
+            assert drawn(demo, fewer, by, seed=4).rows() == told[:fewer]
 
     def test_known_facts_one_a_subject_and_other_objects_of_the_relation(self, demo: Simulator) -> None:
         source, queue = lifelong.pool(demo), drawn(demo, 300)
-        assert len({one.fact.subject for one in queue.asked}) == 300
-        for one in queue.asked:
+        assert len({one.fact.subject for one in queue.edits}) == 300
+        for one in queue.edits:
             assert one.target != one.fact.target
             assert one.target in objects(one.fact.relation)
         assert source.known[rows(source, queue)].all()
-        assert len({one.fact.relation for one in queue.asked}) > 20
+        assert len({one.fact.relation for one in queue.edits}) > 20
         np.testing.assert_array_equal(queue.leverage, source.leverage[:, rows(source, queue)])
         np.testing.assert_array_equal(queue.leak, source.leak[:, rows(source, queue)])
 
     def test_a_subject_is_edited_once(self, stranger: Simulator) -> None:
         both = {fact for fact in stranger.facts if fact.subject == "Croatia"}
         assert len(both) == 2
-        drawn_ones = [[one.fact for one in drawn(stranger, 11, seed=seed).asked] for seed in range(12)]
+        drawn_ones = [[one.fact for one in drawn(stranger, 11, seed=seed).edits] for seed in range(12)]
         assert all(len({fact.subject for fact in some}) == 11 for some in drawn_ones)
         assert {fact for some in drawn_ones for fact in some} >= both
 
     def test_new_objects_are_likely_ones_and_not_always_the_same(self, demo: Simulator) -> None:
         found: dict[str, set[str]] = {}
-        for one in drawn(demo, 600).asked:
+        for one in drawn(demo, 600).edits:
             found.setdefault(one.fact.relation, set()).add(one.target)
             counts = sorted((-sum(b.object == o for b in factbase.load() if b.relation == one.fact.relation), o)
                             for o in objects(one.fact.relation) - {one.fact.target})  # fmt: skip
@@ -153,14 +153,14 @@ class TestDrawing:
 
     def test_tell_and_begins_like(self, demo: Simulator) -> None:
         queue = drawn(demo, 5)
-        one = queue.asked[3]
+        one = queue.edits[3]
         expected = [one.fact.subject, one.fact.prompt, one.fact.target, one.fact.relation, one.target]
-        assert queue.tell()[3] == expected
+        assert queue.rows()[3] == expected
         assert queue.begins_like([])
-        assert queue.begins_like([tuple(row) for row in queue.tell()[:4]])
-        assert not queue.begins_like(drawn(demo, 5, seed=1).tell())
-        assert not queue.begins_like(drawn(demo, 6).tell())
-        assert not queue.begins_like([*queue.tell()[:4], [*queue.tell()[4][:4], "elsewhere"]])
+        assert queue.begins_like([tuple(row) for row in queue.rows()[:4]])
+        assert not queue.begins_like(drawn(demo, 5, seed=1).rows())
+        assert not queue.begins_like(drawn(demo, 6).rows())
+        assert not queue.begins_like([*queue.rows()[:4], [*queue.rows()[4][:4], "elsewhere"]])
 
     @pytest.mark.parametrize("layer", [0, 2])
     def test_most_and_least_superposed_first(self, demo: Simulator, layer: int) -> None:
@@ -174,19 +174,19 @@ class TestDrawing:
 
     def test_of_some_relations_one_after_the_other(self, demo: Simulator) -> None:
         count = sum(fact.relation == "sport" for fact in lifelong.pool(demo).facts)
-        told = [one.fact.relation for one in drawn(demo, count + 5, "relation", relations=("sport", "religion")).asked]
+        told = [one.fact.relation for one in drawn(demo, count + 5, "relation", relations=("sport", "religion")).edits]
         changes = [name for name, _ in itertools.groupby(told)]
         assert changes == ["sport", "religion"]
-        other = [one.fact.relation for one in drawn(demo, 5, "relation", relations=("religion", "sport")).asked]
+        other = [one.fact.relation for one in drawn(demo, 5, "relation", relations=("religion", "sport")).edits]
         assert set(other) == {"religion"}
-        names = [one.fact.relation for one in drawn(demo, 150, "relation").asked]
+        names = [one.fact.relation for one in drawn(demo, 150, "relation").edits]
         assert names == sorted(names), "all of them, one after the other"
         assert len(set(names)) > 1
 
     def test_what_is_not_edited_tells_of_the_damage(self, demo: Simulator, stranger: Simulator) -> None:
         assert drawn(demo, 30).unrelated == tuple(range(len(demo.facts)))
         queue = drawn(stranger, 11)
-        edited = {stranger.facts.index(one.fact) for one in queue.asked}
+        edited = {stranger.facts.index(one.fact) for one in queue.edits}
         assert queue.unrelated == tuple(j for j in range(len(stranger.facts)) if j not in edited)
         assert len(queue.unrelated) == len(stranger.facts) - 11
         assert tools.UNKNOWN not in edited
@@ -199,7 +199,7 @@ class TestByHand:
     def test_as_picked(self, demo: Simulator, stranger: Simulator) -> None:
         for bench in (demo, stranger):
             queue = drawn(bench, 3, "hand", picked=self.PICKED)
-            assert queue.asked == tuple(
+            assert queue.edits == tuple(
                 RequestedEdit(bench.facts[fact], target.strip()) for fact, target in self.PICKED
             )
             assert queue.unrelated == tuple(j for j in range(len(bench.facts)) if j not in (2, 5, 9))
@@ -211,7 +211,7 @@ class TestByHand:
 
     def test_fewer_are_the_first(self, demo: Simulator) -> None:
         queue = drawn(demo, 2, "hand", picked=self.PICKED)
-        assert [one.target for one in queue.asked] == ["Nokia", "French"]
+        assert [one.target for one in queue.edits] == ["Nokia", "French"]
         assert 9 in queue.unrelated
 
     @pytest.mark.parametrize(
@@ -257,11 +257,11 @@ class TestRefusals:
             Draw(**wrong)
 
     def test_draws_in_words(self) -> None:
-        assert Draw().told == "at random, seed 0"
-        assert Draw("most", 3, order="gentle").told == "most superposed first, least interference first, seed 3"
-        assert Draw("relation", relations=("a", "b")).told == "of a, b, seed 0"
-        assert Draw("relation", 1).told == "of some relations, seed 1"
-        assert Draw("hand", picked=((0, "x"),)).told == "picked by hand"
+        assert Draw().label == "at random, seed 0"
+        assert Draw("most", 3, order="gentle").label == "most superposed first, least interference first, seed 3"
+        assert Draw("relation", relations=("a", "b")).label == "of a, b, seed 0"
+        assert Draw("relation", 1).label == "of some relations, seed 1"
+        assert Draw("hand", picked=((0, "x"),)).label == "picked by hand"
 
     def test_a_fact_without_a_relation_gets_an_object_of_such_facts(self) -> None:
         from kis_core.lifelong.queue import _drawn
@@ -315,9 +315,9 @@ class TestOrder:
     def test_of_a_queue(self, demo: Simulator, by: str) -> None:
         plain, gentle, harsh = (drawn(demo, 25, by, 1, order=order) for order in ("drawn", "gentle", "harsh"))
         for ordered in (gentle, harsh):
-            assert sorted(ordered.tell()) == sorted(plain.tell())
+            assert sorted(ordered.rows()) == sorted(plain.rows())
             assert ordered.unrelated == plain.unrelated
-        assert gentle.tell() == harsh.tell()[::-1] != plain.tell()
+        assert gentle.rows() == harsh.rows()[::-1] != plain.rows()
         np.testing.assert_array_equal(gentle.leverage[1], np.sort(plain.leverage[1]))
         np.testing.assert_array_equal(gentle.leak, harsh.leak[:, ::-1])
         source = lifelong.pool(demo)
@@ -325,7 +325,7 @@ class TestOrder:
         inverse = np.linalg.cholesky(np.linalg.inv(tools.moment(demo, 1)))
         least, usual, largest = (
             lifelong.interference(
-                np.stack([tools.at_subject(demo.model, one.fact, 1)[0] for one in queue.asked]) @ inverse
+                np.stack([tools.at_subject(demo.model, one.fact, 1)[0] for one in queue.edits]) @ inverse
             )
             for queue in (gentle, plain, harsh)
         )
@@ -336,4 +336,4 @@ class TestOrder:
         gentle = drawn(demo, 4, "hand", picked=picked, order="gentle")
         leverage = [float(row @ row) for row in demo.whitener(0).whiten(demo.sensitivity(0).subject_keys)]
         expected = sorted((fact for fact, _ in picked), key=lambda fact: leverage[fact])
-        assert [demo.facts.index(one.fact) for one in gentle.asked] == expected
+        assert [demo.facts.index(one.fact) for one in gentle.edits] == expected

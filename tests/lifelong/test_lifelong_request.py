@@ -9,34 +9,28 @@ from typing import Any
 import pytest
 
 from kis_core import lifelong
-from kis_core.editing import EditError, method, weights
+from kis_core.editing import METHODS, EditError
+from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.memit import MemitSettings
 from kis_core.lifelong import Draw
 from kis_core.request import RequestError
 from kis_core.simulator import Simulator
 from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked
 
-METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
-
-
-@pytest.fixture(scope="module")
-def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    return demo.bench(tmp_path_factory.mktemp("shared") / "store")
-
-
-@pytest.fixture
-def bench(demo: tools.Setting, tmp_path: Path) -> Simulator:
-    return demo.bench(tmp_path / "store")
-
 
 class TestKeys:
     def test_every_ingredient_counts(self, demo: tools.Setting, bench: Simulator) -> None:
         one = asked(bench, "memit", 20, layers=(0, 1), batch=5, every=5)
         changed: dict[str, Any] = {
-            "layers": (0, 2), "method": "alphaedit", "draw": Draw(seed=1), "every": 4, "batch": 4,
-            "how": replace(one.how, kl=0.5), "weights": replace(one.weights, memit_lambda=1.0), "edits": 19,
+            "layers": (0, 2), "draw": Draw(seed=1), "every": 4, "batch": 4,
+            "how": replace(one.how, kl=0.5), "settings": MemitSettings(1.0), "edits": 19,
         }  # fmt: skip
-        requests = [one, *(replace(one, **{name: value}) for name, value in changed.items())]
+        requests = [
+            one,
+            replace(one, method="alphaedit", settings=AlphaEditSettings(None, None)),
+            *(replace(one, **{name: value}) for name, value in changed.items()),
+        ]
         draws = (Draw("most"), Draw("least"), Draw("relation"), Draw("relation", relations=("sport",)),
                  Draw(order="gentle"), Draw(order="harsh"), Draw("hand", picked=((0, "x"),)),
                  Draw("hand", picked=((0, "y"),)))  # fmt: skip
@@ -62,22 +56,21 @@ class TestKeys:
         self, bench: Simulator, stranger: tools.Setting, tmp_path: Path
     ) -> None:
         other, request = stranger.bench(tmp_path / "stranger"), asked(bench)
-        queues = [lifelong.draw_queue(one, request.draw, 6, 0).tell() for one in (bench, other)]
+        queues = [lifelong.draw_queue(one, request.draw, 6, 0).rows() for one in (bench, other)]
         assert queues[0] != queues[1]
         assert lifelong.key(bench, request) != lifelong.key(other, request)
 
 
 class TestRequests:
     def test_suits_the_model(self, shared: Simulator) -> None:
-        for name in METHODS:
-            request = lifelong.ask(shared, 0, name)
-            kind = method(name)
+        for kind in METHODS:
+            request = lifelong.ask(shared, 0, kind.name)
             assert (request.layers, request.edits, request.draw, request.every) == ((0,), 100, Draw(), 5)
             assert request.batch == (5 if kind.batches else 1)
             assert request.how == shared.recipe.hyperparameters, "narrow models have one recipe for all methods"
-            assert request.weights == weights(tools.MODEL, width=32, mlp_width=128)
-        given = weights("gpt-j-6b", width=32, mlp_width=128)
-        assert lifelong.ask(shared, (0, 1), "memit", batch=3, weights=given).weights == given
+            assert request.settings == kind.settings.suited(shared.scale)
+        given = MemitSettings(15_000)
+        assert lifelong.ask(shared, (0, 1), "memit", batch=3, settings=given).settings == given
         assert lifelong.ask(shared, (0, 1), "memit", batch=3).batch == 3
 
     @pytest.mark.parametrize(
@@ -109,9 +102,9 @@ class TestRequests:
             asked(shared, steps=0)
 
     def test_in_words(self, shared: Simulator) -> None:
-        assert asked(shared).told == "ROME, layer 0, at random, seed 0"
+        assert asked(shared).label == "ROME, layer 0, at random, seed 0"
         spread = asked(shared, "memit", layers=(0, 1, 2), batch=3, draw=Draw("most"))
-        assert spread.told == "MEMIT, layers 0–2, most superposed first, seed 0, 3 at once"
+        assert spread.label == "MEMIT, layers 0–2, most superposed first, seed 0, 3 at once"
 
     def test_more_edits_than_there_are_make_none(self, shared: Simulator) -> None:
         with pytest.raises(RequestError, match="of the facts to draw from can be edited"):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,31 @@ from typing import Any
 import pytest
 
 from kis_core import lifelong
-from kis_core.editing import weights
+from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest
 from kis_core.models.files import ModelError
 from kis_core.progress import Cancelled
 from kis_core.simulator import Simulator
 from tests.lifelong import lifelong_tools as tools
-from tests.lifelong.lifelong_tools import asked, assert_same
+from tests.lifelong.lifelong_tools import asked, assert_same, weights_stay
+
+__all__ = ["weights_stay"]  # fixture
 
 EDITS, EVERY = 12, 4
-BRIEF = weights(tools.MODEL, width=32, mlp_width=128)
 CALLS: dict[str, int] = {}  # of the report, in an uninterrupted run
 KILLED = """
 import os, signal, sys
-from kis_core import lifelong, pipeline
-from kis_core.lifelong import sequence
+from kis_core import lifelong
+from kis_core.analysis import pipeline
+from kis_core.lifelong import sequence_run
 from kis_core.models import catalog, loading
 from kis_core.request import Request
 from kis_core.simulator import Simulator
-from kis_core.store import Store
+from kis_core.store.store import Store
 from tests.lifelong import lifelong_tools as tools
 
 root, facts, corpus = sys.argv[1:]
-sequence.SAVED_SECONDS = -1.0
+sequence_run.SAVED_SECONDS = -1.0
 store = Store(root)
 result = pipeline.run(Request(tools.MODEL, facts, corpus, tools.TOKENS), store, device="cpu")
 loaded = loading.load(catalog.locate(tools.MODEL), device="cpu")
@@ -65,36 +67,16 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
 
 
 @pytest.fixture(scope="module")
-def shared(demo: tools.Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    return demo.bench(tmp_path_factory.mktemp("shared") / "store")
-
-
-@pytest.fixture
-def bench(demo: tools.Setting, tmp_path: Path) -> Simulator:
-    """On a store that holds no run."""
-    return demo.bench(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
 def whole(shared: Simulator) -> Callable[[LifelongRequest], EditTrace]:
     """An uninterrupted run, made once."""
 
     def run(request: LifelongRequest) -> EditTrace:
         count = Until(0)
-        film = lifelong.run(shared, request, report=count)
+        trace = lifelong.run(shared, request, report=count)
         CALLS.setdefault(lifelong.key(shared, request), count.calls)
-        return film
+        return trace
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def weights_stay(demo: tools.Setting) -> Iterator[None]:
-    """After every test: the same bits in every weight, and no hook."""
-    before = demo.loaded.digest()
-    yield
-    assert demo.loaded.digest() == before
-    assert not any(module._forward_hooks for module in demo.loaded.model.modules())
 
 
 class Until:
@@ -126,7 +108,7 @@ def runs(shared: Simulator) -> dict[str, LifelongRequest]:
     return {
         "rome": asked(shared, "rome", EDITS, every=EVERY),
         "alphaedit": asked(shared, "alphaedit", EDITS, layers=(0, 1), batch=2, every=EVERY),
-        "fine-tuning": asked(shared, "fine-tuning", EDITS, every=EVERY, weights=replace(BRIEF, tuning_steps=5)),
+        "fine-tuning": asked(shared, "fine-tuning", EDITS, every=EVERY, settings=FineTuningSettings(0.002, 5)),
         "uneven": asked(shared, "memit", 11, layers=(0, 2), batch=3, every=4, draw=Draw("most", order="gentle")),
     }
 
@@ -165,23 +147,23 @@ class TestTakenUpAgain:
     def test_again_and_again(
         self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
     ) -> None:
-        request, films = runs(shared)["rome"], []
+        request, traces = runs(shared)["rome"], []
 
-        def stop(film: EditTrace) -> None:
-            films.append(film)
-            if len(films) % 2 == 0:
+        def stop(trace: EditTrace) -> None:
+            traces.append(trace)
+            if len(traces) % 2 == 0:
                 raise Cancelled
 
         for edits in (4, 8, 12):
             with pytest.raises(Cancelled):
                 lifelong.run(bench, request, seen=stop)
             assert lifelong.known(bench, request).edits == edits
-        assert [film.edits for film in films] == [0, 4, 4, 8, 8, 12]
+        assert [trace.edits for trace in traces] == [0, 4, 4, 8, 8, 12]
         assert_same(lifelong.run(bench, request), whole(request))
 
     def test_taken_up_and_called_off_before_it_measures(self, bench: Simulator, shared: Simulator) -> None:
         request = runs(shared)["rome"]
-        lifelong.run(bench, request, until=lambda film: film.edits >= 4)
+        lifelong.run(bench, request, until=lambda trace: trace.edits >= 4)
         called_off(bench, request, 8)
         assert lifelong.known(bench, request).edits == 4
 
@@ -205,8 +187,8 @@ class TestTakenUpAgain:
     ) -> None:
         request = runs(shared)["rome"]
 
-        def fail(film: EditTrace) -> None:
-            if film.edits == 8:
+        def fail(trace: EditTrace) -> None:
+            if trace.edits == 8:
                 raise RuntimeError("the page is gone")
 
         with pytest.raises(RuntimeError, match="the page is gone"):
@@ -229,7 +211,7 @@ class TestTakenUpAgain:
     ) -> None:
         request = runs(shared)["rome"]
         other = replace(request, draw=Draw(seed=7))
-        lifelong.run(bench, other, until=lambda film: film.edits >= 4)
+        lifelong.run(bench, other, until=lambda trace: trace.edits >= 4)
         entry = bench.store.get(lifelong.key(bench, other))
         bench.store.put(lifelong.key(bench, request), entry.meta, entry.arrays)
         assert_same(lifelong.run(bench, request), whole(request))
@@ -240,24 +222,24 @@ class TestLongerAndShorter:
         self, demo: tools.Setting, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace], tmp_path: Path
     ) -> None:
         long = runs(shared)["rome"]
-        films: list[EditTrace] = []
+        traces: list[EditTrace] = []
         whole(long)
         for edits in (4, 8):
             short = replace(long, edits=edits)
             fresh = lifelong.run(demo.bench(tmp_path / str(edits)), short)
             assert_same(lifelong.known(without_model(shared), short), fresh)
-            assert_same(lifelong.run(without_model(shared), short, seen=films.append), fresh)
-            assert films[-1].edits == fresh.edits == edits
-        assert len(films) == 2
+            assert_same(lifelong.run(without_model(shared), short, seen=traces.append), fresh)
+            assert traces[-1].edits == fresh.edits == edits
+        assert len(traces) == 2
 
     def test_a_shorter_run_is_the_beginning_of_a_longer_one(
         self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
     ) -> None:
-        long, films = runs(shared)["alphaedit"], []
+        long, traces = runs(shared)["alphaedit"], []
         lifelong.run(bench, replace(long, edits=4))
         assert not lifelong.finished(lifelong.known(bench, long), long)
-        assert_same(lifelong.run(bench, long, seen=films.append), whole(long))
-        assert [film.edits for film in films] == [4, 8, 12]
+        assert_same(lifelong.run(bench, long, seen=traces.append), whole(long))
+        assert [trace.edits for trace in traces] == [4, 8, 12]
 
     @pytest.mark.parametrize("name", ["taught", pytest.param("stranger")])
     def test_of_other_models_and_texts(self, request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
@@ -284,32 +266,32 @@ class TestLongerAndShorter:
     def test_edits_that_are_no_multiple(
         self, shared: Simulator, name: str, how: dict[str, int], steps: list[int]
     ) -> None:
-        film = lifelong.run(shared, asked(shared, name, **how))
-        assert film.steps.tolist() == steps
-        assert (film.edits, len(film.queue), len(film.took)) == (how["edits"],) * 3
-        assert film.made.all()
+        trace = lifelong.run(shared, asked(shared, name, **how))
+        assert trace.steps.tolist() == steps
+        assert (trace.edits, len(trace.queue), len(trace.took)) == (how["edits"],) * 3
+        assert trace.made.all()
 
     def test_picked_fewer_than_asked_for(self, bench: Simulator) -> None:
         request = asked(bench, "rome", 100, Draw("hand", picked=((1, "French"), (4, "Nokia"))))
-        film = lifelong.run(bench, request)
-        assert film.edits == 2
-        assert_same(lifelong.run(bench, request), film)
+        trace = lifelong.run(bench, request)
+        assert trace.edits == 2
+        assert_same(lifelong.run(bench, request), trace)
 
     def test_every_fact_picked(self, bench: Simulator, tmp_path: Path) -> None:
         picked = tuple((j, "French") for j in range(len(bench.facts)))
         request = asked(bench, "rome", len(picked), Draw("hand", picked=picked), every=8)
-        film = lifelong.run(bench, request)
-        assert film.log_odds.shape == (4, 0)
-        assert film.made.all()
-        assert lifelong.write(bench, request, film, tmp_path / "out")
+        trace = lifelong.run(bench, request)
+        assert trace.log_odds.shape == (4, 0)
+        assert trace.made.all()
+        assert lifelong.write(bench, request, trace, tmp_path / "out")
 
     def test_a_run_that_has_gone_far_enough(
         self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
     ) -> None:
         request = runs(shared)["rome"]
-        film = lifelong.run(bench, request, until=lambda film: film.edits > 5)
-        assert_same(film, whole(request).until(8))
-        assert_same(lifelong.run(without_model(bench), request, until=lambda film: film.edits > 5), film)
+        trace = lifelong.run(bench, request, until=lambda trace: trace.edits > 5)
+        assert_same(trace, whole(request).until(8))
+        assert_same(lifelong.run(without_model(bench), request, until=lambda trace: trace.edits > 5), trace)
         with pytest.raises(ModelError):
             lifelong.run(without_model(bench), request)
 
@@ -323,8 +305,8 @@ class TestThreads:
         together = threading.Barrier(2, timeout=60)
 
         def work(number: int) -> None:
-            def seen(film: EditTrace) -> None:
-                if film.edits < EDITS:
+            def seen(trace: EditTrace) -> None:
+                if trace.edits < EDITS:
                     together.wait()
 
             found[number] = lifelong.run(bench, requests[number], seen=seen)
@@ -348,11 +330,11 @@ class TestThreads:
             target=lambda: found.append(lifelong.run(without_model(bench), request, report=report))
         )
 
-        def seen(film: EditTrace) -> None:
-            if film.edits == EVERY:
+        def seen(trace: EditTrace) -> None:
+            if trace.edits == EVERY:
                 other.start()
                 assert waited.wait(timeout=60)
 
-        film = lifelong.run(bench, request, seen=seen)
+        trace = lifelong.run(bench, request, seen=seen)
         other.join(timeout=60)
-        assert_same(found[0], film)
+        assert_same(found[0], trace)

@@ -13,8 +13,8 @@ def test_a_run_on_the_shelf_tells_its_name_model_facts_and_text(tmp_path: Path) 
     bench = tools.analysed(tmp_path).bench(tmp_path / "store")
     request = tools.asked(bench, "rome", 3, every=1)
 
-    def until(film: lifelong.EditTrace) -> bool:
-        return film.edits == 1
+    def until(trace: lifelong.EditTrace) -> bool:
+        return trace.edits == 1
 
     for edits, told in ((1, "1 edit"), (3, "3 edits")):
         lifelong.run(bench, request, until=until if edits == 1 else None)

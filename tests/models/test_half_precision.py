@@ -19,8 +19,8 @@ from kis_core.editing import (
     Edit,
     Hyperparameters,
     RequestedEdit,
+    Settings,
     Site,
-    Weights,
     applied,
     method,
     search,
@@ -33,6 +33,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
 from kis_core.spillover import Sensitivity, forecast, measure, sensitivity
+from tests.editing.sequence_tools import SETTINGS
 from tests.spillover.test_sensitivity import FACTS, hooks_of, lively
 
 DTYPES = ("bfloat16", "float16")
@@ -50,7 +51,6 @@ HOWS = {
         steps=5, learning_rate=0.3, weight_decay=0, prefixes=(), stop_loss=0, everywhere=True
     ),
 }
-WEIGHTS = Weights(memit_lambda=0.5, null_below=None, null_l2=None, tuning_rate=0.02, tuning_steps=4)
 BEGINNINGS = ("It is said",)
 ASKED = RequestedEdit(FACTS[0], "Rome")
 
@@ -72,9 +72,10 @@ class Pair:
     def rounding(self) -> float:
         return rounding(self.half.dtype)
 
-    def sites(self, layers: tuple[int, ...], how: Hyperparameters) -> tuple[Site, Site]:
+    def sites(self, layers: tuple[int, ...], how: Hyperparameters, name: str) -> tuple[Site, Site]:
         chosen = {layer: self.whiteners[layer] for layer in layers}
-        one, other = (Site(loaded, layers, chosen, how, WEIGHTS, BEGINNINGS) for loaded in (self.half, self.single))
+        settings = SETTINGS.get(name, Settings())
+        one, other = (Site(loaded, layers, chosen, how, settings, BEGINNINGS) for loaded in (self.half, self.single))
         return one, other
 
     def close(self, found: np.ndarray, expected: np.ndarray, roundings: float) -> None:
@@ -119,8 +120,8 @@ def weights_stay(pair: Pair) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def edit(pair: Pair) -> Edit:
     """One that float32 finds."""
-    _, site = pair.sites((LAYER,), HOWS["everywhere"])
-    (made,) = method("rome").make(site, [ASKED])
+    _, site = pair.sites((LAYER,), HOWS["everywhere"], "rome")
+    (made,) = method("rome").perform(site, [ASKED])
     (change,) = made.changes
     assert isinstance(change, Edit)
     return change
@@ -161,8 +162,8 @@ def test_the_value_is_searched_for(pair: Pair, how: str) -> None:
 @pytest.mark.parametrize("how", HOWS)
 def test_every_method_edits(pair: Pair, name: str, how: str) -> None:
     spreads = method(name).spreads
-    half, single = pair.sites((0, LAYER) if spreads else (LAYER,), HOWS[how])
-    (found,), (expected,) = (method(name).make(site, [ASKED]) for site in (half, single))
+    half, single = pair.sites((0, LAYER) if spreads else (LAYER,), HOWS[how], name)
+    (found,), (expected,) = (method(name).perform(site, [ASKED]) for site in (half, single))
     for one, other in zip(found.changes, expected.changes, strict=True):
         pair.close(one.moves(expected.keys), other.moves(expected.keys), CHANGED)
     pair.close(found.keys, expected.keys, READ)

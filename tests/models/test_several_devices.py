@@ -18,13 +18,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import METHODS, DenseEdit, Edit, Hyperparameters, RequestedEdit, Site, Weights, method
+from kis_core.editing import METHODS, DenseEdit, Edit, Hyperparameters, RequestedEdit, Settings, Site, method
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows, top_answers
 from kis_core.scoring.log_odds import tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
 from kis_core.spillover import forecast, measure, sensitivity
+from tests.editing.sequence_tools import SETTINGS
 from tests.spillover.test_sensitivity import FACTS, lively
 
 HERE, FAR = torch.device("cpu"), torch.device("xla:1")  # never touched: only its name is used
@@ -33,7 +34,6 @@ HOWS = {
     "at the subject": Hyperparameters(steps=2, learning_rate=0.3, prefixes=(), kl=0.0625, stop_loss=0, mean_key=True),
     "everywhere": Hyperparameters(steps=2, learning_rate=0.3, prefixes=(), stop_loss=0, everywhere=True),
 }
-WEIGHTS = Weights(memit_lambda=0.5, null_below=None, null_l2=None, tuning_rate=0.02, tuning_steps=2)
 INDEXING = ("__getitem__", "__setitem__")
 DEVICE_OF = Tensor.device.__get__  # type: ignore[attr-defined]
 RANDOM = np.random.default_rng(0)
@@ -134,8 +134,10 @@ def test_every_method(whole: LoadedModel, spread: LoadedModel, name: str, how: s
     whiteners = {layer: Whitener.fit(np.diag(np.arange(1.0, 41))) for layer in layers}
 
     def made(loaded: LoadedModel) -> list[np.ndarray]:
-        site = Site(loaded, layers, whiteners, HOWS[how], WEIGHTS, ("It is said",), standing=STANDING)
-        (one,) = method(name).make(site, [ASKED])
+        site = Site(
+            loaded, layers, whiteners, HOWS[how], SETTINGS.get(name, Settings()), ("It is said",), standing=STANDING
+        )
+        (one,) = method(name).perform(site, [ASKED])
         return [one.keys, *(change.matrix for change in one.changes)]
 
     both(spread, whole, made)

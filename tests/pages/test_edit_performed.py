@@ -102,7 +102,7 @@ def test_it_is_told_whether_the_edit_took(look_at_edit: Edit, alone: Callable[..
     assert found.paraphrase is not None
     assert found.neighbourhood is not None
     assert f">yes: {found.probability_new:.1%}".replace("%", " %") in shown
-    assert f">{found.paraphrase:.0%} answer anew<" in shown
+    assert f">{found.paraphrase:.0%} give the new object<" in shown
     assert f">{found.neighbourhood:.0%} keep their object ({found.neighbourhood_before:.0%} had it)<" in shown
     assert f">… {found.generated}<" in shown
     assert f">… {found.generated_before}<" in shown

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -127,18 +130,23 @@ def test_a_queue_of_long_objects_fits_its_own_link() -> None:
 # Names
 
 
-def test_the_names_in_links_are_the_librarys() -> None:
-    assert tuple(one.name for one in editing.METHODS) == state.EDITORS
-    assert tuple(lifelong.DRAWS) == state.DRAWS
-    assert tuple(lifelong.ORDERS) == state.ARRANGED
+def test_links_know_the_methods_draws_and_orders_of_the_library() -> None:
+    options = {name: tuple(state.CHOICES[name].options()) for name in ("editor", "method", "draw", "arrange")}
+    assert options["editor"] == tuple(method.name for method in editing.METHODS) == tuple(choice.METHOD_NAMES)
+    assert options["method"] == tuple(method.name for method in editing.RANK_ONE)
+    assert (options["draw"], options["arrange"]) == (tuple(lifelong.DRAWS), tuple(lifelong.ORDERS))
     assert state.MOST_EDITS <= lifelong.MOST_EDITS
+
+
+def test_what_every_page_needs_loads_no_torch() -> None:
+    code = "import sys; import pages.parts.frame.state; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 def test_the_names_in_links_are_those_the_page_knows() -> None:
     assert tuple(below.CHRONICLE) == state.CHRONICLE
     assert tuple(choice.AGAINST) == state.AGAINST
     assert tuple(state.CHOICES["shade"].options()) == tuple(frames.KINDS) == tuple(below.SHADES)
-    assert tuple(choice.TOLD) == state.EDITORS
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def test_the_choices_make_the_request_and_the_command_line_the_same(
 ) -> None:
     machine_of(device("cpu", 60))
     page = select(open_page(PAGE, facts="builtin-lookalikes"), "gpt2")
-    assert options.asked(command(page), layers=None) == Request(
+    assert options.request_of(command(page), layers=None) == Request(
         "gpt2", "builtin-lookalikes", WIKIPEDIA_NAME, None, revision=catalog.find("gpt2").revision,  # type: ignore[union-attr]
         documents=PAPER_DOCUMENTS,
     )  # fmt: skip
@@ -313,7 +313,7 @@ def test_the_choices_make_the_request_and_the_command_line_the_same(
     assert not page.exception
     ((request, where),) = begun
     assert where == args.device == "cpu"
-    assert options.asked(args, layers=options.chosen_layers(args.layers)) == request
+    assert options.request_of(args, layers=options.chosen_layers(args.layers)) == request
     assert (request.tokens, request.documents, request.layers, request.settled) == (9_000, 500, (2, 3, 4), 0.02)
     assert request.dtype == "bfloat16"
     assert page.query_params["model"] == "gpt2"

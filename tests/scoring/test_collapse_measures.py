@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 
-from kis_core import editing
-from kis_core.editing import DenseEdit, EditError, Weights, applied
+from kis_core.editing import DenseEdit, applied
 from kis_core.editing.success import WORDS, continuations, generate
 from kis_core.facts import Fact
-from kis_core.models import catalog
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.perplexity import perplexity
 from tests import tiny
@@ -174,65 +170,3 @@ class TestContinuations:
         with applied(gpt2, DenseEdit(0, np.random.default_rng(0).normal(size=(24, 40)))):
             assert continuations(gpt2, FACTS) != before
         assert continuations(gpt2, FACTS) == before
-
-
-def some(**changed: object) -> Weights:
-    good = {"memit_lambda": 1.0, "null_below": 0.02, "null_l2": 10.0, "tuning_rate": 5e-4, "tuning_steps": 25}
-    return Weights(**(good | changed))  # type: ignore[arg-type]
-
-
-class TestWeights:
-    @pytest.mark.parametrize("name", ["memit_lambda", "null_below", "null_l2", "tuning_rate"])
-    @pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, -math.inf])
-    def test_only_positive_numbers(self, name: str, wrong: float) -> None:
-        with pytest.raises(EditError, match=f"{name} has to be a positive number; found {wrong}"):
-            some(**{name: wrong})
-        assert getattr(some(**{name: 1e-300}), name) == 1e-300
-
-    @pytest.mark.parametrize("wrong", [0, -1, 1001, 2.5, 25.0, None, math.nan])
-    def test_whole_steps_in_bounds(self, wrong: object) -> None:
-        with pytest.raises(EditError, match=f"whole steps of fine-tuning from 1 to 1000; {wrong} were asked for"):
-            some(tuning_steps=wrong)
-        assert (some(tuning_steps=1).tuning_steps, some(tuning_steps=1000).tuning_steps) == (1, 1000)
-
-    def test_the_null_space_may_be_left_open_but_nothing_else(self) -> None:
-        assert some(null_below=None, null_l2=None).null_below is None
-
-    @pytest.mark.parametrize("name", ["memit_lambda", "tuning_rate"])
-    def test_a_missing_number_is_refused(self, name: str) -> None:
-        with pytest.raises(EditError, match=name):
-            some(**{name: None})
-
-    def test_json_and_back(self) -> None:
-        one = some(null_below=None)
-        assert Weights(**json.loads(json.dumps(one.to_json()))) == one
-
-
-class TestWhatMethodsStartFrom:
-    def of(self, name: str) -> Weights:
-        entry = catalog.find(name)
-        assert entry
-        return editing.weights(name, width=entry.width, mlp_width=entry.mlp_width)
-
-    def test_of_gpt_j(self) -> None:
-        assert self.of("gpt-j-6b") == Weights(15_000, 0.02, 10, 5e-4, 25)
-        assert self.of("EleutherAI/gpt-j-6b") == self.of("gpt-j-6b")
-
-    def test_of_llama_3(self) -> None:
-        """AlphaEdit's own L2 for it is 1; λ is that of the settings its authors run MEMIT by."""
-        assert astuple(self.of("llama-3-8b")) == pytest.approx((15_000, 0.02, 1, 5e-4, 25))
-
-    def test_of_another_model_of_the_paper(self) -> None:
-        assert astuple(self.of("gpt2-medium")) == pytest.approx((409.6, 0.02, 10, 5e-4, 25))
-
-    def test_of_the_demo_family_and_what_is_unknown_by_scale(self) -> None:
-        for name in ("demo-gpt2-128", "/some/folder", "openai-community/gpt3"):
-            found = editing.weights(name, width=128, mlp_width=512)
-            assert astuple(found) == pytest.approx((51.2, None, None, 5e-4, 25))
-        wide = editing.weights("/some/folder", width=256, mlp_width=1024)
-        assert (wide.tuning_rate, wide.memit_lambda) == (pytest.approx(2.5e-4), pytest.approx(102.4))
-
-    def test_of_gpt2_xl(self) -> None:
-        """The very model on which FT's rate and AlphaEdit's threshold were published, too."""
-        assert self.of("gpt2-xl") == Weights(20_000, 0.02, 10, 5e-4, 25)
-        assert self.of("openai-community/gpt2-xl") == self.of("gpt2-xl")

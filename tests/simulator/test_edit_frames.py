@@ -24,7 +24,7 @@ from kis_core.simulator import (
     Forecast,
     Simulator,
     advice_frame,
-    foretold,
+    forecast_values,
     share_frame,
     span,
     spill_frame,
@@ -87,10 +87,7 @@ def outcome_of(
 
 
 DONE = outcome_of(
-    [-0.25, 7.0, 0.125, -6.0],
-    [0.5, 5.0, -4.0, -0.125],
-    ["land 0", "sea", "rock", "two"],
-    [False, True, True, True],
+    [-0.25, 7.0, 0.125, -6.0], [0.5, 5.0, -4.0, -0.125], ["land 0", "sea", "rock", "two"], [False, True, True, True]
 )
 
 
@@ -99,21 +96,21 @@ class TestForetold:
     @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 1.5])
     def test_grows_with_the_strength(self, by: str, values: np.ndarray, strength: float) -> None:
         for outcome in (None, DONE):
-            found = foretold(forecast_of(), by, strength, outcome)
+            found = forecast_values(forecast_of(), by, strength, outcome)
             assert found.tolist() == [strength * value for value in values.tolist()]
 
     def test_what_was_propagated_holds_for_its_own_strength(self) -> None:
         for strength in (0.5, 1.0):
-            assert foretold(forecast_of(), "propagated", strength, DONE).tolist() == [-0.75, 8.0, 0.5, -1.5]
+            assert forecast_values(forecast_of(), "propagated", strength, DONE).tolist() == [-0.75, 8.0, 0.5, -1.5]
 
     @pytest.mark.parametrize(("by", "outcome"), [("propagated", None), ("best", None), ("best", DONE), ("", DONE)])
     def test_what_is_not_there_is_refused(self, by: str, outcome: EditOutcome | None) -> None:
         with pytest.raises(KeyError):
-            foretold(forecast_of(), by, 1.0, outcome)
+            forecast_values(forecast_of(), by, 1.0, outcome)
 
     def test_every_forecast_of_the_page_is_there(self) -> None:
         assert list(FORECASTS) == ["all", "subject", "propagated", "shift"]
-        assert all(len(foretold(forecast_of(), by, 1.0, DONE)) == 4 for by in FORECASTS)
+        assert all(len(forecast_values(forecast_of(), by, 1.0, DONE)) == 4 for by in FORECASTS)
 
 
 class TestSpillFrame:
@@ -165,7 +162,7 @@ class TestSpillFrame:
         assert found["kind"].tolist() == kinds
         measured = DONE.measured.shift if by == "shift" else DONE.measured.log_odds
         assert found["measured"].tolist() == found["end"].tolist() == measured[facts].tolist()
-        assert found["forecast"].tolist() == foretold(forecast_of(), by, 1.0, DONE)[facts].tolist()
+        assert found["forecast"].tolist() == forecast_values(forecast_of(), by, 1.0, DONE)[facts].tolist()
 
     @pytest.mark.parametrize(
         ("strength", "flips"),
@@ -255,7 +252,7 @@ class TestSpan:
         e %= len(values)
         forecast = forecast_of(values, p=np.ones(len(values)))
         low, high = span(forecast, e, "all", None)
-        shown = np.delete(foretold(forecast, "all", strength, None), e)
+        shown = np.delete(forecast_values(forecast, "all", strength, None), e)
         assert low <= min(shown.min(), 0.0)
         assert high >= max(shown.max(), 0.0)
         assert low < high or np.abs(shown).max() < LEAST_SPAN
@@ -264,11 +261,7 @@ class TestSpan:
 class TestAdviceFrame:
     def test_by_hand(self) -> None:
         found = advice_frame(
-            [
-                Advice(2, True, True, 0.75, 0.5, 1.5, 3),
-                Advice(4, False),
-                Advice(5, True, False, 0.125, None, 0.25, 0),
-            ]
+            [Advice(2, True, True, 0.75, 0.5, 1.5, 3), Advice(4, False), Advice(5, True, False, 0.125, None, 0.25, 0)]
         )
         assert found.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
         assert found[["layer", "damage", "probability", "took", "flips"]].to_numpy().tolist() == [

@@ -122,22 +122,21 @@ class TestStored:
         gone.load = lambda: small.loaded
         assert gone.perform(request).success == simulator.perform(request).success
 
-    def test_little_is_kept_and_the_numbers_stay(self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_least_recently_used_goes_and_the_numbers_stay(self, simulator: Simulator) -> None:
         request = asked(simulator)
         assert not simulator.performed(request, 1.0)
         assert not simulator.foretold(request)
-        told, outcome = simulator.forecast(request), simulator.perform(request)
+        forecast, outcome = simulator.forecast(request), simulator.perform(request)
         assert simulator.performed(request, 1.0)
         assert not simulator.performed(request, 0.5)
         assert simulator.foretold(request)
         assert simulator.perform(request) is outcome
-        monkeypatch.setattr(stored, "MOST", 2)
-        for target in ("Apple", "Honda"):
-            simulator.forecast(asked(simulator, target=target), flips=False)
+        for number in range(stored.MOST):
+            simulator._kept.once(number, object)
         assert not simulator.performed(request, 1.0)
         assert not simulator.foretold(request)
         assert_same(simulator.perform(request), outcome)
-        assert_same(simulator.forecast(request), told)
+        assert_same(simulator.forecast(request), forecast)
 
     def test_of_a_result_finds_the_model_by_its_name(self, small: Setting, store: Store) -> None:
         simulator = of(small.result, store, device="cpu")

@@ -18,6 +18,7 @@ from kis_core.progress import Cancelled
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover.sensitivity import STAGE, Sensitivity, sensitivity
 from tests import tiny
+from tests.editing.lively_models import IN_FULL
 
 FORWARD = 5e-6
 """Activations and log-odds, relative to the largest: float32 passes some fifty roundings of 6e-8 deep; seen 5e-7."""
@@ -181,7 +182,7 @@ def hooks_of(loaded: LoadedModel) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in loaded.model.modules())
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=IN_FULL, scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 

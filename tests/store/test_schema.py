@@ -18,7 +18,7 @@ from kis_core.analysis.large_sets import analysis, tally
 from kis_core.editing import Value
 from kis_core.library import bundles
 from kis_core.library.bundles import BundleError
-from kis_core.lifelong.sequence import _State
+from kis_core.lifelong.run_state import RunState
 from kis_core.lifelong.trace import EditTrace
 from kis_core.request import Request
 from kis_core.results import archive
@@ -188,7 +188,8 @@ def test_fields_and_formats_are_those_of_the_classes() -> None:
     assert of["superposition"] <= names(Result)
     assert of["value"] == names(Value) - {"losses", "probability", "everywhere"}
     assert of["sensitivity"] == names(Sensitivity) - {"layer"}
-    assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | {f"state.{name}" for name in names(_State)}
+    state = {f"state.{name}" for name in names(RunState)}
+    assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | state
     assert schema.KINDS["superposition"].format == archive.FORMAT
     assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
     assert len(tally.EDGES) == schema_of_results.EDGES

@@ -14,6 +14,6 @@ def tables(text: str) -> dict[str, list[dict[str, str]]]:
         heads, rule, *rows = (
             [cell.replace("\\|", "|").strip() for cell in CELLS.split(line)[1:-1]] for line in body.splitlines()
         )
-        assert set(rule) == {"---"}
+        assert all(re.fullmatch(":?-+:?", cell) for cell in rule)
         found[title] = [dict(zip(heads, row, strict=True)) for row in rows]
     return found

@@ -1,4 +1,4 @@
-"""The study of forgetting: `python -m kis_core forgetting`, a row by the film of its run, and the tables by hand."""
+"""The study of forgetting: `python -m kis_core forgetting`, a row by the trace of its run, and the tables by hand."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ import pytest
 from kis_core import lifelong, simulator
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.analysis import pipeline
+from kis_core.editing import METHODS
 from kis_core.lifelong import Draw, summary
 from kis_core.models import catalog
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import sequences
-from kis_core.studies.sequences import Case, cases, lifetimes, markdown
+from kis_core.studies.forgetting import lifetimes, markdown
+from kis_core.studies.sequences import Case, cases
 from tests.lifelong import lifelong_tools as tools
+from tests.studies.study_tools import tables as tables_of
 
 STUDY = ["forgetting.csv", "forgetting.md", "forgetting.png"]
 FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
@@ -99,27 +102,27 @@ class TestForgetting:
         text = (folder / "study" / "forgetting.md").read_text("utf-8")
         assert text == markdown(found)
         for row in found.to_dict("records"):
-            film = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
-            assert film is not None
-            half = summary.half_life(film)
+            trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
+            assert trace is not None
+            half = summary.half_life(trace)
             assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
-            end = int(np.argmax(summary.recall(film) <= 0.5)) if half.reached else 2
-            assert row["efficacy"] == film.took[: film.steps[end]].mean()
-            assert row["retention"] == summary.retention(film)[end]
-            assert row["drift"] == film.drift[end, 0]
-            early, late = summary.forecasts(film, 2), summary.forecasts(film, end)
+            end = int(np.argmax(summary.recall(trace) <= 0.5)) if half.reached else 2
+            assert row["efficacy"] == trace.took[: trace.steps[end]].mean()
+            assert row["retention"] == summary.retention(trace)[end]
+            assert row["drift"] == trace.drift[end, 0]
+            early, late = summary.forecasts(trace, 2), summary.forecasts(trace, end)
             for name in ("shift", "subject", "all", "renewed"):
                 np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
 
     def test_a_row_is_of_the_moment_half_is_forgotten(self, bench: Simulator) -> None:
         row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
-        film = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
-        assert film.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
-        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(film).edits)
-        assert [share <= 0.5 for share in summary.recall(film)] == [False, False, True, True]
-        assert row["efficacy"] == film.took[:8].mean() != film.took.mean()
-        assert row["retention"] == (film.edited_rank[2, :8] == 1).mean() != (film.edited_rank[-1] == 1).mean()
-        assert row["drift"] == film.drift[2, 0]
+        trace = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
+        assert trace.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
+        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(trace).edits)
+        assert [share <= 0.5 for share in summary.recall(trace)] == [False, False, True, True]
+        assert row["efficacy"] == trace.took[:8].mean() != trace.took.mean()
+        assert row["retention"] == (trace.edited_rank[2, :8] == 1).mean() != (trace.edited_rank[-1] == 1).mean()
+        assert row["drift"] == trace.drift[2, 0]
 
     def test_a_row_does_not_depend_on_what_is_stored(
         self, folder: Path, bench: Simulator, brief: Callable[..., list[str]]
@@ -203,31 +206,41 @@ class TestTables:
         assert lives.loc[("a|b", "memit", "random"), "unreached"] == 1
 
     def test_markdown_by_hand(self) -> None:
-        head, *tables = markdown(made_up()).split("\n\n**")
-        assert head == "7 runs. Δo and Δe at the layer, forecast against measured: largest relative error 7e-05."
-        bodies = [table.split("\n\n", 1)[1].rstrip("\n").splitlines() for table in tables]
+        text = markdown(made_up())
+        first = "7 runs. Δo and Δe at the layer, forecast against measured: largest relative error 7e-05."
+        assert text.splitlines()[0] == first
         interval = "(0–133653)"
-        assert bodies[0] == [
-            "| model | layer | ROME | MEMIT |", "| --- | --- | --- | --- |", f"| a\\|b | 0 | 20 {interval} | > 25 |",
-            "| c | 2 | 7 | – |",
-        ]  # fmt: skip
-        assert bodies[1][2:] == ["| a\\|b | 0 | 85% | 50% |", "| c | 2 | 50% | – |"]
-        assert bodies[2] == [
-            "| model | layer | most superposed first | at random | least superposed first |",
-            "| --- | --- | --- | --- | --- |", f"| a\\|b | 0 | 8 | 20 {interval} | > 50 |", "| c | 2 | – | 7 | – |",
-        ]  # fmt: skip
-        assert bodies[3][2:] == [
-            "| a\\|b | 0 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.75 | 0.70 / 0.80 |",
-            "| c | 2 | 0.10 / 0.40 | 0.20 / 0.50 | 0.30 / 0.60 | 0.70 / 0.80 |",
+        orders = ("most superposed first", "at random", "least superposed first")
+        kinds = ("‖Σ p δ‖ (eq. 11)", "first order, subject token", "first order, all tokens",
+                 "the same, gradients renewed")  # fmt: skip
+        of_a, of_c = {"model": "a|b", "layer": "0"}, {"model": "c", "layer": "2"}
+        pairs = ("0.10 / 0.40", "0.20 / 0.50", "0.30 / 0.75", "0.70 / 0.80")
+        assert list(tables_of(text).values()) == [
+            [of_a | {"ROME": f"20 {interval}", "MEMIT": "> 25"}, of_c | {"ROME": "7", "MEMIT": "–"}],
+            [of_a | {"ROME": "85%", "MEMIT": "50%"}, of_c | {"ROME": "50%", "MEMIT": "–"}],
+            [
+                of_a | dict(zip(orders, ("8", f"20 {interval}", "> 50"), strict=True)),
+                of_c | dict(zip(orders, ("–", "7", "–"), strict=True)),
+            ],
+            [
+                of_a | dict(zip(kinds, pairs, strict=True)),
+                of_c | dict(zip(kinds, (*pairs[:2], "0.30 / 0.60", pairs[3]), strict=True)),
+            ],
+            [
+                {"method": name, **dict(zip(kinds, means, strict=True)), "runs": runs}
+                for name, means, runs in (
+                    ("ROME", ("0.40", "0.50", "0.70", "0.80"), "3"),
+                    ("MEMIT", ("–", "0.50", "0.60", "0.80"), "2"),
+                )
+            ],
         ]
-        assert bodies[4][2:] == ["| ROME | 0.40 | 0.50 | 0.70 | 0.80 | 3 |", "| MEMIT | – | 0.50 | 0.60 | 0.80 | 2 |"]
 
     def test_an_order_of_its_own_does_not_count_as_random(self) -> None:
         found = made_up()
         gentle = found.assign(order="gentle", half_life=1000.0, half_shift=-1.0)
-        first = markdown(found).split("\n\n**")
-        both = markdown(pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)).split("\n\n**")
-        for table in (1, 2, 4, 5):
+        with_gentle = pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)
+        first, both = (list(tables_of(markdown(rows)).values()) for rows in (found, with_gentle))
+        for table in (0, 1, 3, 4):
             assert both[table] == first[table]
 
 
@@ -236,5 +249,5 @@ def test_every_demo_model_is_in_the_study_by_default() -> None:
 
     args = _parser().parse_args(["forgetting", "--out", "x"])
     assert args.models.split(",") == [entry.name for entry in catalog.demo()]
-    assert args.methods.split(",") == ["rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning"]
+    assert args.methods.split(",") == [method.name for method in METHODS]
     assert (args.edits, args.every, args.seeds, args.layers) == (100, 10, 3, "all")

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kis_core import corpora, facts, simulator
+from kis_core import corpora, facts, progress, simulator
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.facts import Fact, FactSet
 from kis_core.models import catalog, loading
@@ -26,6 +26,7 @@ from kis_core.scoring.answers import finish_words
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import edits
+from kis_core.studies.edits import EditStudy
 from tests.studies.study_tools import tables as tables_of
 
 MODEL = "demo-gpt2-32"
@@ -80,14 +81,14 @@ def analysed(fact_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conduct(fact_file: Path, analysed: Path) -> Callable[..., list[Path]]:
     """Run a study into a folder, on a store."""
 
-    def run(folder: Path, store: Path, **changed: Any) -> list[Path]:
+    def run(folder: Path, store: Path, report: progress.Report = progress.silent, **changed: Any) -> list[Path]:
         options = {
             "facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "how": {"steps": STEPS},
-            "device": "cpu", "store": Store(store),
+            "device": "cpu",
         } | changed  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
-            return edits.run([MODEL], folder, **options)
+            return EditStudy((MODEL,), **options).run(folder, Store(store), report)
 
     return run
 
@@ -257,7 +258,7 @@ class TestMarkdown:
             assert row["neighbourhood"] == f"{made['neighbourhood'].mean():.0%}"
             flips = int(made["flips"].sum())
             assert row["flips"] == str(flips)
-            assert row["of them foretold"] == (f"{made['flips_both'].sum() / flips:.0%}" if flips else "–")
+            assert row["of them forecast"] == (f"{made['flips_both'].sum() / flips:.0%}" if flips else "–")
             assert row["shift error"] == f"{made['shift_error'].max():.0e}"
 
     def test_means_over_edits(self, done: Done) -> None:
@@ -325,15 +326,15 @@ class TestCommand:
         self, done: Done, analysed: Path, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
-        run, given = edits.run, []
+        run, given = EditStudy.run, []
 
-        def shorter(models: list[str], folder: Path, *, how: dict[str, Any], **options: Any) -> list[Path]:
-            given.append((models, how, options))
-            return run(models, folder, how=how | {"steps": STEPS}, **options)
+        def shorter(study: EditStudy, folder: Path, store: Store, report: progress.Report) -> list[Path]:
+            given.append(study)
+            return run(replace(study, how={**study.how, "steps": STEPS}), folder, store, report)
 
         monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
         monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
-        monkeypatch.setattr(edits, "run", shorter)
+        monkeypatch.setattr(EditStudy, "run", shorter)
         arguments = [f"--facts={fact_file}", "--device=cpu", f"--out={tmp_path / 'out'}"]
         assert main(["study", *arguments, f"--models={MODEL}", "--edits=1"]) == 0
         told = capsys.readouterr()
@@ -341,8 +342,7 @@ class TestCommand:
         found = read(tmp_path / "out")
         for table, expected in zip((found.edits, found.quality), first_edits(done), strict=True):
             pd.testing.assert_frame_equal(table, expected, check_exact=True)
-        [(models, how, options)] = given
-        assert (models, how, options["method"], options["seed"]) == ([MODEL], {}, "rome", 0)
+        assert given == [EditStudy((MODEL,), str(fact_file), 1, "rome", 0, {}, "cpu")]
 
     def refused(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         assert main(["study", "--device=cpu", *arguments]) == WRONG_INPUT

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import streamlit as st
 
-from kis_core.editing import RANK_ONE, EditError, objects_of_relation
+from kis_core.editing import RANK_ONE, EditError, Method, objects_of_relation
 from kis_core.facts import SLOT, Fact
 from kis_core.results.pairs import told
 from kis_core.results.result import Result
@@ -20,13 +21,13 @@ from pages.parts.frame import state
 from pages.parts.frame.text import plain, share
 
 MOST_OBJECTS = 60  # offered; any other can be typed
-METHOD_NAMES = {one.name: one.told for one in RANK_ONE}
-METHOD_HELP = (
-    "- **ROME**: the rank-one edit of the paper’s eq. 2; its spillover at the layer is P. With the mean key on the "
-    "left (its code’s way, and the start on wide models) it spills by a share of its own.\n"
-    "- **r-ROME** (arXiv 2403.07175): the mean key over several contexts on both sides.\n"
-    "- **ROME with C = I**: as EasyEdit and FastEdit run it by default; it spills along Q[i, j] = kᵢᵀkⱼ/‖kᵢ‖², not P."
-)
+METHOD_NAMES = {method.name: method.label for method in RANK_ONE}
+
+
+def method_help(methods: Sequence[Method]) -> str:
+    """What each method does, as a list in Markdown."""
+    papers = {method: f" ({method.paper})" if method.paper else "" for method in methods}
+    return "\n".join(f"- **{method.label}**{paper}: {method.help}" for method, paper in papers.items())
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def choices(bench: Simulator, layer: int, e: int) -> Chosen:
     target = _wanted(facts[e]) or (objects[0] if objects else "")
     _target(objects, target, facts[e])
     st.segmented_control(
-        "Method", list(METHOD_NAMES), format_func=METHOD_NAMES.__getitem__, required=True, help=METHOD_HELP,
+        "Method", list(METHOD_NAMES), format_func=METHOD_NAMES.__getitem__, required=True, help=method_help(RANK_ONE),
         **state.widget("method"),
     )  # fmt: skip
     strength = st.slider(
@@ -156,7 +157,10 @@ def success(outcome: EditOutcome, target: str, protocol: str) -> None:
             f"{'yes' if found.efficacy else 'no'}: {share(found.probability_new)} "
             f"(the old object {share(found.probability_old)})",
         ),
-        ("paraphrase", "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} answer anew"),
+        (
+            "paraphrase",
+            "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} give the new object",
+        ),
         (
             "neighbourhood",
             "none known"

@@ -15,8 +15,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kis_core.analysis import unfinished
 from kis_core.corpora import WIKIPEDIA_NAME
+from kis_core.editing import METHODS, RANK_ONE
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME, BUILTIN_SETS, saved
+from kis_core.lifelong import DRAWS
+from kis_core.lifelong import ORDERS as EDIT_ORDERS
 from kis_core.models import catalog
 from kis_core.models.describe import described
 from kis_core.request import BUILTIN_CORPUS, Request, usual
@@ -46,10 +49,6 @@ LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # 
 STORED_SECONDS = 20  # between two looks at what is stored
 AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
 CHRONICLE = ("theory", "ages", "weights", "damage", "facts", "choosing", "study")  # what stands under a run
-# names of `kis_core.editing` and `kis_core.lifelong`, which would load torch, and this is part of every page
-EDITORS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
-DRAWS = ("random", "relation", "most", "least", "hand")
-ARRANGED = ("drawn", "gentle", "harsh")
 MOST_EDITS = 500  # in one run on a page
 MOST_PICKED = 50  # edits picked by hand
 MOST_PAIRS = 500
@@ -147,17 +146,17 @@ CHOICES: dict[str, Choice] = {
     "other": OneOf(None, models),
     "otherlayer": Whole(None),
     "target": Words(most=MOST_WORDS),  # new object of an edit
-    "method": _among("rome", "r-rome", "identity"),
+    "method": _among(*(method.name for method in RANK_ONE)),
     "strength": Number(1.0, 0.0, MOST_STRENGTH),
     "how": Settings(HOW),
     "by": _among(*FORECASTS),
     "performed": _among("no", "yes"),
     "look": _among(*LOOKS),
-    "editor": _among(*EDITORS),  # of a sequence of edits
+    "editor": _among(*(method.name for method in METHODS)),  # of a sequence of edits
     "through": Whole(None),  # last layer that an edit is spread over
     "edits": Whole(100, 1, MOST_EDITS),
     "draw": _among(*DRAWS),
-    "arrange": _among(*ARRANGED),
+    "arrange": _among(*EDIT_ORDERS),
     "seed": Whole(0),
     "of": Several(),  # relations to edit
     "queue": Edits(MOST_PICKED, MOST_WORDS),  # picked by hand

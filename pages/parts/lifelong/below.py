@@ -32,7 +32,6 @@ CHRONICLE = {
     "choosing": "Order and layer",
     "study": "The study",
 }
-FAR = 0.25  # of the measured loss: a forecast of less is told to fall short
 SHADES = frames.KINDS
 
 
@@ -112,7 +111,7 @@ def _beyond(film: EditTrace, row: int) -> str:
         "unedited model, or from gradients renewed at every measurement: approximate."
     )
     measured, foretold = frames.mean_changes(film, row)
-    if measured < 0 and foretold > measured * FAR:
+    if frames.falls_short(film, row):
         told += (
             f" After {counted(int(film.steps[row]), 'edit')} {number(foretold, '+.1f')} was foretold and "
             f"{number(measured, '+.1f')} measured: to first order edits help about as many facts as they "
@@ -157,7 +156,7 @@ def _ages(view: View, result: Result, run: Run, film: EditTrace, step: int) -> N
     if frame.empty:
         st.info("No edit was made yet; step on.", icon=":material/hourglass_empty:")
         return
-    kinds = [name for name in (frames.age_told(*age) for age in frames.AGES) if (frame["age"] == name).any()]
+    kinds = [name for name in (frames.age_label(*age) for age in frames.AGES) if (frame["age"] == name).any()]
     figure(
         view,
         result,
@@ -186,7 +185,7 @@ def _weights(view: View, result: Result, run: Run, film: EditTrace, step: int) -
     figures = (
         (left, "drift", "‖Wₙ − W₀‖ / ‖W₀‖", False, "How far the edited matrix went, as a share of its own size."),
         (middle, "condition", "condition number", True, "Largest over smallest singular value of Wₙ."),
-        (right, "perplexity", "perplexity", True, f"On {film.text}, which edits should leave alone."),
+        (right, "perplexity", "perplexity", True, f"Perplexity on {film.text}; edits should not raise it."),
     )
     for column, kind, quantity, log, caption in figures:
         with column:

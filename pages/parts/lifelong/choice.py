@@ -14,21 +14,14 @@ from kis_core.models import catalog
 from kis_core.results.result import Result
 from kis_core.simulator import Simulator
 from pages.parts.edit import simulator as benches
+from pages.parts.edit.choice import method_help
 from pages.parts.frame import state
 from pages.parts.frame.page import View, request_for
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
 from pages.parts.lifelong.runs import Run
 
-TOLD = {one.name: one.told for one in METHODS}
-METHOD_HELP = (
-    "- **ROME**: one rank-one edit after another (eq. 3–5).\n"
-    "- **r-ROME** (arXiv 2403.07175): the mean key over several contexts on both sides.\n"
-    "- **ROME with C = I**: as EasyEdit and FastEdit run it by default.\n"
-    "- **MEMIT** (arXiv 2210.07229): batches, spread over layers if wished.\n"
-    "- **AlphaEdit** (arXiv 2410.02355): batches in the null space of C, earlier keys kept.\n"
-    "- **fine-tuning** of the one matrix, the baseline."
-)
+METHOD_NAMES = {method.name: method.label for method in METHODS}
 AGAINST = {
     "one": "nothing",
     "methods": "all methods",
@@ -63,8 +56,12 @@ class RunPlan:
 def plan(view: View, result: Result, bench: Simulator) -> RunPlan | None:
     """Draw the choices; the plan they make, or None where they make none (it is said why)."""
     st.selectbox(
-        "Method", list(TOLD), format_func=TOLD.__getitem__, help=METHOD_HELP, **state.widget("editor")
-    )  # fmt: skip
+        "Method",
+        list(METHOD_NAMES),
+        format_func=METHOD_NAMES.__getitem__,
+        help=method_help(METHODS),
+        **state.widget("editor"),
+    )
     layers = _layers(view, result)
     draw = _draw(bench)
     most = state.MOST_EDITS if _has_many(bench) else max(1, len(bench.facts) // 2)
@@ -198,7 +195,7 @@ def _run(
     bench: Simulator, layers: tuple[int, ...], editor: str, edits: int, draw: Draw, *, models: bool = False
 ) -> Run:
     asked = lifelong.ask(bench, layers, editor, edits, draw)
-    return Run(f"{bench.result.request.model}: {asked.told}" if models else asked.told, bench, asked)
+    return Run(f"{bench.result.request.model}: {asked.label}" if models else asked.label, bench, asked)
 
 
 def _others(view: View, result: Result, bench: Simulator, layers: tuple[int, ...], edits: int, draw: Draw) -> list[Run]:

@@ -62,17 +62,17 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[int, str]]:
 
 def _variant(run: Run, layer: int, order: str) -> Run:
     asked = replace(run.asked, layers=(layer,), draw=replace(run.asked.draw, order=order))
-    return Run(asked.told, run.bench, asked)
+    return Run(asked.label, run.bench, asked)
 
 
 def _verdict(table: pd.DataFrame, layer: int) -> str:
     """Whether the forecast order held at a layer, as far as it was tried."""
-    there = table[(table["layer"] == layer) & table["retention"].notna()]
-    if len(there) < 2:
+    held = forecasts.best_order_held(table, layer)
+    if held is None:
         return "Run the orders to see whether it holds."
-    best_foretold = there.sort_values("among", kind="stable")["retention"].iloc[0]
+    there = table[(table["layer"] == layer) & table["retention"].notna()]
     kept = "; ".join(f"{ORDERS[row.order]} {number(row.retention, '.0%')}" for row in there.itertuples())
-    best = "held" if best_foretold >= there["retention"].max() else "did not hold"
+    best = "held" if held else "did not hold"
     return f"At layer {layer} the forecast of the best order **{best}**: edits in force at the end, {kept}."
 
 

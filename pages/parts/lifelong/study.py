@@ -8,13 +8,13 @@ import streamlit as st
 from kis_core import charts
 from kis_core.editing import METHODS
 from kis_core.results.result import Result
-from kis_core.studies import sequences as studies
+from kis_core.studies import forgetting
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame.page import View, split
 from pages.parts.frame.text import plain
 
-TOLD = {one.name: one.told for one in METHODS}
+METHOD_NAMES = {method.name: method.label for method in METHODS}
 HELP = (
     "`python -m kis_core forgetting` makes these runs anew; tables and all settings are in docs/forgetting.md. A run "
     "ends "
@@ -26,7 +26,7 @@ HELP = (
 
 def study(view: View, result: Result) -> None:
     """The figure of the study at the layer shown, and what it says of the theory."""
-    found = studies.committed()
+    found = forgetting.committed()
     there = found[found["layer"] == view.layer]
     if there.empty:
         layers = ", ".join(map(str, sorted(found["layer"].unique())))
@@ -34,8 +34,8 @@ def study(view: View, result: Result) -> None:
         return
     left, right = split(1.5, 1, key="split-study")
     with left:
-        lives = studies.lifetimes(there[there["draw"] == "random"])
-        lives = lives.assign(name=[TOLD[str(name)] for name in lives["method"]])
+        lives = forgetting.lifetimes(there[there["draw"] == "random"])
+        lives = lives.assign(name=[METHOD_NAMES[str(name)] for name in lives["method"]])
         figure(
             view,
             result,
@@ -46,8 +46,8 @@ def study(view: View, result: Result) -> None:
                 f"random; not the run above.",
                 help=HELP,
                 data=lambda: lives,
-                code="from kis_core.lifelong import study\n\nfound = study.committed()\n"
-                f"lives = study.lifetimes(found[(found['layer'] == {view.layer}) & (found['draw'] == 'random')])",
+                code="from kis_core.studies import forgetting\n\nfound = forgetting.committed()\n"
+                f"lives = forgetting.lifetimes(found[(found['layer'] == {view.layer}) & (found['draw'] == 'random')])",
                 layer=view.layer,
                 brief=True,
             ),
@@ -55,7 +55,7 @@ def study(view: View, result: Result) -> None:
         )
     with right:
         st.markdown("**Does the theory foretell it?**")
-        st.markdown("\n".join(f"- {line}" for line in studies.findings(found)))
+        st.markdown("\n".join(f"- {line}" for line in forgetting.findings(found)))
         st.caption(plain("All tables: docs/forgetting.md"))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from kis_core.covariance.whitener import Whitener
 from kis_core.editing.rank_one import RankOne
+from kis_core.editing.registry import register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kis_core.covariance.whitener import Whitener
 
 
 def direction(key: np.ndarray, whitener: Whitener) -> np.ndarray:
@@ -17,4 +22,14 @@ def direction(key: np.ndarray, whitener: Whitener) -> np.ndarray:
     return whitener.solve(key)
 
 
-METHOD = RankOne("rome", "ROME", direction, lambda value: value.delta)
+METHOD = register(
+    RankOne(
+        name="rome",
+        label="ROME",
+        place=10,
+        paper="arXiv 2202.05262",
+        help="The rank-one edit of eq. 2; its spillover at the layer is P. With the mean key on the left, as in its "
+        "authors’ code and by default on wide models, it spills by a share of its own.",
+        direction=direction,
+    )
+)

@@ -6,20 +6,51 @@ a threshold, which general text hardly uses, and K_p the keys of the edits befor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import scipy.linalg
 
-from kis_core.covariance.whitener import Whitener
 from kis_core.editing.edit import EditError
+from kis_core.editing.registry import register
+from kis_core.editing.settings import ModelScale, Settings, check_positive
 from kis_core.editing.spread import SpreadMethod
-from kis_core.editing.weights import Weights
 
+if TYPE_CHECKING:
+    from kis_core.covariance.whitener import Whitener
+
+NULL_BELOW, NULL_L2 = 0.02, 10.0  # the authors' own (Fang et al., arXiv 2410.02355, and its code)
+NULL_L2_OF = {"llama-3-8b": 1.0}
 KEPT_SPACES = 8  # in memory: eigenvectors of that many layers
 LEAST_USED = 0.75  # of the eigenvectors, where no threshold is given
 LEAST_SHARE = 1e-6  # of tr C that counts as used, where text uses nothing there: keeps what is solved regular
 L2_SHARE = 0.25  # of tr ΠC, the mean of ‖Πk‖² over general text, where no L2 is given
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaEditSettings(Settings):
+    """AlphaEdit's own terms.
+
+    Attributes:
+        null_below: the null space is spanned by the eigenvectors of C with an eigenvalue below this; None for the three
+            quarters of them that general text uses least.
+        null_l2: L2, in units of ‖k‖²; None for a quarter of what general text has in the null space.
+    """
+
+    null_below: float | None
+    null_l2: float | None
+
+    def __post_init__(self) -> None:
+        given = {"null_below": self.null_below, "null_l2": self.null_l2}
+        check_positive(**{name: value for name, value in given.items() if value is not None})
+
+    @classmethod
+    def suited(cls, scale: ModelScale) -> Self:
+        """The published terms, or else none, which leaves them to the scale of C."""
+        name = scale.published
+        return cls(None, None) if name is None else cls(NULL_BELOW, NULL_L2_OF.get(name, NULL_L2))
 
 
 @lru_cache(maxsize=KEPT_SPACES)
@@ -44,17 +75,28 @@ def null_space(whitener: Whitener, below: float | None) -> tuple[np.ndarray, flo
     return np.asarray(vectors[:, :count]), max(used, LEAST_SHARE * float(values.sum()))
 
 
-def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, weights: Weights) -> np.ndarray:
+def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, settings: AlphaEditSettings) -> np.ndarray:
     """U, (b, d_m): the rows of the solution that belong to K, found inside the null space.
 
     With A = [K, K_p] and B = ΠA the solution lies in the range of Π, and is B (BᵀB + L2·I)⁻¹, its columns for K.
     """
-    basis, used = null_space(whitener, weights.null_below)
-    penalty = L2_SHARE * used if weights.null_l2 is None else weights.null_l2
+    basis, used = null_space(whitener, settings.null_below)
+    penalty = L2_SHARE * used if settings.null_l2 is None else settings.null_l2
     inside = np.concatenate([keys, past]).astype(np.float64) @ basis
     damped = inside @ inside.T + penalty * np.eye(len(inside))
     solved = scipy.linalg.solve(damped, np.eye(len(inside))[:, : len(keys)], assume_a="pos")
     return np.asarray((solved.T @ inside) @ basis.T)
 
 
-METHOD = SpreadMethod("alphaedit", "AlphaEdit", reaches)
+METHOD = register(
+    SpreadMethod(
+        name="alphaedit",
+        label="AlphaEdit",
+        place=50,
+        paper="arXiv 2410.02355",
+        help="Makes a batch of edits in the null space of C, which general text hardly uses, and keeps the keys edited "
+        "before.",
+        settings=AlphaEditSettings,
+        reaches=reaches,
+    )
+)

@@ -1,0 +1,178 @@
+"""What edits of a model rest on: C and the gradients of each layer, and the values that were searched for.
+
+What needs the model loads it at the first need; values and gradients are kept in the store, so that a known edit opens
+without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kis_core import progress
+from kis_core.analysis import pipeline
+from kis_core.facts import Fact
+from kis_core.results.result import Result
+from kis_core.simulator.edit_records import EditRequest
+from kis_core.simulator.stored import WorkedOut, value_from_entry, value_to_entry
+from kis_core.store.store import Entry, Store, key_of
+
+if TYPE_CHECKING:
+    from kis_core.covariance.whitener import Whitener
+    from kis_core.editing import Hyperparameters, ModelScale, Recipe, Value
+    from kis_core.models.loaded import LoadedModel
+    from kis_core.scoring.log_odds import Sentence
+    from kis_core.spillover import Sensitivity
+
+FORMAT = 2  # raise it when the meaning of a stored value or gradient changes
+
+
+@dataclass(eq=False)
+class Groundwork:
+    """The model, facts and C of an analysis, with what was worked out of them for edits.
+
+    Safe to share between threads: nothing of an edit stays in it or the model.
+
+    Attributes:
+        result: the analysis; its facts are those looked at.
+        store: where values and gradients are kept.
+        load: gets the model; called whenever it is needed, so it had better keep it.
+    """
+
+    result: Result
+    store: Store
+    load: Callable[[], LoadedModel]
+    _kept: WorkedOut = field(default_factory=WorkedOut)
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts looked at."""
+        return self.result.facts.facts
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model; whoever made the simulator decides how long it stays in memory.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        return self.load()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What to start from for this model."""
+        from kis_core.editing import recipe
+
+        scale = self.scale
+        return recipe(scale.model, width=scale.width, layers=scale.layers)
+
+    @property
+    def scale(self) -> ModelScale:
+        """The model's name and sizes, which settings are chosen by; needs no model."""
+        from kis_core.editing import ModelScale
+
+        source = self.result.provenance
+        return ModelScale(self.result.request.model, source["layers_in_model"], source["width"], source["mlp_width"])
+
+    @cached_property
+    def sentences(self) -> list[Sentence]:
+        """The facts as the model reads them, answers included."""
+        from kis_core.scoring.log_odds import tokenize_sentences
+
+        return tokenize_sentences(self.model.tokenizer, self.facts, context=self.model.context)
+
+    def whitener(self, layer: int, report: progress.Report = progress.silent) -> Whitener:
+        """C of a layer, factorised."""
+        from kis_core.covariance.whitener import Whitener
+
+        def fit() -> Whitener:
+            return Whitener.fit(pipeline.second_moment(self.result, layer, self.store, lambda: self.model, report))
+
+        return self._kept.once(("whitener", layer), fit)
+
+    def sensitivity(self, layer: int, report: progress.Report = progress.silent) -> Sensitivity:
+        """How the facts' answers depend on a layer; from the store, or one backward pass."""
+        from kis_core import spillover
+
+        def compute() -> Entry:
+            computed = spillover.sensitivity(self.model, self.sentences, layer, report=report)
+            return Entry({"layer": layer}, computed.arrays())
+
+        def read() -> Sensitivity:
+            entry = self.store.get_or_compute(
+                self.sensitivity_key(layer), compute, report, m=len(self.facts), **self.widths
+            )
+            return spillover.Sensitivity(layer, **entry.arrays)
+
+        return self._kept.once(("sensitivity", layer), read)
+
+    def value(
+        self,
+        request: EditRequest,
+        *,
+        seen: Callable[[float], None] | None = None,
+        report: progress.Report = progress.silent,
+    ) -> Value:
+        """The value of an edit; from the store, or searched for now.
+
+        Args:
+            request: the edit.
+            seen: called with the loss of every step of a search.
+            report: called after every step.
+        """
+        from kis_core import editing
+
+        whitener = self.whitener(request.layer, report)
+        method = editing.rank_one_method(request.method)
+
+        def compute() -> Entry:
+            value = editing.search(
+                self.model,
+                self.facts[request.fact],
+                request.target,
+                request.layer,
+                request.how,
+                reach=lambda key, mean: method.reach(key, mean, whitener, request.how),
+                prefixes=self.prefixes(request.how),
+                seen=seen,
+                report=report,
+            )
+            return value_to_entry(value)
+
+        def read() -> Value:
+            return value_from_entry(self.store.get_or_compute(self.value_key(request), compute, report, **self.widths))
+
+        return self._kept.once(("value", request), read)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Sizes of the model, d and d_m, as `schema` calls them."""
+        return {"d": self.scale.width, "d_m": self.scale.mlp_width}
+
+    def known(self, request: EditRequest) -> bool:
+        """Whether forecasts of this edit need no model: its value, C and the gradients are stored."""
+        layer = request.layer
+        needed = {
+            ("value", request): self.value_key(request),
+            ("whitener", layer): pipeline.second_moment_key(self.result, layer),
+            ("sensitivity", layer): self.sensitivity_key(layer),
+        }
+        return all(name in self._kept or self.store.holds(key) for name, key in needed.items())
+
+    def value_key(self, request: EditRequest) -> str:
+        """Name of a value in the store."""
+        fact = self.facts[request.fact]  # not its number: a value found for a subset is that of the whole
+        determined = request.to_json() | {"fact": [fact.subject, fact.prompt]}
+        return key_of("value", {"of": self.result.key, "format": FORMAT, "request": determined})
+
+    def prefixes(self, how: Hyperparameters) -> list[str]:
+        """The random beginnings that go with these hyper-parameters."""
+        from kis_core.editing.contexts import random_prefixes
+
+        return self._kept.once(("prefixes", how.prefixes, how.seed), lambda: random_prefixes(self.model, how))
+
+    def sensitivity_key(self, layer: int) -> str:
+        """Name of the gradients of a layer in the store."""
+        return key_of("sensitivity", {"of": self.result.identity, "format": FORMAT, "layer": layer})
