@@ -17,6 +17,7 @@ from kis_core.analysis.resolve import ResolvedRequest
 from kis_core.corpora import Corpus
 from kis_core.corpora.corpus import Texts
 from kis_core.covariance.rome_files import Statistics
+from kis_core.demo import factbase
 from kis_core.facts import Fact, FactSet
 from kis_core.lifelong import queue, sequence
 from kis_core.models.loaded import LoadedModel
@@ -134,7 +135,7 @@ def test_a_raised_format_leaves_what_was_stored_before_alone(
 
 def test_another_fact_base_is_another_pool_and_another_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = derived(resolved(BASE), store)
-    monkeypatch.setattr(queue.factbase, "fingerprint", lambda: "another")
+    monkeypatch.setattr(factbase, "fingerprint", lambda: "another")
     after = derived(resolved(BASE), store)
     assert {kind for kind in before if before[kind] != after[kind]} == {"facts to edit", "run of edits"}
 

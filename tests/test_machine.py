@@ -140,7 +140,7 @@ class TestRate:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now = [100.0]
-        monkeypatch.setattr(machine, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(speed, "perf_counter", lambda: now[0])
         return now
 
     def test_is_the_median_without_the_first(self, clock: list[float]) -> None:
@@ -171,7 +171,7 @@ class TestProbe:
 
     def test_one_of_the_gpus_stands_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(machine, "_probed", lambda device, *_: asked.append(device) or Speed(1, 1))
+        monkeypatch.setattr(speed, "_probed", lambda device, *_: asked.append(device) or Speed(1, 1))
         probe("all", "float32")
         probe("cuda:1", "float32")
         assert asked == ["cuda:0", "cuda:1"]

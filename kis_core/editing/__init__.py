@@ -10,7 +10,7 @@ from kis_core.editing import alphaedit, fine_tuning, identity, memit, r_rome, ro
 from kis_core.editing.edit import Change, DenseEdit, Edit, EditError, applied
 from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site
-from kis_core.editing.probes import Probes, objects_of_relation, probes
+from kis_core.editing.probes import Probes, probes
 from kis_core.editing.rank_one import RankOne
 from kis_core.editing.success import Success, succeeded
 from kis_core.editing.value import Value, reaches_answer, search
@@ -36,7 +36,6 @@ __all__ = [
     "Weights",
     "applied",
     "method",
-    "objects_of_relation",
     "probes",
     "rank_one_method",
     "reaches_answer",

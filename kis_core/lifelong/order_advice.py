@@ -40,7 +40,7 @@ def outlook(bench: Simulator, draw: Draw, edits: int, report: progress.Report = 
     from kis_core.keys import fact_keys, tokenize_prompts
 
     rows = []
-    layers = [layer for layer in bench.result.layers if layer < bench.result.provenance["layers_in_model"] - 1]
+    layers = bench.result.editable_layers
     for done, layer in enumerate(layers):
         report(STAGE, done, len(layers))
         for order in ORDERS:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kis_core import progress
-from kis_core.demo import factbase
-from kis_core.editing import RequestedEdit, objects_of_relation
+from kis_core.editing import RequestedEdit
 from kis_core.facts import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.files.field_text import fault, tidy
 from kis_core.lifelong.request import Draw
-from kis_core.models import catalog
 from kis_core.request import RequestError
 from kis_core.store.store import Entry, key_of
+from kis_core.superposition.matrix import superposition
 from kis_core.wording import counted
 
 if TYPE_CHECKING:
@@ -77,29 +77,9 @@ class Queue:
         ]
 
 
-def draws_apart(bench: Simulator) -> bool:
-    """Whether edits are drawn from facts other than those looked at: the demo family's are, from its fact base."""
-    entry = catalog.find(bench.result.request.model)
-    return entry is not None and entry.family == catalog.DEMO
-
-
 def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
-    """The facts that edits of a model are drawn from, from the store or worked out now.
-
-    The demo family knows thousands of facts beside those looked at, so its edits are drawn from the rest of its fact
-    base, one fact a subject. Of other models only the facts looked at are known: edits are drawn from them.
-    """
-    apart = draws_apart(bench)
-    facts = bench.facts
-    if apart:
-        taken = {fact.subject for fact in bench.facts}
-        others = {
-            b.subject: Fact(b.subject, b.trained[0], b.object, b.relation)
-            for b in factbase.load()
-            if b.subject not in taken
-        }
-        facts = tuple(others.values())
-    key = pool_key(bench)
+    """The facts that edits of a model are drawn from, from the store or worked out now."""
+    facts, apart, key = bench.known_facts.pool, bench.known_facts.apart, pool_key(bench)
     found = bench.store.get_or_compute(
         key, lambda: _worked_out(bench, facts, apart, report), report, n=len(facts), L=len(bench.result.layers)
     )
@@ -109,12 +89,8 @@ def pool(bench: Simulator, report: progress.Report = progress.silent) -> Pool:
 
 def pool_key(bench: Simulator) -> str:
     """Name in the store of what was worked out of the facts that edits are drawn from."""
-    return key_of("edit-pool", {"of": bench.result.identity, "format": FORMAT, "drawn_from": drawn_from(bench)})
-
-
-def drawn_from(bench: Simulator) -> str:
-    """What determines, beside the result, the facts that edits are drawn from: the fact base, or nothing."""
-    return factbase.fingerprint() if draws_apart(bench) else ""
+    drawn_from = bench.known_facts.fingerprint
+    return key_of("edit-pool", {"of": bench.result.identity, "format": FORMAT, "drawn_from": drawn_from})
 
 
 def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
@@ -137,8 +113,7 @@ def _worked_out(bench: Simulator, facts: tuple[Fact, ...], apart: bool, report: 
         own = whitener.whiten(keys[at])
         looked_at = own if not apart else whitener.whiten(bench.sensitivity(layer, report).subject_keys)
         squares = (own**2).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = (own @ looked_at.T) / squares[:, None]
+        p = superposition(own, looked_at, squares=squares)
         if not apart:
             np.fill_diagonal(p, np.nan)
         leverage.append(squares)
@@ -184,7 +159,7 @@ def queue(bench: Simulator, draw: Draw, edits: int, layer: int, report: progress
                 f"at most half of the {len(bench.facts)} facts can be edited here, and only those the model answers: "
                 f"the others tell of the damage; {counted(edits, 'edit was', 'edits were')} asked for"
             )
-        asked, rows = _drawn(source, draw, edits, at)
+        asked, rows = _drawn(source, draw, edits, at, bench.known_facts)
     if draw.order != "drawn":
         order = gentle_order(source.leverage[at, rows])
         order = order if draw.order == "gentle" else order[::-1]
@@ -216,10 +191,8 @@ def interference(whitened: np.ndarray) -> float:
     Args:
         whitened: (n, d_m), whitened keys in the order of the edits.
     """
-    gram = whitened @ whitened.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        later = np.tril((gram / np.diag(gram)[:, None]) ** 2, -1)
-    pairs = len(gram) * (len(gram) - 1) // 2
+    later = np.tril(superposition(whitened) ** 2, -1)
+    pairs = len(later) * (len(later) - 1) // 2
     return float(np.sqrt(np.nansum(later) / pairs)) if pairs else 0.0
 
 
@@ -236,17 +209,17 @@ def _by_hand(bench: Simulator, draw: Draw, report: progress.Report) -> tuple[Poo
     leverage, leak = [], []
     for layer in bench.result.layers:
         own = bench.whitener(layer, report).whiten(bench.sensitivity(layer, report).subject_keys)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = own @ own.T / (own**2).sum(axis=1)[:, None]
+        squares = (own**2).sum(axis=1)
+        p = superposition(own, squares=squares)
         np.fill_diagonal(p, np.nan)
-        leverage.append((own**2).sum(axis=1))
+        leverage.append(squares)
         leak.append(_root_mean_square(p))
     source = Pool(bench.facts, np.array(bench.result.known), np.stack(leverage), np.stack(leak), apart=False)
     asked = [RequestedEdit(bench.facts[fact], tidy(target)) for fact, target in draw.picked]
     return source, asked, [fact for fact, _ in draw.picked]
 
 
-def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[RequestedEdit], list[int]]:
+def _drawn(source: Pool, draw: Draw, edits: int, at: int, known: KnownFacts) -> tuple[list[RequestedEdit], list[int]]:
     rng = np.random.default_rng(draw.seed)
     candidates = rng.permutation(np.flatnonzero(source.known)).tolist()
     if draw.by == "relation":
@@ -264,15 +237,12 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Requeste
         candidates.sort(key=lambda fact: sign * leak[fact])
     asked: list[RequestedEdit] = []
     rows: list[int] = []
-    objects: dict[str, list[str]] = {}
     subjects: set[str] = set()
     for number in candidates:
         if len(asked) == edits:
             break
         fact = source.facts[number]
-        if fact.relation not in objects:
-            objects[fact.relation] = objects_of_relation(Fact("", "{}", "", fact.relation), source.facts)
-        others = [target for target in objects[fact.relation] if target != fact.target][:LIKELY_OBJECTS]
+        others = known.new_objects(fact)[: 1 if fact.new_target else LIKELY_OBJECTS]
         if others and fact.subject not in subjects:
             subjects.add(fact.subject)
             asked.append(RequestedEdit(fact, others[int(rng.integers(len(others)))]))

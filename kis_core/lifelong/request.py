@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kis_core.editing import Hyperparameters, Recipe, Weights, method
+from kis_core.models.layers import editable_layers
 from kis_core.request import RequestError
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def ask(
     source = bench.result.provenance
     for layer in chosen:
         bench.result.at(layer)
-    last = source["layers_in_model"] - 1
+    last = len(editable_layers(source["layers_in_model"]))
     if chosen and chosen[-1] >= last and not any(bench.reaches(fact, last) for fact in range(len(bench.facts))):
         raise RequestError(
             f"layer {last} is the last one: nothing it writes at a subject is read where the answer is given. "

@@ -18,7 +18,7 @@ from kis_core import progress
 from kis_core.editing import Change, DenseEdit, Edit, EditError, PerformedEdit, RequestedEdit, Site, applied, method
 from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import model_health
-from kis_core.lifelong.queue import Queue, drawn_from, draws_apart
+from kis_core.lifelong.queue import Queue
 from kis_core.lifelong.queue import queue as drawn
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
@@ -42,11 +42,12 @@ Seen = Callable[[EditTrace], None]
 def key(bench: Simulator, request: LifelongRequest) -> str:
     """Name of a run in the store. A run of more edits holds one of fewer, unless their number changes the edits."""
     asked = request.to_json()
-    apart = draws_apart(bench)  # else the facts that are not edited are fewer, the more are
+    known = bench.known_facts
+    apart = known.apart  # else the facts that are not edited are fewer, the more are
     whole = request.edits % request.batch == 0 and request.edits % request.every == 0
     if apart and request.draw.order == "drawn" and request.draw.by != "hand" and whole:
         del asked["edits"]
-    told = {"of": bench.result.identity, "format": FORMAT, "request": asked, "drawn_from": drawn_from(bench)}
+    told = {"of": bench.result.identity, "format": FORMAT, "request": asked, "drawn_from": known.fingerprint}
     return key_of("lifelong", told)
 
 

@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +18,14 @@ from pathlib import Path
 
 from kis_core import progress
 from kis_core.demo.family import FAMILY
+from kis_core.demo.known import FactBase
+from kis_core.demo.known import find as in_fact_base
+from kis_core.facts.fact import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.machine import DTYPE_BYTES
 from kis_core.models.download import hub_folder, no_name
 from kis_core.models.files import ModelError, checked_folder, parameters, weight_files
+from kis_core.models.layers import editable_layers
 
 DEMO = "Demo family"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -59,6 +65,11 @@ class ModelEntry:
     revision: str | None = None
     paper: bool = False
     safetensors: bool = True
+
+    @property
+    def editable_layers(self) -> range:
+        """The layers that can be edited."""
+        return editable_layers(self.layers)
 
     @property
     def download_bytes(self) -> int:
@@ -131,6 +142,23 @@ def entries() -> tuple[ModelEntry, ...]:
 def find(name: str) -> ModelEntry | None:
     """The entry of that name or Hugging Face id, if there is one."""
     return next((entry for entry in entries() if name in (entry.name, entry.source)), None)
+
+
+def is_demo(name: str) -> bool:
+    """Whether a model is one of the demo family."""
+    entry = find(name)
+    return entry is not None and entry.family == DEMO
+
+
+def known_facts(model: str, facts: Sequence[Fact]) -> KnownFacts:
+    """What else a model knows beside the facts looked at.
+
+    The demo family knows its whole fact base. Of any other model nothing is known beforehand: paraphrases, neighbours
+    and objects then come from the base if the facts are of it, or else from the facts themselves.
+    """
+    if is_demo(model):
+        return FactBase(facts, apart=True)
+    return FactBase(facts, apart=False) if any(map(in_fact_base, facts)) else KnownFacts(facts)
 
 
 def available() -> tuple[ModelEntry, ...]:

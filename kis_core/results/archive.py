@@ -199,7 +199,7 @@ def to_entry(result: Result) -> Entry:
             "format": FORMAT,
             "layers": list(result.layers),
             "reports": [report.to_json() for report in result.reports],
-            "facts": [asdict(fact) for fact in facts.facts],
+            "facts": [fact.to_json() for fact in facts.facts],
             "issues": [asdict(issue) for issue in facts.issues],
             "key_token_index": list(result.key_token_index),
             "key_tokens": list(result.key_tokens),
@@ -223,7 +223,7 @@ def from_entry(entry: Entry, key: str) -> Result:
         request=_request(meta["provenance"]),
         facts=FactSet(
             meta["provenance"]["facts"],
-            tuple(Fact(**fact) for fact in meta["facts"]),
+            tuple(Fact.from_json(fact) for fact in meta["facts"]),
             tuple(RowIssue(**issue) for issue in meta["issues"]),
         ),
         layers=tuple(meta["layers"]),

@@ -46,7 +46,7 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
     landing = forecast.landing
     about = {
         "request": request.to_json() | {"strength": strength},
-        "edited": asdict(simulator.facts[request.fact]) | {"new_target": request.target},
+        "edited": simulator.facts[request.fact].to_json() | {"new_target": request.target},
         "hyperparameters_from": simulator.recipe.source,
         "delta_norm": forecast.edit.size * strength,
         "old_value_norm": float((value.output**2).sum() ** 0.5),

@@ -17,7 +17,9 @@ import pandas as pd
 from kis_core import progress
 from kis_core.analysis import pipeline
 from kis_core.facts import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.files.field_text import fault, tidy
+from kis_core.models import catalog
 from kis_core.request import RequestError
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import Advice, EditOutcome, EditRequest, FlipForecast, Forecast
@@ -56,6 +58,11 @@ class Simulator:
     def facts(self) -> tuple[Fact, ...]:
         """The facts looked at."""
         return self.result.facts.facts
+
+    @cached_property
+    def known_facts(self) -> KnownFacts:
+        """What else the model knows."""
+        return catalog.known_facts(self.result.request.model, self.facts)
 
     @property
     def model(self) -> LoadedModel:
@@ -323,7 +330,7 @@ class Simulator:
         """What to ask about an edit of a fact."""
         from kis_core import editing
 
-        return editing.probes(self.facts[fact], self.facts)
+        return editing.probes(self.facts[fact], self.known_facts)
 
     def scores(self, forecast: Forecast, outcome: EditOutcome) -> dict[str, np.ndarray]:
         """Damage foretold for every fact, by all forecasts and rivals; larger means more."""

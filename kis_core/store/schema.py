@@ -133,7 +133,10 @@ def _prompt(found: Any, where: str) -> None:
         raise Misfit(f"{where} holds {found.count(SLOT)} `{{}}` where exactly one marks the subject")
 
 
-FACT = table({"subject": words, "prompt": _prompt, "target": words, "relation": text})
+FACT = table(
+    {"subject": words, "prompt": _prompt, "target": words, "relation": text},
+    {"new_target": words, "paraphrases": each(words, least=1), "neighbours": each(words, least=1)},
+)
 ISSUE = table({"row": whole(), "reason": text})
 
 
@@ -204,7 +207,7 @@ def _result_meta(found: Any, where: str) -> None:
             raise Misfit(f"{name} is of {len(found[name])} facts; there are {len(facts)}")
     if source["facts_count"] != len(facts):
         raise Misfit(f"provenance.facts_count is {source['facts_count']}; there are {len(facts)}")
-    if FactSet("", tuple(Fact(**fact) for fact in facts)).fingerprint != source["facts_sha256"]:
+    if FactSet("", tuple(map(Fact.from_json, facts))).fingerprint != source["facts_sha256"]:
         raise Misfit("its facts are not those of provenance.facts_sha256")
     kept = source.get("facts_kept")
     if kept is not None and (len(kept) != len(facts) or len(set(kept)) < len(kept)):

@@ -27,7 +27,7 @@ from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
 from kis_core.superposition import off_diagonal
 
-SETS = Path(str(resources.files("kis_core.demo"))) / "sets"
+SETS = Path(str(resources.files("kis_core.facts"))) / "sets"
 CHOICE_SEED = 128
 LOOK_ALIKES_PER_WORD = 8
 

@@ -15,7 +15,6 @@ import pandas as pd
 
 from kis_core import progress, simulator
 from kis_core.analysis import pipeline
-from kis_core.editing import objects_of_relation
 from kis_core.files import atomic
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
@@ -38,7 +37,7 @@ def choose(bench: Simulator, count: int, seed: int) -> list[tuple[int, str]]:
     rng = np.random.default_rng(seed)
     chosen: list[tuple[int, str]] = []
     for fact in rng.permutation(np.flatnonzero(bench.result.known)).tolist():
-        objects = objects_of_relation(bench.facts[fact], bench.facts)[:LIKELY_OBJECTS]
+        objects = bench.known_facts.new_objects(bench.facts[fact])[:LIKELY_OBJECTS]
         if objects and len(chosen) < count:
             chosen.append((fact, objects[int(rng.integers(len(objects)))]))
     if len(chosen) < count:

@@ -112,7 +112,7 @@ def _rows(
         result = pipeline.run(Request(model, facts), store, device=device, report=report)
         caveats.log_of(result)
         bench = simulator.of(result, store, device=device)
-        there = [layer for layer in result.layers if layer < result.provenance["layers_in_model"] - 1]
+        there = result.editable_layers
         wanted = list(cases([layer for layer in there if layers is None or layer in layers], methods, seeds))
         if not wanted:
             raise RequestError(f"nothing to study of {model}: it has layers 0 to {there[-1] if there else 0} to edit, "

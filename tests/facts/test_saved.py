@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
-from kis_core.facts import TITLE, Fact, FactFileError, FactSet
+from kis_core.facts import Fact, FactFileError, FactSet
+from kis_core.facts.readers.counterfact import TITLE
 from kis_core.facts.saved import (
     FOLDER,
     MOST_FACTS,
@@ -26,6 +27,7 @@ from kis_core.facts.saved import (
 )
 from kis_core.files import field_text
 from kis_core.files.atomic import NotWritten
+from kis_core.models import catalog
 
 OUTSIDE = "outside-0123abcd"
 SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u00a0\u2028\u200d🦆"
@@ -151,7 +153,7 @@ def test_so_many_facts_can_be_looked_at_and_no_more(root: Path) -> None:
 
 
 def test_the_demo_fact_base_is_a_set_like_any_other(root: Path) -> None:
-    base = fact_sets.demo_base()
+    base = FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything)
     assert MOST_ON_EVERY_PAGE < len(base) <= MOST_FACTS
     assert fact_sets.load(path_of(root, save(root, base))).facts == base.facts
     assert {fact.prompt.count(fact_sets.SLOT) for fact in base.facts} == {1}

@@ -193,7 +193,7 @@ def test_measurement(pair: Pair, edit: Edit, sentences: list[Sentence], facts: t
 
 def test_what_an_edited_model_says(pair: Pair, edit: Edit) -> None:
     for loaded in (pair.half, pair.single):
-        assert 0 <= succeeded(loaded, edit, ASKED.fact, "Rome", Probes((), (), held_out=False)).probability_new <= 1
+        assert 0 <= succeeded(loaded, edit, ASKED.fact, "Rome", Probes()).probability_new <= 1
     found = []
     for loaded in (pair.half, pair.single):
         with applied(loaded, edit):

@@ -26,7 +26,7 @@ from kis_core.models.files import ModelError
 from kis_core.request import Request, RequestError
 from kis_core.results.result import LayerReport
 from kis_core.store.store import Entry, Store, key_of
-from kis_core.superposition import Interval, Moments
+from kis_core.superposition import Interval, Moments, matrix
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -116,19 +116,15 @@ class ManyFacts:
 
     def row(self, i: int) -> np.ndarray:
         """P[i, :], (m,): what an edit of i does to every fact; NaN at zero keys."""
-        return np.asarray(self._inner(i) / self._divisors[i])
+        return matrix.from_products(self._inner(i), self.sweep.squares[i])
 
     def column(self, j: int) -> np.ndarray:
         """P[:, j], (m,): what j gets of an edit of every fact; NaN at zero keys."""
-        return np.asarray(self._inner(j) / self._divisors)
+        return matrix.from_products(self._inner(j), self.sweep.squares)
 
     def _inner(self, fact: int) -> np.ndarray:
         found = self.whitened @ self.whitened[fact]  # in float32: to find facts by, not to report
         return np.where(self.sweep.squares > 0, found, np.nan)
-
-    @property
-    def _divisors(self) -> np.ndarray:
-        return np.where(self.sweep.squares > 0, self.sweep.squares, np.nan)
 
 
 def key(ingredients: ResolvedRequest, layer: int, *, known_only: bool = False) -> str:

@@ -108,7 +108,7 @@ def resume(one: UnfinishedRequest) -> None:
 def told(request: Request) -> str:
     """What is computed, so that no two read alike: model, facts, and how C is taken."""
     facts = request.facts if request.facts in BUILTIN_SETS else Path(request.facts).stem
-    return f"{named(request.model)} · {facts} facts · C over {text_behind(request.how)}"
+    return f"{named(request.model)} · {facts} facts · C over {text_behind(request.c_settings)}"
 
 
 @st.cache_resource(show_spinner=False)
