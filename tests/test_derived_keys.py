@@ -20,6 +20,7 @@ from kis_core.covariance.rome_files import Statistics
 from kis_core.demo import factbase
 from kis_core.facts import Fact, FactSet
 from kis_core.lifelong import queue, sequence
+from kis_core.models.files import ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.results import archive
@@ -49,7 +50,8 @@ def resolved(request: Request, *, weights: str = "w", text: Corpus | Statistics 
     """A request with what it names: other names stand for other content."""
     facts = FACTS if request.facts == BASE.facts else FactSet("others", FACTS.facts[::-1])
     corpus = text or Texts("text", (request.corpus,))
-    return ResolvedRequest(request, Path(), weights, facts, corpus, text="t" if isinstance(corpus, Statistics) else "")
+    of_text = "t" if isinstance(corpus, Statistics) else ""
+    return ResolvedRequest(request, ModelFiles(Path()), weights, facts, corpus, text=of_text)
 
 
 def derived(found: ResolvedRequest, store: Store) -> dict[str, str]:

@@ -11,6 +11,7 @@ from kis_core.analysis.pipeline import run
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.models import catalog
+from kis_core.models.holder import LoadedModels
 from kis_core.request import RequestError
 from kis_core.results import caveats
 from kis_core.store.store import Store
@@ -117,9 +118,10 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
-    result = run(request, store, device=args.device, report=line)
+    models = LoadedModels()
+    result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
-    bench = simulator.of(result, store, device=args.device)
+    bench = simulator.of(result, store, device=args.device, models=models)
     asked = bench.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     bench.prepare(asked, report=line)
     for warning in bench.warnings(bench.forecast(asked)):
@@ -149,9 +151,10 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    result = run(request, store, device=args.device, report=line)
+    models = LoadedModels()
+    result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
-    bench = simulator.of(result, store, device=args.device)
+    bench = simulator.of(result, store, device=args.device, models=models)
     asked = lifelong.ask(bench, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
     film = lifelong.run(bench, asked, report=line)
     yield from lifelong.write(bench, asked, film, args.out)

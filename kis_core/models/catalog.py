@@ -7,7 +7,6 @@ Parameters and shapes follow from the published configurations, and a test build
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ from kis_core.demo.known import find as in_fact_base
 from kis_core.facts.fact import Fact
 from kis_core.facts.known import KnownFacts
 from kis_core.machine import DTYPE_BYTES
-from kis_core.models.download import hub_folder, no_name
-from kis_core.models.files import ModelError, checked_folder, parameters, weight_files
+from kis_core.models.download import hub_files, no_name
+from kis_core.models.files import ModelError, ModelFiles
 from kis_core.models.layers import editable_layers
 
 DEMO = "Demo family"
@@ -59,7 +58,7 @@ class ModelEntry:
     width: int
     mlp_width: int
     gated: bool = False
-    folder: Path | None = None
+    folder: ModelFiles | None = None
     context: int = 0
     dtype: str = "float32"
     revision: str | None = None
@@ -109,19 +108,19 @@ def demo() -> tuple[ModelEntry, ...]:
     """The embedded models, sized from their own files."""
     entries = []
     for member in FAMILY:
-        if not (member.folder / "config.json").is_file():
+        files = ModelFiles(member.folder)
+        if not (config := files.configuration):
             continue
-        config = json.loads((member.folder / "config.json").read_text("utf-8"))
         entries.append(
             ModelEntry(
                 member.name,
                 DEMO,
                 member.name,
-                parameters(member.folder),
+                files.parameters(),
                 config.get("n_layer") or config["num_hidden_layers"],
                 member.width,
                 member.mlp_width,
-                folder=member.folder,
+                folder=files,
                 context=config.get("n_positions") or config["max_position_embeddings"],
                 dtype=config.get("dtype") or config["torch_dtype"],
             )
@@ -175,14 +174,14 @@ def _is_cached(entry: ModelEntry) -> bool:
 
     found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
     with suppress(ModelError):  # its index leads out of its folder
-        return isinstance(found, str) and bool(weight_files(Path(found).parent))
+        return isinstance(found, str) and bool(ModelFiles(Path(found).parent).weights())
     return False
 
 
 def locate(
     name: str, *, revision: str | None = None, download: bool = True, report: progress.Report = progress.silent
-) -> Path:
-    """The folder that holds a model: an embedded one, a local folder, or the Hub's local copy of an id.
+) -> ModelFiles:
+    """The files of a model: an embedded one, a local folder, or the Hub's local copy of an id.
 
     Args:
         name: of an entry, a folder, or a Hugging Face id.
@@ -200,11 +199,11 @@ def locate(
             return entry.folder
         name, revision = entry.source, revision or entry.revision
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
-        return checked_folder(Path(name).resolve())
+        return ModelFiles(Path(name).resolve()).checked()
     if not HUB_ID.fullmatch(name):
         raise no_name(name)
     if revision and not REVISION.fullmatch(revision):
         raise ModelError(
             f"{revision[:120]!r} is not a revision of {name}: give a commit, a tag or a branch of the Hub."
         )
-    return checked_folder(hub_folder(name, revision, download=download, report=report))
+    return hub_files(name, revision, download=download, report=report).checked()

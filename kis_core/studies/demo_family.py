@@ -21,8 +21,7 @@ from kis_core.analysis import pipeline
 from kis_core.demo import factbase
 from kis_core.demo.family import FAMILY, LAYERS, Member
 from kis_core.facts import PAPER_FACTS, Fact
-from kis_core.models import loading
-from kis_core.models.files import parameters
+from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
 from kis_core.superposition import off_diagonal
@@ -62,7 +61,7 @@ def as_facts(base: Sequence[factbase.BaseFact], *, held_out: bool) -> list[Fact]
 
 def recall(member: Member) -> tuple[list[bool], list[bool]]:
     """Whether the member answers each (fact, trained template) and each (fact, held-out template)."""
-    loaded = loading.load(member.folder, device="cpu")
+    loaded = ModelFiles(member.folder).load(device="cpu")
     base = factbase.load()
     return knows(loaded, as_facts(base, held_out=False)), knows(loaded, as_facts(base, held_out=True))
 
@@ -135,7 +134,7 @@ def _print_recall() -> list[list[bool]]:
         trained, held_out = recall(member)
         known.append(trained)
         shares = [f"{sum(hits) / len(hits):.2%}" for hits in (trained, held_out)]
-        _print_row(member.name, f"{parameters(member.folder):,}", *shares)
+        _print_row(member.name, f"{ModelFiles(member.folder).parameters():,}", *shares)
     return known
 
 

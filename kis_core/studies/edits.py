@@ -16,6 +16,7 @@ import pandas as pd
 from kis_core import progress, simulator
 from kis_core.analysis import pipeline
 from kis_core.files import atomic
+from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
 from kis_core.simulator import Simulator
@@ -80,10 +81,11 @@ def run(
     rows: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
     pooled: list[pd.DataFrame] = []
+    models_in_memory = LoadedModels()
     for model in models:
-        result = pipeline.run(Request(model, facts), store, device=device, report=report)
+        result = pipeline.run(Request(model, facts), store, device=device, models=models_in_memory, report=report)
         caveats.log_of(result)
-        bench = simulator.of(result, store, device=device)
+        bench = simulator.of(result, store, device=device, models=models_in_memory)
         chosen = choose(bench, edits, seed)
         for layer in bench.result.layers:
             scores: list[dict[str, np.ndarray]] = []

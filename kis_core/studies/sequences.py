@@ -22,6 +22,7 @@ from kis_core.editing import METHODS, method
 from kis_core.files import atomic
 from kis_core.lifelong import summary
 from kis_core.lifelong.request import Draw
+from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
 from kis_core.simulator import Simulator
@@ -108,10 +109,11 @@ def _rows(
     models: Sequence[str], facts: str, edits: int, every: int, seeds: int, methods: Sequence[str],
     layers: Sequence[int] | None, device: str, store: Store, report: progress.Report,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
+    models_in_memory = LoadedModels()
     for model in models:
-        result = pipeline.run(Request(model, facts), store, device=device, report=report)
+        result = pipeline.run(Request(model, facts), store, device=device, models=models_in_memory, report=report)
         caveats.log_of(result)
-        bench = simulator.of(result, store, device=device)
+        bench = simulator.of(result, store, device=device, models=models_in_memory)
         there = result.editable_layers
         wanted = list(cases([layer for layer in there if layers is None or layer in layers], methods, seeds))
         if not wanted:

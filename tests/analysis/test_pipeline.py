@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from kis_core import corpora, covariance
+from kis_core import corpora
 from kis_core.analysis import resolve as resolving
 from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
 from kis_core.corpora import CorpusError
+from kis_core.covariance import passes as passes_module
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
 from kis_core.models import loading
@@ -212,7 +213,7 @@ class TestCache:
     def test_another_fact_set_reuses_the_second_moment(
         self, request_: Request, store: Store, count: Count, tmp_path: Path
     ) -> None:
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         first = run(request_, store, device="cpu")
         assert len(passes) == 1
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
@@ -225,7 +226,7 @@ class TestCache:
     ) -> None:
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
         both = (request_, replace(request_, facts=str(tmp_path / "fewer.csv")))
-        passes, loaded = count(covariance, "Pass"), threading.Barrier(2, timeout=60)
+        passes, loaded = count(passes_module, "Pass"), threading.Barrier(2, timeout=60)
 
         def together(stage: str, done: int, total: int) -> None:
             if stage == "The model's own answers" and done == total:
@@ -236,7 +237,7 @@ class TestCache:
         assert len(passes) == 1
 
     def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         run(replace(request_, layers=(1,)), store, device="cpu")
         run(request_, store, device="cpu")
         run(replace(request_, layers=(0, 2)), store, device="cpu")
@@ -261,7 +262,7 @@ class TestCache:
             path.write_bytes(content)
         if kind == "second-moment":
             store.delete(resolve(request_, store).key)
-        loads, passes = count(loading, "load"), count(covariance, "Pass")
+        loads, passes = count(loading, "load"), count(passes_module, "Pass")
         assert_equal(run(request_, store, device="cpu"), first)
         assert len(loads) == 1
         assert len(passes) == (1 if kind == "second-moment" else 0)
@@ -289,7 +290,7 @@ class TestCancel:
 
         with pytest.raises(Cancelled):
             run(request_, store, device="cpu", report=stop)
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         run(request_, store, device="cpu")
         assert passes == []
 
@@ -340,7 +341,7 @@ class TestNotFinite:
     """What the model says is looked at before the text is read: a typed error with layer and text, and nothing kept."""
 
     def refused(self, request: Request, store: Store, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(covariance.Pass, "run", None)  # the text must not be read
+        monkeypatch.setattr(passes_module.Pass, "run", None)  # the text must not be read
         with pytest.raises(NotFinite, match=told):
             run(request, store, device="cpu")
         kept = {item.key.rpartition("-")[0] for item in store.inventory()}
