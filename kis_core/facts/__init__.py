@@ -51,8 +51,8 @@ def load(source: str | Path) -> FactSet:
         return builtin(str(source))
     path = Path(source)
     if not is_file(path):
-        formats = sorted(reader.label for reader in READERS.values())
-        raise FactFileError(f"No fact file at {path}. Give {' or '.join((*BUILTIN_SETS, *formats))}.")
+        *others, last = [*BUILTIN_SETS, *sorted({reader.label for reader in READERS.values()})]
+        raise FactFileError(f"No fact file at {path}. Give {', '.join(others)} or {last}.")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise FactFileError(f"{path.name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read. Split the file.")

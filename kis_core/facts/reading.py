@@ -19,6 +19,7 @@ OPTIONAL_COLUMNS = ("relation",)
 MAX_FIELD_CHARACTERS = 2_000  # far above any sentence about a fact; a longer field is a slip or an attack
 EXAMPLE = "Danielle Darrieux,The mother tongue of {} is,French"
 NO_SLOT = "the prompt holds 0 `{}` where exactly one marks the subject"
+BROUGHT = ("new_target", "paraphrases", "neighbours")  # by some formats, beside the columns
 LEFT_OUT = "New objects, paraphrases or neighbours that are no usable text were left out"
 PLACES_SHOWN = 5  # rows that a note names
 
@@ -29,12 +30,12 @@ class Reader:
 
     Attributes:
         label: what it is called in messages, with its article.
-        ending: of the names of such files, in lower case; empty for the format of all other names.
+        endings: of the names of such files, in lower case; one of them empty for the format of all other names.
         parse: gives the facts in the bytes of a file that is called so.
     """
 
     label: str
-    ending: str
+    endings: tuple[str, ...]
     parse: Callable[[bytes, str], FactSet]
 
 
@@ -70,12 +71,7 @@ class Rows:
             slots = values["prompt"].count(SLOT)
             if slots != 1:
                 raise ValueError(NO_SLOT.replace("0", str(slots)))
-            wanted = fields.get("new_target")
-            new_target = self._usable(None if wanted is None else [wanted], row)
-            paraphrases, neighbours = (self._usable(fields.get(name), row) for name in ("paraphrases", "neighbours"))
-            self._kept.append(
-                Fact(**values, new_target="".join(new_target), paraphrases=paraphrases, neighbours=neighbours)
-            )
+            self._kept.append(Fact(**values, **self._brought(fields, row)))
         except ValueError as error:
             self._issues.append(RowIssue(row, str(error)))
 
@@ -96,14 +92,19 @@ class Rows:
             self.note(remark, f"row {row}, {column} ({about})")
         return kept
 
-    def _usable(self, texts: Any, row: int) -> tuple[str, ...]:
-        """Of texts that a fact may have beside its own fields, those that can be asked as they are."""
-        given = texts if isinstance(texts, list) else []
-        tidy = [field_text.tidy(text) for text in given if isinstance(text, str) and len(text) <= MAX_FIELD_CHARACTERS]
-        kept = tuple(text for text in tidy if text and not field_text.fault(text))
-        if texts is not None and (not isinstance(texts, list) or len(kept) < len(texts)):
-            self.note(LEFT_OUT, f"row {row}")
-        return kept
+    def _brought(self, fields: Mapping[str, Any], row: int) -> dict[str, Any]:
+        """What a fact may have beside its own columns, as far as it can be asked as it is."""
+        brought: dict[str, Any] = {}
+        for name in BROUGHT:
+            if (value := fields.get(name)) is None:
+                continue
+            texts = value if isinstance(value, list) else [value]
+            kept = [field_text.tidy(one) for one in texts if isinstance(one, str) and len(one) <= MAX_FIELD_CHARACTERS]
+            kept = [text for text in kept if text and not field_text.fault(text)]
+            if len(kept) < len(texts):
+                self.note(LEFT_OUT, f"row {row}")
+            brought[name] = "".join(kept[:1]) if name == "new_target" else tuple(kept)
+        return brought
 
     def note(self, what: str, where: str) -> None:
         """Note something, and where it was seen."""

@@ -21,9 +21,10 @@ def registered(modules: Iterable[ModuleType]) -> dict[str, Reader]:
         reader = getattr(module, "READER", None)
         if reader is None:
             continue
-        if reader.ending in readers:
-            raise ValueError(f"{reader.label} and {readers[reader.ending].label} both claim names in {reader.ending!r}")
-        readers[reader.ending] = reader
+        for ending in reader.endings:
+            if ending in readers:
+                raise ValueError(f"{reader.label} and {readers[ending].label} both claim names that end in {ending!r}")
+            readers[ending] = reader
     return readers
 
 

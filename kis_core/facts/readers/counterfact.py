@@ -69,4 +69,4 @@ def _fields(record: Any) -> Mapping[str, Any] | str:
     }
 
 
-READER = Reader("a CounterFact JSON file", ".json", parse)
+READER = Reader("a CounterFact JSON file", (".json",), parse)

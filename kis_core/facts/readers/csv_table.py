@@ -74,4 +74,4 @@ def _fields(record: Record | Fault, header: list[str], rows: Rows) -> Mapping[st
     return fields
 
 
-READER = Reader("a CSV file", "", parse)
+READER = Reader("a CSV file", ("", ".csv", ".tsv"), parse)
