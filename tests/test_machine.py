@@ -108,9 +108,15 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         ("count", "told"),
-        [(0, "0 GB"), (2 * 1024**3, "2.15 GB"), (497_759_232, "0.498 GB"), (331_087_911_321, "331 GB"),
-         (999_600_000_000, "1,000 GB"), (12_345e9, "12,345 GB")],
-    )  # fmt: skip
+        [
+            (0, "0 GB"),
+            (2 * 1024**3, "2.15 GB"),
+            (497_759_232, "0.498 GB"),
+            (331_087_911_321, "331 GB"),
+            (999_600_000_000, "1,000 GB"),
+            (12_345e9, "12,345 GB"),
+        ],
+    )
     def test_gigabytes(self, count: float, told: str) -> None:
         assert gigabytes(count) == told
 

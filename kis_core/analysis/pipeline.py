@@ -274,11 +274,7 @@ def provenance(resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSeco
         "dtype": request.dtype,
         "device": str(loaded.device),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
-        | {
-            "python": platform.python_version(),
-            "kis_core": __version__,
-            "store_format": f"{FORMAT}.{archive.FORMAT}",
-        },
+        | {"python": platform.python_version(), "kis_core": __version__, "store_format": f"{FORMAT}.{archive.FORMAT}"},
     }
 
 

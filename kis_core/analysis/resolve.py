@@ -53,12 +53,10 @@ class ResolvedRequest:
     def second_moment_key(self) -> dict[str, Any]:
         """What determines C of a layer, but for the layer."""
         request = self.request
-        if isinstance(self.corpus, Statistics):
-            return _moment_key(self.weights, self.text, None, None, "", None, "")
-        return _moment_key(
-            self.weights, self.text, request.tokens, request.documents, request.dtype, request.settled,
-            self.facts.fingerprint,
-        )  # fmt: skip
+        if isinstance(self.corpus, Statistics):  # C is there whole, whatever was asked for
+            return _moment_key(self.weights, self.text)
+        settles = request.settled, self.facts.fingerprint
+        return _moment_key(self.weights, self.text, request.tokens, request.documents, request.dtype, settles)
 
     @property
     def key(self) -> str:
@@ -76,23 +74,26 @@ class ResolvedRequest:
 
 
 def _moment_key(
-    weights: str, corpus: str, tokens: int | None, documents: int | None, dtype: str, settled: float | None, facts: str
+    weights: str,
+    corpus: str,
+    tokens: int | None = None,
+    documents: int | None = None,
+    dtype: str = "",
+    settles: tuple[float | None, str] = (None, ""),
 ) -> dict[str, Any]:
-    """C depends on the facts only where reading ends as soon as their P has settled."""
+    """What determines C but for the layer; `settles` is the threshold and the facts of a reading that ends early."""
     found = {"format": FORMAT, "weights": weights, "corpus": corpus, "tokens": tokens, "documents": documents}
-    return found | {"dtype": dtype} | ({} if settled is None else {"settled": settled, "facts": facts})
+    return found | {"dtype": dtype} | ({} if settles[0] is None else {"settled": settles[0], "facts": settles[1]})
 
 
 def second_moment_key(result: Result, layer: int) -> str:
     """Name in the store of C of a result's layer."""
     source, request = result.provenance, result.request
     facts = source.get("facts_whole_sha256", source["facts_sha256"])
+    read = source["tokens_requested"], source.get("documents_requested"), source.get("moment_dtype", source["dtype"])
     settled = None if source.get("statistics") else request.settled  # C from files is there whole
-    told = _moment_key(
-        source["weights_sha256"], source["corpus_sha256"], source["tokens_requested"],
-        source.get("documents_requested"), source.get("moment_dtype", source["dtype"]), settled, facts,
-    )  # fmt: skip
-    return key_of(SECOND_MOMENT, told | {"layer": layer})
+    determined = _moment_key(source["weights_sha256"], source["corpus_sha256"], *read, (settled, facts))
+    return key_of(SECOND_MOMENT, determined | {"layer": layer})
 
 
 def resolve(
@@ -112,10 +113,8 @@ def resolve(
     """
     files = catalog.locate(request.model, revision=request.revision, download=download, report=report)
     corpus = _corpus(request.corpus)
-    return ResolvedRequest(
-        request, files, weights_fingerprint(files, store), fact_sets.load(request.facts), corpus,
-        _text_fingerprint(corpus, store),
-    )  # fmt: skip
+    weights, facts = weights_fingerprint(files, store), fact_sets.load(request.facts)
+    return ResolvedRequest(request, files, weights, facts, corpus, _text_fingerprint(corpus, store))
 
 
 def _corpus(source: str) -> Corpus | Statistics:

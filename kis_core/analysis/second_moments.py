@@ -150,11 +150,7 @@ def _computed(
 
 
 def second_moment(
-    result: Result,
-    layer: int,
-    store: Store,
-    load: Callable[[], LoadedModel],
-    report: progress.Report = progress.silent,
+    result: Result, layer: int, store: Store, load: Callable[[], LoadedModel], report: progress.Report = progress.silent
 ) -> np.ndarray:
     """C of a result's layer, (d_m, d_m): the stored one, which needs no model; computed anew if it was deleted.
 
@@ -247,11 +243,8 @@ def _from_files(
     resolved: ResolvedRequest, files: Statistics, loaded: LoadedModel, layers: Sequence[int], report: progress.Report
 ) -> Iterator[LayerSecondMoment]:
     """C of these layers as the files have it."""
-    shape = loaded.architecture
-    files.check(
-        shape.layers, shape.widths[1], shape.module_path, model=resolved.request.model, weights=resolved.weights,
-        wanted=layers,
-    )  # fmt: skip
+    shape, whose = loaded.architecture, {"model": resolved.request.model, "weights": resolved.weights}
+    files.check(shape.layers, shape.widths[1], shape.module_path, wanted=layers, **whose)
     for done, layer in enumerate(layers, 1):
         found = files.moment(layer)
         yield LayerSecondMoment(

@@ -57,8 +57,7 @@ def _read(name: str, path: Path, revision: str | None) -> ModelEntry:
     width, mlp_width = shape.widths
     stored = json.loads(path.read_text("utf-8"))
     dtype = stored.get("dtype") or stored.get("torch_dtype")
-    return ModelEntry(
-        name, TYPED, name, model.num_parameters(), shape.layers, width, mlp_width,
-        folder=ModelFiles(path.parent) if os.path.isdir(name) else None, context=context,
-        dtype=dtype if dtype in DTYPE_BYTES else "float32", revision=revision,
-    )  # fmt: skip
+    files = ModelFiles(path.parent) if os.path.isdir(name) else None
+    size = model.num_parameters(), shape.layers, width, mlp_width
+    dtype = dtype if dtype in DTYPE_BYTES else "float32"
+    return ModelEntry(name, TYPED, name, *size, folder=files, context=context, dtype=dtype, revision=revision)

@@ -97,8 +97,10 @@ def assert_equal(one: Result, other: Result) -> None:
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
     assert (one.layers, one.reports, one.answers) == (other.layers, other.reports, other.answers)
     assert (one.key_token_index, one.key_tokens, one.key_token_ids) == (
-        other.key_token_index, other.key_tokens, other.key_token_ids,
-    )  # fmt: skip
+        other.key_token_index,
+        other.key_tokens,
+        other.key_token_ids,
+    )
 
 
 class TestResult:
@@ -119,10 +121,10 @@ class TestResult:
     def test_provenance_names_everything_that_made_the_numbers(self, request_: Request, store: Store) -> None:
         told = run(request_, store, device="cpu").provenance
         assert Request(**json.loads(json.dumps(told["request"]))) == request_
-        ingredients = resolve(request_, store)
-        assert told["weights_sha256"] == ingredients.weights
-        assert told["facts_sha256"] == ingredients.facts.fingerprint
-        assert told["corpus_sha256"] == ingredients.corpus.fingerprint
+        resolved = resolve(request_, store)
+        assert told["weights_sha256"] == resolved.weights
+        assert told["facts_sha256"] == resolved.facts.fingerprint
+        assert told["corpus_sha256"] == resolved.corpus.fingerprint
         assert (told["tokens_requested"], told["tokens_counted"]) == (TOKENS, TOKENS)
         assert (told["facts"], told["facts_count"], told["corpus"]) == ("facts.csv", 4, "corpus.txt")
         assert (told["architecture"], told["layers_in_model"], told["device"]) == ("GPT-2", LAYERS, "cpu")

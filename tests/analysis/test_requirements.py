@@ -194,10 +194,12 @@ class TestRefusal:
         assert not found.fits
         assert found.weights_bytes == 275_906_592_768
         for part in (
-            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes", "276 GB for its weights",
-            "6.58 GB for C of one layer", "a small machine has 2,147,483,648 bytes free (2.15 GB)",
+            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes",
+            "276 GB for its weights",
+            "6.58 GB for C of one layer",
+            "a small machine has 2,147,483,648 bytes free (2.15 GB)",
             f"The nearest model that fits here is {found.nearest}.",
-        ):  # fmt: skip
+        ):
             assert part in found.reason
         nearest = catalog.find(found.nearest or "")
         assert nearest is not None

@@ -51,8 +51,12 @@ words = (
 around = words.filter(lambda text: "{}" not in text and not text.startswith("}") and not text.endswith("{"))
 any_fact = st.builds(
     lambda subject, before, after, target, relation: Fact(subject, f"{before}{{}}{after}", target, relation),
-    words, around, around, words, st.one_of(st.just(""), words),
-)  # fmt: skip
+    words,
+    around,
+    around,
+    words,
+    st.one_of(st.just(""), words),
+)
 fact_lists = st.lists(any_fact, min_size=1, max_size=5)
 
 

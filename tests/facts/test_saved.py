@@ -213,10 +213,17 @@ def test_files_that_are_none_of_ours_are_no_sets(root: Path) -> None:
     assert names(root) == (), "there is no folder yet"
     name = save(root, KEPT)
     for other in (
-        "0123456789abcdef.partial", "notes.txt", "facts.json", "facts-0123ABCD.json", "facts-0123abcd.csv",
-        "facts-0123abcd.json.json", "-0123abcd.json", "-x-0123abcd.json", "a b-0123abcd.json",
+        "0123456789abcdef.partial",
+        "notes.txt",
+        "facts.json",
+        "facts-0123ABCD.json",
+        "facts-0123abcd.csv",
+        "facts-0123abcd.json.json",
+        "-0123abcd.json",
+        "-x-0123abcd.json",
+        "a b-0123abcd.json",
         f"{'x' * 42}-0123abcd.json",
-    ):  # fmt: skip
+    ):
         (root / FOLDER / other).write_text("[]")
     (root / FOLDER / "folder-0123abcd.json").mkdir()
     (root / FOLDER / "nowhere-0123abcd.json").symlink_to(root / "nowhere")

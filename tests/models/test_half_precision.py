@@ -148,9 +148,16 @@ def test_the_value_is_searched_for(pair: Pair, how: str) -> None:
     values = []
     for loaded in (pair.half, pair.single):
         values.append(
-            search(loaded, ASKED.fact, ASKED.target, LAYER, HOWS[how], prefixes=BEGINNINGS,
-                   reach=lambda key, mean: pair.whiteners[LAYER].solve(key) / (key @ pair.whiteners[LAYER].solve(key)))
-        )  # fmt: skip
+            search(
+                loaded,
+                ASKED.fact,
+                ASKED.target,
+                LAYER,
+                HOWS[how],
+                prefixes=BEGINNINGS,
+                reach=lambda key, mean: pair.whiteners[LAYER].solve(key) / (key @ pair.whiteners[LAYER].solve(key)),
+            )
+        )
     found, expected = values
     pair.close(np.array(found.losses), np.array(expected.losses), READ)
     pair.close(found.delta, expected.delta, CHANGED)

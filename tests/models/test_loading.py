@@ -15,13 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BloomConfig,
-    LlamaConfig,
-    PretrainedConfig,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, LlamaConfig, PretrainedConfig
 
 from kis_core import keys, machine
 from kis_core.covariance.passes import second_moments
@@ -38,9 +32,13 @@ from tests import tiny
 TWO_GIGABYTES = 2 * 1024**3
 AT_ONCE = 5  # seconds, for a refusal; seen 0.5
 LLAMA_70B = LlamaConfig(
-    vocab_size=32000, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+    vocab_size=32000,
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
     num_key_value_heads=8,
-)  # fmt: skip
+)
 LLAMA_70B_PARAMETERS = 68_976_648_192  # 2·32000·8192 + 80·(2·8192² + 2·8192·1024 + 3·8192·28672 + 2·8192) + 8192
 
 
@@ -166,8 +164,13 @@ class TestPlaces:
         have(monkeypatch, gpu(1, 2), gpu(0, 1), Device("all", "2 GPUs", "cuda", 3, 3), CPU)
         found = {name: str(choose_device(name)) for name in ("auto", "cuda", "cuda:0", "cuda:1", "all", "cpu")}
         assert found == {
-            "auto": "cuda:1", "cuda": "cuda:0", "cuda:0": "cuda:0", "cuda:1": "cuda:1", "all": "cuda:0", "cpu": "cpu",
-        }  # fmt: skip
+            "auto": "cuda:1",
+            "cuda": "cuda:0",
+            "cuda:0": "cuda:0",
+            "cuda:1": "cuda:1",
+            "all": "cuda:0",
+            "cpu": "cpu",
+        }
         have(monkeypatch, CPU)
         assert str(choose_device("auto")) == "cpu"
         for lacking, told in {"cuda": "cuda", "cuda:3": "cuda:3", "mps": "mps", "all": "cuda"}.items():

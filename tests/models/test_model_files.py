@@ -118,8 +118,9 @@ class TestIndexedWeights:
         other = tiny.model("GPT-2", seed=1)
         save_file(
             {name: weight.clone() for name, weight in other.model.state_dict().items() if name != "lm_head.weight"},
-            folder / "other.safetensors", metadata={"format": "pt"},
-        )  # fmt: skip
+            folder / "other.safetensors",
+            metadata={"format": "pt"},
+        )
         first = ModelFiles(folder).fingerprint()
         configured(folder, transformers_weights="other.safetensors")
         assert [path.name for path in ModelFiles(folder).weights()] == ["other.safetensors"]

@@ -237,10 +237,8 @@ def _whitened(
         at = slice(begin, begin + WHITENED_AT_ONCE)
         keys[at] = whitener.whiten(keys[at])
         report("Whitening", min(at.stop, len(keys)), len(keys))
-    condition = LayerReport(
-        layer, whitener.rank, whitener.condition_number, whitener.ridge,
-        tally.NOTHING, NO_INTERVAL, tally.NOTHING, NO_INTERVAL,
-    )  # fmt: skip
+    shape = tally.NOTHING, NO_INTERVAL  # until the sweep
+    condition = LayerReport(layer, whitener.rank, whitener.condition_number, whitener.ridge, *shape, *shape)
     ids = np.array([prompt.tokens[prompt.key_index] for prompt in prompts], dtype=np.int64)
     provenance = pipeline.provenance(resolved, loaded, moment)
     return Entry({"condition": condition.to_json(), "provenance": provenance}, {"whitened": keys, "token_ids": ids})
@@ -307,9 +305,7 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
     stored, kept = swept.arrays, swept.arrays["kept"]
     report = LayerReport.from_json(swept.meta["report"])
     found = Sweep(
-        stored["squares"],
-        _spread(stored, "every", report.moments),
-        _spread(stored, "clean", report.clean_moments),
+        stored["squares"], _spread(stored, "every", report.moments), _spread(stored, "clean", report.clean_moments)
     )
     provenance = keys.meta["provenance"] | {"request": asdict(request), "facts": facts.name}
     whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]

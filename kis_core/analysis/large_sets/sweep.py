@@ -144,9 +144,7 @@ def sweep(
     hidden = masked + artefacts.sums.count
     leaks, suffers, clean_leaks, clean_suffers = (one.reach(live, m) for one in norms)
     return Sweep(
-        squares,
-        _spread(every, live, masked, leaks, suffers),
-        _spread(clean, live, hidden, clean_leaks, clean_suffers),
+        squares, _spread(every, live, masked, leaks, suffers), _spread(clean, live, hidden, clean_leaks, clean_suffers)
     )
 
 
