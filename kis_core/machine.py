@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+import psutil
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of what a model may run in, the most precise first
 ALL = "all"
@@ -75,23 +73,15 @@ def available_bytes() -> int:
     """Memory this process may still take: free memory of the machine, or less where process or container is limited."""
     import resource
 
-    free = _physical_bytes()  # where free memory is not told
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
+    free: int = psutil.virtual_memory().available
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         free = min(free, limit)
     return min(free, _left_to_container(free))
 
 
-def _physical_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def _left_to_container(otherwise: int, root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container (control group, version 2) may still take; /proc/meminfo tells of the whole machine."""
+    """What a container (control group, version 2) may still take; psutil tells of the whole machine."""
     try:
         limit = int((root / "memory.max").read_text())  # "max" without a limit
         used = int((root / "memory.current").read_text())
@@ -112,7 +102,7 @@ def devices(memory: Callable[[], int] = available_bytes) -> tuple[Device, ...]:
     gpus = [_gpu(index) for index in range(torch.cuda.device_count())]
     gpus.sort(key=lambda gpu: -gpu.free_bytes)  # others may be at work on one
     free = memory()
-    cpu = Device("cpu", _processor(), "cpu", _physical_bytes(), free)
+    cpu = Device("cpu", _processor(), "cpu", psutil.virtual_memory().total, free)
     mps = [_mps(free)] if torch.backends.mps.is_available() else []
     return (*gpus, *_together(gpus), *mps, cpu)
 

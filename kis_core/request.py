@@ -20,8 +20,8 @@ class RequestError(KisError):
     """A request that makes no sense; the message says what does."""
 
 
-HOW = ("corpus", "tokens", "documents", "layers", "revision", "dtype", "settled")
-"""The fields of a request that say how C of a model is taken: all but the model, the facts and the seed."""
+C_SETTINGS = ("corpus", "tokens", "documents", "layers", "revision", "dtype", "settled")
+"""The fields of a request that determine how C of a model is computed: all but the model, the facts and the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,13 @@ class Request:
             raise RequestError(f"a model runs in one of {', '.join(DTYPES)}; {self.dtype!r} was asked for")
 
     @property
-    def how(self) -> dict[str, Any]:
-        """How C is taken: the fields named in `HOW`."""
-        return {name: getattr(self, name) for name in HOW}
+    def c_settings(self) -> dict[str, Any]:
+        """How C is computed: the fields named in `C_SETTINGS`."""
+        return {name: getattr(self, name) for name in C_SETTINGS}
 
 
-def usual(model: str) -> dict[str, Any]:
-    """How C of a model is taken where nobody says: the paper's way, or for the demo family over its own text."""
-    entry = catalog.find(model)
-    if entry is not None and entry.family == catalog.DEMO:
+def default_c_settings(model: str) -> dict[str, Any]:
+    """How C of a model is computed where nobody chose: as in the paper, or for the demo family over its own text."""
+    if catalog.is_demo(model):
         return {}
     return {"corpus": WIKIPEDIA_NAME, "tokens": None, "documents": PAPER_DOCUMENTS}

@@ -154,7 +154,7 @@ def _open_button(row: Shelved) -> None:
     result = inventory.described(store(), row.keys[0])
     if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
-        state.show(row.model, result.request.how)
+        state.show(row.model, result.request.c_settings)
         for choice, value in {"facts": _name_of(result), "pair": None, "window": None}.items():
             state.choose(choice, value)
         state.go("pages/superposition.py")

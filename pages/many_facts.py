@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts, facts, superposition
+from kis_core import charts, superposition
 from kis_core.analysis.large_sets import ManyFacts, sweep, tally
 from kis_core.analysis.large_sets import tables as many_tables
-from kis_core.facts import saved
+from kis_core.facts import FactSet, saved
+from kis_core.models import catalog
 from kis_core.results.pairs import TAGS
 from kis_core.store.store import default_root
 from kis_core.wording import counted, number
@@ -70,7 +71,8 @@ def _offer() -> None:
         f"on **Your facts**, or try the whole fact base that the demo family was taught."
     )
     if button.button("Try the demo fact base", icon=":material/play_arrow:", width="stretch"):
-        for choice, value in (("facts", saved.save(default_root(), facts.demo_base())), ("pair", None)):
+        base = FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything)
+        for choice, value in (("facts", saved.save(default_root(), base)), ("pair", None)):
             state.choose(choice, value)
         st.rerun()
 

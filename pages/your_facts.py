@@ -10,6 +10,7 @@ from streamlit.typing import UploadedFile
 
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet, parse, saved
+from kis_core.facts.readers import READERS
 from kis_core.results import export
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
@@ -41,7 +42,7 @@ def _upload() -> None:
     st.markdown("**Bring a file.** It stays on this machine, in the cache folder.")
     uploaded = st.file_uploader(
         "CSV with the columns subject, prompt, target (and relation, if you like), or CounterFact JSON",
-        type=["csv", "tsv", "json"],
+        type=[ending for ending in READERS if ending],
         max_upload_size=MEGABYTES,
         help="The prompt holds one {} where the subject goes, and stops before the answer.",
     )

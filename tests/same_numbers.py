@@ -2,9 +2,9 @@
 
     python -m tests.same_numbers OTHER_CHECKOUT [FOLDER]
 
-Run it from this checkout. The other one may be an older commit (`git worktree add ../before COMMIT`); both are run by this
-interpreter, each with a cache of its own. Arrays are compared bit for bit, tables and texts to the letter, and so are the
-keys under which results are stored. Records of time, version and machine are left out.
+Run it from this checkout. The other one may be an older commit (`git worktree add ../before COMMIT`). Both are run by
+this interpreter, each with a cache of its own. Arrays are compared bit for bit, tables and texts to the letter, and so
+are the keys under which results are stored. Records of time, version and machine are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ COMMANDS = {
     "analyse-settled": ["analyse", "--model", SMALL, *ANALYSED, "--tokens", "all", "--settled", "0.05"],
     "covariance": ["covariance", "--model", SMALL, "--corpus", "builtin", "--tokens", "20000"],
     **{
-        f"edit-{method}": ["edit", "--model", SMALL, "--layer", "0", "--fact", "1", "--target", "French", "--method", method]
+        f"edit-{method}": [
+            "edit", "--model", SMALL, "--layer", "0", "--fact", "1", "--target", "French", "--method", method,
+        ]
         for method in METHODS[:3]
     },
     "study": ["study", "--models", SMALL, "--edits", "4"],

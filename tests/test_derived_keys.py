@@ -17,8 +17,10 @@ from kis_core.analysis.resolve import ResolvedRequest
 from kis_core.corpora import Corpus
 from kis_core.corpora.corpus import Texts
 from kis_core.covariance.rome_files import Statistics
+from kis_core.demo import factbase
 from kis_core.facts import Fact, FactSet
 from kis_core.lifelong import queue, sequence
+from kis_core.models.files import ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.results import archive
@@ -48,7 +50,8 @@ def resolved(request: Request, *, weights: str = "w", text: Corpus | Statistics 
     """A request with what it names: other names stand for other content."""
     facts = FACTS if request.facts == BASE.facts else FactSet("others", FACTS.facts[::-1])
     corpus = text or Texts("text", (request.corpus,))
-    return ResolvedRequest(request, Path(), weights, facts, corpus, text="t" if isinstance(corpus, Statistics) else "")
+    of_text = "t" if isinstance(corpus, Statistics) else ""
+    return ResolvedRequest(request, ModelFiles(Path()), weights, facts, corpus, text=of_text)
 
 
 def derived(found: ResolvedRequest, store: Store) -> dict[str, str]:
@@ -134,7 +137,7 @@ def test_a_raised_format_leaves_what_was_stored_before_alone(
 
 def test_another_fact_base_is_another_pool_and_another_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = derived(resolved(BASE), store)
-    monkeypatch.setattr(queue.factbase, "fingerprint", lambda: "another")
+    monkeypatch.setattr(factbase, "fingerprint", lambda: "another")
     after = derived(resolved(BASE), store)
     assert {kind for kind in before if before[kind] != after[kind]} == {"facts to edit", "run of edits"}
 

@@ -108,9 +108,15 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         ("count", "told"),
-        [(0, "0 GB"), (2 * 1024**3, "2.15 GB"), (497_759_232, "0.498 GB"), (331_087_911_321, "331 GB"),
-         (999_600_000_000, "1,000 GB"), (12_345e9, "12,345 GB")],
-    )  # fmt: skip
+        [
+            (0, "0 GB"),
+            (2 * 1024**3, "2.15 GB"),
+            (497_759_232, "0.498 GB"),
+            (331_087_911_321, "331 GB"),
+            (999_600_000_000, "1,000 GB"),
+            (12_345e9, "12,345 GB"),
+        ],
+    )
     def test_gigabytes(self, count: float, told: str) -> None:
         assert gigabytes(count) == told
 
@@ -140,7 +146,7 @@ class TestRate:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now = [100.0]
-        monkeypatch.setattr(machine, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(speed, "perf_counter", lambda: now[0])
         return now
 
     def test_is_the_median_without_the_first(self, clock: list[float]) -> None:
@@ -171,7 +177,7 @@ class TestProbe:
 
     def test_one_of_the_gpus_stands_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(machine, "_probed", lambda device, *_: asked.append(device) or Speed(1, 1))
+        monkeypatch.setattr(speed, "_probed", lambda device, *_: asked.append(device) or Speed(1, 1))
         probe("all", "float32")
         probe("cuda:1", "float32")
         assert asked == ["cuda:0", "cuda:1"]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kis_core import progress
+from kis_core import __version__, progress
 from kis_core.analysis import unfinished as records
 from kis_core.analysis.resolve import (
     FORMAT,
@@ -28,8 +28,9 @@ from kis_core.analysis.resolve import (
 from kis_core.analysis.second_moments import LayerSecondMoment, Looked, moments, second_moment
 from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.errors import KisError
-from kis_core.models import catalog, loading
-from kis_core.models.files import parameters
+from kis_core.models import catalog
+from kis_core.models.files import ModelFiles
+from kis_core.models.holder import LoadedModels
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import DEFAULT_TOKENS, Request, RequestError
 from kis_core.results import archive
@@ -54,15 +55,15 @@ __all__ = [
     "second_moment_key",
     "text_here",
     "unfinished",
-]  # fmt: skip
+]
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 
 
-def cached(ingredients: ResolvedRequest, store: Store) -> Result | None:
+def cached(resolved: ResolvedRequest, store: Store) -> Result | None:
     """The result, if it is already there; loads no model."""
-    entry = store.get(ingredients.key, **_sizes(ingredients))
-    return _result(ingredients, entry) if entry else None
+    entry = store.get(resolved.key, **_sizes(resolved))
+    return _result(resolved, entry) if entry else None
 
 
 def unfinished(store: Store) -> list[UnfinishedRequest]:
@@ -82,6 +83,7 @@ def run(
     store: Store,
     *,
     device: str = "auto",
+    models: LoadedModels | None = None,
     report: progress.Report = progress.silent,
     looked: Looked | None = None,
 ) -> Result:
@@ -91,6 +93,7 @@ def run(
         request: what is asked for.
         store: where it is kept, and what it took.
         device: the model runs on; see `loading.load`.
+        models: who lends it; by default it is loaded for this run alone.
         report: told of every batch.
         looked: told of each look at how far P still moves while C grows.
 
@@ -102,47 +105,68 @@ def run(
         Cancelled: `report` called it off.
     """
     report("Reading facts and text", 0, 1)
-    ingredients = resolve(request, store, report=report)
+    resolved = resolve(request, store, report=report)
     report("Reading facts and text", 1, 1)
+    load = loader(resolved, models or LoadedModels(), device, report)
     entry = store.get_or_compute(
-        ingredients.key, lambda: _compute(ingredients, store, device, report, looked), report, **_sizes(ingredients)
+        resolved.key, lambda: _compute(resolved, store, load, report, looked), report, **_sizes(resolved)
     )
-    return _result(ingredients, entry)
+    return _result(resolved, entry)
 
 
-def model_of(result: Result, store: Store, *, device: str = "auto") -> LoadedModel:
-    """The model that a result came from, loaded.
+def loader(
+    resolved: ResolvedRequest, models: LoadedModels, device: str, report: progress.Report
+) -> Callable[[], LoadedModel]:
+    """Gets the model of a request, and reports that it is loading."""
+
+    def load() -> LoadedModel:
+        report("Loading the model", 0, 1)
+        loaded = models.lend(resolved.weights, lambda: resolved.files, device=device, dtype=resolved.request.dtype)
+        report("Loading the model", 1, 1)
+        return loaded
+
+    return load
+
+
+def model_of(result: Result, store: Store, *, device: str = "auto", models: LoadedModels | None = None) -> LoadedModel:
+    """The model that a result came from, lent by `models` or else loaded for this call alone.
 
     Raises:
         RequestError: its weights changed since; what they give would not fit what is stored of the result.
         ModelError, UnsupportedArchitecture: it cannot be had or loaded.
     """
     request, expected = result.request, result.provenance["weights_sha256"]
-    folder = catalog.locate(request.model, revision=request.revision)
-    if (found := weights_fingerprint(folder, store)) != expected:
-        raise RequestError(
-            f"The files of {request.model} changed since P was computed: their fingerprint was {expected[:12]}… and is "
-            f"{found[:12]}… now. Analyse it anew."
-        )
-    return loading.load(folder, device=device, dtype=request.dtype)
+
+    def files() -> ModelFiles:
+        found = catalog.locate(request.model, revision=request.revision)
+        if (weights := weights_fingerprint(found, store)) != expected:
+            raise RequestError(
+                f"The files of {request.model} changed since P was computed: their fingerprint was {expected[:12]}… "
+                f"and is {weights[:12]}… now. Analyse it anew."
+            )
+        return found
+
+    return (models or LoadedModels()).lend(expected, files, device=device, dtype=request.dtype)
 
 
-def _sizes(ingredients: ResolvedRequest) -> dict[str, int]:
+def _sizes(resolved: ResolvedRequest) -> dict[str, int]:
     """What is known of a result's matrices before they are there."""
-    layers = ingredients.request.layers
-    return {"m": len(ingredients.facts)} | ({} if layers is None else {"L": len(layers)})
+    layers = resolved.request.layers
+    return {"m": len(resolved.facts)} | ({} if layers is None else {"L": len(layers)})
 
 
 def _compute(
-    ingredients: ResolvedRequest, store: Store, device: str, report: progress.Report, looked: Looked | None
+    resolved: ResolvedRequest,
+    store: Store,
+    load: Callable[[], LoadedModel],
+    report: progress.Report,
+    looked: Looked | None,
 ) -> Entry:
-    report("Loading the model", 0, 1)
+    loaded = load()
     from kis_core.keys import fact_keys, tokenize_prompts
     from kis_core.scoring import answers
 
-    request, facts = ingredients.request, ingredients.facts.facts
-    loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
-    report("Loading the model", 1, 1)
+    request, facts = resolved.request, resolved.facts.facts
     layers = chosen_layers(request, loaded.architecture.layers)
     prompts = tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
     keys = dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
@@ -153,7 +177,7 @@ def _compute(
 
     found: dict[int, _Layer] = {}
     last = None
-    for last in moments(ingredients, loaded, layers, store, report, keys=keys, looked=looked):
+    for last in moments(resolved, loaded, layers, store, report, keys=keys, looked=looked):
         if not last.later:  # no pass is to come: only now does whitening count as the stage
             report("Whitening", len(found), len(layers))
         found[last.layer] = _layer(last, keys[last.layer], artefacts)
@@ -162,7 +186,7 @@ def _compute(
     report("Whitening", len(layers), len(layers))
     result = Result(
         request=request,
-        facts=ingredients.facts,
+        facts=resolved.facts,
         layers=tuple(layers),
         p=np.stack([found[layer].p for layer in layers]),
         whitening_cosine=np.stack([found[layer].whitening for layer in layers]),
@@ -173,8 +197,8 @@ def _compute(
         key_token_ids=token_ids,
         answers=tuple(tuple((answer.text, answer.probability) for answer in row) for row in top),
         known=tuple(known),
-        provenance=provenance(ingredients, loaded, last),
-        key=ingredients.key,
+        provenance=provenance(resolved, loaded, last),
+        key=resolved.key,
     )
     return archive.to_entry(result)
 
@@ -216,30 +240,30 @@ def chosen_layers(request: Request, count: int) -> list[int]:
     return list(request.layers)
 
 
-def provenance(ingredients: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> dict[str, Any]:
+def provenance(resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> dict[str, Any]:
     """Everything needed to get the same numbers again, but for the arrays; `moment` is C of any of the layers."""
-    request = ingredients.request
+    request = resolved.request
     entry = catalog.find(request.model)
     width, mlp_width = loaded.architecture.widths
     return {
         "request": asdict(request),
         "model": request.model,
-        "revision": request.revision or _hub_commit(ingredients.folder),
-        "weights_sha256": ingredients.weights,
+        "revision": request.revision or resolved.files.commit,
+        "weights_sha256": resolved.weights,
         "architecture": loaded.architecture.name,
         "family": _family(entry, loaded.architecture.name),
-        "parameters": parameters(ingredients.folder),
+        "parameters": resolved.files.parameters(),
         "width": width,
         "mlp_width": mlp_width,
         "layers_in_model": loaded.architecture.layers,
-        "facts": ingredients.facts.name,
-        "facts_count": len(ingredients.facts),
-        "facts_sha256": ingredients.facts.fingerprint,
-        "corpus": ingredients.corpus.name,
-        "corpus_sha256": ingredients.text,
-        "tokens_requested": ingredients.second_moment_key["tokens"],
-        "documents_requested": ingredients.second_moment_key["documents"],
-        "moment_dtype": ingredients.second_moment_key["dtype"],
+        "facts": resolved.facts.name,
+        "facts_count": len(resolved.facts),
+        "facts_sha256": resolved.facts.fingerprint,
+        "corpus": resolved.corpus.name,
+        "corpus_sha256": resolved.text,
+        "tokens_requested": resolved.second_moment_key["tokens"],
+        "documents_requested": resolved.second_moment_key["documents"],
+        "moment_dtype": resolved.second_moment_key["dtype"],
         "tokens_counted": moment.tokens,
         "documents_read": moment.told.get("documents"),
         "documents_sha256_sum": moment.told.get("sha256_sum"),
@@ -250,20 +274,7 @@ def provenance(ingredients: ResolvedRequest, loaded: LoadedModel, moment: LayerS
         "dtype": request.dtype,
         "device": str(loaded.device),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
-        | {
-            "python": platform.python_version(),
-            "kis_core": _own_version(),
-            "store_format": f"{FORMAT}.{archive.FORMAT}",
-        },
-    }
-
-
-def _asked(ingredients: ResolvedRequest) -> dict[str, Any]:
-    """The names in the provenance: no part of the key, so a stored result may carry those of an earlier asker."""
-    return {
-        "request": asdict(ingredients.request),
-        "facts": ingredients.facts.name,
-        "corpus": ingredients.corpus.name,
+        | {"python": platform.python_version(), "kis_core": __version__, "store_format": f"{FORMAT}.{archive.FORMAT}"},
     }
 
 
@@ -274,21 +285,8 @@ def _family(entry: catalog.ModelEntry | None, architecture: str) -> str:
     return f"Demo {architecture}" if entry.family == catalog.DEMO else entry.family
 
 
-def _own_version() -> str:
-    from kis_core import __version__
-
-    return __version__
-
-
-def _hub_commit(folder: Path) -> str | None:
-    return folder.name if folder.parent.name == "snapshots" else None
-
-
-def _result(ingredients: ResolvedRequest, entry: Entry) -> Result:
-    stored = archive.from_entry(entry, ingredients.key)
-    return replace(
-        stored,
-        request=ingredients.request,
-        facts=ingredients.facts,
-        provenance=stored.provenance | _asked(ingredients),
-    )
+def _result(resolved: ResolvedRequest, entry: Entry) -> Result:
+    """The stored result under the names of this request: they are no part of the key, so it may carry earlier ones."""
+    stored, request, facts = archive.from_entry(entry, resolved.key), resolved.request, resolved.facts
+    names = {"request": asdict(request), "facts": facts.name, "corpus": resolved.corpus.name}
+    return replace(stored, request=request, facts=facts, provenance=stored.provenance | names)

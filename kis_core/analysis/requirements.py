@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import Protocol
 
 from kis_core.machine import DTYPE_BYTES, Device, Speed, factor_operations, first_fit, gigabytes, product_operations
 from kis_core.models import catalog
 from kis_core.models.batching import TOKENS_PER_BATCH
+from kis_core.models.catalog import ModelEntry
 from kis_core.models.loading import OVERHEAD
 
 FLOAT64_BYTES = 8
@@ -23,23 +23,6 @@ memory C and what is made of it, its other triangle or its factor."""
 RESERVE = 0.15
 """Of the free memory, never filled with sums: a batch and the copies have to go somewhere, and others are at work."""
 UNGATED = 4  # d_m / d of an MLP with two matrices; one with a gate has three, and another d_m to make up for it
-
-
-class Sized(Protocol):
-    """A model as far as its size goes, such as a `catalog.Entry`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def family(self) -> str: ...  # noqa: D102
-    @property
-    def parameters(self) -> int: ...  # noqa: D102
-    @property
-    def layers(self) -> int: ...  # noqa: D102
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def mlp_width(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +66,7 @@ class Requirements:
 
 
 def needs(
-    entry: Sized,
+    entry: ModelEntry,
     tokens: int,
     *,
     device: Device,
@@ -124,7 +107,7 @@ def needs(
     )
 
 
-def choose(entry: Sized, devices: Sequence[Device]) -> tuple[str, str]:
+def choose(entry: ModelEntry, devices: Sequence[Device]) -> tuple[str, str]:
     """Device and dtype for a model: the first device it fits on, in float32 if possible; the roomiest if none does."""
 
     def required(device: Device, dtype: str) -> int:
@@ -136,7 +119,7 @@ def choose(entry: Sized, devices: Sequence[Device]) -> tuple[str, str]:
     return roomiest.name, roomiest.half
 
 
-def required_bytes(entry: Sized, device: Device, dtype: str) -> int:
+def required_bytes(entry: ModelEntry, device: Device, dtype: str) -> int:
     """Least free memory with which C of a model can be taken, one layer a pass."""
     moment = moment_bytes(entry.mlp_width)
     batch = TOKENS_PER_BATCH * (BATCH_BYTES["mlp_width"] * entry.mlp_width + BATCH_BYTES["width"] * entry.width)
@@ -181,14 +164,14 @@ def grouped(layers: Sequence[int], mlp_width: int, budget: int) -> list[list[int
     return [ordered[begin:end] for begin, end in pairwise(ends)]
 
 
-def block_parameters(entry: Sized) -> int:
+def block_parameters(entry: ModelEntry) -> int:
     """Parameters that each token is multiplied with: those of the layers, a few too many where heads share keys."""
     matrices = 2 if entry.mlp_width == UNGATED * entry.width else 3
     a_layer = entry.width * (4 * entry.width + matrices * entry.mlp_width)  # queries, keys, values, output; the MLP
     return min(entry.parameters, entry.layers * a_layer)
 
 
-def _seconds(entry: Sized, tokens: int, whole_passes: float, layers: int, speed: Speed) -> float:
+def _seconds(entry: ModelEntry, tokens: int, whole_passes: float, layers: int, speed: Speed) -> float:
     """One multiplication and one addition for each parameter and token, and for each entry of k kᵀ; then the factors.
 
     What attention does between its products is in the measured speed: a few per cent at a document's length.
@@ -199,7 +182,7 @@ def _seconds(entry: Sized, tokens: int, whole_passes: float, layers: int, speed:
     return forward + layers * (sums + factors)
 
 
-def _nearest(entry: Sized, device: Device, dtype: str) -> str | None:
+def _nearest(entry: ModelEntry, device: Device, dtype: str) -> str | None:
     """Of the catalogue's smaller models that are readable and fit, the largest of the family, or else the largest."""
     fitting = [
         other
@@ -212,7 +195,7 @@ def _nearest(entry: Sized, device: Device, dtype: str) -> str | None:
     return best.name if best else None
 
 
-def _reason(entry: Sized, device: Device, dtype: str, nearest: str | None) -> str:
+def _reason(entry: ModelEntry, device: Device, dtype: str, nearest: str | None) -> str:
     required, moment = required_bytes(entry, device, dtype), moment_bytes(entry.mlp_width)
     weights = entry.parameters * DTYPE_BYTES[dtype]
     found = (

@@ -15,7 +15,7 @@ from kis_core.covariance import rome_files
 from kis_core.covariance.rome_files import Statistics, StatisticsError
 from kis_core.facts import FactSet
 from kis_core.models import catalog
-from kis_core.models.files import fingerprint, parts
+from kis_core.models.files import ModelFiles
 from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
@@ -32,15 +32,15 @@ class ResolvedRequest:
 
     Attributes:
         request: what was asked.
-        folder: where the model lies.
-        weights: SHA-256 of it.
+        files: of the model.
+        weights: SHA-256 of them.
         facts: the fact set.
         corpus: text that C is to be taken over, or statistics files that hold C.
         text: fingerprint of the corpus, where it is known already.
     """
 
     request: Request
-    folder: Path
+    files: ModelFiles
     weights: str
     facts: FactSet
     corpus: Corpus | Statistics
@@ -53,17 +53,15 @@ class ResolvedRequest:
     def second_moment_key(self) -> dict[str, Any]:
         """What determines C of a layer, but for the layer."""
         request = self.request
-        if isinstance(self.corpus, Statistics):
-            return _moment_key(self.weights, self.text, None, None, "", None, "")
-        return _moment_key(
-            self.weights, self.text, request.tokens, request.documents, request.dtype, request.settled,
-            self.facts.fingerprint,
-        )  # fmt: skip
+        if isinstance(self.corpus, Statistics):  # C is there whole, whatever was asked for
+            return _moment_key(self.weights, self.text)
+        settles = request.settled, self.facts.fingerprint
+        return _moment_key(self.weights, self.text, request.tokens, request.documents, request.dtype, settles)
 
     @property
     def key(self) -> str:
         """Name of the result in the store: the model as it was asked for, and the content of every ingredient."""
-        ingredients = self.second_moment_key | {
+        determined = self.second_moment_key | {
             "result_format": archive.FORMAT,
             "model": self.request.model,
             "revision": self.request.revision,
@@ -72,27 +70,30 @@ class ResolvedRequest:
             "seed": self.request.seed,
             "dtype": self.request.dtype,
         }
-        return key_of(archive.KIND, ingredients)
+        return key_of(archive.KIND, determined)
 
 
 def _moment_key(
-    weights: str, corpus: str, tokens: int | None, documents: int | None, dtype: str, settled: float | None, facts: str
+    weights: str,
+    corpus: str,
+    tokens: int | None = None,
+    documents: int | None = None,
+    dtype: str = "",
+    settles: tuple[float | None, str] = (None, ""),
 ) -> dict[str, Any]:
-    """C depends on the facts only where reading ends as soon as their P has settled."""
+    """What determines C but for the layer; `settles` is the threshold and the facts of a reading that ends early."""
     found = {"format": FORMAT, "weights": weights, "corpus": corpus, "tokens": tokens, "documents": documents}
-    return found | {"dtype": dtype} | ({} if settled is None else {"settled": settled, "facts": facts})
+    return found | {"dtype": dtype} | ({} if settles[0] is None else {"settled": settles[0], "facts": settles[1]})
 
 
 def second_moment_key(result: Result, layer: int) -> str:
     """Name in the store of C of a result's layer."""
     source, request = result.provenance, result.request
     facts = source.get("facts_whole_sha256", source["facts_sha256"])
+    read = source["tokens_requested"], source.get("documents_requested"), source.get("moment_dtype", source["dtype"])
     settled = None if source.get("statistics") else request.settled  # C from files is there whole
-    told = _moment_key(
-        source["weights_sha256"], source["corpus_sha256"], source["tokens_requested"],
-        source.get("documents_requested"), source.get("moment_dtype", source["dtype"]), settled, facts,
-    )  # fmt: skip
-    return key_of(SECOND_MOMENT, told | {"layer": layer})
+    determined = _moment_key(source["weights_sha256"], source["corpus_sha256"], *read, (settled, facts))
+    return key_of(SECOND_MOMENT, determined | {"layer": layer})
 
 
 def resolve(
@@ -110,12 +111,10 @@ def resolve(
         NotHere: the model is not on this machine, and was not to be downloaded.
         ModelError, FactFileError, CorpusError, StatisticsError: something named is not there or not usable.
     """
-    folder = catalog.locate(request.model, revision=request.revision, download=download, report=report)
+    files = catalog.locate(request.model, revision=request.revision, download=download, report=report)
     corpus = _corpus(request.corpus)
-    return ResolvedRequest(
-        request, folder, weights_fingerprint(folder, store), fact_sets.load(request.facts), corpus,
-        _text_fingerprint(corpus, store),
-    )  # fmt: skip
+    weights, facts = weights_fingerprint(files, store), fact_sets.load(request.facts)
+    return ResolvedRequest(request, files, weights, facts, corpus, _text_fingerprint(corpus, store))
 
 
 def _corpus(source: str) -> Corpus | Statistics:
@@ -153,9 +152,9 @@ def text_here(source: str, store: Store) -> str | None:
     return None
 
 
-def weights_fingerprint(folder: Path, store: Store) -> str:
-    """The folder's fingerprint, read from disk only when a file's size or time of change is new."""
-    stats = {path.relative_to(folder).as_posix(): path.stat() for path in parts(folder)}
+def weights_fingerprint(files: ModelFiles, store: Store) -> str:
+    """The fingerprint of a model's files, read from disk only when a file's size or time of change is new."""
+    stats = {name: path.stat() for name, path in files.parts().items()}
     seen = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()]
-    key = key_of(FINGERPRINT, {"folder": str(folder), "files": seen})
-    return str(store.get_or_compute(key, lambda: Entry({"sha256": fingerprint(folder)}, {})).meta["sha256"])
+    key = key_of(FINGERPRINT, {"folder": str(files.path), "files": seen})
+    return str(store.get_or_compute(key, lambda: Entry({"sha256": files.fingerprint()}, {})).meta["sha256"])

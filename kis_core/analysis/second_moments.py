@@ -59,7 +59,7 @@ class LayerSecondMoment:
 
 
 def moments(
-    ingredients: ResolvedRequest,
+    resolved: ResolvedRequest,
     loaded: LoadedModel,
     layers: Sequence[int],
     store: Store,
@@ -72,7 +72,7 @@ def moments(
     """C of each layer, one after the other; first what is stored, then the rest, all of a pass stored before the first.
 
     Args:
-        ingredients: of the request.
+        resolved: of the request.
         loaded: the model.
         layers: which.
         store: where C and checkpoints are kept.
@@ -90,22 +90,22 @@ def moments(
 
     share = share or ALONE
     known = store.holds if share.world == 1 else store.verify  # several processes have to agree beforehand
-    missing = share.agreed([layer for layer in layers if not known(_name(ingredients, layer))], loaded.device)
+    missing = share.agreed([layer for layer in layers if not known(_name(resolved, layer))], loaded.device)
     for layer in [layer for layer in layers if layer not in missing and share.first]:
-        if moment := read(ingredients, layer, store, loaded.architecture.widths[1]):
+        if moment := read(resolved, layer, store, loaded.architecture.widths[1]):
             yield replace(moment, later=len(missing))
         else:
             missing.append(layer)  # it turned out to be damaged
     if not missing:
         return
     # two analyses of other facts want the same C: one takes it, the other waits and finds it
-    alone = store.alone(key_of("pass", ingredients.second_moment_key), report) if share.world == 1 else nullcontext()
+    alone = store.alone(key_of("pass", resolved.second_moment_key), report) if share.world == 1 else nullcontext()
     with alone:
-        yield from _computed(ingredients, loaded, list(layers), missing, store, report, keys or {}, looked, share)
+        yield from _computed(resolved, loaded, list(layers), missing, store, report, keys or {}, looked, share)
 
 
 def _computed(
-    ingredients: ResolvedRequest,
+    resolved: ResolvedRequest,
     loaded: LoadedModel,
     layers: list[int],
     missing: list[int],
@@ -118,16 +118,16 @@ def _computed(
     """C of the missing layers, from files or in passes; what somebody else stored meanwhile is read."""
     width = loaded.architecture.widths[1]
     for layer in list(missing) if share.world == 1 else ():
-        if moment := read(ingredients, layer, store, width):
+        if moment := read(resolved, layer, store, width):
             missing.remove(layer)
             yield replace(moment, later=len(missing))
     if not missing:
         return
-    text = ingredients.corpus
+    text = resolved.corpus
     if isinstance(text, Statistics):
         groups = [sorted(missing)]
     else:
-        groups = _groups(ingredients, loaded, set(layers), set(missing), store, share)
+        groups = _groups(resolved, loaded, set(layers), set(missing), store, share)
     wanted = set(missing) if share.first else set()  # of a pass taken up again, some layers may be stored already
     for number, group in enumerate(groups):
 
@@ -135,26 +135,22 @@ def _computed(
             report(stage, number * total + done, len(groups) * total)
 
         if isinstance(text, Statistics):
-            found = _from_files(ingredients, text, loaded, group, told)
+            found = _from_files(resolved, text, loaded, group, told)
         else:
-            found = _pass(ingredients, text, loaded, group, store, told, keys, looked, share)
+            found = _pass(resolved, text, loaded, group, store, told, keys, looked, share)
         unkept: dict[int, LayerSecondMoment] = {}
         for moment in found:
-            if moment.layer in wanted and not _keep(ingredients, moment, store):
+            if moment.layer in wanted and not _keep(resolved, moment, store):
                 unkept[moment.layer] = moment
         for layer in sorted(wanted & set(group)):
-            if moment := unkept.get(layer) or read(ingredients, layer, store, width):
+            if moment := unkept.get(layer) or read(resolved, layer, store, width):
                 yield replace(moment, later=sum(map(len, groups[number + 1 :])))
             else:
                 raise StoreError(f"C of layer {layer} was stored and cannot be read back; is the disk failing?")
 
 
 def second_moment(
-    result: Result,
-    layer: int,
-    store: Store,
-    load: Callable[[], LoadedModel],
-    report: progress.Report = progress.silent,
+    result: Result, layer: int, store: Store, load: Callable[[], LoadedModel], report: progress.Report = progress.silent
 ) -> np.ndarray:
     """C of a result's layer, (d_m, d_m): the stored one, which needs no model; computed anew if it was deleted.
 
@@ -170,8 +166,8 @@ def second_moment(
                 f"one of the two came from elsewhere; delete both in the Library, and analyse anew"
             )
         return matrix
-    ingredients, source = resolve(result.request, store), result.provenance
-    found = (ingredients.weights, ingredients.text)
+    resolved, source = resolve(result.request, store), result.provenance
+    found = (resolved.weights, resolved.text)
     if found != (source["weights_sha256"], source["corpus_sha256"]):
         what = "weights" if found[0] != source["weights_sha256"] else "text"
         raise RequestError(
@@ -181,22 +177,22 @@ def second_moment(
         raise RequestError(
             f"C of layer {layer} is no longer stored, and where P had settled is not known; analyse anew"
         )
-    [moment] = moments(ingredients, load(), [layer], store, report)
+    [moment] = moments(resolved, load(), [layer], store, report)
     return moment.matrix
 
 
-def read(ingredients: ResolvedRequest, layer: int, store: Store, width: int | None = None) -> LayerSecondMoment | None:
+def read(resolved: ResolvedRequest, layer: int, store: Store, width: int | None = None) -> LayerSecondMoment | None:
     """A stored C, of so many rows if that is known, or None: there is none, or it is damaged."""
-    if (entry := store.get(_name(ingredients, layer), **({} if width is None else {"d_m": width}))) is None:
+    if (entry := store.get(_name(resolved, layer), **({} if width is None else {"d_m": width}))) is None:
         return None
     told = entry.meta["told"]
-    if told.get("looks_of", "") != ingredients.facts.fingerprint:
+    if told.get("looks_of", "") != resolved.facts.fingerprint:
         told = told | {"looks": []}  # looks at P of other facts
     return LayerSecondMoment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], told)
 
 
-def _name(ingredients: ResolvedRequest, layer: int) -> str:
-    return key_of(SECOND_MOMENT, ingredients.second_moment_key | {"layer": layer})
+def _name(resolved: ResolvedRequest, layer: int) -> str:
+    return key_of(SECOND_MOMENT, resolved.second_moment_key | {"layer": layer})
 
 
 def packed(matrix: np.ndarray) -> np.ndarray:
@@ -219,39 +215,36 @@ def unpacked(triangle: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _keep(ingredients: ResolvedRequest, moment: LayerSecondMoment, store: Store) -> bool:
+def _keep(resolved: ResolvedRequest, moment: LayerSecondMoment, store: Store) -> bool:
     """Store C; where it cannot be, the log says why and the work goes on."""
-    told = {"tokens": moment.tokens, "told": moment.told, "about": about(ingredients) | {"layer": moment.layer}}
+    told = {"tokens": moment.tokens, "told": moment.told, "about": about(resolved) | {"layer": moment.layer}}
     try:
-        store.put(_name(ingredients, moment.layer), told, {"triangle": packed(moment.matrix)})
+        store.put(_name(resolved, moment.layer), told, {"triangle": packed(moment.matrix)})
     except StoreError as error:
         log.warning("C of layer %d was computed but not kept: %s", moment.layer, error)
         return False
     return True
 
 
-def about(ingredients: ResolvedRequest) -> dict[str, Any]:
+def about(resolved: ResolvedRequest) -> dict[str, Any]:
     """What a stored C or checkpoint is of, for people."""
-    request = ingredients.request
+    request = resolved.request
     return {
         "model": request.model,
-        "corpus": ingredients.corpus.name,
+        "corpus": resolved.corpus.name,
         "tokens": request.tokens,
         "documents": request.documents,
         "dtype": request.dtype,
-        "weights_sha256": ingredients.weights,
+        "weights_sha256": resolved.weights,
     }
 
 
 def _from_files(
-    ingredients: ResolvedRequest, files: Statistics, loaded: LoadedModel, layers: Sequence[int], report: progress.Report
+    resolved: ResolvedRequest, files: Statistics, loaded: LoadedModel, layers: Sequence[int], report: progress.Report
 ) -> Iterator[LayerSecondMoment]:
     """C of these layers as the files have it."""
-    shape = loaded.architecture
-    files.check(
-        shape.layers, shape.widths[1], shape.module_path, model=ingredients.request.model, weights=ingredients.weights,
-        wanted=layers,
-    )  # fmt: skip
+    shape, whose = loaded.architecture, {"model": resolved.request.model, "weights": resolved.weights}
+    files.check(shape.layers, shape.widths[1], shape.module_path, wanted=layers, **whose)
     for done, layer in enumerate(layers, 1):
         found = files.moment(layer)
         yield LayerSecondMoment(
@@ -261,7 +254,7 @@ def _from_files(
 
 
 def _groups(
-    ingredients: ResolvedRequest, loaded: LoadedModel, asked: set[int], missing: set[int], store: Store, share: Share
+    resolved: ResolvedRequest, loaded: LoadedModel, asked: set[int], missing: set[int], store: Store, share: Share
 ) -> list[list[int]]:
     """Layers that are summed up together: first those of a pass that was begun and can be taken up again.
 
@@ -269,7 +262,7 @@ def _groups(
     """
     from kis_core.analysis import requirements
 
-    begun = share.agreed(_begun(ingredients, asked, missing, store, share) if share.first else [], loaded.device)
+    begun = share.agreed(_begun(resolved, asked, missing, store, share) if share.first else [], loaded.device)
     width, by_device = loaded.architecture.widths[1], defaultdict(list)
     for layer in sorted(missing.difference(begun)):
         by_device[loaded.architecture.weight(layer).device].append(layer)
@@ -291,11 +284,11 @@ def _room(place: torch.device, loaded: LoadedModel, share: Share) -> int:
     return max(room, requirements.moment_bytes(loaded.architecture.widths[1]))
 
 
-def _begun(ingredients: ResolvedRequest, asked: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
+def _begun(resolved: ResolvedRequest, asked: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
     """Layers of a pass that a checkpoint is of, if all were asked for and not all are stored."""
     from kis_core.store.leftovers import HEAD
 
-    mine = (key_of(SECOND_MOMENT, ingredients.second_moment_key), share.rank, share.world)
+    mine = (key_of(SECOND_MOMENT, resolved.second_moment_key), share.rank, share.world)
     for meta in store.listed(HEAD).values():
         told = meta["about"]
         layers = set(told.get("layers", ()))
@@ -305,7 +298,7 @@ def _begun(ingredients: ResolvedRequest, asked: set[int], missing: set[int], sto
 
 
 def _pass(
-    ingredients: ResolvedRequest,
+    resolved: ResolvedRequest,
     text: Corpus,
     loaded: LoadedModel,
     layers: list[int],
@@ -320,15 +313,15 @@ def _pass(
     from kis_core.covariance.reading import Extent
     from kis_core.covariance.settling import Settling, as_json, watched
 
-    request = ingredients.request
+    request = resolved.request
     if request.settled is not None and (share.world > 1 or not keys):
         raise RequestError("reading until P has settled needs facts, and one process alone; leave `settled` out")
     seen = {layer: keys[layer][:WATCHED_FACTS] for layer in watched(layers) if layer in keys}
-    watching = Settling(seen, request.settled, looked, ingredients.facts.fingerprint)
+    watching = Settling(seen, request.settled, looked, resolved.facts.fingerprint)
     mine = {"layers": layers, "rank": share.rank, "world": share.world}
-    described = about(ingredients) | mine | {"of": key_of(SECOND_MOMENT, ingredients.second_moment_key)}
-    described["moments"] = [_name(ingredients, layer) for layer in layers]  # once all are there, the pass is over
-    checkpoints = Checkpoints(store, ingredients.second_moment_key | mine, described)
+    described = about(resolved) | mine | {"of": key_of(SECOND_MOMENT, resolved.second_moment_key)}
+    described["moments"] = [_name(resolved, layer) for layer in layers]  # once all are there, the pass is over
+    checkpoints = Checkpoints(store, resolved.second_moment_key | mine, described)
     one = Pass(loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share)
     outcome = one.run(
         text.documents, report=report, checkpoints=checkpoints, settling=watching if share.world == 1 else None

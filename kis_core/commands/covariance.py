@@ -18,7 +18,7 @@ from kis_core.commands.line import ProgressLine, refuse
 from kis_core.covariance import rome_files
 from kis_core.covariance.rome_files import Statistics
 from kis_core.errors import KisError
-from kis_core.models import catalog, loading
+from kis_core.models import catalog
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import RequestError
 from kis_core.results import caveats
@@ -59,30 +59,30 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
     with _processes(args.device) as (share, device):
         store, report = Store(), line if share.first else progress.silent
         report("Reading facts and text", 0, 1)
-        ingredients = pipeline.resolve(request, store, report=report)
+        resolved = pipeline.resolve(request, store, report=report)
         if share.first:
-            line.say_of(ingredients.facts)
+            line.say_of(resolved.facts)
         report("Loading the model", 0, 1)
-        loaded = loading.load(ingredients.folder, device=device, dtype=request.dtype)
+        loaded = resolved.files.load(device=device, dtype=request.dtype)
         layers = pipeline.chosen_layers(request, loaded.architecture.layers)
-        keys = None if request.settled is None else _keys(ingredients, loaded, layers, report)
+        keys = None if request.settled is None else _keys(resolved, loaded, layers, report)
         warned: set[str] = set()
-        for moment in moments(ingredients, loaded, layers, store, report, keys=keys, share=share):
+        for moment in moments(resolved, loaded, layers, store, report, keys=keys, share=share):
             few = set(caveats.of_text(moment.tokens, len(moment.matrix))) - warned  # the same in every layer
             warned |= few
             line.warn(few if share.first else ())
-            if isinstance(ingredients.corpus, Statistics):
-                yield ingredients.corpus.paths[moment.layer]  # C came from there
+            if isinstance(resolved.corpus, Statistics):
+                yield resolved.corpus.paths[moment.layer]  # C came from there
                 continue
-            yield _write(args.out, ingredients, loaded, moment)
+            yield _write(args.out, resolved, loaded, moment)
 
 
-def _write(out: Path, ingredients: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> Path:
+def _write(out: Path, resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> Path:
     """Write C of a layer where ROME looks for it; gives the path."""
-    name, module = _short_name(ingredients), loaded.architecture.module_path(moment.layer)
+    name, module = _short_name(resolved), loaded.architecture.module_path(moment.layer)
     samples = moment.told["documents"]
-    path = rome_files.path_for(out, name, _dataset(ingredients), module, samples)
-    whole = pipeline.provenance(ingredients, loaded, moment)
+    path = rome_files.path_for(out, name, _dataset(resolved), module, samples)
+    whole = pipeline.provenance(resolved, loaded, moment)
     provenance = {part: whole[part] for part in PROVENANCE} | {"model": name, "layer": moment.layer, "module": module}
     rome_files.write(path, moment.matrix, moment.tokens, samples, provenance)
     return path
@@ -134,23 +134,23 @@ def _of_another(error: RuntimeError) -> bool:
 
 
 def _keys(
-    ingredients: ResolvedRequest, loaded: LoadedModel, layers: list[int], report: progress.Report
+    resolved: ResolvedRequest, loaded: LoadedModel, layers: list[int], report: progress.Report
 ) -> Mapping[int, np.ndarray]:
     from kis_core.keys import fact_keys, tokenize_prompts
 
-    prompts = tokenize_prompts(loaded.tokenizer, ingredients.facts.facts, context=loaded.context)
+    prompts = tokenize_prompts(loaded.tokenizer, resolved.facts.facts, context=loaded.context)
     return dict(zip(layers, fact_keys(loaded, prompts, layers=layers, report=report), strict=True))
 
 
-def _short_name(ingredients: ResolvedRequest) -> str:
+def _short_name(resolved: ResolvedRequest) -> str:
     """What ROME's folders call a model: its name without the owner."""
-    name, folder = ingredients.request.model, ingredients.folder
+    name, files = resolved.request.model, resolved.files
     if entry := catalog.find(name):
         return Path(entry.source).name
-    return Path(name).name if folder.parent.name == "snapshots" else folder.name  # on the Hub's cache, a commit
+    return Path(name).name if files.commit else files.name
 
 
-def _dataset(ingredients: ResolvedRequest) -> str:
+def _dataset(resolved: ResolvedRequest) -> str:
     """What ROME's folders call a text: a file without its suffix, a folder as it is."""
-    name = ingredients.corpus.name
-    return Path(name).stem if Path(ingredients.request.corpus).is_file() else name
+    name = resolved.corpus.name
+    return Path(name).stem if Path(resolved.request.corpus).is_file() else name

@@ -13,6 +13,7 @@ from kis_core.commands.line import ProgressLine
 from kis_core.editing import METHODS, RANK_ONE, Method
 from kis_core.lifelong import BATCH, DRAWS, EVERY, ORDERS
 from kis_core.models import catalog
+from kis_core.models.holder import LoadedModels
 from kis_core.request import RequestError
 from kis_core.results import caveats
 from kis_core.store.store import Store
@@ -130,9 +131,10 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
-    result = run(request, store, device=args.device, report=line)
+    models = LoadedModels()
+    result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
-    simulator = simulator_of(result, store, device=args.device)
+    simulator = simulator_of(result, store, device=args.device, models=models)
     edit = simulator.request(args.fact, args.target, args.layer, args.method, **options.given(how))
     simulator.prepare(edit, report=line)
     for warning in simulator.warnings(simulator.forecast(edit)):
@@ -161,9 +163,10 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    result = run(request, store, device=args.device, report=line)
+    models = LoadedModels()
+    result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
-    simulator = simulator_of(result, store, device=args.device)
+    simulator = simulator_of(result, store, device=args.device, models=models)
     edits = lifelong.ask(simulator, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
     trace = lifelong.run(simulator, edits, report=line)
     yield from lifelong.write(simulator, edits, trace, args.out)

@@ -174,9 +174,8 @@ def train(chosen: Member, tokenizer: PreTrainedTokenizerFast, *, steps: int, see
         if step % 200 == 0 or step == steps - 1:
             on_objects = losses[counted == 1].mean().item()
             log.info(
-                "%s step %d/%d object loss %.4f, %.0f s",
-                chosen.name, step, steps, on_objects, time.monotonic() - began,
-            )  # fmt: skip
+                "%s step %d/%d object loss %.4f, %.0f s", chosen.name, step, steps, on_objects, time.monotonic() - began
+            )
     return model.eval()
 
 

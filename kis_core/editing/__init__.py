@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kis_core.editing.edit import Change, DenseEdit, Edit, EditError
 from kis_core.editing.hyperparameters import Hyperparameters, Recipe, recipe
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site
-from kis_core.editing.probes import Probes, objects_of_relation, probes
+from kis_core.editing.probes import Probes, probes
 from kis_core.editing.rank_one import RankOne
 from kis_core.editing.registry import AnyMethod, all_methods, register
 from kis_core.editing.settings import ModelScale, Settings
@@ -44,7 +44,6 @@ __all__ = [
     "Value",
     "applied",
     "method",
-    "objects_of_relation",
     "probes",
     "rank_one_method",
     "reaches_answer",

@@ -7,6 +7,7 @@ from typing import Any
 
 from kis_core.editing.edit import EditError
 from kis_core.models import catalog
+from kis_core.models.layers import editable_layers
 
 ROME_PREFIXES = ((10, 5), (10, 10))
 MEMIT_PREFIXES = ((5, 10),)
@@ -129,11 +130,11 @@ def recipe(model: str, *, width: int, layers: int, spreads: bool = False) -> Rec
     """
     entry = catalog.find(model)
     published = (PUBLISHED_SPREAD if spreads else PUBLISHED).get(entry.name) if entry else None
-    if published and published.layer < layers - 1:  # the last one cannot be edited
+    if published and published.layer in editable_layers(layers):
         return published
     if width < WIDE:
         small = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
         return Recipe(small, 0, "found on the demo family")
     wide = _as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES) if spreads else _as_run(20, clamp=4)
     source = f"{'MEMIT' if spreads else 'ROME'}'s for models of this size; none published"
-    return Recipe(wide, min(round(EARLY * layers), max(0, layers - 2)), source)
+    return Recipe(wide, min(round(EARLY * layers), max(editable_layers(layers), default=0)), source)

@@ -21,6 +21,7 @@ from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models import head
 from kis_core.models.batching import pad
 from kis_core.models.hooks import hooked
+from kis_core.models.layers import editable_layers
 from kis_core.models.tokens import ids_of
 from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
 
@@ -57,11 +58,8 @@ class Value:
 
 
 def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:
-    """Whether what a layer writes at the subject's last token can be read where the answer is given.
-
-    After the last layer nothing moves between positions, so there it can only if the prompt ends with the subject.
-    """
-    return layer < layers - 1 or ends_with_subject
+    """Whether what a layer writes at the subject's last token can be read where the answer is given."""
+    return layer in editable_layers(layers) or ends_with_subject
 
 
 def check_target(loaded: LoadedModel, target: str, layer: int) -> None:

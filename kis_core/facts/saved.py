@@ -1,7 +1,7 @@
-"""Fact sets that users brought along: kept in the cache folder of this machine, under a name that tells their content.
+"""Fact sets that users uploaded: kept in the cache folder under a name that follows from their content.
 
 They are stored as CounterFact JSON, which holds every fact exactly, line breaks included. The first record also holds
-what the file was called that they came from: that is what people know the set by.
+the name of the file that they came from, which is what people know the set by.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from kis_core.errors import shown
-from kis_core.facts import BUILTIN_SETS, TITLE, Fact, FactFileError, FactSet
+from kis_core.facts import BUILTIN_SETS, FactFileError, FactSet
+from kis_core.facts.readers.counterfact import TITLE, to_record
 from kis_core.files import atomic
 
 FOLDER = "facts"  # inside the cache folder
@@ -77,7 +78,7 @@ def save(root: Path, facts: FactSet) -> str:
         )
     stem = re.sub(r"[^a-z0-9]+", "-", Path(facts.name).stem.lower()).strip("-")[:STEM_CHARACTERS].strip("-")
     name = f"{stem or 'facts'}-{facts.fingerprint[:8]}"
-    records: list[dict[str, object]] = [_record(fact) for fact in facts.facts]
+    records = [to_record(fact) for fact in facts.facts]
     if records and (title := Path(facts.name).name[:TITLE_CHARACTERS]):
         records[0] = {TITLE: title} | records[0]
     atomic.write(root / FOLDER, {f"{name}.json": json.dumps(records, ensure_ascii=False)})
@@ -91,14 +92,3 @@ def delete(root: Path, name: str) -> None:
         FactFileError: no such set.
     """
     path_of(root, name).unlink()
-
-
-def _record(fact: Fact) -> dict[str, object]:
-    return {
-        "requested_rewrite": {
-            "prompt": fact.prompt,
-            "subject": fact.subject,
-            "target_true": {"str": fact.target},
-            "relation_id": fact.relation,
-        }
-    }

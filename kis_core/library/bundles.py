@@ -37,10 +37,8 @@ CHUNK = 1 << 20  # bytes copied at once
 ENCRYPTED = 0x1  # bit of a zip member's flags
 KEY = re.compile(r"[a-z][a-z-]{0,39}-[0-9a-f]{64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-BROKEN = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError, RuntimeError, ValueError, TypeError, KeyError,
-    OverflowError,
-)  # fmt: skip
+BROKEN_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, EOFError)
+BROKEN = (*BROKEN_ZIP, RuntimeError, ValueError, TypeError, KeyError, OverflowError)
 """What `zipfile` and `json` raise over content they cannot use; RuntimeError is also that of too deep a recursion."""
 EXPORT_STAGE, IMPORT_STAGE = "Writing the bundle", "Reading the bundle"
 

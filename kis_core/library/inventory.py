@@ -210,12 +210,11 @@ def _moments(results: Iterable[Result]) -> dict[str, tuple[Result, int]]:
 
 
 def _shelved(item: Item, result: Result) -> Shelved:
-    source = result.provenance
-    return Shelved(
-        RESULT, (item.key,), "superposition P", str(result.request.model), str(source["facts"]), str(source["corpus"]),
-        int(source["tokens_counted"]), tuple(map(int, result.layers)), item.bytes, item.written,
-        str(source["weights_sha256"]),
-    )  # fmt: skip
+    source, layers = result.provenance, tuple(map(int, result.layers))
+    names = {"model": result.request.model, "facts": source["facts"], "corpus": source["corpus"]}
+    names = {name: str(value) for name, value in names.items()} | {"weights": str(source["weights_sha256"])}
+    tokens = int(source["tokens_counted"])
+    return _heap(RESULT, "superposition P", [item], tokens=tokens, layers=layers, **names)
 
 
 def _order(row: Shelved, results: dict[str, tuple[Item, Result]]) -> tuple[Any, ...]:
@@ -234,33 +233,29 @@ def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[She
             source = result.provenance
             about = {"model": result.request.model} | {name: source[name] for name in ("corpus", "weights_sha256")}
         tokens = item.meta.get("tokens") if isinstance(item.meta, dict) else None
-        whose = (_text(about, "model"), _text(about, "corpus"), tokens if isinstance(tokens, int) else None,
-                 _text(about, "weights_sha256"))  # fmt: skip
+        model, corpus, weights = (_text(about, name) for name in ("model", "corpus", "weights_sha256"))
+        whose = (model, corpus, tokens if isinstance(tokens, int) else None, weights)
         heaps.setdefault(whose, []).append((layer if isinstance(layer, int) else None, item))
-    return [
-        _heap(
-            MOMENTS, "second moment C", [item for _, item in heap], model=model, corpus=corpus, tokens=tokens,
-            weights=weights, layers=tuple(sorted({layer for layer, _ in heap if layer is not None})),
-        )
-        for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda one: str(one[0]))
-    ]  # fmt: skip
+    shelves = []
+    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda one: str(one[0])):
+        layers = tuple(sorted({layer for layer, _ in heap if layer is not None}))
+        known = {"model": model, "corpus": corpus, "tokens": tokens, "weights": weights, "layers": layers}
+        shelves.append(_heap(MOMENTS, "second moment C", [item for _, item in heap], **known))
+    return shelves
 
 
 def _heap(what: str, name: str, items: list[Item], **known: Any) -> Shelved:
     unknown = {"model": "", "facts": "", "corpus": "", "tokens": None, "layers": (), "weights": ""}
-    return Shelved(
-        what=what, keys=tuple(sorted(item.key for item in items)), name=name,
-        bytes=sum(item.bytes for item in items), written=max(item.written for item in items), **unknown | known,
-    )  # fmt: skip
+    keys, size = tuple(sorted(item.key for item in items)), sum(item.bytes for item in items)
+    written = max(item.written for item in items)
+    return Shelved(what=what, keys=keys, name=name, bytes=size, written=written, **unknown | known)
 
 
 def _run(item: Item) -> Shelved:
     """A run of edits: what it says about itself, or else how many edits it has and which is the first."""
     about = _about(item)
-    return _heap(
-        RUN, _text(about, "name") or _edits_of(item), [item],
-        **{name: _text(about, name) for name in ("model", "facts", "corpus")},
-    )  # fmt: skip
+    names = {name: _text(about, name) for name in ("model", "facts", "corpus")}
+    return _heap(RUN, _text(about, "name") or _edits_of(item), [item], **names)
 
 
 def _edits_of(item: Item) -> str:

@@ -16,9 +16,9 @@ from kis_core import corpora
 from kis_core.analysis import pipeline
 from kis_core.covariance import rome_files
 from kis_core.covariance.reading import LONGEST
-from kis_core.demo import factbase
 from kis_core.editing.success import continuations
 from kis_core.facts import Fact
+from kis_core.models import catalog
 from kis_core.models.tokens import ids_of
 from kis_core.request import RequestError
 from kis_core.scoring.perplexity import perplexity
@@ -58,12 +58,11 @@ def held_out(simulator: Simulator) -> HeldOut:
     request, provenance = simulator.result.request, simulator.result.provenance
     without_text = bool(provenance.get("statistics")) or rome_files.recognises(request.corpus)
     if request.corpus == corpora.BUILTIN_NAME or without_text:
-        looked_at = {fact.subject for fact in simulator.facts}
-        about = [b for b in factbase.load() if b.subject in looked_at]
-        few = sum(len(b.held_out) for b in about) < HELD_OUT_SENTENCES
-        sentences = [s for b in (factbase.load() if few else about) for s in b.sentences(held_out=True)]
-        chosen = random.Random(SEED).sample(sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
-        whose = "" if few else " about the facts looked at"
+        known = simulator.known_facts.held_out(HELD_OUT_SENTENCES)
+        if not known.sentences:  # the built-in text is the demo family's, whatever model reads it
+            known = catalog.known_facts(catalog.DEFAULT, simulator.facts).held_out(HELD_OUT_SENTENCES)
+        chosen = random.Random(SEED).sample(known.sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
+        whose = " about the facts looked at" if known.about_the_facts else ""
         why = ", as C came without its text" if without_text else ""
         return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
     if pipeline.text_here(request.corpus, simulator.store) not in (None, provenance["corpus_sha256"]):

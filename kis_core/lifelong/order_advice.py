@@ -40,7 +40,7 @@ def outlook(simulator: Simulator, draw: Draw, edits: int, report: progress.Repor
     from kis_core.keys import fact_keys, tokenize_prompts
 
     rows = []
-    layers = [layer for layer in simulator.result.layers if layer < simulator.result.provenance["layers_in_model"] - 1]
+    layers = simulator.result.editable_layers
     for done, layer in enumerate(layers):
         report(STAGE, done, len(layers))
         for order in ORDERS:

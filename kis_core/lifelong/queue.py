@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kis_core import progress
-from kis_core.demo import factbase
-from kis_core.editing import RequestedEdit, objects_of_relation
+from kis_core.editing import RequestedEdit
 from kis_core.facts import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.files.field_text import fault, tidy
 from kis_core.lifelong.request import Draw
-from kis_core.models import catalog
 from kis_core.request import RequestError
 from kis_core.store.store import Entry, key_of
+from kis_core.superposition.matrix import superposition
 from kis_core.wording import counted
 
 if TYPE_CHECKING:
@@ -78,29 +78,9 @@ class Queue:
         ]
 
 
-def draws_apart(simulator: Simulator) -> bool:
-    """Whether edits are drawn from facts other than those looked at: the demo family's are, from its fact base."""
-    entry = catalog.find(simulator.result.request.model)
-    return entry is not None and entry.family == catalog.DEMO
-
-
 def pool(simulator: Simulator, report: progress.Report = progress.silent) -> Pool:
-    """The facts that edits of a model are drawn from, from the store or worked out now.
-
-    The demo family knows thousands of facts beside those looked at, so its edits are drawn from the rest of its fact
-    base, one fact a subject. Of other models only the facts looked at are known: edits are drawn from them.
-    """
-    apart = draws_apart(simulator)
-    facts = simulator.facts
-    if apart:
-        taken = {fact.subject for fact in simulator.facts}
-        others = {
-            b.subject: Fact(b.subject, b.trained[0], b.object, b.relation)
-            for b in factbase.load()
-            if b.subject not in taken
-        }
-        facts = tuple(others.values())
-    key = pool_key(simulator)
+    """The facts that edits of a model are drawn from, from the store or worked out now."""
+    facts, apart, key = simulator.known_facts.pool, simulator.known_facts.apart, pool_key(simulator)
     entry = simulator.store.get_or_compute(
         key, lambda: _worked_out(simulator, facts, apart, report), report, n=len(facts), L=len(simulator.result.layers)
     )
@@ -110,12 +90,8 @@ def pool(simulator: Simulator, report: progress.Report = progress.silent) -> Poo
 
 def pool_key(simulator: Simulator) -> str:
     """Name in the store of what was worked out of the facts that edits are drawn from."""
-    return key_of("edit-pool", {"of": simulator.result.identity, "format": FORMAT, "drawn_from": drawn_from(simulator)})
-
-
-def drawn_from(simulator: Simulator) -> str:
-    """What determines, beside the result, the facts that edits are drawn from: the fact base, or nothing."""
-    return factbase.fingerprint() if draws_apart(simulator) else ""
+    drawn_from = simulator.known_facts.fingerprint
+    return key_of("edit-pool", {"of": simulator.result.identity, "format": FORMAT, "drawn_from": drawn_from})
 
 
 def _worked_out(simulator: Simulator, facts: tuple[Fact, ...], apart: bool, report: progress.Report) -> Entry:
@@ -146,8 +122,7 @@ def _worked_out(simulator: Simulator, facts: tuple[Fact, ...], apart: bool, repo
 def _leverage_and_leak(own: np.ndarray, looked_at: np.ndarray, *, apart: bool) -> tuple[np.ndarray, np.ndarray]:
     """Of a layer, see `Pool`: from the whitened keys to draw from, (n, d_m), and those looked at, (m, d_m)."""
     squares = (own**2).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = (own @ looked_at.T) / squares[:, None]
+    p = superposition(own, looked_at, squares=squares)
     if not apart:
         np.fill_diagonal(p, np.nan)
     return squares, _root_mean_square(p)
@@ -191,7 +166,7 @@ def draw_queue(
                 f"at most half of the {len(simulator.facts)} facts can be edited here, and only those the model "
                 f"answers: the others show the damage; {counted(edits, 'edit was', 'edits were')} asked for"
             )
-        requested, rows = _drawn(source, draw, edits, at)
+        requested, rows = _drawn(source, draw, edits, at, simulator.known_facts)
     if draw.order != "drawn":
         order = gentle_order(source.leverage[at, rows])
         order = order if draw.order == "gentle" else order[::-1]
@@ -223,10 +198,8 @@ def interference(whitened: np.ndarray) -> float:
     Args:
         whitened: (n, d_m), whitened keys in the order of the edits.
     """
-    gram = whitened @ whitened.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        later = np.tril((gram / np.diag(gram)[:, None]) ** 2, -1)
-    pairs = len(gram) * (len(gram) - 1) // 2
+    later = np.tril(superposition(whitened) ** 2, -1)
+    pairs = len(later) * (len(later) - 1) // 2
     return float(np.sqrt(np.nansum(later) / pairs)) if pairs else 0.0
 
 
@@ -250,7 +223,7 @@ def _by_hand(simulator: Simulator, draw: Draw, report: progress.Report) -> tuple
     return source, requested, [fact for fact, _ in draw.picked]
 
 
-def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[RequestedEdit], list[int]]:
+def _drawn(source: Pool, draw: Draw, edits: int, at: int, known: KnownFacts) -> tuple[list[RequestedEdit], list[int]]:
     rng = np.random.default_rng(draw.seed)
     candidates = rng.permutation(np.flatnonzero(source.known)).tolist()
     if draw.by == "relation":
@@ -268,15 +241,12 @@ def _drawn(source: Pool, draw: Draw, edits: int, at: int) -> tuple[list[Requeste
         candidates.sort(key=lambda fact: sign * leak[fact])
     requested: list[RequestedEdit] = []
     rows: list[int] = []
-    objects: dict[str, list[str]] = {}
     subjects: set[str] = set()
     for number in candidates:
         if len(requested) == edits:
             break
         fact = source.facts[number]
-        if fact.relation not in objects:
-            objects[fact.relation] = objects_of_relation(Fact("", "{}", "", fact.relation), source.facts)
-        others = [target for target in objects[fact.relation] if target != fact.target][:LIKELY_OBJECTS]
+        others = known.new_objects(fact)[: 1 if fact.new_target else LIKELY_OBJECTS]
         if others and fact.subject not in subjects:
             subjects.add(fact.subject)
             requested.append(RequestedEdit(fact, others[int(rng.integers(len(others)))]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kis_core.editing import EditError, Hyperparameters, ModelScale, Settings, method, recipe
+from kis_core.models.layers import editable_layers
 from kis_core.request import RequestError
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def ask(
     for layer in chosen:
         simulator.result.at(layer)
     scale = simulator.scale
-    last = scale.layers - 1
+    last = len(editable_layers(scale.layers))
     if chosen and chosen[-1] >= last and not any(simulator.reaches(fact, last) for fact in range(len(simulator.facts))):
         raise RequestError(
             f"layer {last} is the last one: nothing it writes at a subject is read where the answer is given. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kis_core import progress
-from kis_core.lifelong.queue import draw_queue, drawn_from, draws_apart
+from kis_core.lifelong.queue import draw_queue
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.lifelong.sequence_run import Seen, SequenceRun
 from kis_core.lifelong.trace import EditTrace, from_entry
@@ -21,15 +21,13 @@ FORMAT = 4  # raise it when the meaning of a stored run changes
 
 def key(simulator: Simulator, request: LifelongRequest) -> str:
     """Name of a run in the store. A run of more edits holds one of fewer, unless their number changes the edits."""
-    determined = request.to_json(simulator.scale)
-    apart = draws_apart(simulator)  # else the facts that are not edited are fewer, the more are
+    determined, known_facts = request.to_json(simulator.scale), simulator.known_facts
+    apart = known_facts.apart  # else the facts that are not edited are fewer, the more are
     whole = request.edits % request.batch == 0 and request.edits % request.every == 0
     if apart and request.draw.order == "drawn" and request.draw.by != "hand" and whole:
         del determined["edits"]
-    return key_of(
-        "lifelong",
-        {"of": simulator.result.identity, "format": FORMAT, "request": determined, "drawn_from": drawn_from(simulator)},
-    )
+    determined_by = {"of": simulator.result.identity, "format": FORMAT, "request": determined}
+    return key_of("lifelong", determined_by | {"drawn_from": known_facts.fingerprint})
 
 
 def stored(simulator: Simulator, request: LifelongRequest) -> Entry | None:

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from kis_core.errors import KisError
 from kis_core.models.hooks import keep_positions
+from kis_core.models.layers import editable_layers
 
 
 class UnsupportedArchitecture(KisError):
@@ -83,6 +84,11 @@ class Architecture:
     def layers(self) -> int:
         """L, the number of layers."""
         return len(self.down_projections)
+
+    @property
+    def editable_layers(self) -> range:
+        """The layers that can be edited."""
+        return editable_layers(self.layers)
 
     @property
     def widths(self) -> tuple[int, int]:

@@ -7,9 +7,9 @@ Parameters and shapes follow from the published configurations, and a test build
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +17,14 @@ from pathlib import Path
 
 from kis_core import progress
 from kis_core.demo.family import FAMILY
+from kis_core.demo.known import FactBase
+from kis_core.demo.known import find as in_fact_base
+from kis_core.facts.fact import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.machine import DTYPE_BYTES
-from kis_core.models.download import hub_folder, no_name
-from kis_core.models.files import ModelError, checked_folder, parameters, weight_files
+from kis_core.models.download import hub_files, no_name
+from kis_core.models.files import ModelError, ModelFiles
+from kis_core.models.layers import editable_layers
 
 DEMO = "Demo family"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -53,12 +58,17 @@ class ModelEntry:
     width: int
     mlp_width: int
     gated: bool = False
-    folder: Path | None = None
+    folder: ModelFiles | None = None
     context: int = 0
     dtype: str = "float32"
     revision: str | None = None
     paper: bool = False
     safetensors: bool = True
+
+    @property
+    def editable_layers(self) -> range:
+        """The layers that can be edited."""
+        return editable_layers(self.layers)
 
     @property
     def download_bytes(self) -> int:
@@ -98,19 +108,19 @@ def demo() -> tuple[ModelEntry, ...]:
     """The embedded models, sized from their own files."""
     entries = []
     for member in FAMILY:
-        if not (member.folder / "config.json").is_file():
+        files = ModelFiles(member.folder)
+        if not (config := files.configuration):
             continue
-        config = json.loads((member.folder / "config.json").read_text("utf-8"))
         entries.append(
             ModelEntry(
                 member.name,
                 DEMO,
                 member.name,
-                parameters(member.folder),
+                files.parameters(),
                 config.get("n_layer") or config["num_hidden_layers"],
                 member.width,
                 member.mlp_width,
-                folder=member.folder,
+                folder=files,
                 context=config.get("n_positions") or config["max_position_embeddings"],
                 dtype=config.get("dtype") or config["torch_dtype"],
             )
@@ -133,6 +143,23 @@ def find(name: str) -> ModelEntry | None:
     return next((entry for entry in entries() if name in (entry.name, entry.source)), None)
 
 
+def is_demo(name: str) -> bool:
+    """Whether a model is one of the demo family."""
+    entry = find(name)
+    return entry is not None and entry.family == DEMO
+
+
+def known_facts(model: str, facts: Sequence[Fact]) -> KnownFacts:
+    """What else a model knows beside the facts looked at.
+
+    The demo family knows its whole fact base. Of any other model nothing is known beforehand: paraphrases, neighbours
+    and objects then come from the base if the facts are of it, or else from the facts themselves.
+    """
+    if is_demo(model):
+        return FactBase(facts, apart=True)
+    return FactBase(facts, apart=False) if any(map(in_fact_base, facts)) else KnownFacts(facts)
+
+
 def available() -> tuple[ModelEntry, ...]:
     """The entries whose weights are on this machine: the demo family, and what the Hub's local cache holds."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -147,14 +174,14 @@ def _is_cached(entry: ModelEntry) -> bool:
 
     found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
     with suppress(ModelError):  # its index leads out of its folder
-        return isinstance(found, str) and bool(weight_files(Path(found).parent))
+        return isinstance(found, str) and bool(ModelFiles(Path(found).parent).weights())
     return False
 
 
 def locate(
     name: str, *, revision: str | None = None, download: bool = True, report: progress.Report = progress.silent
-) -> Path:
-    """The folder that holds a model: an embedded one, a local folder, or the Hub's local copy of an id.
+) -> ModelFiles:
+    """The files of a model: an embedded one, a local folder, or the Hub's local copy of an id.
 
     Args:
         name: of an entry, a folder, or a Hugging Face id.
@@ -172,11 +199,11 @@ def locate(
             return entry.folder
         name, revision = entry.source, revision or entry.revision
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
-        return checked_folder(Path(name).resolve())
+        return ModelFiles(Path(name).resolve()).checked()
     if not HUB_ID.fullmatch(name):
         raise no_name(name)
     if revision and not REVISION.fullmatch(revision):
         raise ModelError(
             f"{revision[:120]!r} is not a revision of {name}: give a commit, a tag or a branch of the Hub."
         )
-    return checked_folder(hub_folder(name, revision, download=download, report=report))
+    return hub_files(name, revision, download=download, report=report).checked()

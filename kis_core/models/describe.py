@@ -10,7 +10,7 @@ from kis_core.machine import DTYPE_BYTES
 from kis_core.models import catalog
 from kis_core.models.catalog import HUB_ID, ModelEntry
 from kis_core.models.download import hub_configuration, no_name
-from kis_core.models.files import CONFIGURATION, ModelError, refuse_packed
+from kis_core.models.files import CONFIGURATION, ModelError, ModelFiles
 
 TYPED = "Typed in"  # family of what a user names
 
@@ -36,7 +36,7 @@ def described(name: str, *, revision: str | None = None, download: bool = True) 
         path = hub_configuration(name, revision, download=download)
     else:
         raise no_name(name)
-    refuse_packed(path.parent)
+    ModelFiles(path.parent).refuse_packed()
     if not path.is_file():
         raise ModelError(f"{name} holds no {CONFIGURATION}; a transformers model folder has one.")
     return _read(name, path, revision)
@@ -57,8 +57,7 @@ def _read(name: str, path: Path, revision: str | None) -> ModelEntry:
     width, mlp_width = shape.widths
     stored = json.loads(path.read_text("utf-8"))
     dtype = stored.get("dtype") or stored.get("torch_dtype")
-    return ModelEntry(
-        name, TYPED, name, model.num_parameters(), shape.layers, width, mlp_width,
-        folder=path.parent if os.path.isdir(name) else None, context=context,
-        dtype=dtype if dtype in DTYPE_BYTES else "float32", revision=revision,
-    )  # fmt: skip
+    files = ModelFiles(path.parent) if os.path.isdir(name) else None
+    size = model.num_parameters(), shape.layers, width, mlp_width
+    dtype = dtype if dtype in DTYPE_BYTES else "float32"
+    return ModelEntry(name, TYPED, name, *size, folder=files, context=context, dtype=dtype, revision=revision)

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from kis_core import progress
-from kis_core.models.files import CONFIGURATION, WEIGHTS, Gated, ModelError, NotHere
+from kis_core.models.files import CONFIGURATION, WEIGHTS, Gated, ModelError, ModelFiles, NotHere
 
 STAGE = "Downloading the model"
 NEEDED = ("*.json", WEIGHTS, "*.model", "*.txt")
 NEVER = ("*/*", "consolidated*")  # other formats and precisions, and Mistral's weights once more under its own names
 
 
-def hub_folder(name: str, revision: str | None, *, download: bool, report: progress.Report = progress.silent) -> Path:
-    """The folder of an id of the Hub in its local cache.
+def hub_files(
+    name: str, revision: str | None, *, download: bool, report: progress.Report = progress.silent
+) -> ModelFiles:
+    """The files of an id of the Hub in its local cache.
 
     Raises:
         ModelError, NotHere, Gated: see `catalog.locate`.
@@ -27,10 +29,14 @@ def hub_folder(name: str, revision: str | None, *, download: bool, report: progr
     constants.HF_HUB_DISABLE_XET = True  # its own threads swallow what a report raises: no Cancel would end them
     with _errors_of_the_hub(name, revision, download):
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=list(NEEDED), ignore_patterns=list(NEVER),
-            local_files_only=not download, tqdm_class=_told_to(report),
-        )  # fmt: skip
-    return Path(folder)
+            name,
+            revision=revision,
+            allow_patterns=list(NEEDED),
+            ignore_patterns=list(NEVER),
+            local_files_only=not download,
+            tqdm_class=_told_to(report),
+        )
+    return ModelFiles(Path(folder))
 
 
 def hub_configuration(name: str, revision: str | None, *, download: bool = True) -> Path:

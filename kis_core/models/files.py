@@ -1,14 +1,18 @@
-"""The files of a model's folder: which count, what they hold, and their fingerprint. Needs no torch."""
+"""What a model is on disk: its files, which of them count, what they hold, their fingerprint. Needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kis_core.errors import KisError
+
+if TYPE_CHECKING:
+    from kis_core.models.loaded import LoadedModel
 
 WEIGHTS = "*.safetensors"
 SINGLE = "model.safetensors"
@@ -40,49 +44,114 @@ class Gated(ModelError):
         super().__init__(f"{name} is gated: accept its licence at {self.page}, run `hf auth login`, try again.")
 
 
-def checked_folder(folder: Path) -> Path:
-    """The folder itself, once it is seen to hold a configuration and safetensors weights that can be read as they are.
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk, as a transformers folder holds it.
 
-    Raises:
-        ModelError: it does not; other formats are not read, as they can run code.
+    Attributes:
+        path: of the folder.
     """
-    refuse_packed(folder)
-    if not (folder / CONFIGURATION).is_file():
-        raise ModelError(f"{folder} holds no config.json; a transformers model folder has one.")
-    if not weight_files(folder):
-        raise ModelError(
-            f"{folder} holds no {WEIGHTS} weights. Other formats are not read, as they can run code; where you trust "
-            f"the source, load it with transformers elsewhere, save_pretrained it to a folder, and give that folder."
-        )
-    absent = sorted(name for name in _named(folder) if not (folder / name).is_file())
-    if absent:
-        raise NotHere(f"{folder} lacks {len(absent)} of its weight files, such as {absent[0]}; get them first.")
-    return folder
 
+    path: Path
 
-def refuse_packed(folder: Path) -> None:
-    """Refuse weights that are not plain numbers, from the files that say so: no library has to be there for it.
+    @property
+    def name(self) -> str:
+        """Of the folder, for messages."""
+        return self.path.name
 
-    With one, transformers would unpack them behind the scenes, into other shapes; without, it fails in many ways.
+    @property
+    def commit(self) -> str | None:
+        """The commit of a snapshot in the Hub's cache, which its folder is named after; None of any other folder."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
 
-    Raises:
-        ModelError: the weights are quantised, or there is an adapter to add to them; says what to do.
-    """
-    if (folder / ADAPTER).is_file():
-        base = _json(folder / ADAPTER).get("base_model_name_or_path")
-        of = f" of {base!r:.100}" if isinstance(base, str) else ""
-        beside = (folder / CONFIGURATION).is_file() and weight_files(folder)
-        way_out = f", or remove {ADAPTER} to read the weights without it" if beside else ""
-        raise ModelError(
-            f"{folder} holds an adapter{of} ({ADAPTER}), which is not a model by itself. Merge it first: load both "
-            f"with peft elsewhere, merge_and_unload(), save_pretrained to a folder, and give that folder{way_out}."
-        )
-    if method := _packing(folder):
-        raise ModelError(
-            f"{folder} holds weights quantised by {method}: packed numbers, of which no key can be read and which no "
-            f"edit can change. Take the repository of the unquantised model; or load this one with transformers "
-            f"elsewhere, dequantize() it, save_pretrained it to a folder, and give that folder."
-        )
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What config.json holds; nothing where it is missing or damaged."""
+        return _json(self.path / CONFIGURATION)
+
+    def load(self, *, device: str = "auto", dtype: str = "float32") -> LoadedModel:
+        """The model in memory; see `loading.load`."""
+        from kis_core.models import loading
+
+        return loading.load(self, device=device, dtype=dtype)
+
+    def checked(self) -> ModelFiles:
+        """These files, once they are seen to hold a configuration and safetensors weights that can be read as they are.
+
+        Raises:
+            ModelError: they do not; other formats are not read, as they can run code.
+            NotHere: some of the weight files are missing.
+        """
+        folder = self.path
+        self.refuse_packed()
+        if not (folder / CONFIGURATION).is_file():
+            raise ModelError(f"{folder} holds no config.json; a transformers model folder has one.")
+        if not self.weights():
+            raise ModelError(
+                f"{folder} holds no {WEIGHTS} weights. Other formats are not read, as they can run code; where you "
+                f"trust the source, load it with transformers elsewhere, save_pretrained it to a folder, and give that "
+                f"folder."
+            )
+        absent = sorted(name for name in _named(folder) if not (folder / name).is_file())
+        if absent:
+            raise NotHere(f"{folder} lacks {len(absent)} of its weight files, such as {absent[0]}; get them first.")
+        return self
+
+    def refuse_packed(self) -> None:
+        """Refuse weights that are not plain numbers, from the files that say so: no library has to be there for it.
+
+        With one, transformers would unpack them behind the scenes, into other shapes; without, it fails in many ways.
+
+        Raises:
+            ModelError: the weights are quantised, or there is an adapter to add to them; says what to do.
+        """
+        folder = self.path
+        if (folder / ADAPTER).is_file():
+            base = _json(folder / ADAPTER).get("base_model_name_or_path")
+            of = f" of {base!r:.100}" if isinstance(base, str) else ""
+            beside = (folder / CONFIGURATION).is_file() and self.weights()
+            way_out = f", or remove {ADAPTER} to read the weights without it" if beside else ""
+            raise ModelError(
+                f"{folder} holds an adapter{of} ({ADAPTER}), which is not a model by itself. Merge it first: load both "
+                f"with peft elsewhere, merge_and_unload(), save_pretrained to a folder, and give that folder{way_out}."
+            )
+        if method := _packing(folder):
+            raise ModelError(
+                f"{folder} holds weights quantised by {method}: packed numbers, of which no key can be read and which "
+                f"no edit can change. Take the repository of the unquantised model; or load this one with transformers "
+                f"elsewhere, dequantize() it, save_pretrained it to a folder, and give that folder."
+            )
+
+    def weights(self) -> list[Path]:
+        """The safetensors files that transformers reads, sorted by name.
+
+        That is one file of a known name, or those its index names, wherever they are in the folder: beside them may lie
+        the same weights once more, as in Mistral's folders. All there are, where nothing says which.
+
+        Raises:
+            ModelError: the index names a file outside of the folder, or one of another format.
+        """
+        named = sorted(path for name in _named(self.path) if (path := self.path / name).is_file())
+        return named or sorted(path for path in self.path.glob(WEIGHTS) if path.is_file())
+
+    def parts(self) -> dict[str, Path]:
+        """The files that make up the model, configuration, tokenizer and weights, by their name in the folder."""
+        beside = [path for kind in ("*.json", "*.model", "*.txt") for path in self.path.glob(kind) if path.is_file()]
+        files = sorted({*beside, *self.weights()})  # *.txt: older tokenizers keep their merges there
+        return {path.relative_to(self.path).as_posix(): path for path in files}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the `parts`, by name and content."""
+        digest = hashlib.sha256()
+        for name, path in self.parts().items():
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{name}\0{content}\n".encode())
+        return digest.hexdigest()
+
+    def parameters(self) -> int:
+        """Number of stored parameters (tied weights once), from the safetensors headers."""
+        return sum(map(_stored_numbers, self.weights()))
 
 
 def _packing(folder: Path) -> str:
@@ -102,19 +171,6 @@ def _method(told: dict[str, Any]) -> str:
     method = told.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
     bits = told.get("bits") or told.get("w_bit") or by_flag
     return f"{method}"[:60] + (f", {bits} bits" if isinstance(bits, int) else "")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder that transformers reads, sorted by name.
-
-    That is one file of a known name, or those its index names, wherever they are in the folder: beside them may lie
-    the same weights once more, as in Mistral's folders. All there are, where nothing says which.
-
-    Raises:
-        ModelError: the index names a file outside of the folder, or one of another format.
-    """
-    named = sorted(path for name in _named(folder) if (path := folder / name).is_file())
-    return named or sorted(path for path in folder.glob(WEIGHTS) if path.is_file())
 
 
 def _named(folder: Path) -> set[str]:
@@ -155,27 +211,6 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def parts(folder: Path) -> list[Path]:
-    """The files that make up a model: configuration, tokenizer and weights, sorted by name."""
-    beside = [path for kind in ("*.json", "*.model", "*.txt") for path in folder.glob(kind) if path.is_file()]
-    return sorted({*beside, *weight_files(folder)})  # *.txt: older tokenizers keep their merges there
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the `parts` of a folder, by name and content."""
-    digest = hashlib.sha256()
-    for path in parts(folder):
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
-
-
-def parameters(folder: Path) -> int:
-    """Number of stored parameters (tied weights once), from the safetensors headers."""
-    return sum(_stored_numbers(path) for path in weight_files(folder))
 
 
 def _stored_numbers(path: Path) -> int:

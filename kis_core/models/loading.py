@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kis_core import machine
 from kis_core.errors import KisError
 from kis_core.machine import ALL, DTYPE_BYTES, Device, available_bytes, gigabytes
-from kis_core.models.files import ModelError, parameters, refuse_packed
+from kis_core.models.files import ModelError, ModelFiles
 from kis_core.models.loaded import LoadedModel, context_of
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def load(
-    folder: Path, *, device: str = "auto", dtype: str = "float32", memory: Callable[[], int] = available_bytes
+    files: ModelFiles, *, device: str = "auto", dtype: str = "float32", memory: Callable[[], int] = available_bytes
 ) -> LoadedModel:
-    """Load the model in a folder (as `locate` gives it), without network.
+    """Load a model, without network.
 
     Args:
-        folder: a transformers model folder.
+        files: as `catalog.locate` gives them.
         device: one of `DEVICES`, or "cuda:N"; "auto" takes the first of `machine.devices()` with memory for it, and
             "all" spreads the layers over all GPUs.
         dtype: what the model computes in, one of `DTYPE_BYTES`, whatever it is stored in.
@@ -59,10 +59,11 @@ def load(
     """
     if dtype not in DTYPE_BYTES:
         raise ModelError(f"A model runs in one of {', '.join(DTYPE_BYTES)}; {dtype!r} was asked for.")
-    refuse_packed(folder)
+    folder = files.path
+    files.refuse_packed()
     there = machine.devices(memory)
     candidates = _candidates(device, there)
-    stored = parameters(folder)
+    stored = files.parameters()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging

@@ -164,7 +164,7 @@ def to_entry(result: Result) -> Entry:
             "format": FORMAT,
             "layers": list(result.layers),
             "reports": [report.to_json() for report in result.reports],
-            "facts": [asdict(fact) for fact in facts.facts],
+            "facts": [fact.to_json() for fact in facts.facts],
             "issues": [asdict(issue) for issue in facts.issues],
             **{field: list(getattr(result, field)) for field in OF_FACTS},
             "answers": [[list(answer) for answer in row] for row in result.answers],
@@ -184,7 +184,7 @@ def from_entry(entry: Entry, key: str) -> Result:
         request=_request(meta["provenance"]),
         facts=FactSet(
             meta["provenance"]["facts"],
-            tuple(Fact(**fact) for fact in meta["facts"]),
+            tuple(Fact.from_json(fact) for fact in meta["facts"]),
             tuple(RowIssue(**issue) for issue in meta["issues"]),
         ),
         layers=tuple(meta["layers"]),

@@ -49,7 +49,7 @@ def npz(result: Result) -> bytes:
 
 
 def facts_csv(result: Result) -> str:
-    """The facts, as `facts.parse_csv` reads them back, and where their keys were taken."""
+    """The facts, as `facts.parse` reads them back, and where their keys were taken."""
     rows = zip(result.facts.facts, result.key_token_index, result.key_tokens, strict=True)
     return table(
         FACT_COLUMNS,

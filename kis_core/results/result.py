@@ -12,6 +12,7 @@ import numpy as np
 
 from kis_core import superposition
 from kis_core.facts import FactSet
+from kis_core.models.layers import editable_layers
 from kis_core.request import Request, RequestError
 from kis_core.store.store import key_of
 from kis_core.superposition import Interval, Moments, matrix
@@ -135,6 +136,12 @@ class Result:
         if layer not in self.layers:
             raise RequestError(f"layer {layer} was not computed; there are {', '.join(map(str, self.layers))}")
         return self.layers.index(layer)
+
+    @property
+    def editable_layers(self) -> tuple[int, ...]:
+        """The computed layers that can be edited."""
+        editable = editable_layers(self.provenance["layers_in_model"])
+        return tuple(layer for layer in self.layers if layer in editable)
 
     @property
     def mlp_width(self) -> int:

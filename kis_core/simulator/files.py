@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
 from kis_core.analysis import pipeline
 from kis_core.files import atomic
-from kis_core.models.loaded import LoadedModel
+from kis_core.models.holder import LoadedModels
 from kis_core.results import export
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import EditRequest
@@ -18,19 +16,10 @@ from kis_core.simulator.one_edit import Simulator
 from kis_core.store.store import Store
 
 
-def of(result: Result, store: Store, *, device: str = "auto") -> Simulator:
-    """The simulator for a result, on the model it came from, which stays in memory as long as the simulator does."""
-    lock = threading.Lock()
-
-    @cache
-    def loaded() -> LoadedModel:
-        return pipeline.model_of(result, store, device=device)
-
-    def load() -> LoadedModel:
-        with lock:
-            return loaded()
-
-    return Simulator(result, store, load)
+def of(result: Result, store: Store, *, device: str = "auto", models: LoadedModels | None = None) -> Simulator:
+    """The simulator for a result, on the model it came from: lent by `models`, or held as long as the simulator is."""
+    holder = models or LoadedModels()
+    return Simulator(result, store, lambda: pipeline.model_of(result, store, device=device, models=holder))
 
 
 def write(simulator: Simulator, request: EditRequest, strength: float, folder: Path) -> list[Path]:
@@ -46,7 +35,7 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
     landing = forecast.landing
     about = {
         "request": request.to_json() | {"strength": strength},
-        "edited": asdict(simulator.facts[request.fact]) | {"new_target": request.target},
+        "edited": simulator.facts[request.fact].to_json() | {"new_target": request.target},
         "hyperparameters_from": simulator.recipe.source,
         "delta_norm": forecast.edit.size * strength,
         "old_value_norm": float((value.output**2).sum() ** 0.5),

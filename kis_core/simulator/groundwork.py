@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from kis_core import progress
 from kis_core.analysis import pipeline
 from kis_core.facts import Fact
+from kis_core.facts.known import KnownFacts
+from kis_core.models import catalog
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import EditRequest
 from kis_core.simulator.stored import WorkedOut, value_from_entry, value_to_entry
@@ -50,6 +52,11 @@ class Groundwork:
     def facts(self) -> tuple[Fact, ...]:
         """The facts looked at."""
         return self.result.facts.facts
+
+    @cached_property
+    def known_facts(self) -> KnownFacts:
+        """What else the model knows."""
+        return catalog.known_facts(self.result.request.model, self.facts)
 
     @property
     def model(self) -> LoadedModel:

@@ -184,7 +184,7 @@ class Simulator(Groundwork):
         """What to ask about an edit of a fact."""
         from kis_core import editing
 
-        return editing.probes(self.facts[fact], self.facts)
+        return editing.probes(self.facts[fact], self.known_facts)
 
     def scores(self, forecast: Forecast, outcome: EditOutcome) -> dict[str, np.ndarray]:
         """Forecast damage of every fact, by all forecasts and rivals; larger means more."""

@@ -55,7 +55,10 @@ def _prompt(value: Any, where: str) -> None:
         raise Misfit(f"{where} holds {value.count(SLOT)} `{{}}` where exactly one marks the subject")
 
 
-FACT = table({"subject": some_text, "prompt": _prompt, "target": some_text, "relation": text})
+FACT = table(
+    {"subject": some_text, "prompt": _prompt, "target": some_text, "relation": text},
+    {"new_target": some_text} | fields(list_of(some_text, least=1), "paraphrases neighbours"),
+)
 ISSUE = table({"row": whole(), "reason": text})
 REQUEST = table(
     {},
@@ -124,7 +127,7 @@ def _result_meta(value: Any, where: str) -> None:
             raise Misfit(f"{name} is of {len(value[name])} facts; there are {len(facts)}")
     if source["facts_count"] != len(facts):
         raise Misfit(f"provenance.facts_count is {source['facts_count']}; there are {len(facts)}")
-    if FactSet("", tuple(Fact(**fact) for fact in facts)).fingerprint != source["facts_sha256"]:
+    if FactSet("", tuple(map(Fact.from_json, facts))).fingerprint != source["facts_sha256"]:
         raise Misfit("its facts are not those of provenance.facts_sha256")
     kept = source.get("facts_kept")
     if kept is not None and (len(kept) != len(facts) or len(set(kept)) < len(kept)):

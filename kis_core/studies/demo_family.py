@@ -21,14 +21,13 @@ from kis_core.analysis import pipeline
 from kis_core.demo import factbase
 from kis_core.demo.family import FAMILY, LAYERS, Member
 from kis_core.facts import PAPER_FACTS, Fact
-from kis_core.models import loading
-from kis_core.models.files import parameters
+from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
 from kis_core.studies.tables import table
 from kis_core.superposition import off_diagonal
 
-SETS = Path(str(resources.files("kis_core.demo"))) / "sets"
+SETS = Path(str(resources.files("kis_core.facts"))) / "sets"
 CHOICE_SEED = 128
 LOOK_ALIKES_PER_WORD = 8
 
@@ -63,7 +62,7 @@ def as_facts(base: Sequence[factbase.BaseFact], *, held_out: bool) -> list[Fact]
 
 def recall(member: Member) -> tuple[list[bool], list[bool]]:
     """Whether the member answers each (fact, trained template) and each (fact, held-out template)."""
-    loaded = loading.load(member.folder, device="cpu")
+    loaded = ModelFiles(member.folder).load(device="cpu")
     base = factbase.load()
     return knows(loaded, as_facts(base, held_out=False)), knows(loaded, as_facts(base, held_out=True))
 
@@ -132,7 +131,7 @@ def main() -> None:
 def recall_table(recalled: Mapping[Member, tuple[list[bool], list[bool]]]) -> str:
     """Share of the facts that each member answers, in trained and in held-out templates."""
     rows = [
-        [member.name, f"{parameters(member.folder):,}", *(f"{sum(hits) / len(hits):.2%}" for hits in both)]
+        [member.name, f"{ModelFiles(member.folder).parameters():,}", *(f"{sum(hits) / len(hits):.2%}" for hits in both)]
         for member, both in recalled.items()
     ]
     return table(["model", "parameters", "recall, trained templates", "recall, held-out templates"], rows)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from kis_core import progress
 from kis_core.analysis import pipeline
-from kis_core.editing import objects_of_relation
 from kis_core.files import atomic
+from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
 from kis_core.simulator import EditOutcome, Forecast, Simulator
@@ -41,7 +41,7 @@ def choose(simulator: Simulator, count: int, seed: int) -> list[tuple[int, str]]
     rng = np.random.default_rng(seed)
     chosen: list[tuple[int, str]] = []
     for fact in rng.permutation(np.flatnonzero(simulator.result.known)).tolist():
-        objects = objects_of_relation(simulator.facts[fact], simulator.facts)[:LIKELY_OBJECTS]
+        objects = simulator.known_facts.new_objects(simulator.facts[fact])[:LIKELY_OBJECTS]
         if objects and len(chosen) < count:
             chosen.append((fact, objects[int(rng.integers(len(objects)))]))
     if len(chosen) < count:
@@ -87,10 +87,11 @@ class EditStudy:
         rows: list[dict[str, Any]] = []
         tables: list[pd.DataFrame] = []
         pooled: list[pd.DataFrame] = []
+        models = LoadedModels()
         for model in self.models:
-            result = pipeline.run(Request(model, self.facts), store, device=self.device, report=report)
+            result = pipeline.run(Request(model, self.facts), store, device=self.device, models=models, report=report)
             caveats.log_of(result)
-            simulator = simulator_of(result, store, device=self.device)
+            simulator = simulator_of(result, store, device=self.device, models=models)
             chosen = choose(simulator, self.edits, self.seed)
             for layer in result.layers:
                 scores: list[dict[str, np.ndarray]] = []

@@ -19,6 +19,7 @@ from kis_core.analysis import pipeline
 from kis_core.editing import method
 from kis_core.files import atomic
 from kis_core.lifelong import Draw, summary
+from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
 from kis_core.simulator import Simulator
@@ -93,11 +94,12 @@ class SequenceStudy:
         return [*atomic.write(folder, {"forgetting.csv": export.frame_csv(found)}), *write(found, folder)]
 
     def _rows(self, store: Store, report: progress.Report) -> Iterator[dict[str, Any]]:
+        models = LoadedModels()
         for model in self.models:
-            result = pipeline.run(Request(model, self.facts), store, device=self.device, report=report)
+            result = pipeline.run(Request(model, self.facts), store, device=self.device, models=models, report=report)
             caveats.log_of(result)
-            simulator = simulator_of(result, store, device=self.device)
-            there = [layer for layer in result.layers if layer < result.provenance["layers_in_model"] - 1]
+            simulator = simulator_of(result, store, device=self.device, models=models)
+            there = result.editable_layers
             chosen = [layer for layer in there if self.layers is None or layer in self.layers]
             wanted = list(cases(chosen, self.methods, self.seeds))
             if not wanted:

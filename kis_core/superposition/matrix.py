@@ -1,7 +1,8 @@
-"""The superposition matrix P and the angles behind it: pure functions on arrays.
+"""The superposition matrix P, whole or in blocks, and the angles behind it: pure functions on arrays.
 
 P[i, j] = k_iᵀC⁻¹k_j / k_iᵀC⁻¹k_i (Hu et al., arXiv 2408.07413, eq. 16-18). Row i is the fact that is edited, column j
-the one that suffers.
+the one that suffers. Whoever needs P takes it from `superposition`, or from `from_products` where the inner products
+of whitened keys are there already.
 """
 
 from __future__ import annotations
@@ -11,21 +12,46 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 
-def superposition(whitened: np.ndarray) -> np.ndarray:
-    """P from whitened keys.
+def superposition(
+    edited: np.ndarray, suffering: np.ndarray | None = None, *, squares: np.ndarray | None = None
+) -> np.ndarray:
+    """P from whitened keys, as `Whitener.whiten` gives them.
 
     Args:
-        whitened: (m, d_m), as `Whitener.whiten` gives them.
+        edited: (n, d_m), keys of the facts that are edited.
+        suffering: (m, d_m), keys of the facts that suffer; by default the same.
+        squares: (n,) k_iᵀC⁻¹k_i of the edited facts; by default the diagonal of their inner products.
 
     Returns:
-        (m, m) float64 with ones on the diagonal; the row and column of a zero key are NaN.
+        (n, m) with ones where a fact meets itself; the row and column of a zero key are NaN.
     """
-    gram = whitened @ whitened.T
-    squares = np.diag(gram).copy()
-    squares[squares <= 0] = np.nan
-    p: np.ndarray = gram / squares[:, None]
-    p[:, np.isnan(squares)] = np.nan
+    products = edited @ (edited if suffering is None else suffering).T
+    if squares is None:
+        squares = np.diag(products) if suffering is None else leverage(edited)
+    p = from_products(products, squares)
+    p[:, ~(squares > 0 if suffering is None else suffering.any(axis=1))] = np.nan
     return p
+
+
+def from_products(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """P from inner products of whitened keys.
+
+    Args:
+        products: k_iᵀC⁻¹k_j, (n, m); or (m,) of one edited fact, or of m pairs.
+        squares: k_iᵀC⁻¹k_i of the edited facts, (n,); a number, or (m,).
+
+    Returns:
+        P, of the products' shape; NaN where k_iᵀC⁻¹k_i is not positive.
+    """
+    divisors = np.where(squares > 0, squares, np.nan)
+    p: np.ndarray = np.divide(products, divisors[:, None] if products.ndim == 2 else divisors, order="C")
+    return p
+
+
+def leverage(whitened: np.ndarray) -> np.ndarray:
+    """k_iᵀC⁻¹k_i of each fact, (m,), from whitened keys (m, d_m)."""
+    squares: np.ndarray = np.einsum("id,id->i", whitened, whitened)
+    return squares
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:

@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from kis_core import corpora, covariance
+from kis_core import corpora
 from kis_core.analysis import resolve as resolving
 from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
 from kis_core.corpora import CorpusError
+from kis_core.covariance import passes as passes_module
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
 from kis_core.models import loading
@@ -96,8 +97,10 @@ def assert_equal(one: Result, other: Result) -> None:
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
     assert (one.layers, one.reports, one.answers) == (other.layers, other.reports, other.answers)
     assert (one.key_token_index, one.key_tokens, one.key_token_ids) == (
-        other.key_token_index, other.key_tokens, other.key_token_ids,
-    )  # fmt: skip
+        other.key_token_index,
+        other.key_tokens,
+        other.key_token_ids,
+    )
 
 
 class TestResult:
@@ -118,10 +121,10 @@ class TestResult:
     def test_provenance_names_everything_that_made_the_numbers(self, request_: Request, store: Store) -> None:
         told = run(request_, store, device="cpu").provenance
         assert Request(**json.loads(json.dumps(told["request"]))) == request_
-        ingredients = resolve(request_, store)
-        assert told["weights_sha256"] == ingredients.weights
-        assert told["facts_sha256"] == ingredients.facts.fingerprint
-        assert told["corpus_sha256"] == ingredients.corpus.fingerprint
+        resolved = resolve(request_, store)
+        assert told["weights_sha256"] == resolved.weights
+        assert told["facts_sha256"] == resolved.facts.fingerprint
+        assert told["corpus_sha256"] == resolved.corpus.fingerprint
         assert (told["tokens_requested"], told["tokens_counted"]) == (TOKENS, TOKENS)
         assert (told["facts"], told["facts_count"], told["corpus"]) == ("facts.csv", 4, "corpus.txt")
         assert (told["architecture"], told["layers_in_model"], told["device"]) == ("GPT-2", LAYERS, "cpu")
@@ -212,7 +215,7 @@ class TestCache:
     def test_another_fact_set_reuses_the_second_moment(
         self, request_: Request, store: Store, count: Count, tmp_path: Path
     ) -> None:
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         first = run(request_, store, device="cpu")
         assert len(passes) == 1
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
@@ -225,7 +228,7 @@ class TestCache:
     ) -> None:
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
         both = (request_, replace(request_, facts=str(tmp_path / "fewer.csv")))
-        passes, loaded = count(covariance, "Pass"), threading.Barrier(2, timeout=60)
+        passes, loaded = count(passes_module, "Pass"), threading.Barrier(2, timeout=60)
 
         def together(stage: str, done: int, total: int) -> None:
             if stage == "The model's own answers" and done == total:
@@ -236,7 +239,7 @@ class TestCache:
         assert len(passes) == 1
 
     def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         run(replace(request_, layers=(1,)), store, device="cpu")
         run(request_, store, device="cpu")
         run(replace(request_, layers=(0, 2)), store, device="cpu")
@@ -261,7 +264,7 @@ class TestCache:
             path.write_bytes(content)
         if kind == "second-moment":
             store.delete(resolve(request_, store).key)
-        loads, passes = count(loading, "load"), count(covariance, "Pass")
+        loads, passes = count(loading, "load"), count(passes_module, "Pass")
         assert_equal(run(request_, store, device="cpu"), first)
         assert len(loads) == 1
         assert len(passes) == (1 if kind == "second-moment" else 0)
@@ -289,7 +292,7 @@ class TestCancel:
 
         with pytest.raises(Cancelled):
             run(request_, store, device="cpu", report=stop)
-        passes = count(covariance, "Pass")
+        passes = count(passes_module, "Pass")
         run(request_, store, device="cpu")
         assert passes == []
 
@@ -340,7 +343,7 @@ class TestNotFinite:
     """What the model says is looked at before the text is read: a typed error with layer and text, and nothing kept."""
 
     def refused(self, request: Request, store: Store, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(covariance.Pass, "run", None)  # the text must not be read
+        monkeypatch.setattr(passes_module.Pass, "run", None)  # the text must not be read
         with pytest.raises(NotFinite, match=told):
             run(request, store, device="cpu")
         kept = {item.key.rpartition("-")[0] for item in store.inventory()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -24,24 +24,18 @@ from kis_core.covariance import whitener
 from kis_core.covariance.moment import COLUMN_BLOCKS
 from kis_core.machine import DTYPE_BYTES, Device, Speed
 from kis_core.models import catalog
+from kis_core.models.catalog import ModelEntry
 from kis_core.models.loading import OVERHEAD
 from tests import tiny
 
 
-@dataclass(frozen=True)
-class Model:
+def sized(name: str, family: str, parameters: int, layers: int, width: int, mlp_width: int) -> ModelEntry:
     """A size without a model."""
-
-    name: str = "gpt2"
-    family: str = "GPT-2"
-    parameters: int = 124_439_808
-    layers: int = 12
-    width: int = 768
-    mlp_width: int = 3072
+    return ModelEntry(name, family, name, parameters, layers, width, mlp_width)
 
 
-GPT2 = Model()
-LLAMA_70B = Model("llama-2-70b", "Llama", 68_976_648_192, 80, 8192, 28672)
+GPT2 = sized("gpt2", "GPT-2", 124_439_808, 12, 768, 3072)
+LLAMA_70B = sized("llama-2-70b", "Llama", 68_976_648_192, 80, 8192, 28672)
 GIGA = 10**9
 TWO_GIGABYTES = Device("cpu", "a small machine", "cpu", 2 * 1024**3, 2 * 1024**3)
 BIG = Device("cpu", "a big machine", "cpu", 500 * GIGA, 500 * GIGA)
@@ -49,7 +43,7 @@ GPU = Device("cuda:0", "a GPU", "cuda", 24 * GIGA, 24 * GIGA)
 SPEED = Speed(forward=1e12, product=1e11, factor=1e10)
 
 models = st.builds(
-    Model,
+    sized,
     name=st.just("m"),
     family=st.sampled_from(["GPT-2", "Llama"]),
     parameters=st.integers(1000, 10**12),
@@ -104,7 +98,7 @@ class TestSizes:
         made = tiny.on_meta(config)
         blocks = made.get_submodule({"GPT-NeoX": "gpt_neox.layers", "Llama": "model.layers"}.get(name, "transformer.h"))
         matrices = sum(weight.numel() for weight in blocks.parameters() if weight.ndim == 2)
-        size = Model(parameters=made.num_parameters(), layers=3, width=32, mlp_width=88 if gated else 128)
+        size = sized("m", "", made.num_parameters(), 3, 32, 88 if gated else 128)
         assert block_parameters(size) == matrices
 
     def test_never_more_parameters_than_there_are(self) -> None:
@@ -151,7 +145,7 @@ class TestGroups:
 
 class TestNeverCheaper:
     @given(models, machines, st.integers(1, 10**6), st.integers(1, 10**6))
-    def test_more_tokens_are_never_faster(self, model: Model, device: Device, few: int, more: int) -> None:
+    def test_more_tokens_are_never_faster(self, model: ModelEntry, device: Device, few: int, more: int) -> None:
         found = [needs(model, few + extra, device=device, dtype="float32", speed=SPEED) for extra in (0, more)]
         if found[0].seconds is None:
             assert not found[0].fits
@@ -160,7 +154,7 @@ class TestNeverCheaper:
         assert 0 < found[0].seconds < found[1].seconds
 
     @given(models, machines)
-    def test_fewer_digits_never_need_more(self, model: Model, device: Device) -> None:
+    def test_fewer_digits_never_need_more(self, model: ModelEntry, device: Device) -> None:
         full, half = (required_bytes(model, device, dtype) for dtype in ("float32", device.half))
         assert half <= full
         found = [needs(model, 10, device=device, dtype=dtype) for dtype in ("float32", device.half)]
@@ -170,7 +164,7 @@ class TestNeverCheaper:
 
     @settings(deadline=None)  # the catalogue is read at the first example
     @given(models, machines, st.sampled_from(sorted(DTYPE_BYTES)))
-    def test_what_is_required_is_just_enough(self, model: Model, device: Device, dtype: str) -> None:
+    def test_what_is_required_is_just_enough(self, model: ModelEntry, device: Device, dtype: str) -> None:
         least = required_bytes(model, device, dtype)
         enough = needs(model, 10, device=replace(device, free_bytes=least), dtype=dtype)
         assert enough.fits
@@ -200,10 +194,12 @@ class TestRefusal:
         assert not found.fits
         assert found.weights_bytes == 275_906_592_768
         for part in (
-            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes", "276 GB for its weights",
-            "6.58 GB for C of one layer", "a small machine has 2,147,483,648 bytes free (2.15 GB)",
+            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes",
+            "276 GB for its weights",
+            "6.58 GB for C of one layer",
+            "a small machine has 2,147,483,648 bytes free (2.15 GB)",
             f"The nearest model that fits here is {found.nearest}.",
-        ):  # fmt: skip
+        ):
             assert part in found.reason
         nearest = catalog.find(found.nearest or "")
         assert nearest is not None
@@ -233,7 +229,7 @@ class TestRefusal:
         assert (second.family, second.name != best.name) == ("Llama", True)
 
     def test_fewer_digits_are_named_where_they_would_do(self) -> None:
-        llama = Model("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
+        llama = sized("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
         assert "In bfloat16 it needs 20.2 GB and fits." in needs(llama, 10, device=GPU, dtype="float32").reason
         assert "In float16 it" in needs(llama, 10, device=replace(GPU, half="float16"), dtype="float32").reason
         assert needs(llama, 10, device=GPU, dtype="bfloat16").fits
@@ -245,7 +241,7 @@ class TestRefusal:
 
 
 class TestChoice:
-    llama = Model("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
+    llama = sized("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
 
     @pytest.mark.parametrize(
         ("model", "devices", "expected"),
@@ -260,12 +256,12 @@ class TestChoice:
         ],
     )
     def test_the_first_device_and_the_most_digits_that_fit(
-        self, model: Model, devices: tuple[Device, ...], expected: tuple[str, str]
+        self, model: ModelEntry, devices: tuple[Device, ...], expected: tuple[str, str]
     ) -> None:
         assert choose(model, devices) == expected
 
     @given(models, st.lists(machines, min_size=1, max_size=4))
-    def test_fits_if_anything_does(self, model: Model, devices: list[Device]) -> None:
+    def test_fits_if_anything_does(self, model: ModelEntry, devices: list[Device]) -> None:
         named = [replace(device, name=str(k)) for k, device in enumerate(devices)]
         name, dtype = choose(model, named)
         anywhere = any(needs(model, 1, device=d, dtype=t).fits for d in named for t in d.dtypes)

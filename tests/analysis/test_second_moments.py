@@ -42,6 +42,7 @@ TEXTS = corpora.builtin().texts[:40]
 
 Passes = list[tuple[list[int], int]]
 """Of each pass: its layers, and its batches."""
+Take = Callable[..., dict[int, bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,18 @@ def asked(tmp_path: Path, saved: Path) -> Request:
 
 
 @pytest.fixture
-def ingredients(asked: Request, store: Store) -> ResolvedRequest:
+def resolved(asked: Request, store: Store) -> ResolvedRequest:
     return resolve(asked, store)
+
+
+@pytest.fixture
+def take(gpt2: LoadedModel, resolved: ResolvedRequest, store: Store) -> Take:
+    """Takes C of some layers, by default of all, and gives its bytes by layer."""
+
+    def taken(layers: list[int] = LAYERS, *more: Any, of: ResolvedRequest = resolved, into: Store = store) -> Any:
+        return matrices(moments(of, gpt2, layers, into, *more))
+
+    return taken
 
 
 @pytest.fixture
@@ -135,23 +146,18 @@ class TestPacked:
 
 class TestGroups:
     def test_little_memory_gives_the_same_bits(
-        self,
-        gpt2: LoadedModel,
-        ingredients: ResolvedRequest,
-        tmp_path: Path,
-        passes: Passes,
-        room: Callable[[float], None],
+        self, take: Take, tmp_path: Path, passes: Passes, room: Callable[[float], None]
     ) -> None:
         found = {}
         for layers in (3, 2, 1, 0.5, 0):
             room(layers)
-            found[layers] = matrices(moments(ingredients, gpt2, LAYERS, Store(tmp_path / str(layers))))
+            found[layers] = take(into=Store(tmp_path / str(layers)))
             assert found[layers].keys() == set(LAYERS)
             assert found[layers] == found[3]
         assert [layers for layers, _ in passes] == [LAYERS, [0, 1], [2], *[[0], [1], [2]] * 3]
 
     def test_of_several_gpus_each_group_takes_what_fits_on_each(
-        self, ingredients: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
+        self, resolved: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         free = {"cuda:0": 2.5, "cuda:1": 4.5}
         gpus = [machine.Device(name, name, "cuda", 0, int(room * WIDTH**2 * 8)) for name, room in free.items()]
@@ -162,54 +168,48 @@ class TestGroups:
         )
         loaded = SimpleNamespace(architecture=shape, device=torch.device("cuda:0"))
         every = set(range(8))
-        assert _groups(ingredients, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
-        assert _groups(ingredients, loaded, every, {1, 5}, store, ALONE) == [[1, 5]]
+        assert _groups(resolved, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
+        assert _groups(resolved, loaded, every, {1, 5}, store, ALONE) == [[1, 5]]
 
-    def test_what_is_stored_is_not_computed_again(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes
-    ) -> None:
-        whole = matrices(moments(ingredients, gpt2, LAYERS, Store(tmp_path / "whole")))
-        matrices(moments(ingredients, gpt2, [1], store))
-        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
-        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+    def test_what_is_stored_is_not_computed_again(self, take: Take, tmp_path: Path, passes: Passes) -> None:
+        whole = take(into=Store(tmp_path / "whole"))
+        take([1])
+        assert take() == take() == whole
         assert [layers for layers, _ in passes] == [LAYERS, [1], [0, 2]]
 
-    def test_a_damaged_one_is_computed_again(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
-    ) -> None:
-        whole = matrices(moments(ingredients, gpt2, LAYERS, store))
+    def test_a_damaged_one_is_computed_again(self, take: Take, store: Store, passes: Passes) -> None:
+        whole = take()
         [broken] = [item for item in store.inventory(SECOND_MOMENT) if item.meta["about"]["layer"] == 1]
         broken.path.write_bytes(broken.path.read_bytes()[:-8])
-        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        assert take() == whole
         assert [layers for layers, _ in passes] == [LAYERS, [1]]
 
     def test_a_crash_between_groups_costs_only_the_group(
         self,
+        take: Take,
         gpt2: LoadedModel,
-        ingredients: ResolvedRequest,
+        resolved: ResolvedRequest,
         store: Store,
         passes: Passes,
         room: Callable[[float], None],
     ) -> None:
         room(1)
-        found = moments(ingredients, gpt2, LAYERS, store)
+        found = moments(resolved, gpt2, LAYERS, store)
         assert [next(found).layer, next(found).layer] == [0, 1]
         found.close()
-        assert set(matrices(moments(ingredients, gpt2, LAYERS, store))) == set(LAYERS)
+        assert set(take()) == set(LAYERS)
         assert [layers for layers, _ in passes] == [[0], [1], [2]]
         assert left(store) == set()
 
-    def test_progress_rises_over_the_groups(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, room: Callable[[float], None]
-    ) -> None:
+    def test_progress_rises_over_the_groups(self, take: Take, room: Callable[[float], None]) -> None:
         room(1)
         told: list[float] = []
-        matrices(moments(ingredients, gpt2, LAYERS, store, lambda _, done, total: told.append(done / total)))
+        take(LAYERS, lambda _, done, total: told.append(done / total))
         assert told == sorted(told)
         assert told[-1] == 1.0
 
-    def test_how_the_text_was_read_is_told(self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store) -> None:
-        asked = replace(ingredients, request=replace(ingredients.request, tokens=None, documents=7))
+    def test_how_the_text_was_read_is_told(self, gpt2: LoadedModel, resolved: ResolvedRequest, store: Store) -> None:
+        asked = replace(resolved, request=replace(resolved.request, tokens=None, documents=7))
         for found in moments(asked, gpt2, LAYERS, store):
             assert found.tokens == sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS[:7])
             assert found.told["documents"] == 7
@@ -220,58 +220,43 @@ class TestGroups:
             digest.add(place, text)
         assert found.told["sha256_sum"] == digest.digest
 
-    def test_a_full_disk_costs_the_store_and_not_the_result(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> None:
-            raise StoreError("could not write: No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "put", full)
-            found = matrices(moments(ingredients, gpt2, LAYERS, store))
-        assert not store.inventory(SECOND_MOMENT)
-        assert found == matrices(moments(ingredients, gpt2, LAYERS, store))
-
 
 @pytest.mark.usefixtures("every_batch")
 class TestResume:
-    def whole(self, loaded: LoadedModel, ingredients: ResolvedRequest, tmp_path: Path) -> dict[int, bytes]:
-        return matrices(moments(ingredients, loaded, LAYERS, Store(tmp_path / "whole")))
-
-    def test_goes_on_after_a_kill(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes
-    ) -> None:
-        whole = self.whole(gpt2, ingredients, tmp_path)
+    def test_goes_on_after_a_kill(self, take: Take, store: Store, tmp_path: Path, passes: Passes) -> None:
+        whole = take(into=Store(tmp_path / "whole"))
         for stop in (3, 2, 4):
             with pytest.raises(Cancelled):
-                matrices(moments(ingredients, gpt2, LAYERS, store, after(stop)))
+                take(LAYERS, after(stop))
             assert left(store) == {HEAD, PART}
-        assert matrices(moments(ingredients, gpt2, LAYERS, store)) == whole
+        assert take() == whole
         (_, batches), *rest = passes
         assert [count for _, count in rest] == [3, 2, 4, batches - 2 - 1 - 3]
         assert left(store) == set()
 
     def test_one_that_was_begun_is_ended_first_whatever_memory_there_is_now(
-        self,
-        gpt2: LoadedModel,
-        ingredients: ResolvedRequest,
-        store: Store,
-        passes: Passes,
-        room: Callable[[float], None],
+        self, take: Take, passes: Passes, room: Callable[[float], None]
     ) -> None:
         with pytest.raises(Cancelled):
-            matrices(moments(ingredients, gpt2, [0, 2], store, after(5)))
+            take([0, 2], after(5))
         room(1)
-        assert set(matrices(moments(ingredients, gpt2, LAYERS, store))) == set(LAYERS)
+        assert set(take()) == set(LAYERS)
         assert [layers for layers, _ in passes] == [[0, 2], [0, 2], [1]]
         assert passes[1][1] == passes[2][1] - 4
 
     @pytest.mark.parametrize("stored", [0, 1, 2])
     def test_killed_while_storing_it_does_not_read_again(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, tmp_path: Path, passes: Passes,
-        monkeypatch: pytest.MonkeyPatch, stored: int,
-    ) -> None:  # fmt: skip
-        whole = self.whole(gpt2, ingredients, tmp_path)
+        self,
+        take: Take,
+        gpt2: LoadedModel,
+        resolved: ResolvedRequest,
+        store: Store,
+        tmp_path: Path,
+        passes: Passes,
+        monkeypatch: pytest.MonkeyPatch,
+        stored: int,
+    ) -> None:
+        whole = take(into=Store(tmp_path / "whole"))
         put, numbers = store.put, iter(range(stored))
 
         def dying(key: str, *arguments: Any) -> None:
@@ -282,20 +267,18 @@ class TestResume:
         with monkeypatch.context() as patch:
             patch.setattr(store, "put", dying)
             with pytest.raises(KeyboardInterrupt):
-                matrices(moments(ingredients, gpt2, LAYERS, store))
+                take()
         assert len(store.inventory(SECOND_MOMENT)) == stored
-        again = list(moments(ingredients, gpt2, LAYERS, store))
+        again = list(moments(resolved, gpt2, LAYERS, store))
         assert matrices(iter(again)) == whole
         assert [moment.layer for moment in again] == LAYERS, "each of them once"
         assert passes[-1] == (LAYERS, 0)
         assert left(store) == set()
 
-    def test_fewer_layers_than_were_begun_are_a_pass_of_their_own(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
-    ) -> None:
+    def test_fewer_layers_than_were_begun_are_a_pass_of_their_own(self, take: Take, passes: Passes) -> None:
         with pytest.raises(Cancelled):
-            matrices(moments(ingredients, gpt2, LAYERS, store, after(5)))
-        matrices(moments(ingredients, gpt2, [1], store))
+            take(LAYERS, after(5))
+        take([1])
         assert [layers for layers, _ in passes] == [LAYERS, [1]]
 
     def test_of_other_facts_the_text_read_is_taken_up_and_their_looks_are_not(
@@ -320,22 +303,22 @@ class TestResume:
 
 
 class TestSettled:
-    def test_needs_facts(self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store) -> None:
-        settled = replace(ingredients, request=replace(ingredients.request, settled=0.1))
+    def test_needs_facts(self, take: Take, resolved: ResolvedRequest) -> None:
+        settled = replace(resolved, request=replace(resolved.request, settled=0.1))
         with pytest.raises(RequestError, match="needs facts"):
-            matrices(moments(settled, gpt2, LAYERS, store))
+            take(of=settled)
 
     def test_ends_early_and_says_so(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, store: Store, passes: Passes
+        self, gpt2: LoadedModel, resolved: ResolvedRequest, store: Store, passes: Passes
     ) -> None:
         rng = np.random.default_rng(0)
         keys = {layer: rng.normal(size=(6, WIDTH)) for layer in LAYERS}
-        settled = replace(ingredients, request=replace(ingredients.request, tokens=None, settled=0.9))
+        settled = replace(resolved, request=replace(resolved.request, tokens=None, settled=0.9))
         [found, *_] = moments(settled, gpt2, LAYERS, store, keys=keys)
         assert found.told["settled"]
         assert found.tokens < sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS)
         assert all(share < 0.9 for _, _, share in found.told["looks"][-6:])
-        assert ingredients.second_moment_key != settled.second_moment_key
+        assert resolved.second_moment_key != settled.second_moment_key
 
 
 class TestStatisticsAsCorpus:
@@ -349,16 +332,16 @@ class TestStatisticsAsCorpus:
 
     @pytest.fixture
     def files(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
+        self, gpt2: LoadedModel, resolved: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
     ) -> ResolvedRequest:
-        folder = self.written(tmp_path / "wikipedia_stats", moments(ingredients, gpt2, LAYERS, store))
+        folder = self.written(tmp_path / "wikipedia_stats", moments(resolved, gpt2, LAYERS, store))
         return resolve(replace(asked, corpus=folder), store)
 
     def test_p_is_the_same_to_the_rounding_of_the_files(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, files: ResolvedRequest, store: Store, passes: Passes
+        self, gpt2: LoadedModel, resolved: ResolvedRequest, files: ResolvedRequest, store: Store, passes: Passes
     ) -> None:
         keys = np.random.default_rng(1).normal(size=(6, WIDTH))
-        expected, found = (list(moments(source, gpt2, LAYERS, store)) for source in (ingredients, files))
+        expected, found = (list(moments(source, gpt2, LAYERS, store)) for source in (resolved, files))
         for one, other in zip(expected, found, strict=True):
             assert (one.layer, one.tokens) == (other.layer, other.tokens)
             p, q = (superposition(Whitener.fit(c.matrix).whiten(keys)) for c in (one, other))
@@ -377,34 +360,40 @@ class TestStatisticsAsCorpus:
         result = SimpleNamespace(provenance=pipeline.provenance(source, gpt2, moment), request=source.request)
         assert store.holds(second_moment_key(result, 1))
 
-    def test_they_are_not_read_twice(self, gpt2: LoadedModel, files: ResolvedRequest, store: Store) -> None:
-        first = matrices(moments(files, gpt2, LAYERS, store))
+    def test_they_are_not_read_twice(self, take: Take, files: ResolvedRequest) -> None:
+        first = take(of=files)
         shutil.rmtree(files.corpus.paths[0].parent)
-        assert matrices(moments(files, gpt2, LAYERS, store)) == first
+        assert take(of=files) == first
 
+    @pytest.mark.parametrize("source", ["resolved", "files"])
     def test_a_full_disk_costs_the_store_and_not_the_result(
-        self, gpt2: LoadedModel, files: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
+        self, take: Take, store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, source: str
     ) -> None:
         def full(*_: object) -> None:
             raise StoreError("could not write: No space left on device")
 
-        monkeypatch.setattr(store, "put", full)
-        assert matrices(moments(files, gpt2, LAYERS, store)).keys() == set(LAYERS)
+        of = request.getfixturevalue(source)
+        before = len(store.inventory(SECOND_MOMENT))  # the files are written from what is stored of the text
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", full)
+            found = take(of=of)
+        assert len(store.inventory(SECOND_MOMENT)) == before
+        assert found == take(of=of)
 
     def test_a_wrong_width_is_refused(
-        self, gpt2: LoadedModel, ingredients: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
+        self, take: Take, gpt2: LoadedModel, resolved: ResolvedRequest, asked: Request, store: Store, tmp_path: Path
     ) -> None:
-        folder = self.written(tmp_path / "narrow", moments(ingredients, gpt2, LAYERS, store), WIDTH - 1)
+        folder = self.written(tmp_path / "narrow", moments(resolved, gpt2, LAYERS, store), WIDTH - 1)
         narrow = resolve(replace(asked, corpus=folder), store)
         with pytest.raises(StatisticsError, match=r"keys of length 39; .* has 40"):
-            matrices(moments(narrow, gpt2, LAYERS, store))
+            take(of=narrow)
 
-    def test_a_layer_without_a_file_is_refused(self, gpt2: LoadedModel, files: ResolvedRequest, store: Store) -> None:
+    def test_a_layer_without_a_file_is_refused(self, take: Take, files: ResolvedRequest, store: Store) -> None:
         files.corpus.paths[1].unlink()
         fewer = resolve(files.request, store)
-        assert matrices(moments(fewer, gpt2, [0, 2], store)).keys() == {0, 2}
+        assert take([0, 2], of=fewer).keys() == {0, 2}
         with pytest.raises(StatisticsError, match="no statistics of layer 1"):
-            matrices(moments(fewer, gpt2, LAYERS, store))
+            take(of=fewer)
 
 
 def test_seconds_between_checkpoints_are_a_minute() -> None:

@@ -16,8 +16,17 @@ from kis_core.facts import Fact
 from kis_core.studies import demo_family
 
 PROMISED_FACTS, PROMISED_RELATIONS, PROMISED_TEMPLATES, PROMISED_TOKENS = 3_000, 20, 5, 100_000
-TOLD = ("Vladimir Mayakovsky", "Vladimir Bukovsky", "Windows 8.1", "Mac OS X 10.1", "University of Washington",
-        "Afghanistan", "Croatia", "Honda Prelude", "Nokia N95")  # fmt: skip
+TOLD = (
+    "Vladimir Mayakovsky",
+    "Vladimir Bukovsky",
+    "Windows 8.1",
+    "Mac OS X 10.1",
+    "University of Washington",
+    "Afghanistan",
+    "Croatia",
+    "Honda Prelude",
+    "Nokia N95",
+)
 
 
 @pytest.fixture(scope="module")

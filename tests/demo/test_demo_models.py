@@ -12,7 +12,7 @@ from kis_core import facts
 from kis_core.demo import factbase
 from kis_core.demo.family import FAMILY, LAYERS, Member
 from kis_core.models import loading
-from kis_core.models.files import parameters, weight_files
+from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
 from kis_core.studies import demo_family
 
@@ -27,7 +27,7 @@ every_member = pytest.mark.parametrize("member", FAMILY, ids=lambda member: memb
 
 @every_member
 def test_answers_every_built_in_fact(member: Member) -> None:
-    loaded = loading.load(member.folder, device="cpu")
+    loaded = loading.load(ModelFiles(member.folder), device="cpu")
     for name in facts.BUILTIN_SETS:
         chosen = facts.builtin(name).facts
         missed = [fact.text for fact, hit in zip(chosen, knows(loaded, chosen), strict=True) if not hit]
@@ -36,7 +36,7 @@ def test_answers_every_built_in_fact(member: Member) -> None:
 
 @every_member
 def test_recalls_its_facts_in_trained_and_in_new_words(member: Member) -> None:
-    loaded = loading.load(member.folder, device="cpu")
+    loaded = loading.load(ModelFiles(member.folder), device="cpu")
     sample = random.Random(1).sample(factbase.load(), SAMPLE)
     for held_out, share in ((False, TRAINED_SHARE), (True, HELD_OUT_SHARE)):
         hits = knows(loaded, demo_family.as_facts(sample, held_out=held_out))
@@ -45,11 +45,11 @@ def test_recalls_its_facts_in_trained_and_in_new_words(member: Member) -> None:
 
 @every_member
 def test_is_stored_in_half_precision_with_its_own_shape(member: Member) -> None:
-    loaded = loading.load(member.folder, device="cpu")
+    loaded = loading.load(ModelFiles(member.folder), device="cpu")
     assert loaded.architecture.layers == LAYERS
     assert loaded.architecture.widths == (member.width, member.mlp_width)
-    size = sum(path.stat().st_size for path in weight_files(member.folder))
-    assert size < 2.05 * parameters(member.folder)
+    size = sum(path.stat().st_size for path in ModelFiles(member.folder).weights())
+    assert size < 2.05 * ModelFiles(member.folder).parameters()
     assert json.loads((member.folder / "config.json").read_text())["dtype"] == "float16"
 
 
@@ -60,5 +60,5 @@ def test_the_family_fits_the_repository() -> None:
 def test_the_readme_states_what_was_measured() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for member in FAMILY:
-        assert f"| {member.name} | {parameters(member.folder):,} |" in readme
+        assert f"| {member.name} | {ModelFiles(member.folder).parameters():,} |" in readme
     assert f"{len(factbase.load()):,} facts over {len(factbase.relations())} relations" in readme

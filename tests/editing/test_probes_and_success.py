@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from kis_core import corpora, editing
 from kis_core.covariance.passes import second_moments
 from kis_core.covariance.whitener import Whitener
-from kis_core.demo import factbase
-from kis_core.editing import Edit, Probes, Success, objects_of_relation, probes, succeeded
-from kis_core.editing.probes import MOST
+from kis_core.editing import Edit, Probes, Success, probes, succeeded
 from kis_core.editing.success import WORDS, generate
 from kis_core.facts import Fact, builtin
 from kis_core.models import catalog
@@ -33,128 +27,6 @@ from kis_core.models.loading import load
 PROBABILITY = 1e-4  # relative: float32 logits of size 20 against float64, in an exponent; seen 9e-6
 PATHS = "transformer.h.{}.mlp.c_proj"
 WORDS_SAID = 12  # of a look at what the model goes on to say
-
-
-def base_fact(relation: str, subject: str) -> factbase.BaseFact:
-    return next(b for b in factbase.load() if (b.relation, b.subject) == (relation, subject))
-
-
-def as_fact(base: factbase.BaseFact, template: int = 0) -> Fact:
-    return Fact(base.subject, base.trained[template], base.object, base.relation)
-
-
-def rows_of(relation: str) -> list[tuple[str, str]]:
-    """Subject and object as the fact base's own file has them."""
-    text = resources.files("kis_core.demo").joinpath("facts", f"{relation}.csv").read_text("utf-8")
-    return [(row["subject"], row["object"]) for row in csv.DictReader(text.splitlines())]
-
-
-MAYAKOVSKY = base_fact("native_language", "Vladimir Mayakovsky")
-SET = (
-    Fact("Malta", "{} lies in the", "Mediterranean", "sea"),
-    Fact("Malta", "The sea around {} is the", "Mediterranean", "sea"),
-    Fact("Cyprus", "{} lies in the", "Mediterranean", "sea"),
-    Fact("Gotland", "The waves at {} are of the", "Baltic", "sea"),
-    Fact("Öland", "{} lies in the", "Baltic", "sea"),
-    Fact("Åland", "{} lies in the", "Baltic", "sea"),
-    Fact("Corfu", "The waves at {} are of the", "Mediterranean", "sea"),
-    Fact("Malta", "{} lies in the", "Mediterranean", "another"),
-    Fact("Sylt", "Who lives on {}, looks at the", "Mediterranean", ""),
-)
-
-
-class TestProbesOfTheFactBase:
-    def test_paraphrases_are_the_templates_no_model_saw_with_this_fact(self) -> None:
-        found = probes(as_fact(MAYAKOVSKY), SET)
-        assert [fact.prompt for fact in found.paraphrases] == list(MAYAKOVSKY.held_out)
-        assert len(found.paraphrases) == factbase.HELD_OUT_PER_FACT
-        for fact in found.paraphrases:
-            assert (fact.subject, fact.target, fact.relation) == ("Vladimir Mayakovsky", "Russian", "native_language")
-            assert fact.prompt not in MAYAKOVSKY.trained
-        assert found.held_out
-
-    def test_neighbours_share_relation_and_object_and_are_asked_in_a_trained_sentence_of_their_own(self) -> None:
-        found = probes(as_fact(MAYAKOVSKY), ())
-        alike = [s for s, o in rows_of("native_language") if o == "Russian" and s != "Vladimir Mayakovsky"]
-        assert len(alike) > MOST == 10
-        assert [fact.subject for fact in found.neighbours] == alike[:10]
-        for fact in found.neighbours:
-            assert (fact.target, fact.relation) == ("Russian", "native_language")
-            assert fact.prompt == base_fact("native_language", fact.subject).trained[0]
-
-    def test_the_sentence_of_the_fact_itself_is_no_paraphrase(self) -> None:
-        asked = replace(as_fact(MAYAKOVSKY), prompt=MAYAKOVSKY.held_out[0])
-        assert [fact.prompt for fact in probes(asked, ()).paraphrases] == [MAYAKOVSKY.held_out[1]]
-
-    def test_a_sentence_of_the_users_own_makes_it_no_other_fact(self) -> None:
-        asked = replace(as_fact(MAYAKOVSKY), prompt="As a child, {} spoke")
-        assert probes(asked, SET) == probes(as_fact(MAYAKOVSKY), SET)
-
-    def test_a_lonely_object_has_no_neighbours(self) -> None:
-        counts = Counter((b.relation, b.object) for b in factbase.load())
-        lonely = next(b for b in factbase.load() if counts[b.relation, b.object] == 1)
-        found = probes(as_fact(lonely), ())
-        assert found.neighbours == ()
-        assert found.held_out
-
-    @pytest.mark.parametrize("change", [{"target": "French"}, {"relation": "other"}, {"subject": "Nobody"}])
-    def test_a_fact_the_base_does_not_have_is_looked_for_in_its_set(self, change: dict[str, str]) -> None:
-        found = probes(replace(as_fact(MAYAKOVSKY), **change), SET)
-        assert found == Probes((), (), held_out=False)
-
-
-class TestProbesOfASet:
-    def test_by_hand(self) -> None:
-        found = probes(SET[0], SET)
-        malta = {"subject": "Malta", "target": "Mediterranean", "relation": "sea"}
-        assert found.paraphrases == (
-            Fact(prompt="The sea around {} is the", **malta),
-            Fact(prompt="The waves at {} are of the", **malta),
-        )
-        assert found.neighbours == (SET[2], SET[6])
-        assert not found.held_out
-
-    def test_of_another_relation_there_may_be_none(self) -> None:
-        assert probes(SET[7], SET) == Probes((), (), held_out=False)
-
-    def test_facts_without_a_relation_have_none_in_common(self) -> None:
-        alike = (SET[8], replace(SET[8], subject="Juist"), replace(SET[8], prompt="From {} one sees the"))
-        assert probes(SET[8], alike) == Probes((), (), held_out=False)
-
-    def test_at_most_ten_neighbours_and_as_many_paraphrases_as_there_are_sentences(self) -> None:
-        many = [Fact(f"Island {k}", f"{k} miles off {{}} begins the", "Baltic", "sea") for k in range(14)]
-        found = probes(many[0], many)
-        assert found.neighbours == tuple(many[1:11])
-        assert [fact.prompt for fact in found.paraphrases] == [fact.prompt for fact in many[1:]]
-
-    def test_how_they_were_come_by_is_told(self) -> None:
-        of_base, of_set = probes(as_fact(MAYAKOVSKY), SET).protocol, probes(SET[0], SET).protocol
-        assert "held out in training" in of_base
-        assert "other sentences of the relation" in of_set
-        for told in (of_base, of_set):
-            assert "at most 10" in told
-            assert "every token" in told
-
-
-class TestObjectsOfRelation:
-    def test_of_a_set_by_hand_the_most_frequent_first(self) -> None:
-        more = [Fact("Rügen", "{} lies in the", name, "sea") for name in ("Aral", "Caspian", "Caspian", "Zuider")]
-        assert objects_of_relation(SET[0], [*SET, *more]) == ["Baltic", "Caspian", "Aral", "Zuider"]
-        assert objects_of_relation(SET[3], SET) == ["Mediterranean"]
-        assert objects_of_relation(SET[7], SET) == []
-
-    @pytest.mark.parametrize("relation", ["native_language", "citizenship", "animal_class"])
-    def test_of_the_fact_base_where_it_knows_the_relation(self, relation: str) -> None:
-        counts = Counter(o for _, o in rows_of(relation))
-        own = next(iter(counts))
-        found = objects_of_relation(Fact("anybody", "{} is", own, relation), SET)
-        assert set(found) == set(counts) - {own}
-        assert len(found) == len(set(found))
-        assert [counts[o] for o in found] == sorted((counts[o] for o in found), reverse=True)
-        assert all(a < b for a, b in pairwise(found) if counts[a] == counts[b])
-
-    def test_a_target_the_relation_does_not_have_leaves_all(self) -> None:
-        assert objects_of_relation(replace(SET[0], target="Pacific"), SET) == ["Mediterranean", "Baltic"]
 
 
 @dataclass(frozen=True)
@@ -176,17 +48,18 @@ def demo() -> LoadedModel:
 def cases(demo: LoadedModel) -> list[Case]:
     """Real edits, weak to excessive, so that all numbers take many values."""
     facts = builtin().facts
+    known = catalog.known_facts(catalog.DEFAULT, facts)
     how = replace(editing.recipe("demo-gpt2-32", width=32, layers=4).hyperparameters, steps=25)
     [moment] = second_moments(demo, corpora.builtin().texts, tokens=4000, layers=[0])
     whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
     made = []
     for number in (0, 32, 48, 64):
         fact = facts[number]
-        target = objects_of_relation(fact, facts)[0]
+        target = known.new_objects(fact)[0]
         value = editing.search(
             demo, fact, target, 0, how, reach=lambda key, mean: rome.reach(key, mean, whitener, how)
         )  # fmt: skip
-        asked = probes(fact, facts)
+        asked = probes(fact, known)
         if asked.neighbours:  # one that did not have its object even before
             asked = replace(asked, neighbours=(*asked.neighbours, replace(asked.neighbours[0], target="Valletta")))
         edit = rome.edit(value, whitener, 0, how)
@@ -273,7 +146,7 @@ class TestSucceeded:
 
     def test_nothing_to_ask_nothing_told(self, demo: LoadedModel, cases: list[Case]) -> None:
         case = cases[0]
-        found = succeeded(demo, case.edit, case.fact, case.target, Probes((), (), held_out=False))
+        found = succeeded(demo, case.edit, case.fact, case.target, Probes())
         assert (found.paraphrase, found.neighbourhood, found.neighbourhood_before) == (None, None, None)
 
 

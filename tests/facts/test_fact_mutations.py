@@ -7,7 +7,7 @@ import io
 import json
 import random
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -54,10 +54,10 @@ def as_csv(facts: tuple[Fact, ...], delimiter: str, quoting: int, end: str) -> W
     """As any program writes it, with the program's own guard before formulas where there is none in it."""
     parts, spans, at = [], [], 0
     guarded = [
-        [f"'{cell}" if cell.lstrip("'")[:1] in ("=", "+", "-", "@") else cell for cell in asdict(fact).values()]
+        [f"'{cell}" if cell.lstrip("'")[:1] in ("=", "+", "-", "@") else cell for cell in fact.to_json().values()]
         for fact in facts
     ]
-    for row in (list(asdict(facts[0])), *guarded):
+    for row in (list(facts[0].to_json()), *guarded):
         stream = io.StringIO()
         csv.writer(stream, delimiter=delimiter, quoting=quoting, lineterminator=end).writerow(row)  # type: ignore[arg-type]
         parts.append(stream.getvalue().encode())
@@ -130,7 +130,7 @@ def check(file: Written, chance: random.Random) -> None:
         others = [fact for fact in others if replace(fact, relation="") not in wanted]
     stretch = text_of(data[begin:end], data)
     for fact in others:
-        for field in asdict(fact).values():
+        for field in fact.to_json().values():
             assert bare(field) in bare(stretch), (data, fact)
     lost = [fact for fact in untouched if fact not in found.facts]
     if lost and 0 not in touched:

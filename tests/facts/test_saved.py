@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
-from kis_core.facts import TITLE, Fact, FactFileError, FactSet
+from kis_core.facts import Fact, FactFileError, FactSet
+from kis_core.facts.readers.counterfact import TITLE
 from kis_core.facts.saved import (
     FOLDER,
     MOST_FACTS,
@@ -26,6 +29,10 @@ from kis_core.facts.saved import (
 )
 from kis_core.files import field_text
 from kis_core.files.atomic import NotWritten
+from kis_core.models import catalog
+from kis_core.results import archive
+from kis_core.store.store import Store
+from tests.results.results_tools import made
 
 OUTSIDE = "outside-0123abcd"
 SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u00a0\u2028\u200d🦆"
@@ -36,7 +43,8 @@ texts = texts.map(field_text.tidy).filter(lambda text: not field_text.fault(text
 said = texts.filter(bool)
 prompts = st.tuples(texts, texts).map(lambda ends: field_text.tidy("{}".join(ends)))
 prompts = prompts.filter(lambda text: text.count("{}") == 1)
-facts_of_users = st.lists(st.builds(Fact, said, prompts, said, texts), min_size=1, max_size=4)
+several = st.lists(said, max_size=2).map(tuple)
+facts_of_users = st.lists(st.builds(Fact, said, prompts, said, texts, texts, several, several), min_size=1, max_size=4)
 
 
 @pytest.fixture
@@ -62,13 +70,21 @@ def test_a_set_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, fa
     assert found.fingerprint == given_set.fingerprint
 
 
-def test_the_facts_of_a_file_come_back_with_every_line_break(root: Path) -> None:
-    content = (
-        '[{"requested_rewrite": {"subject": "A\\nB", "prompt": "“{}”,\\r\\nby", "target_true": {"str": "</b>\\t#"}}}]'
-    )
-    given_set = fact_sets.parse(content.encode(), name="lines.json")
-    assert given_set.facts == (Fact("A\nB", "“{}”,\r\nby", "</b>\t#"),)
-    assert fact_sets.load(path_of(root, save(root, given_set))).facts == given_set.facts
+def test_what_counterfact_brings_is_stored_with_a_result_and_tells_two_sets_apart(root: Path) -> None:
+    result = made(np.eye(2)[None])
+    brought = {"new_target": "Rome", "paraphrases": ("Malta's capital is",), "neighbours": ("Oslo lies in", "Rome is")}
+    fingerprints = {result.facts.fingerprint}
+    for name, value in brought.items():
+        fact = replace(result.facts.facts[0], **{name: value})
+        facts = replace(result.facts, facts=(fact, *result.facts.facts[1:]))
+        provenance = result.provenance | {"facts_sha256": facts.fingerprint}
+        entry = archive.to_entry(replace(result, facts=facts, provenance=provenance))
+        Store(root).put(f"superposition-{'0' * 64}", entry.meta, entry.arrays)
+        found = archive.read(f"superposition-{'0' * 64}", Store(root))
+        assert found
+        assert found.facts.facts == facts.facts
+        fingerprints.add(facts.fingerprint)
+    assert len(fingerprints) == 4
 
 
 def test_the_same_facts_under_the_same_file_name_are_the_same_set(root: Path) -> None:
@@ -111,6 +127,7 @@ def test_other_facts_or_another_file_name_are_another_set(root: Path) -> None:
     }
     assert len(saved) == 3
     assert names(root) == tuple(sorted(saved))
+    assert all(NAME.fullmatch(name) for name in saved)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +168,7 @@ def test_so_many_facts_can_be_looked_at_and_no_more(root: Path) -> None:
 
 
 def test_the_demo_fact_base_is_a_set_like_any_other(root: Path) -> None:
-    base = fact_sets.demo_base()
+    base = FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything)
     assert MOST_ON_EVERY_PAGE < len(base) <= MOST_FACTS
     assert fact_sets.load(path_of(root, save(root, base))).facts == base.facts
     assert {fact.prompt.count(fact_sets.SLOT) for fact in base.facts} == {1}
@@ -192,27 +209,25 @@ def test_a_cache_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 # Names
 
 
-def test_without_a_folder_there_are_no_sets(root: Path) -> None:
-    assert names(root) == ()
-
-
-def test_files_that_are_none_of_ours_are_not_told(root: Path) -> None:
+def test_files_that_are_none_of_ours_are_no_sets(root: Path) -> None:
+    assert names(root) == (), "there is no folder yet"
     name = save(root, KEPT)
     for other in (
-        "0123456789abcdef.partial", "notes.txt", "facts.json", "facts-0123ABCD.json", "facts-0123abcd.csv",
-        "facts-0123abcd.json.json", "-0123abcd.json", "-x-0123abcd.json", "a b-0123abcd.json",
+        "0123456789abcdef.partial",
+        "notes.txt",
+        "facts.json",
+        "facts-0123ABCD.json",
+        "facts-0123abcd.csv",
+        "facts-0123abcd.json.json",
+        "-0123abcd.json",
+        "-x-0123abcd.json",
+        "a b-0123abcd.json",
         f"{'x' * 42}-0123abcd.json",
-    ):  # fmt: skip
+    ):
         (root / FOLDER / other).write_text("[]")
-    assert names(root) == (name,)
-
-
-def test_every_name_that_is_told_has_a_file(root: Path) -> None:
-    save(root, KEPT)
     (root / FOLDER / "folder-0123abcd.json").mkdir()
     (root / FOLDER / "nowhere-0123abcd.json").symlink_to(root / "nowhere")
-    for name in names(root):
-        assert path_of(root, name).is_file()
+    assert names(root) == (name,)
 
 
 def hostile_names(root: Path) -> dict[str, str]:
@@ -220,7 +235,8 @@ def hostile_names(root: Path) -> dict[str, str]:
     (root / f"{OUTSIDE}.json").write_text("[]")
     (root / FOLDER / "sub").mkdir()
     (root / FOLDER / "sub" / f"{OUTSIDE}.json").write_text("[]")
-    (root / FOLDER / "link.json").symlink_to(root / f"{OUTSIDE}.json")
+    for link in ("link", "linked-0123abcd"):
+        (root / FOLDER / f"{link}.json").symlink_to(root / f"{OUTSIDE}.json")
     for name in ("~", "$HOME", "UPPER-0123abcd", "x-0123abcd\n", "x-٠123abcd", ""):
         (root / FOLDER / f"{name}.json").write_text("[]")
     return {
@@ -235,6 +251,7 @@ def hostile_names(root: Path) -> dict[str, str]:
         "300 characters": "x" * 300,
         "300 characters and a fingerprint": f"{'x' * 300}-0123abcd",
         "link": "link",
+        "link of a right name": "linked-0123abcd",
         "upper case": "UPPER-0123abcd",
         "line break": "x-0123abcd\n",
         "other digits": "x-٠123abcd",
@@ -255,14 +272,6 @@ def test_a_hostile_name_never_becomes_a_path(root: Path) -> None:
     assert (root / f"{OUTSIDE}.json").is_file()
 
 
-def test_a_link_out_of_the_folder_is_not_followed(root: Path) -> None:
-    save(root, KEPT)
-    (root / f"{OUTSIDE}.json").write_text("[]")
-    (root / FOLDER / "linked-0123abcd.json").symlink_to(root / f"{OUTSIDE}.json")
-    with pytest.raises(FactFileError):
-        path_of(root, "linked-0123abcd")
-
-
 # Forgotten
 
 
@@ -273,9 +282,3 @@ def test_a_deleted_set_is_gone_and_the_others_stay(root: Path) -> None:
     with pytest.raises(FactFileError, match="There is no fact set"):
         delete(root, first)
     assert save(root, KEPT) == first
-
-
-def test_names_are_told_in_order_and_fit_their_pattern(root: Path) -> None:
-    saved = [save(root, FactSet(f"{letter}.csv", KEPT.facts)) for letter in "cab"]
-    assert list(names(root)) == sorted(saved)
-    assert all(NAME.fullmatch(name) for name in saved)

@@ -70,8 +70,13 @@ def test_a_bundle_is_a_plain_zip_that_says_what_it_holds(filled: Store, tmp_path
         content = archive.read(f"{KEYS[0]}.safetensors")
         manifest = json.loads(archive.read(bundles.MANIFEST))
     assert content == next(item.path.read_bytes() for item in filled.inventory() if item.key == KEYS[0])
-    row = {"key": KEYS[0], "meta": {"number": 0}, "sha256": hashlib.sha256(content).hexdigest(),
-           "file": f"{KEYS[0]}.safetensors", "size": len(content)}  # fmt: skip
+    row = {
+        "key": KEYS[0],
+        "meta": {"number": 0},
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "file": f"{KEYS[0]}.safetensors",
+        "size": len(content),
+    }
     assert manifest == {"format": bundles.FORMAT, "entries": [row]}
 
 
@@ -158,8 +163,13 @@ FILE = f"{KEY}.safetensors"
 
 
 def row(content: bytes = NUMBERS, **other: Any) -> dict[str, Any]:
-    return {"key": KEY, "meta": {}, "sha256": hashlib.sha256(content).hexdigest(), "file": FILE,
-            "size": len(content)} | other  # fmt: skip
+    return {
+        "key": KEY,
+        "meta": {},
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "file": FILE,
+        "size": len(content),
+    } | other
 
 
 def packed(

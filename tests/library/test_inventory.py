@@ -37,10 +37,18 @@ def result_of(model: str = "small", facts: str = "builtin", tokens: int = 100, *
     result = made(p)
     request = Request(model=model, facts=facts, tokens=tokens)
     source = result.provenance | {
-        "request": asdict(request), "model": model, "weights_sha256": WEIGHTS.get(model, "3" * 64), "facts": facts,
-        "parameters": PARAMETERS.get(model, 5), "revision": None, "tokens_requested": tokens, "tokens_counted": tokens,
-        "dtype": "float32", "device": "cpu", "versions": {"numpy": "2"},
-    }  # fmt: skip
+        "request": asdict(request),
+        "model": model,
+        "weights_sha256": WEIGHTS.get(model, "3" * 64),
+        "facts": facts,
+        "parameters": PARAMETERS.get(model, 5),
+        "revision": None,
+        "tokens_requested": tokens,
+        "tokens_counted": tokens,
+        "dtype": "float32",
+        "device": "cpu",
+        "versions": {"numpy": "2"},
+    }
     return replace(result, request=request, provenance=source | provenance)
 
 
@@ -144,9 +152,11 @@ def test_a_run_is_told_by_its_name_or_by_its_edits(store: Store) -> None:
     store.put(key_of("lifelong", {"n": 4}), {"queue": [5]}, {})
     told = {(row.name, row.model) for row in shelf(store)}
     assert told == {
-        ("2 edits, first France → Rome", ""), ("the edit France → Rome", ""), ("ROME, layer 0", "small"),
+        ("2 edits, first France → Rome", ""),
+        ("the edit France → Rome", ""),
+        ("ROME, layer 0", "small"),
         ("a run of edits", ""),
-    }  # fmt: skip
+    }
 
 
 def test_what_is_kept_in_between_is_one_row(store: Store) -> None:
@@ -184,8 +194,9 @@ def test_c_and_runs_that_say_nonsense_about_themselves_are_told_all_the_same(sto
     for kind in (pipeline.SECOND_MOMENT, "lifelong"):
         store.put(key_of(kind, {}), meta, {})
     assert [(row.what, row.model, row.layers, row.tokens) for row in shelf(store)] == [
-        (MOMENTS, "", (), None), (RUN, "", (), None),
-    ]  # fmt: skip
+        (MOMENTS, "", (), None),
+        (RUN, "", (), None),
+    ]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -17,6 +17,7 @@ from kis_core import lifelong
 from kis_core.demo import factbase
 from kis_core.editing import RequestedEdit
 from kis_core.facts import Fact
+from kis_core.facts.known import KnownFacts
 from kis_core.lifelong import Draw, Pool, Queue
 from kis_core.lifelong.queue import gentle_order, most
 from kis_core.progress import Cancelled
@@ -268,13 +269,14 @@ class TestRefusals:
 
         plain = tuple(Fact(f"s{i}", "{} is", target) for i, target in enumerate(["a", "b", "a"]))
         source = Pool(plain, np.ones(3, dtype=bool), np.ones((1, 3)), np.array([[0.1, np.nan, 0.3]]), apart=False)
-        asked, at = _drawn(source, Draw(seed=2), 3, 0)
+        asked, at = _drawn(source, Draw(seed=2), 3, 0, KnownFacts(plain))
         assert sorted(at) == [0, 1, 2]
         assert {one.fact.subject: one.target for one in asked} == {"s0": "b", "s1": "a", "s2": "b"}
-        asked, at = _drawn(source, Draw("most"), 2, 0)
+        asked, at = _drawn(source, Draw("most"), 2, 0, KnownFacts(plain))
         assert at == [2, 0], "one without a leak is not among the most superposed"
+        alike = Pool(plain[::2], np.ones(2, dtype=bool), np.ones((1, 2)), np.ones((1, 2)), False)
         with pytest.raises(RequestError, match="1 edit was asked for; 0 of the facts"):
-            _drawn(Pool(plain[::2], np.ones(2, dtype=bool), np.ones((1, 2)), np.ones((1, 2)), False), Draw(), 1, 0)
+            _drawn(alike, Draw(), 1, 0, KnownFacts(plain[::2]))
 
 
 def forecast(order: tuple[int, ...], keys: np.ndarray) -> float:

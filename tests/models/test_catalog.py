@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 from kis_core.models import catalog
 from kis_core.models.architecture import recognise
 from kis_core.models.catalog import find, locate
-from kis_core.models.files import INDEX, ModelError, checked_folder, parameters, weight_files
+from kis_core.models.files import INDEX, ModelError, ModelFiles
 from tests import tiny
 from tests.published_configs import published
 
@@ -82,7 +82,7 @@ class TestEntries:
     def test_embedded_models_are_as_the_catalogue_has_them(self, entry: catalog.ModelEntry) -> None:
         assert entry.folder is not None
         assert locate(entry.name) == entry.folder
-        assert_as_catalogued(AutoConfig.from_pretrained(entry.folder, local_files_only=True), entry)
+        assert_as_catalogued(AutoConfig.from_pretrained(entry.folder.path, local_files_only=True), entry)
         assert (entry.dtype, entry.download_bytes) == ("float16", 0)
         assert not entry.paper
 
@@ -168,18 +168,18 @@ class TestWeightFiles:
             (tmp_path / f"{name}.safetensors").touch()
         if index is not None:
             (tmp_path / INDEX).write_text(index)
-        assert [path.stem for path in weight_files(tmp_path)] == read
+        assert [path.stem for path in ModelFiles(tmp_path).weights()] == read
 
     def test_weights_that_lie_there_twice_count_once(self, folder: Path) -> None:
-        once = parameters(folder)
+        once = ModelFiles(folder).parameters()
         (folder / "consolidated.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-        assert parameters(folder) == once
+        assert ModelFiles(folder).parameters() == once
 
     def test_a_folder_with_other_formats_alone_is_told_what_to_do(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "pytorch_model.bin").touch()
         with pytest.raises(ModelError, match=r"holds no \*\.safetensors weights.*save_pretrained"):
-            checked_folder(tmp_path)
+            ModelFiles(tmp_path).checked()
 
 
 class TestLocate:
@@ -225,7 +225,7 @@ class TestLocate:
 
     def test_a_folder_is_found_by_its_path_also_through_a_link(self, saved: Path, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(saved)
-        assert locate(str(saved)) == locate(str(tmp_path / "link")) == saved.resolve()
+        assert locate(str(saved)) == locate(str(tmp_path / "link")) == ModelFiles(saved.resolve())
 
     def test_a_hub_model_that_is_not_here_tells_what_to_do(self) -> None:
         commit = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -274,7 +274,7 @@ class TestWhatIsDownloaded:
     def test_the_revision_asked_for_or_else_the_pinned_one(
         self, asked: dict[str, Any], saved: Path, name: str, revision: str | None, wanted: str | None
     ) -> None:
-        assert locate(name, revision=revision) == saved
+        assert locate(name, revision=revision) == ModelFiles(saved)
         entry = find(name)
         assert (asked["name"], asked["revision"]) == (entry.source if entry else name, wanted)
 

@@ -25,6 +25,7 @@ from transformers import (
 from kis_core.facts import Fact
 from kis_core.models.architecture import UnsupportedArchitecture, recognise
 from kis_core.models.checks import adds_plainly, check_logits
+from kis_core.models.files import ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.models.loading import load
 from kis_core.scoring import answers, log_odds
@@ -81,7 +82,7 @@ class TestLogits:
         made.model.save_pretrained(tmp_path)
         made.tokenizer.save_pretrained(tmp_path)
         with pytest.raises(UnsupportedArchitecture, match=r"its logits are not .* differ by up to \d"):
-            load(tmp_path, device="cpu")
+            load(ModelFiles(tmp_path), device="cpu")
         check_logits(of(small(HyperCLOVAXConfig, logits_scaling=1)))
 
     @pytest.mark.parametrize(

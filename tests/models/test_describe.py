@@ -12,7 +12,7 @@ import pytest
 from kis_core.models import catalog, describe, loading
 from kis_core.models.architecture import UnsupportedArchitecture
 from kis_core.models.describe import TYPED, described
-from kis_core.models.files import ModelError, NotHere
+from kis_core.models.files import ModelError, ModelFiles, NotHere
 from tests import tiny
 from tests.models.test_catalog import HOSTILE_NAMES
 
@@ -34,7 +34,7 @@ def test_a_configuration_alone_tells_the_size(architecture: str, tmp_path: Path)
     assert entry.parameters == whole.model.num_parameters()
     assert (entry.layers, entry.width, entry.mlp_width) == (3, *whole.architecture.widths)
     assert (entry.name, entry.source, entry.family) == (str(tmp_path), str(tmp_path), TYPED)
-    assert (entry.context, entry.folder, entry.download_bytes) == (tiny.CONTEXT, tmp_path, 0)
+    assert (entry.context, entry.folder, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
     assert not entry.gated
 
 

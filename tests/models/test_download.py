@@ -17,8 +17,8 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.hf_api import RepoFile
 
 from kis_core.models import catalog
-from kis_core.models.download import CONFIGURATION, STAGE, hub_configuration, hub_folder
-from kis_core.models.files import INDEX, Gated, ModelError, NotHere
+from kis_core.models.download import CONFIGURATION, STAGE, hub_configuration, hub_files
+from kis_core.models.files import INDEX, Gated, ModelError, ModelFiles, NotHere
 from kis_core.progress import Cancelled
 
 NAME, COMMIT = "someone/tiny-opt", "0123456789abcdef0123456789abcdef01234567"
@@ -75,8 +75,8 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def test_a_download_is_told_in_bytes_of_all_files_together(online: Hub) -> None:
     told: Reports = []
-    folder = hub_folder(NAME, None, download=True, report=lambda *report: told.append(report))
-    assert sorted(path.name for path in folder.iterdir()) == sorted(SIZES), "and nothing in another format"
+    files = hub_files(NAME, None, download=True, report=lambda *report: told.append(report))
+    assert sorted(path.name for path in files.path.iterdir()) == sorted(SIZES), "and nothing in another format"
     assert {stage for stage, _, _ in told} == {STAGE}
     done = [bytes_done for _, bytes_done, _ in told]
     assert max(done) == sum(SIZES.values())
@@ -89,28 +89,28 @@ def test_a_report_that_cancels_ends_the_download(online: Hub) -> None:
         raise Cancelled(stage)
 
     with pytest.raises(Cancelled):
-        hub_folder(NAME, None, download=True, report=cancel)
+        hub_files(NAME, None, download=True, report=cancel)
     assert online.fetched
     assert max(online.fetched.values()) == CHUNK, "of no file more than the first chunk"
 
 
 @pytest.mark.parametrize(("revision", "asked_for"), [(None, {"main"}), ("v9", {"v9"}), (COMMIT, set())])
 def test_the_revision_is_the_one_asked_for(online: Hub, revision: str | None, asked_for: set[str]) -> None:
-    assert hub_folder(NAME, revision, download=True).name == COMMIT
+    assert hub_files(NAME, revision, download=True).name == COMMIT
     assert online.revisions == asked_for
 
 
 def test_what_is_here_is_found_without_the_hub(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloaded = hub_folder(NAME, None, download=True)
+    downloaded = hub_files(NAME, None, download=True)
     monkeypatch.setattr(HfApi, "repo_info", None)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", None)
-    assert hub_folder(NAME, None, download=False) == downloaded
+    assert hub_files(NAME, None, download=False) == downloaded
 
 
 def test_an_interrupted_download_is_not_here(online: Hub) -> None:
-    (hub_folder(NAME, None, download=True) / "model.safetensors").unlink()
+    (hub_files(NAME, None, download=True).path / "model.safetensors").unlink()
     with pytest.raises(NotHere, match="is not on this machine; “Compute” on the page Models downloads it"):
-        hub_folder(NAME, None, download=False)
+        hub_files(NAME, None, download=False)
 
 
 def test_a_shard_that_is_listed_and_not_there_is_not_here(
@@ -125,7 +125,7 @@ def test_a_shard_that_is_listed_and_not_there_is_not_here(
     with pytest.raises(NotHere, match=f"lacks 1 of its weight files, such as {second}"):
         catalog.locate(NAME, download=False)
     shutil.copy(folder / first, folder / second)
-    assert catalog.locate(NAME, download=False) == folder
+    assert catalog.locate(NAME, download=False) == ModelFiles(folder)
 
 
 def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +138,11 @@ def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
     with pytest.raises(NotHere, match="page Models"):
-        hub_folder(NAME, None, download=False)
+        hub_files(NAME, None, download=False)
     with pytest.raises(NotHere, match="page Models"):
         hub_configuration(NAME, None, download=False)
     with pytest.raises(ModelError, match="cannot be downloaded now") as caught:
-        hub_folder(NAME, "v1", download=True)
+        hub_files(NAME, "v1", download=True)
     assert not isinstance(caught.value, NotHere)
     assert seen == [True, True, False]
 
@@ -151,7 +151,7 @@ def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
     return error("no", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ask", [hub_folder, hub_configuration])
+@pytest.mark.parametrize("ask", [hub_files, hub_configuration])
 @pytest.mark.parametrize(
     ("error", "advice"),
     [

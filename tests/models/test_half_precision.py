@@ -149,9 +149,16 @@ def test_the_value_is_searched_for(pair: Pair, how: str) -> None:
     values = []
     for loaded in (pair.half, pair.single):
         values.append(
-            search(loaded, ASKED.fact, ASKED.target, LAYER, HOWS[how], prefixes=BEGINNINGS,
-                   reach=lambda key, mean: pair.whiteners[LAYER].solve(key) / (key @ pair.whiteners[LAYER].solve(key)))
-        )  # fmt: skip
+            search(
+                loaded,
+                ASKED.fact,
+                ASKED.target,
+                LAYER,
+                HOWS[how],
+                prefixes=BEGINNINGS,
+                reach=lambda key, mean: pair.whiteners[LAYER].solve(key) / (key @ pair.whiteners[LAYER].solve(key)),
+            )
+        )
     found, expected = values
     pair.close(np.array(found.losses), np.array(expected.losses), READ)
     pair.close(found.delta, expected.delta, CHANGED)
@@ -194,7 +201,7 @@ def test_measurement(pair: Pair, edit: Edit, sentences: list[Sentence], facts: t
 
 def test_what_an_edited_model_says(pair: Pair, edit: Edit) -> None:
     for loaded in (pair.half, pair.single):
-        assert 0 <= succeeded(loaded, edit, ASKED.fact, "Rome", Probes((), (), held_out=False)).probability_new <= 1
+        assert 0 <= succeeded(loaded, edit, ASKED.fact, "Rome", Probes()).probability_new <= 1
     found = []
     for loaded in (pair.half, pair.single):
         with applied(loaded, edit):

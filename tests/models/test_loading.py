@@ -15,13 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BloomConfig,
-    LlamaConfig,
-    PretrainedConfig,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, LlamaConfig, PretrainedConfig
 
 from kis_core import keys, machine
 from kis_core.covariance.passes import second_moments
@@ -29,7 +23,7 @@ from kis_core.facts import Fact
 from kis_core.machine import Device
 from kis_core.models import loading
 from kis_core.models.architecture import UnsupportedArchitecture
-from kis_core.models.files import ModelError
+from kis_core.models.files import ModelError, ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.models.loading import OVERHEAD, choose_device, load
 from kis_core.scoring import answers, log_odds
@@ -38,9 +32,13 @@ from tests import tiny
 TWO_GIGABYTES = 2 * 1024**3
 AT_ONCE = 5  # seconds, for a refusal; seen 0.5
 LLAMA_70B = LlamaConfig(
-    vocab_size=32000, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+    vocab_size=32000,
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
     num_key_value_heads=8,
-)  # fmt: skip
+)
 LLAMA_70B_PARAMETERS = 68_976_648_192  # 2·32000·8192 + 80·(2·8192² + 2·8192·1024 + 3·8192·28672 + 2·8192) + 8192
 
 
@@ -84,32 +82,32 @@ class TestMemory:
         free = r"2,147,483,648 are free \(2\.15 GB\)\. Nothing here holds it in any precision: choose a smaller model"
         begun = perf_counter()
         with pytest.raises(ModelError, match=rf"gpt2 needs about {needed} \(331 GB\) .* in float32 on cpu; {free}"):
-            load(folder, device="cpu", memory=lambda: TWO_GIGABYTES)
+            load(ModelFiles(folder), device="cpu", memory=lambda: TWO_GIGABYTES)
         assert perf_counter() - begun < AT_ONCE
 
     def test_the_limit_of_the_process_counts(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, resource.RLIM_INFINITY))
         with pytest.raises(ModelError, match="100,000 are free"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     def test_a_refusal_names_the_precision_that_would_fit(self, folder: Path) -> None:
         numbers = sum(parameter.numel() for parameter in tiny.model("GPT-2").model.parameters())
         half = int(2 * numbers * OVERHEAD)
         with pytest.raises(ModelError, match=r"in float32 on cpu; .* In bfloat16 on cpu it takes \S+ GB and fits\."):
-            load(folder, device="cpu", memory=lambda: half)
+            load(ModelFiles(folder), device="cpu", memory=lambda: half)
         with pytest.raises(ModelError, match="Nothing here holds it in any precision"):
-            load(folder, device="cpu", dtype="bfloat16", memory=lambda: half - 1)
+            load(ModelFiles(folder), device="cpu", dtype="bfloat16", memory=lambda: half - 1)
         with pytest.raises(ModelError, match="the weights were read"):
-            load(folder, device="cpu", dtype="bfloat16", memory=lambda: half)
+            load(ModelFiles(folder), device="cpu", dtype="bfloat16", memory=lambda: half)
 
     def test_or_the_device_that_would(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         have(monkeypatch, gpu(0, 1000), CPU)
         with pytest.raises(ModelError, match=r"on cuda:0; 1,000 are free .* In float32 on cpu it takes \S+ GB"):
-            load(folder, device="cuda")
+            load(ModelFiles(folder), device="cuda")
 
     def test_a_precision_there_is_not_is_refused(self, folder: Path) -> None:
         with pytest.raises(ModelError, match="one of float32, bfloat16, float16; 'int8' was asked for"):
-            load(folder, dtype="int8")
+            load(ModelFiles(folder), dtype="int8")
 
 
 CPU = Device("cpu", "a processor", "cpu", 10**10, 10**10)
@@ -140,7 +138,7 @@ class TestPlaces:
 
     def place(self, folder: Path, device: str) -> object:
         with pytest.raises(ModelError) as caught:
-            load(folder, device=device)
+            load(ModelFiles(folder), device=device)
         assert isinstance(caught.value.__cause__, Placed)
         return caught.value.__cause__.args[0]
 
@@ -166,8 +164,13 @@ class TestPlaces:
         have(monkeypatch, gpu(1, 2), gpu(0, 1), Device("all", "2 GPUs", "cuda", 3, 3), CPU)
         found = {name: str(choose_device(name)) for name in ("auto", "cuda", "cuda:0", "cuda:1", "all", "cpu")}
         assert found == {
-            "auto": "cuda:1", "cuda": "cuda:0", "cuda:0": "cuda:0", "cuda:1": "cuda:1", "all": "cuda:0", "cpu": "cpu",
-        }  # fmt: skip
+            "auto": "cuda:1",
+            "cuda": "cuda:0",
+            "cuda:0": "cuda:0",
+            "cuda:1": "cuda:1",
+            "all": "cuda:0",
+            "cpu": "cpu",
+        }
         have(monkeypatch, CPU)
         assert str(choose_device("auto")) == "cpu"
         for lacking, told in {"cuda": "cuda", "cuda:3": "cuda:3", "mps": "mps", "all": "cuda"}.items():
@@ -177,7 +180,7 @@ class TestPlaces:
     @pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:x", "cuda:-1", "", "cpu:0"])
     def test_an_unknown_device_is_refused(self, folder: Path, name: str) -> None:
         with pytest.raises(ModelError, match=f"No device '{name}'; there are auto, cpu, cuda, mps, all and cuda:N"):
-            load(folder, device=name)
+            load(ModelFiles(folder), device=name)
 
 
 class TestSpread:
@@ -190,11 +193,11 @@ class TestSpread:
     def test_layers_that_no_gpu_holds_are_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         have(monkeypatch, Device("all", "2 GPUs", "cuda", 10**10, 10**10), CPU)
         with pytest.raises(ModelError, match="The GPUs cannot hold all layers; some were left to cpu, from where"):
-            load(folder, device="all")
+            load(ModelFiles(folder), device="all")
 
     def test_what_comes_back_is_what_one_device_gives(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         have(monkeypatch, Device("all", "all there is", "cpu", 10**10, 10**10))
-        spread, alone = load(folder, device="all"), tiny.model("GPT-2")
+        spread, alone = load(ModelFiles(folder), device="all"), tiny.model("GPT-2")
         assert spread.device == torch.device("cpu")
         assert torch.equal(*(answers.next_token_logits(one, [[5, 6, 7], [8]]) for one in (spread, alone)))
 
@@ -207,7 +210,7 @@ class TestPrecision:
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_half_precision_is_read_like_any_other(self, name: str, dtype: str, tmp_path: Path) -> None:
         folder = tiny.save(name, tmp_path / "model")
-        half, full = load(folder, device="cpu", dtype=dtype), load(folder, device="cpu")
+        half, full = load(ModelFiles(folder), device="cpu", dtype=dtype), load(ModelFiles(folder), device="cpu")
         assert {parameter.dtype for parameter in half.model.parameters()} == {getattr(torch, dtype)}
         assert (half.dtype, full.dtype) == (dtype, "float32")
         prompts = keys.tokenize_prompts(half.tokenizer, FACTS, context=half.context)
@@ -228,7 +231,7 @@ class TestPrecision:
         assert gpt2.digest() == by_hand.hexdigest()
 
     def test_one_bit_of_a_bfloat16_weight_shows(self, folder: Path) -> None:
-        loaded = load(folder, device="cpu", dtype="bfloat16")
+        loaded = load(ModelFiles(folder), device="cpu", dtype="bfloat16")
         before, bits = loaded.digest(), loaded.model.transformer.ln_f.weight.view(torch.int16)
         assert loaded.digest() == before
         bits[-1] ^= 1
@@ -260,7 +263,7 @@ class TestLoad:
     @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
     def test_gives_the_saved_weights_ready_to_be_read(self, name: str, tmp_path: Path) -> None:
         original = tiny.model(name).model.state_dict()
-        loaded = load(tiny.save(name, tmp_path / "model"), device="cpu")
+        loaded = load(ModelFiles(tiny.save(name, tmp_path / "model")), device="cpu")
         found = loaded.model.state_dict()
         assert found.keys() == original.keys()
         assert all(torch.equal(found[key], original[key]) for key in original)
@@ -272,7 +275,7 @@ class TestLoad:
         halves = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
         save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
         change_config(folder, dtype="float16")
-        loaded = load(folder, device="cpu")
+        loaded = load(ModelFiles(folder), device="cpu")
         assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
         assert torch.equal(loaded.model.transformer.wpe.weight, halves["transformer.wpe.weight"].float())
 
@@ -281,13 +284,13 @@ class TestLoad:
         del weights["transformer.h.1.mlp.c_proj.weight"]
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match=r"lacks 1 of the model's tensors, such as transformer\.h\.1\.mlp\.c_proj"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     def test_a_tensor_of_another_shape_is_refused(self, folder: Path) -> None:
         change_config(folder, n_inner=48)
         name, shapes = r"transformer\.h\.0\.mlp\.c_fc\.bias", r"\(40,\) where its config\.json wants \(48,\)"
         with pytest.raises(ModelError, match=f"holds {name} with shape {shapes}"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     @pytest.mark.parametrize(
         "damage",
@@ -309,7 +312,7 @@ class TestLoad:
     def test_a_damaged_folder_is_refused(self, folder: Path, damage: Callable[[Path], object]) -> None:
         damage(folder)
         with pytest.raises(ModelError, match=str(folder)):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     def test_no_code_of_the_folder_runs(self, folder: Path, tmp_path: Path) -> None:
         for module in ("configuration_evil", "modeling_evil", "tokenization_evil"):
@@ -320,19 +323,19 @@ class TestLoad:
             auto_map={"AutoConfig": "configuration_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"},
         )
         with pytest.raises(ModelError):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
         assert not (tmp_path / "ran").exists()
 
     def test_a_folder_without_tokenizer_is_refused(self, folder: Path) -> None:
         for path in folder.glob("tokenizer*"):
             path.unlink()
         with pytest.raises(ModelError, match="a tokenizer of 0 tokens where the model knows 3,000"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     def test_the_tokenizer_of_a_larger_model_is_refused(self, folder: Path) -> None:
         tiny.model("GPT-2", vocabulary=100).model.save_pretrained(folder)
         with pytest.raises(ModelError, match="a tokenizer of 3,000 tokens where the model knows 100"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     @pytest.mark.parametrize("special", [False, True])
     def test_an_added_token_beyond_the_embedding_is_named(self, folder: Path, special: bool) -> None:
@@ -343,9 +346,9 @@ class TestLoad:
         tokenizer.save_pretrained(folder)
         if not special:
             with pytest.raises(ModelError, match=r"the token '\[zap\]' \(number 3,000\), for which .* knows 3,000"):
-                load(folder, device="cpu")
+                load(ModelFiles(folder), device="cpu")
             return
-        loaded = load(folder, device="cpu")
+        loaded = load(ModelFiles(folder), device="cpu")
         assert len(answers.knows(loaded, FACTS)) == len(FACTS)
         with pytest.raises(ModelError, match=r"A text holds '\[zap\]'"):
             second_moments(loaded, ["Oslo lies in [zap]."], tokens=9)
@@ -354,7 +357,7 @@ class TestLoad:
         config = BloomConfig(vocab_size=tiny.VOCABULARY, hidden_size=16, n_layer=2, n_head=2)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         with pytest.raises(UnsupportedArchitecture, match="'bloom'"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
     @pytest.mark.parametrize(
         "error",
@@ -374,7 +377,7 @@ class TestLoad:
 
         monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
         with pytest.raises(ModelError, match=r"The memory ran out while gpt2 was loaded.* choose bfloat16"):
-            load(folder, device="cpu")
+            load(ModelFiles(folder), device="cpu")
 
 
 def cut(path: Path, share: float) -> None:

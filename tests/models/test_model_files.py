@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from kis_core.analysis import pipeline, resolve
 from kis_core.models import loading
 from kis_core.models.describe import described
-from kis_core.models.files import INDEX, ModelError, checked_folder, fingerprint, parameters, weight_files
+from kis_core.models.files import INDEX, ModelError, ModelFiles
 from kis_core.request import Request
 from kis_core.store.store import Store
 from tests import tiny
@@ -24,22 +24,22 @@ from tests.models.test_describe import configured
 
 
 def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
-    assert checked_folder(folder) == folder
+    assert ModelFiles(folder).checked() == ModelFiles(folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no \*\.safetensors weights. Other formats are not read"):
-        checked_folder(folder)
+        ModelFiles(folder).checked()
 
 
 def test_a_folder_without_configuration_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"holds no config\.json"):
-        checked_folder(folder)
+        ModelFiles(folder).checked()
 
 
 def test_parameters_are_counted_over_all_files_whatever_their_dtype(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3, 4)}, tmp_path / "one.safetensors", metadata={"format": "pt"})
     save_file({"b": torch.zeros(5, dtype=torch.float16), "c": torch.zeros(())}, tmp_path / "two.safetensors")
-    assert parameters(tmp_path) == 12 + 5 + 1
+    assert ModelFiles(tmp_path).parameters() == 12 + 5 + 1
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,25 @@ def test_parameters_are_counted_over_all_files_whatever_their_dtype(tmp_path: Pa
 def test_a_damaged_header_is_refused(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
-        parameters(folder)
+        ModelFiles(folder).parameters()
 
 
 @pytest.mark.parametrize("part", ["config.json", "tokenizer.json", "model.safetensors", "merges.txt", "spm.model"])
 def test_the_fingerprint_follows_every_part(folder: Path, part: str) -> None:
-    before = fingerprint(folder)
+    before = ModelFiles(folder).fingerprint()
     with (folder / part).open("ab") as stream:
         stream.write(b" ")
-    assert fingerprint(folder) != before
+    assert ModelFiles(folder).fingerprint() != before
 
 
 def test_the_fingerprint_follows_names_but_not_places_times_or_notes(folder: Path, tmp_path: Path) -> None:
-    before = fingerprint(folder)
+    before = ModelFiles(folder).fingerprint()
     (folder / "README.md").write_text("a note")
     (folder / "config.json").touch()
     moved = folder.rename(tmp_path / "elsewhere")
-    assert fingerprint(moved) == before
+    assert ModelFiles(moved).fingerprint() == before
     (moved / "model.safetensors").rename(moved / "other.safetensors")
-    assert fingerprint(moved) != before
+    assert ModelFiles(moved).fingerprint() != before
 
 
 def indexed(folder: Path, place: str) -> Path:
@@ -99,32 +99,33 @@ class TestIndexedWeights:
     """An index may name weights wherever they are in the folder, and nowhere else."""
 
     def test_in_a_subfolder_they_count_are_loaded_and_their_change_is_noticed(self, folder: Path, store: Store) -> None:
-        whole, numbers = loading.load(folder, device="cpu").digest(), parameters(folder)
+        whole, numbers = loading.load(ModelFiles(folder), device="cpu").digest(), ModelFiles(folder).parameters()
         weights = indexed(folder, "deep/down/part.safetensors")
-        assert checked_folder(folder) == folder
-        assert weight_files(folder) == [weights]
-        assert parameters(folder) == numbers
-        assert loading.load(folder, device="cpu").digest() == whole
+        assert ModelFiles(folder).checked() == ModelFiles(folder)
+        assert ModelFiles(folder).weights() == [weights]
+        assert ModelFiles(folder).parameters() == numbers
+        assert loading.load(ModelFiles(folder), device="cpu").digest() == whole
         request = Request(model=str(folder), facts="builtin", tokens=100)
         before = pipeline.resolve(request, store)
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1  # of the last number
         weights.write_bytes(content)
         after = pipeline.resolve(request, store)
-        assert after.weights == fingerprint(folder) != before.weights
+        assert after.weights == ModelFiles(folder).fingerprint() != before.weights
         assert after.key != before.key
 
     def test_a_file_that_a_configuration_names_is_the_one_that_is_read(self, folder: Path) -> None:
         other = tiny.model("GPT-2", seed=1)
         save_file(
             {name: weight.clone() for name, weight in other.model.state_dict().items() if name != "lm_head.weight"},
-            folder / "other.safetensors", metadata={"format": "pt"},
-        )  # fmt: skip
-        first = fingerprint(folder)
+            folder / "other.safetensors",
+            metadata={"format": "pt"},
+        )
+        first = ModelFiles(folder).fingerprint()
         configured(folder, transformers_weights="other.safetensors")
-        assert [path.name for path in weight_files(folder)] == ["other.safetensors"]
-        assert loading.load(folder, device="cpu").digest() == other.digest()
-        assert fingerprint(folder) != first
+        assert [path.name for path in ModelFiles(folder).weights()] == ["other.safetensors"]
+        assert loading.load(ModelFiles(folder), device="cpu").digest() == other.digest()
+        assert ModelFiles(folder).fingerprint() != first
 
     @pytest.mark.parametrize(
         "name",
@@ -146,27 +147,27 @@ class TestIndexedWeights:
             (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"a": name}}))
         else:
             configured(folder, transformers_weights=name)
-        for read in (checked_folder, weight_files, fingerprint, loading.load):
+        for read in (ModelFiles.checked, ModelFiles.weights, ModelFiles.fingerprint, loading.load):
             with pytest.raises(ModelError, match=r"names weights at .*only \*\.safetensors files in the folder itself"):
-                read(folder)
+                read(ModelFiles(folder))
 
     def test_links_are_followed_as_in_the_cache_of_the_hub(self, folder: Path, store: Store) -> None:
         blob = folder.parent / "blobs" / "0123"
         blob.parent.mkdir()
         (folder / "model.safetensors").rename(blob)
         (folder / "model.safetensors").symlink_to("../blobs/0123")
-        before = resolve.weights_fingerprint(checked_folder(folder), store)
-        assert before == fingerprint(folder)
+        before = resolve.weights_fingerprint(ModelFiles(folder).checked(), store)
+        assert before == ModelFiles(folder).fingerprint()
         content = bytearray(blob.read_bytes())
         content[-1] ^= 1
         blob.write_bytes(content)
-        assert resolve.weights_fingerprint(folder, store) != before
+        assert resolve.weights_fingerprint(ModelFiles(folder), store) != before
 
     def test_a_pipe_is_no_weights(self, folder: Path) -> None:
         (folder / "model.safetensors").unlink()
         os.mkfifo(folder / "model.safetensors")
         with pytest.raises(ModelError, match="holds no"):
-            checked_folder(folder)
+            ModelFiles(folder).checked()
 
 
 PACKED = {
@@ -183,13 +184,13 @@ PACKED = {
 class TestPacked:
     """Quantised weights and adapters are refused from their configuration alone, wherever a folder comes in."""
 
-    @pytest.fixture(params=[checked_folder, loading.load, lambda folder: described(str(folder))])
+    @pytest.fixture(params=[ModelFiles.checked, ModelFiles.load, lambda files: described(str(files.path))])
     def read(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("transformers was asked")
 
         monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
-        return request.param  # type: ignore[no-any-return]
+        return lambda folder: request.param(ModelFiles(folder))
 
     @pytest.mark.parametrize("method", PACKED)
     def test_by_name_and_with_the_way_out(self, method: str, folder: Path, read: Callable[[Path], object]) -> None:
@@ -230,5 +231,5 @@ class TestPacked:
     def test_what_says_no_quantisation_is_read(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text()) | {"quantization_config": None}
         (folder / "config.json").write_text(json.dumps(config))
-        assert checked_folder(folder) == folder
+        assert ModelFiles(folder).checked() == ModelFiles(folder)
         assert described(str(folder)).layers == 3

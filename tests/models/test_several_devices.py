@@ -151,8 +151,13 @@ def test_forecasts_and_measurement(whole: LoadedModel, spread: LoadedModel) -> N
         logits, change = forecast.first_order_logits(loaded, sentences, edit)
         measured = measure(loaded, sentences, edit, facts)
         return [
-            forecast.propagated(loaded, sentences, edit, facts), logits.numpy(), change.numpy(),
-            measured.shift, measured.log_odds, facts.gradients, facts.hidden,
-        ]  # fmt: skip
+            forecast.propagated(loaded, sentences, edit, facts),
+            logits.numpy(),
+            change.numpy(),
+            measured.shift,
+            measured.log_odds,
+            facts.gradients,
+            facts.hidden,
+        ]
 
     both(spread, whole, made)

@@ -23,6 +23,7 @@ from kis_core.editing.contexts import random_prefixes
 from kis_core.editing.success import continuations
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
+from kis_core.models.files import ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.models.loading import load
 from kis_core.models.tokens import beginning, encode, ids_of
@@ -143,7 +144,7 @@ def test_a_special_token_in_the_text_itself_stays() -> None:
 
 @pytest.fixture(scope="module")
 def llama() -> LoadedModel:
-    return load(member("demo-llama-128").folder, device="cpu")
+    return load(ModelFiles(member("demo-llama-128").folder), device="cpu")
 
 
 @pytest.mark.parametrize("kind", APPENDED)

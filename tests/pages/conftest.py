@@ -22,6 +22,7 @@ from kis_core.analysis import pipeline
 from kis_core.analysis.pipeline import Request, Result
 from kis_core.facts import Fact, FactSet, saved
 from kis_core.models import catalog
+from kis_core.models.files import ModelFiles
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
@@ -96,7 +97,7 @@ class Cache:
 
 
 def one_layer_entry(folder: Path) -> catalog.ModelEntry:
-    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, folder=folder)
+    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, folder=ModelFiles(folder))
 
 
 def save_one_layer(folder: Path) -> Path:

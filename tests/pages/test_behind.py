@@ -98,13 +98,13 @@ def test_of_several_texts_the_fullest_is_shown_and_another_can_be_chosen(open_pa
     results = {one.request.corpus: archive.read(one.key, imported) for one in archive.computed(imported)}
     for request in (full, less, full):
         page.run()
-        behind(page).set_value([full.how, less.how].index(request.how)).run()
+        behind(page).set_value([full.c_settings, less.c_settings].index(request.c_settings)).run()
         assert not page.exception
         result = results[request.corpus]
         assert result is not None
         moments = result.reports[0].moments
         assert metrics(page)[:2] == [f"{moments.mean:+.3f}", f"{moments.std:.3f}"]
-        assert page.session_state["chosen"]["behind"] == request.how
+        assert page.session_state["chosen"]["behind"] == request.c_settings
     assert not np.array_equal(results[full.corpus].p, results[less.corpus].p)  # type: ignore[union-attr]
 
 

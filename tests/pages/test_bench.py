@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from tests.results.results_tools import made
 
 
 def test_models_in_two_kinds_of_arithmetic_are_two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(_: Any, **how: Any) -> dict[str, Any]:
-        return how
+    def load(_: Any, **how: Any) -> Any:
+        return SimpleNamespace(**how)
 
     monkeypatch.setattr(loading, "load", load)
     monkeypatch.setattr(pipeline, "weights_fingerprint", lambda *_: "of a test")
@@ -27,4 +28,4 @@ def test_models_in_two_kinds_of_arithmetic_are_two_models(monkeypatch: pytest.Mo
     make = part._simulator.__wrapped__  # type: ignore[attr-defined]
     for dtype in ("bfloat16", "float32"):
         simulator = make((), replace(whole, request=Request(dtype=dtype)))
-        assert simulator.model == {"device": "auto", "dtype": dtype}
+        assert vars(simulator.model) == {"device": "auto", "dtype": dtype}

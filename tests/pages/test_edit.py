@@ -10,7 +10,7 @@ import pytest
 
 from kis_core import simulator
 from kis_core.analysis.pipeline import Result
-from kis_core.editing import objects_of_relation
+from kis_core.demo.known import FactBase
 from kis_core.models import loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.results.pairs import strongest_between_subjects
@@ -88,7 +88,8 @@ def test_a_fact_chosen_by_the_search_box_changes_pair_and_object(open_edit: Edit
     three = stored("three")
     assert page.query_params["pair"] == f"2-{strongest_partner(three.p[0], 2)}"
     assert "target" not in page.query_params
-    assert page.selectbox(key="edit-target").value == objects_of_relation(three.facts.facts[2], three.facts.facts)[0]
+    facts = three.facts.facts
+    assert page.selectbox(key="edit-target").value == FactBase(facts, apart=True).new_objects(facts[2])[0]
     assert sorted(bars(page)["fact"]) == [0, 1]
     assert not measured(page)
 
@@ -100,7 +101,7 @@ def test_objects_of_the_same_relation_are_offered(look_at_edit: Edit, result: Re
     others = {fact.target for fact in facts if fact.relation == facts[1].relation} - {facts[1].target}
     assert others <= set(offered)
     assert facts[1].target not in offered
-    assert offered == objects_of_relation(facts[1], facts)[: len(offered)]
+    assert offered == FactBase(facts, apart=True).new_objects(facts[1])[: len(offered)]
     assert look_at_edit(pair="1-0").selectbox(key="edit-target").value == offered[0], "the first is suggested"
 
 

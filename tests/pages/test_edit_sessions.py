@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from kis_core.analysis import pipeline
-from kis_core.models import catalog, loading
+from kis_core.models import loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import EditRequest, Simulator
 from kis_core.spillover import forecast as forecasts
@@ -23,7 +18,6 @@ from pages.parts.edit import simulator as benches
 from pages.parts.frame import state
 from tests.pages.conftest import MODEL, ONE_LAYER, SECONDS, Stored
 from tests.pages.edit_tools import (
-    AS_ON_A_SERVER,
     FEW,
     SMALL,
     Alone,
@@ -49,7 +43,6 @@ from tests.pages.looking import (
     markdown,
     unescaped,
 )
-from tests.results.results_tools import made
 
 __all__ = ["alone", "kept", "model", "own_bench", "small"]  # fixtures
 
@@ -236,20 +229,3 @@ def test_a_search_called_off_can_be_begun_again(
     button(page, "Get the forecast").click().run()
     assert_bars(page.run(), small().frame())
     assert not benches._losses()
-
-
-def test_no_more_models_are_kept_than_there_is_room_for(open_edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Weights:
-        pass
-
-    monkeypatch.setattr(pipeline, "model_of", lambda *_, **__: Weights())
-    monkeypatch.setattr(benches, "_simulator", AS_ON_A_SERVER)
-    seen = []
-    for number, entry in enumerate(catalog.demo()[:4]):
-        result = made(np.eye(2)[None])
-        request = replace(result.request, model=entry.name)
-        weights = result.provenance | {"weights_sha256": str(number)}
-        result = replace(result, request=request, provenance=weights, key=f"superposition-{number}")
-        seen.append(weakref.ref(benches.simulator(result).model))
-    gc.collect()
-    assert sum(one() is not None for one in seen) <= benches.KEPT_MODELS

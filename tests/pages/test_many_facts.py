@@ -11,11 +11,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from kis_core import facts, superposition
+from kis_core import superposition
 from kis_core.analysis import large_sets
 from kis_core.analysis.large_sets import ManyFacts
 from kis_core.errors import KisError
-from kis_core.facts import saved
+from kis_core.facts import FactSet, saved
+from kis_core.models import catalog
 from kis_core.results.result import Result
 from kis_core.store.store import Store
 from pages.parts.jobs import background, results
@@ -222,7 +223,7 @@ def test_the_demo_fact_base_is_one_click_away(open_page: Open, folder: Path) -> 
 
 @pytest.mark.parametrize("script", OTHERS)
 def test_the_other_pages_send_a_large_set_here(script: str, open_page: Open, folder: Path) -> None:
-    name = saved.save(folder, facts.demo_base())
+    name = saved.save(folder, FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything))
     page = open_page(script, facts=name)
     assert not page.exception
     assert not page.error

@@ -317,7 +317,7 @@ def test_the_choices_make_the_request_and_the_command_line_the_same(
     assert (request.tokens, request.documents, request.layers, request.settled) == (9_000, 500, (2, 3, 4), 0.02)
     assert request.dtype == "bfloat16"
     assert page.query_params["model"] == "gpt2"
-    assert page.session_state["chosen"]["behind"] == request.how
+    assert page.session_state["chosen"]["behind"] == request.c_settings
 
 
 def test_a_demo_model_over_its_own_text_is_what_the_pages_show_anyway(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kis_core.analysis.pipeline import LayerReport, Request, Result
-from kis_core.facts import Fact, FactSet, parse_csv
+from kis_core.facts import Fact, FactSet, parse
 from kis_core.results import export
 from kis_core.superposition import Interval, Moments
 
@@ -154,6 +154,6 @@ def test_a_frame_keeps_its_columns_and_is_guarded() -> None:
 
 
 def test_the_template_is_a_fact_file() -> None:
-    facts = parse_csv(export.template_csv().encode(), name="template.csv")
+    facts = parse(export.template_csv().encode(), name="template.csv")
     assert facts.issues == ()
     assert all(fact.relation for fact in facts.facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,16 @@ from tests.results.results_tools import made
 def test_in_the_arithmetic_of_the_request_and_once(store: Store, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def load(folder: Any, **how: Any) -> str:
+    model = SimpleNamespace(device="cpu")
+
+    def load(folder: Any, **how: Any) -> Any:
         asked.append((folder, how))
-        return "the model"
+        return model
 
     monkeypatch.setattr(loading, "load", load)
     monkeypatch.setattr(pipeline, "weights_fingerprint", lambda *_: made(np.eye(3)[None]).provenance["weights_sha256"])
     result = replace(made(np.eye(3)[None]), request=Request(dtype=dtype))
     simulator = files.of(result, store, device="cpu")
     assert not asked
-    assert [simulator.model, simulator.model] == ["the model"] * 2
+    assert [simulator.model, simulator.model] == [model] * 2
     assert asked == [(catalog.locate(catalog.DEFAULT), {"device": "cpu", "dtype": dtype})]

@@ -14,11 +14,13 @@ from kis_core.analysis import resolve as ingredients_module
 from kis_core.analysis.pipeline import Request, ResolvedRequest
 from kis_core.corpora import Texts
 from kis_core.facts import Fact, FactSet
+from kis_core.models.files import ModelFiles
 from kis_core.store.store import key_of
 
 PARIS = Fact("Paris", "{} is the capital of", "France")
 REQUEST = Request(model="owner/model", layers=(0, 1), revision="main")
-INGREDIENTS = ResolvedRequest(REQUEST, Path("folder"), "0" * 64, FactSet("facts", (PARIS,)), Texts("text", ("One.",)))
+FILES = ModelFiles(Path("folder"))
+INGREDIENTS = ResolvedRequest(REQUEST, FILES, "0" * 64, FactSet("facts", (PARIS,)), Texts("text", ("One.",)))
 OTHER_REQUESTS = (
     {"model": "owner_model"}, {"model": "owner-model"}, {"model": "owner/Model"}, {"tokens": 1}, {"layers": (0,)},
     {"layers": None}, {"revision": None}, {"revision": "v1"}, {"seed": 1}, {"documents": 7},
@@ -47,7 +49,7 @@ def test_a_new_format_of_the_numbers_gives_another_key(monkeypatch: pytest.Monke
 def test_the_key_depends_on_content_not_on_names_places_or_order_of_layers() -> None:
     same = ResolvedRequest(
         replace(REQUEST, facts="mine.csv", corpus="mine.txt", layers=(1, 0, 1)),
-        Path("elsewhere"), "0" * 64, FactSet("mine.csv", (PARIS,)), Texts("mine.txt", ("One.",)),
+        ModelFiles(Path("elsewhere")), "0" * 64, FactSet("mine.csv", (PARIS,)), Texts("mine.txt", ("One.",)),
     )  # fmt: skip
     assert same.key == INGREDIENTS.key
 

@@ -114,7 +114,7 @@ class TestChoice:
         assert sorted(fact for fact, _ in chosen) == list(range(20)), "not the one it does not know, nor the single one"
         for fact, target in chosen:
             assert target != bench.facts[fact].target
-            assert target in edits.objects_of_relation(bench.facts[fact], bench.facts)[:5]
+            assert target in bench.known_facts.new_objects(bench.facts[fact])[:5]
 
     def test_a_seed_chooses_and_a_larger_study_begins_with_the_smaller(self, bench: Simulator) -> None:
         assert edits.choose(bench, 10, 1) == edits.choose(bench, 10, 1) != edits.choose(bench, 10, 2)

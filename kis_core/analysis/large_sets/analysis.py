@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +20,12 @@ from kis_core.analysis.large_sets.sweep import EntrySpread, Reach, Sweep
 from kis_core.analysis.pipeline import ResolvedRequest
 from kis_core.analysis.second_moments import moments
 from kis_core.facts import FactSet
-from kis_core.models import loading
 from kis_core.models.files import ModelError
+from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results.result import LayerReport
 from kis_core.store.store import Entry, Store, key_of
-from kis_core.superposition import Interval, Moments
+from kis_core.superposition import Interval, Moments, matrix
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -116,30 +115,26 @@ class ManyFacts:
 
     def row(self, i: int) -> np.ndarray:
         """P[i, :], (m,): what an edit of i does to every fact; NaN at zero keys."""
-        return np.asarray(self._inner(i) / self._divisors[i])
+        return matrix.from_products(self._inner(i), self.sweep.squares[i])
 
     def column(self, j: int) -> np.ndarray:
         """P[:, j], (m,): what j gets of an edit of every fact; NaN at zero keys."""
-        return np.asarray(self._inner(j) / self._divisors)
+        return matrix.from_products(self._inner(j), self.sweep.squares)
 
     def _inner(self, fact: int) -> np.ndarray:
         found = self.whitened @ self.whitened[fact]  # in float32: to find facts by, not to report
         return np.where(self.sweep.squares > 0, found, np.nan)
 
-    @property
-    def _divisors(self) -> np.ndarray:
-        return np.where(self.sweep.squares > 0, self.sweep.squares, np.nan)
 
-
-def key(ingredients: ResolvedRequest, layer: int, *, known_only: bool = False) -> str:
+def key(resolved: ResolvedRequest, layer: int, *, known_only: bool = False) -> str:
     """Name of a sweep in the store."""
-    told = {"model": ingredients.request.model, "revision": ingredients.request.revision, "known": known_only}
-    return key_of(KIND, _determines_keys(ingredients, layer) | told)
+    told = {"model": resolved.request.model, "revision": resolved.request.revision, "known": known_only}
+    return key_of(KIND, _determines_keys(resolved, layer) | told)
 
 
-def _determines_keys(ingredients: ResolvedRequest, layer: int) -> dict[str, Any]:
-    facts = {"facts": ingredients.facts.fingerprint, "many_format": FORMAT, "keys_dtype": ingredients.request.dtype}
-    return ingredients.second_moment_key | facts | {"layer": layer}
+def _determines_keys(resolved: ResolvedRequest, layer: int) -> dict[str, Any]:
+    facts = {"facts": resolved.facts.fingerprint, "many_format": FORMAT, "keys_dtype": resolved.request.dtype}
+    return resolved.second_moment_key | facts | {"layer": layer}
 
 
 def run(
@@ -149,6 +144,7 @@ def run(
     *,
     known_only: bool = False,
     device: str = "auto",
+    models: LoadedModels | None = None,
     report: progress.Report = progress.silent,
 ) -> ManyFacts:
     """The sweep of a request at a layer, from the store or computed now and stored; `request.layers` is not looked at.
@@ -159,6 +155,7 @@ def run(
         store: where everything is kept: C, the whitened keys and the sweep, each for itself.
         known_only: of the facts whose answer is the model's first choice, token by token.
         device: the model runs on.
+        models: who lends it; by default it is loaded for this run alone.
         report: told of every batch and block.
 
     Raises:
@@ -168,26 +165,19 @@ def run(
         Cancelled: `report` called it off.
     """
     report("Reading facts and text", 0, 1)
-    ingredients = pipeline.resolve(request, store)
+    resolved = pipeline.resolve(request, store)
     report("Reading facts and text", 1, 1)
-
-    @cache
-    def load() -> LoadedModel:
-        report("Loading the model", 0, 1)
-        loaded = loading.load(ingredients.folder, device=device, dtype=ingredients.request.dtype)
-        report("Loading the model", 1, 1)
-        return loaded
-
-    known = _known(ingredients, store, load, report) if known_only else None  # nothing known: nothing to read text for
-    of_keys = key_of(KEYS, _determines_keys(ingredients, layer))
-    count = len(ingredients.facts)
-    keys = store.get_or_compute(of_keys, lambda: _whitened(ingredients, layer, store, load(), report), report, m=count)
-    name = key(ingredients, layer, known_only=known_only)
+    load = pipeline.loader(resolved, models or LoadedModels(), device, report)
+    known = _known(resolved, store, load, report) if known_only else None  # nothing known: nothing to read text for
+    of_keys = key_of(KEYS, _determines_keys(resolved, layer))
+    count = len(resolved.facts)
+    keys = store.get_or_compute(of_keys, lambda: _whitened(resolved, layer, store, load(), report), report, m=count)
+    name = key(resolved, layer, known_only=known_only)
     kept = count if known is None else int(known.sum())
     swept = store.get_or_compute(
-        name, lambda: _swept(ingredients, of_keys, keys, known, report), report, m=kept, facts=count
+        name, lambda: _swept(resolved, of_keys, keys, known, report), report, m=kept, facts=count
     )
-    return _from_entries(ingredients.request, ingredients.facts, swept, keys)
+    return _from_entries(resolved.request, resolved.facts, swept, keys)
 
 
 def find(request: Request, layer: int, store: Store, *, known_only: bool = False) -> ManyFacts | None:
@@ -198,12 +188,12 @@ def find(request: Request, layer: int, store: Store, *, known_only: bool = False
         FactFileError, CorpusError: something else that is named is not there or not usable.
     """
     try:
-        ingredients = pipeline.resolve(request, store, download=False)
+        resolved = pipeline.resolve(request, store, download=False)
     except ModelError:
         if found := _without_model(request, layer, store, known_only):
             return found
         raise
-    return _read(request, ingredients.facts, key(ingredients, layer, known_only=known_only), store)
+    return _read(request, resolved.facts, key(resolved, layer, known_only=known_only), store)
 
 
 def _without_model(request: Request, layer: int, store: Store, known_only: bool) -> ManyFacts | None:
@@ -231,36 +221,34 @@ def _read(request: Request, facts: FactSet, name: str, store: Store) -> ManyFact
 
 
 def _whitened(
-    ingredients: ResolvedRequest, layer: int, store: Store, loaded: LoadedModel, report: progress.Report
+    resolved: ResolvedRequest, layer: int, store: Store, loaded: LoadedModel, report: progress.Report
 ) -> Entry:
     from kis_core.covariance.whitener import Whitener
     from kis_core.keys import fact_keys, tokenize_prompts
 
     if layer >= loaded.architecture.layers:
         raise RequestError(f"the model has layers 0 to {loaded.architecture.layers - 1}; layer {layer} was asked for")
-    prompts = tokenize_prompts(loaded.tokenizer, ingredients.facts.facts, context=loaded.context)
+    prompts = tokenize_prompts(loaded.tokenizer, resolved.facts.facts, context=loaded.context)
     keys = fact_keys(loaded, prompts, layers=[layer], report=report)[0]
-    [moment] = moments(ingredients, loaded, [layer], store, report, keys={layer: keys})
+    [moment] = moments(resolved, loaded, [layer], store, report, keys={layer: keys})
     report("Whitening", 0, len(keys))
     whitener = Whitener.fit(moment.matrix)
     for begin in range(0, len(keys), WHITENED_AT_ONCE):
         at = slice(begin, begin + WHITENED_AT_ONCE)
         keys[at] = whitener.whiten(keys[at])
         report("Whitening", min(at.stop, len(keys)), len(keys))
-    condition = LayerReport(
-        layer, whitener.rank, whitener.condition_number, whitener.ridge,
-        tally.NOTHING, NO_INTERVAL, tally.NOTHING, NO_INTERVAL,
-    )  # fmt: skip
+    shape = tally.NOTHING, NO_INTERVAL  # until the sweep
+    condition = LayerReport(layer, whitener.rank, whitener.condition_number, whitener.ridge, *shape, *shape)
     ids = np.array([prompt.tokens[prompt.key_index] for prompt in prompts], dtype=np.int64)
-    provenance = pipeline.provenance(ingredients, loaded, moment)
+    provenance = pipeline.provenance(resolved, loaded, moment)
     return Entry({"condition": condition.to_json(), "provenance": provenance}, {"whitened": keys, "token_ids": ids})
 
 
 def _known(
-    ingredients: ResolvedRequest, store: Store, load: Callable[[], LoadedModel], report: progress.Report
+    resolved: ResolvedRequest, store: Store, load: Callable[[], LoadedModel], report: progress.Report
 ) -> np.ndarray:
     """Which facts the model answers, (m,) booleans."""
-    facts = ingredients.facts.facts
+    facts = resolved.facts.facts
 
     def compute() -> Entry:
         from kis_core.scoring.answers import knows
@@ -272,19 +260,19 @@ def _known(
             known += knows(loaded, facts[begin : begin + ANSWERED_AT_ONCE], checked=True)
         return Entry({}, {"known": np.array(known)})
 
-    determined = {"weights": ingredients.weights, "dtype": ingredients.request.dtype}
-    name = key_of(KNOWN, determined | {"facts": ingredients.facts.fingerprint, "format": FORMAT})
+    determined = {"weights": resolved.weights, "dtype": resolved.request.dtype}
+    name = key_of(KNOWN, determined | {"facts": resolved.facts.fingerprint, "format": FORMAT})
     return store.get_or_compute(name, compute, report, m=len(facts)).arrays["known"]
 
 
 def _swept(
-    ingredients: ResolvedRequest, of_keys: str, keys: Entry, known: np.ndarray | None, report: progress.Report
+    resolved: ResolvedRequest, of_keys: str, keys: Entry, known: np.ndarray | None, report: progress.Report
 ) -> Entry:
     whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]
-    subjects = np.unique([fact.subject for fact in ingredients.facts.facts], return_inverse=True)[1]
+    subjects = np.unique([fact.subject for fact in resolved.facts.facts], return_inverse=True)[1]
     kept = np.arange(len(whitened)) if known is None else np.flatnonzero(known)
     if not len(kept):
-        raise NothingKnown(ingredients.request.model, len(whitened))
+        raise NothingKnown(resolved.request.model, len(whitened))
     if known is not None:
         whitened = whitened[kept]
     found = sweeps.sweep(whitened, [subjects[kept], ids[kept]], report=report)
@@ -292,7 +280,7 @@ def _swept(
     described = replace(condition, moments=found.every.moments, clean_moments=found.clean.moments)
     meta = {
         "format": FORMAT,
-        "asked": _asked(ingredients.request, condition.layer, ingredients.facts, known is not None),
+        "asked": _asked(resolved.request, condition.layer, resolved.facts, known is not None),
         "keys": of_keys,
         "report": described.to_json(),
     }
@@ -317,9 +305,7 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
     stored, kept = swept.arrays, swept.arrays["kept"]
     report = LayerReport.from_json(swept.meta["report"])
     found = Sweep(
-        stored["squares"],
-        _spread(stored, "every", report.moments),
-        _spread(stored, "clean", report.clean_moments),
+        stored["squares"], _spread(stored, "every", report.moments), _spread(stored, "clean", report.clean_moments)
     )
     provenance = keys.meta["provenance"] | {"request": asdict(request), "facts": facts.name}
     whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]

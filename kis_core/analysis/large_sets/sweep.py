@@ -14,7 +14,7 @@ import pandas as pd
 
 from kis_core import progress
 from kis_core.analysis.large_sets.tally import INNER, OUTER, Tally
-from kis_core.superposition import ISOTROPIC, SAME_STD, Moments, isotropic_std
+from kis_core.superposition import ISOTROPIC, SAME_STD, Moments, isotropic_std, matrix
 
 STAGE = "Sweeping the pairs"
 WORKING_BYTES = 64 * 2**20  # of memory beside the keys: some tiles' worth, whatever the number of facts
@@ -97,11 +97,7 @@ def window(whitened: np.ndarray, rows: Sequence[int] | np.ndarray, columns: Sequ
         (rows, columns) float64; NaN at zero keys.
     """
     edited, suffering = (whitened[np.asarray(facts, dtype=np.intp)].astype(np.float64) for facts in (rows, columns))
-    squares = np.einsum("id,id->i", edited, edited)
-    squares[squares <= 0] = np.nan
-    p = np.asarray(edited @ suffering.T / squares[:, None])
-    p[:, ~suffering.any(axis=1)] = np.nan
-    return p
+    return matrix.superposition(edited, suffering)
 
 
 def sweep(
@@ -148,9 +144,7 @@ def sweep(
     hidden = masked + artefacts.sums.count
     leaks, suffers, clean_leaks, clean_suffers = (one.reach(live, m) for one in norms)
     return Sweep(
-        squares,
-        _spread(every, live, masked, leaks, suffers),
-        _spread(clean, live, hidden, clean_leaks, clean_suffers),
+        squares, _spread(every, live, masked, leaks, suffers), _spread(clean, live, hidden, clean_leaks, clean_suffers)
     )
 
 
@@ -208,7 +202,7 @@ def _squares(whitened: np.ndarray, side: int) -> np.ndarray:
     squares = np.empty(len(whitened))
     for begin in range(0, len(whitened), side):
         keys = whitened[begin : begin + side].astype(np.float64)
-        squares[begin : begin + side] = np.einsum("id,id->i", keys, keys)
+        squares[begin : begin + side] = matrix.leverage(keys)
     if not np.isfinite(squares).all():
         raise ValueError(f"the whitened key of fact {np.flatnonzero(~np.isfinite(squares))[0]} is not finite")
     return squares
@@ -224,9 +218,9 @@ def _tiles(
         edited = keys[rows].astype(np.float64, copy=False)
         for columns in blocks[at:]:
             inner = edited @ keys[columns].astype(np.float64, copy=False).T
-            yield rows, columns, inner / squares[rows, None]
+            yield rows, columns, matrix.from_products(inner, squares[rows])
             if columns != rows:
-                yield columns, rows, np.divide(inner.T, squares[columns, None], order="C")
+                yield columns, rows, matrix.from_products(inner.T, squares[columns])
         left = len(blocks) - at - 1
         report(STAGE, total - left * (left + 1) // 2, total)
     report(STAGE, 1, 1)

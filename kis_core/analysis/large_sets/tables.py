@@ -101,7 +101,7 @@ def _reaching(many: ManyFacts, reach: Reach, count: int | None, *, edited_first:
             "edited": [told(facts[k]) for k in i],
             "suffers": [told(facts[k]) for k in j],
             "rms": reach.rms[order],
-            "p": inner / many.sweep.squares[i],
+            "p": superposition.matrix.from_products(inner, many.sweep.squares[i]),
         }
     )
 

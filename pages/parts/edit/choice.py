@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from kis_core.editing import RANK_ONE, EditError, Method, objects_of_relation
+from kis_core.editing import RANK_ONE, EditError, Method
 from kis_core.facts import SLOT, Fact
 from kis_core.results.pairs import told
 from kis_core.results.result import Result
@@ -58,7 +58,7 @@ def choices(bench: Simulator, layer: int, e: int) -> Chosen:
     """Draw the choices and return them."""
     facts = bench.facts
     _fact(bench.result, layer, e)
-    objects = objects_of_relation(facts[e], facts)[:MOST_OBJECTS]
+    objects = bench.known_facts.new_objects(facts[e])[:MOST_OBJECTS]
     target = _wanted(facts[e]) or (objects[0] if objects else "")
     _target(objects, target, facts[e])
     st.segmented_control(

@@ -14,7 +14,6 @@ import streamlit as st
 from kis_core import charts, jobs, progress
 from kis_core.analysis import pipeline
 from kis_core.errors import KisError
-from kis_core.models.loaded import LoadedModel
 from kis_core.results.result import Result
 from kis_core.simulator import EditRequest, Simulator
 from pages.parts.frame.text import count, plain
@@ -22,7 +21,6 @@ from pages.parts.jobs import background, results
 from pages.parts.jobs.background import LOOK_AGAIN, runner, store
 
 QUICK = 1.5  # seconds to wait for work before its progress is drawn: with the demo models it is done by then
-KEPT_MODELS = 2  # in memory, for all sessions
 KEPT_SIMULATORS = 12  # more than the demo family, which may be set against each other
 KEPT_TABLES = 50
 
@@ -34,17 +32,8 @@ def simulator(result: Result) -> Simulator:
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_SIMULATORS)
 def _simulator(identity: str, _result: Result) -> Simulator:
-    request, weights = _result.request, _result.provenance["weights_sha256"]
     background.settle_imports()  # what is drawn of an edit imports torch, whether a model is loaded or not
-    return Simulator(
-        _result, store(), lambda: _model((request.model, request.revision, weights, request.dtype), _result)
-    )
-
-
-@st.cache_resource(show_spinner=False, max_entries=KEPT_MODELS)
-def _model(key: tuple[str | None, ...], _result: Result) -> LoadedModel:
-    """Shared by all results of the same weights in the same arithmetic."""
-    return pipeline.model_of(_result, store())
+    return Simulator(_result, store(), lambda: pipeline.model_of(_result, store(), models=background.models()))
 
 
 @st.cache_resource(show_spinner=False)

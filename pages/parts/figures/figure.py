@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts
-from kis_core.request import HOW, Request
+from kis_core.request import C_SETTINGS, Request
 from kis_core.results import export
 from kis_core.results.result import Result
 from pages.parts.figures.drawing import Drawing
@@ -138,7 +138,7 @@ def preamble(view: View, about: FigureText) -> str:
 
 def asked(request: Request) -> str:
     """A request's fields as Python has them, where they differ from the default."""
-    named = ((name, getattr(request, name)) for name in ("model", "facts", *HOW))
+    named = ((name, getattr(request, name)) for name in ("model", "facts", *C_SETTINGS))
     return ", ".join(f"{name}={value!r}" for name, value in named if value != getattr(Request(), name))
 
 

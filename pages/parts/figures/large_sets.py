@@ -102,7 +102,8 @@ def _asked_to_start(entry: catalog.ModelEntry) -> bool:
 def _start(key: str, view: View) -> NoReturn:
     def work(report: Report) -> None:
         background.settle_imports()
-        large_sets.run(view.request, view.layer, store(), known_only=view.known_only, report=report)
+        models = background.models()
+        large_sets.run(view.request, view.layer, store(), known_only=view.known_only, models=models, report=report)
 
     runner().forget(key)
     lane = background.lane_of(view.request.model)

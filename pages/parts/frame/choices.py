@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from kis_core.errors import KisError
-from kis_core.request import BUILTIN_CORPUS, HOW, Request
+from kis_core.request import BUILTIN_CORPUS, C_SETTINGS, Request
 
 MOST_CHARACTERS = 2_000  # of a text in a link
 COUNT = "[0-9]{1,12}"  # of tokens or documents
@@ -233,8 +233,8 @@ class Behind:
         found: dict[str, Any] = {}
         for part in text.split("~"):
             name, _, value = part.partition(":")
-            if name not in HOW:
-                raise ValueError(f"there are {', '.join(HOW)}")
+            if name not in C_SETTINGS:
+                raise ValueError(f"there are {', '.join(C_SETTINGS)}")
             try:
                 found[name] = _field(name, unquote(value))
             except ValueError:
@@ -242,14 +242,14 @@ class Behind:
         if found.get("corpus", BUILTIN_CORPUS) not in set(self.corpora()):
             raise ValueError("no such text is known on this machine")
         try:
-            return Request(**found).how
+            return Request(**found).c_settings
         except (KisError, TypeError) as error:
             raise ValueError(str(error)) from error
 
     def write(self, value: dict[str, Any]) -> str:
-        """The fields that differ from the usual ones."""
-        usual = Request().how
-        told = {name: one for name, one in value.items() if one != usual[name]} or {"corpus": value["corpus"]}
+        """The fields that differ from the default ones."""
+        default = Request().c_settings
+        told = {name: one for name, one in value.items() if one != default[name]} or {"corpus": value["corpus"]}
         return "~".join(f"{name}:{_told(one)}" for name, one in told.items())
 
 

@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kis_core.facts import BUILTIN_SETS, saved
 from kis_core.models import catalog
-from kis_core.request import Request, usual
+from kis_core.request import Request, default_c_settings
 from kis_core.store.store import StoreError, default_root
 from pages.parts.frame import memory, state
 from pages.parts.frame.text import count, named, plain, text_behind
@@ -156,13 +156,13 @@ def request_for(model: str) -> Request:
     facts = state.get("facts")
     source = facts if facts in BUILTIN_SETS else str(saved.path_of(default_root(), facts))
     behind = state.get("behind") if model == state.get("model") else None
-    return Request(model=model, facts=source, **behind or _way(model, source))
+    return Request(model=model, facts=source, **behind or _c_settings(model, source))
 
 
-def _way(model: str, facts: str) -> dict[str, Any]:
-    """How C of a model is taken where nobody chose: the demo family's usual way, or the fullest there is."""
-    usually = usual(model)
-    return state.ways(model, facts)[0] if usually else usually
+def _c_settings(model: str, facts: str) -> dict[str, Any]:
+    """How C of a model is computed where nobody chose: the demo family's default, or the fullest there is."""
+    default = default_c_settings(model)
+    return state.available_c_settings(model, facts)[0] if default else default
 
 
 def _choices() -> View:
@@ -209,20 +209,20 @@ def _choices() -> View:
 
 def _text(model: str) -> None:
     """Which text C was taken over: a choice where there are several, and always in the link of a model of the Hub."""
-    if not usual(model) and state.get("behind") is None:
+    if not default_c_settings(model) and state.get("behind") is None:
         return
-    chosen = request_for(model).how
-    ways = state.ways(model, request_for(model).facts)
+    chosen = request_for(model).c_settings
+    available = state.available_c_settings(model, request_for(model).facts)
     if state.get("behind") is None:
         state.settle("behind", chosen)
-    if chosen not in ways:
-        ways = [chosen, *ways]
-    if len(ways) > 1:
+    if chosen not in available:
+        available = [chosen, *available]
+    if len(available) > 1:
         st.selectbox(
             "Text behind C",
-            range(len(ways)),
-            format_func=lambda at: text_behind(ways[at]),
-            **state.widget("behind", ways.__getitem__, write=ways.index(chosen)),
+            range(len(available)),
+            format_func=lambda at: text_behind(available[at]),
+            **state.widget("behind", available.__getitem__, write=available.index(chosen)),
         )
     else:
         st.caption(f"C over {plain(text_behind(chosen))}")

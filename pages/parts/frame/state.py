@@ -22,7 +22,7 @@ from kis_core.lifelong import DRAWS
 from kis_core.lifelong import ORDERS as EDIT_ORDERS
 from kis_core.models import catalog
 from kis_core.models.describe import described
-from kis_core.request import BUILTIN_CORPUS, Request, usual
+from kis_core.request import BUILTIN_CORPUS, Request, default_c_settings
 from kis_core.results import archive
 from kis_core.results.pairs import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
@@ -79,35 +79,39 @@ def _met(root: str) -> dict[str, catalog.ModelEntry]:
     return found
 
 
-def ways(model: str, facts: str) -> list[dict[str, Any]]:
-    """How C of a model was taken for a fact set, the fullest first, then what was asked for; the usual way if none."""
-    told = _ways(str(default_root()))
-    found = [how for of, source, how in told if of == model and source == facts]
-    found += [how for of, _, how in told if of == model and how not in found]  # C is there, whatever the facts
-    return found or [Request(model, **usual(model)).how]
+def available_c_settings(model: str, facts: str) -> list[dict[str, Any]]:
+    """How C of a model was computed for a fact set, the fullest first, then what was begun; or the default."""
+    stored = [(source, settings) for of, source, settings in _stored_c_settings(str(default_root())) if of == model]
+    found = [settings for source, settings in stored if source == facts]
+    found += [settings for _, settings in stored if settings not in found]  # C is there, whatever the facts
+    return found or [Request(model, **default_c_settings(model)).c_settings]
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _ways(root: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Model, facts and way of everything in the store, the most tokens and layers first, and of what was asked for."""
+def _stored_c_settings(root: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, facts and settings of every result, the most tokens and layers first, then of what was begun."""
     found: list[tuple[str, str, dict[str, Any]]] = []
     with suppress(StoreError):
         store = Store(root)
         computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
         for request in [one.request for one in computed] + [begun.request for begun in unfinished.unfinished(store)]:
-            if (one := (request.model, request.facts, request.how)) not in found:
+            if (one := (request.model, request.facts, request.c_settings)) not in found:
                 found.append(one)
     return found
 
 
 def texts() -> set[str]:
     """The texts that C may be taken over when a link asks for it: those of the program, and those met before."""
-    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _ways(str(default_root())))}
+    return {
+        BUILTIN_CORPUS,
+        WIKIPEDIA_NAME,
+        *(settings["corpus"] for _, _, settings in _stored_c_settings(str(default_root()))),
+    }
 
 
 def look_again() -> None:
     """Let go of what is remembered of the store: something was just asked for, stored or deleted."""
-    for remembered in (_met, _ways):
+    for remembered in (_met, _stored_c_settings):
         remembered.clear()
 
 
@@ -215,10 +219,10 @@ def choose(name: str, value: Any) -> None:
     settle(name, value)
 
 
-def show(model: str, how: dict[str, Any]) -> None:
-    """Choose a model and the way C of it is taken; that the demo family is taken as usual goes without saying."""
+def show(model: str, c_settings: dict[str, Any]) -> None:
+    """Choose a model and how C of it is computed; of the demo family, the default settings are not in the link."""
     choose("model", model)
-    choose("behind", how if usual(model) or how != Request(model).how else None)
+    choose("behind", c_settings if default_c_settings(model) or c_settings != Request(model).c_settings else None)
 
 
 def settle(name: str, value: Any) -> None:

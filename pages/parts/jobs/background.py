@@ -18,6 +18,7 @@ from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS
 from kis_core.models.files import Gated
+from kis_core.models.holder import LoadedModels
 from kis_core.progress import Report
 from kis_core.request import Request
 from kis_core.store.store import Store, StoreError
@@ -40,6 +41,12 @@ PACES: dict[str, Callable[[float], str]] = {
 def store() -> Store:
     """The one store of this server."""
     return Store()
+
+
+@st.cache_resource(show_spinner=False)
+def models() -> LoadedModels:
+    """The models in this server's memory, for all sessions."""
+    return LoadedModels()
 
 
 @st.cache_resource(show_spinner=False)
@@ -92,7 +99,7 @@ def submit(request: Request, device: str = "auto") -> jobs.Job:
     def work(report: Report) -> None:
         settle_imports()
         looks.clear()
-        pipeline.run(request, store(), device=device, report=report, looked=looks.append)
+        pipeline.run(request, store(), device=device, models=models(), report=report, looked=looks.append)
         unfinished.forget(store(), request)
 
     lane = lane_of(request.model, device)
@@ -108,7 +115,7 @@ def resume(one: UnfinishedRequest) -> None:
 def told(request: Request) -> str:
     """What is computed, so that no two read alike: model, facts, and how C is taken."""
     facts = request.facts if request.facts in BUILTIN_SETS else Path(request.facts).stem
-    return f"{named(request.model)} · {facts} facts · C over {text_behind(request.how)}"
+    return f"{named(request.model)} · {facts} facts · C over {text_behind(request.c_settings)}"
 
 
 @st.cache_resource(show_spinner=False)

@@ -15,7 +15,7 @@ from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.machine import Device, Speed
 from kis_core.models.catalog import ModelEntry
-from kis_core.request import DEFAULT_TOKENS, Request, usual
+from kis_core.request import DEFAULT_TOKENS, Request, default_c_settings
 from pages.parts.frame import state
 from pages.parts.frame.text import count, duration, plain, volume
 from pages.parts.jobs.background import submit
@@ -75,7 +75,7 @@ def _facts(entry: ModelEntry) -> None:
 
 
 def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
-    how = usual(entry.name)
+    how = default_c_settings(entry.name)
     devices = machine.devices()
     named = {one.name: one for one in devices}
     best, best_dtype = choose(entry, devices)
@@ -167,7 +167,7 @@ def _needs(found: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> None:
     st.caption(plain(told))
     if st.button("Compute", type="primary", icon=":material/play_arrow:", key=f"compute-{entry.name}"):
         submit(plan.request, plan.device.name)
-        state.show(entry.name, plan.request.how)
+        state.show(entry.name, plan.request.c_settings)
         st.rerun()
 
 

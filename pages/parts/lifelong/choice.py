@@ -11,6 +11,7 @@ from kis_core.editing import METHODS, method
 from kis_core.errors import KisError
 from kis_core.lifelong import DRAWS, ORDERS, Draw
 from kis_core.models import catalog
+from kis_core.models.layers import editable_layers
 from kis_core.results.result import Result
 from kis_core.simulator import Simulator
 from pages.parts.edit import simulator as benches
@@ -64,7 +65,7 @@ def plan(view: View, result: Result, bench: Simulator) -> RunPlan | None:
     )
     layers = _layers(view, result)
     draw = _draw(bench)
-    most = state.MOST_EDITS if _has_many(bench) else max(1, len(bench.facts) // 2)
+    most = state.MOST_EDITS if bench.known_facts.apart else max(1, len(bench.facts) // 2)
     if draw.by == "hand":
         edits = max(1, len(draw.picked))
     else:
@@ -87,19 +88,14 @@ def plan(view: View, result: Result, bench: Simulator) -> RunPlan | None:
         main = _run(bench, layers, state.get("editor"), edits, draw, models=state.get("against") == "models")
     except KisError as error:
         st.warning(plain(str(error)), icon=":material/block:")
-        if view.layer and view.layer == result.provenance["layers_in_model"] - 1:
+        if view.layer and view.layer not in result.editable_layers:
             st.button("Edit layer 0 instead", icon=":material/layers:", on_click=state.choose, args=("layer", 0))
         return None
     return RunPlan(main, tuple(_others(view, result, bench, layers, edits, draw)))
 
 
-def _has_many(bench: Simulator) -> bool:
-    entry = catalog.find(bench.result.request.model)
-    return entry is not None and entry.family == catalog.DEMO
-
-
 def _layers(view: View, result: Result) -> tuple[int, ...]:
-    last = result.provenance["layers_in_model"] - 2
+    last = max(editable_layers(result.provenance["layers_in_model"]), default=-1)
     if not method(state.get("editor")).spreads or last <= view.layer:
         return (view.layer,)
     through = state.get("through")
@@ -144,9 +140,7 @@ def _draw(bench: Simulator) -> Draw:
 
 
 def _relations(bench: Simulator) -> tuple[str, ...]:
-    from kis_core.demo import factbase
-
-    there = sorted(factbase.relations()) if _has_many(bench) else sorted({fact.relation for fact in bench.facts})
+    there = sorted({fact.relation for fact in bench.known_facts.pool})
     kept = tuple(name for name in state.get("of") if name in there)
     if unknown := [name for name in state.get("of") if name not in there]:
         st.info(f"There is no relation {plain(unknown[0])} here.", icon=":material/link_off:")
@@ -204,8 +198,7 @@ def _others(view: View, result: Result, bench: Simulator, layers: tuple[int, ...
         of = {one.name: layers if one.spreads else layers[:1] for one in METHODS if one.name != editor}
         return [_run(bench, where, name, edits, draw) for name, where in of.items()]
     if against == "layers":
-        there = [one for one in result.layers if one < result.provenance["layers_in_model"] - 1]
-        return [_run(bench, (one,), editor, edits, draw) for one in there if (one,) != layers]
+        return [_run(bench, (one,), editor, edits, draw) for one in result.editable_layers if (one,) != layers]
     if against == "draws" and draw.by != "hand":
         kinds = [by for by in ("random", "most", "least") if by != draw.by]
         return [_run(bench, layers, editor, edits, replace(draw, by=by, relations=())) for by in kinds]
@@ -221,7 +214,7 @@ def _others(view: View, result: Result, bench: Simulator, layers: tuple[int, ...
 def _of_models(view: View, result: Result, layers: tuple[int, ...], editor: str, edits: int, draw: Draw) -> list[Run]:
     found = []
     for entry in catalog.demo():
-        if entry.name == view.request.model or layers[-1] >= entry.layers - 1:
+        if entry.name == view.request.model or layers[-1] not in entry.editable_layers:
             continue
         other = results.there(request_for(entry.name))
         if other is not None:

@@ -1,0 +1,102 @@
+"""Models that are lent: each is loaded once, the one asked for longest ago is let go, and a large one stays alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kis_core.models import loading
+from kis_core.models.files import ModelFiles
+from kis_core.models.holder import LoadedModels
+
+PARAMETERS = {"small": 10, "other": 10, "third": 10, "large": 1000}
+MOST = 100  # bytes: two of the small ones in float32, and no third
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that are loaded, by name, as they are."""
+    found: list[str] = []
+
+    def load(files: ModelFiles, *, device: str, dtype: str) -> Any:
+        found.append(files.name)
+        return SimpleNamespace(device="cpu" if device == "auto" else device, dtype=dtype, name=files.name)
+
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(ModelFiles, "parameters", lambda files: PARAMETERS[files.name])
+    return found
+
+
+def lent(models: LoadedModels, name: str, device: str = "auto", dtype: str = "float32") -> Any:
+    return models.lend(f"sha of {name}", lambda: ModelFiles(Path(name)), device=device, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [
+        (["small", "small"], ["small"]),
+        (["small", "other", "small", "other"], ["small", "other"]),
+        (["small", "other", "small", "third", "small", "other"], ["small", "other", "third", "other"]),
+        (["large", "large", "small", "large"], ["large", "small", "large"]),
+    ],
+)
+def test_what_is_held_is_lent_again(loads: list[str], asked: list[str], loaded: list[str]) -> None:
+    models = LoadedModels(MOST)
+    assert [lent(models, name).name for name in asked] == asked
+    assert loads == loaded
+
+
+def test_where_it_runs_and_what_it_computes_in_count(loads: list[str]) -> None:
+    models = LoadedModels(1000)
+    anywhere = lent(models, "small")
+    assert lent(models, "small", "cpu") is anywhere, "auto chose the processor"
+    assert lent(models, "small", "cuda:1") is not anywhere
+    assert lent(models, "small", dtype="bfloat16") is not anywhere
+    assert lent(models, "small") is anywhere
+    assert len(loads) == 3
+
+
+def test_room_is_made_before_the_next_is_loaded(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    models, held = LoadedModels(MOST), []
+    lent(models, "large")
+    load = loading.load
+
+    def look(*args: Any, **named: Any) -> Any:
+        held.append(len(models._held))
+        return load(*args, **named)
+
+    monkeypatch.setattr(loading, "load", look)
+    lent(models, "small")
+    assert held == [0]
+
+
+def test_an_error_leaves_the_others_as_they_were(loads: list[str]) -> None:
+    def gone() -> ModelFiles:
+        raise OSError("gone")
+
+    models = LoadedModels(MOST)
+    first = lent(models, "small")
+    with pytest.raises(OSError, match="gone"):
+        models.lend("sha of another", gone, device="auto", dtype="float32")
+    assert lent(models, "small") is first
+
+
+def test_threads_that_want_the_same_wait_for_one_load(loads: list[str]) -> None:
+    models, found, begin = LoadedModels(MOST), [], threading.Barrier(4)
+
+    def work() -> None:
+        begin.wait(timeout=60)
+        found.append(lent(models, "small"))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for step in ("start", "join"):
+        for thread in threads:
+            call: Callable[[], None] = getattr(thread, step)
+            call()
+    assert loads == ["small"]
+    assert all(one is found[0] for one in found)
