@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kis_core import jobs, progress
 from kis_core.errors import KisError
-from kis_core.jobs import Job, Runner, State
+from kis_core.jobs import CPU, Job, Lane, Runner, State
 from kis_core.progress import Cancelled, Report
 
 PATIENCE = 10  # seconds until a test gives up on a job; reached only when something hangs
@@ -147,16 +147,31 @@ def test_jobs_of_two_devices_run_side_by_side(runner: Runner) -> None:
     def meet(report: Report) -> None:
         meeting.wait(PATIENCE)  # neither gets past this before the other is there
 
-    submitted = [runner.submit(device, meet, lane=device) for device in ("cpu", "cuda:0")]
+    submitted = [runner.submit(device, meet, lane=Lane(device)) for device in ("cpu", "cuda:0")]
     assert [ended(job).state for job in submitted] == [State.DONE] * 2
+
+
+def test_quick_work_runs_beside_the_slow_work_of_its_device(runner: Runner) -> None:
+    slow, quick = Steered(), Steered()
+    jobs = [runner.submit("slow", slow), runner.submit("quick", quick, lane=Lane("cpu", quick=True))]
+    jobs.append(runner.submit("elsewhere", nothing, lane=Lane("cuda:0")))
+    for work in (slow, quick):
+        work.wait_until_begun()
+    ended(jobs[2])
+    assert [runner.beside(job) for job in jobs] == [1, 1, 0]
+    assert list(runner.alive()) == ["slow", "quick"]
+    for work in (slow, quick):
+        work.end()
+    assert [ended(job).state for job in jobs] == [State.DONE] * 3
+    assert runner.alive() == {}
 
 
 def test_jobs_of_one_device_wait_for_each_other_and_for_no_other_device(runner: Runner) -> None:
     first = Steered()
-    running = runner.submit("first", first, lane="cpu")
+    running = runner.submit("first", first, lane=CPU)
     first.wait_until_begun()
-    waiting = runner.submit("second", nothing, lane="cpu")
-    assert ended(runner.submit("elsewhere", nothing, lane="cuda:0")).state is State.DONE
+    waiting = runner.submit("second", nothing, lane=CPU)
+    assert ended(runner.submit("elsewhere", nothing, lane=Lane("cuda:0"))).state is State.DONE
     assert waiting.snapshot().state is State.QUEUED
     first.end()
     assert [ended(job).state for job in (running, waiting)] == [State.DONE] * 2
@@ -164,10 +179,10 @@ def test_jobs_of_one_device_wait_for_each_other_and_for_no_other_device(runner: 
 
 def test_who_waits_is_told_what_for_and_how_long(runner: Runner) -> None:
     first, second = Steered(), Steered()
-    jobs = [runner.submit("first", first, label="gpt2 · builtin", lane="cpu")]
+    jobs = [runner.submit("first", first, label="gpt2 · builtin", lane=CPU)]
     first.wait_until_begun()
     jobs += [
-        runner.submit(key, second if key == "second" else nothing, label=key, lane="cpu") for key in ("second", "third")
+        runner.submit(key, second if key == "second" else nothing, label=key, lane=CPU) for key in ("second", "third")
     ]
     before = jobs[2].snapshot()
     assert [job.snapshot().stage for job in jobs[1:]] == [
@@ -185,8 +200,8 @@ def test_who_waits_is_told_what_for_and_how_long(runner: Runner) -> None:
 
 def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> None:
     work = Steered()
-    first = runner.submit("key", work, lane="cpu")
-    assert runner.submit("key", nothing, lane="cuda:0") is first
+    first = runner.submit("key", work, lane=CPU)
+    assert runner.submit("key", nothing, lane=Lane("cuda:0")) is first
     work.end()
     assert ended(first).state is State.DONE
     assert work.runs == 1
@@ -194,9 +209,9 @@ def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> N
 
 def test_jobs_are_listed_with_what_they_are_in_the_order_asked_for(runner: Runner) -> None:
     assert runner.jobs() == {}
-    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane="cuda:0")
+    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane=Lane("cuda:0"))
     second = runner.submit("a", nothing)
-    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", "cuda:0", "", "")
+    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", Lane("cuda:0"), "", CPU)
     assert list(runner.jobs().items()) == [("b", first), ("a", second)]
     ended(first)
     again = runner.submit("b", nothing, label="once more")
