@@ -20,6 +20,7 @@ class RequestError(KisError):
     """A request that makes no sense; the message says what does."""
 
 
+SETTLED = 0.02  # of its spread: P that moves less than that between two looks is offered as settled
 HOW = ("corpus", "tokens", "documents", "layers", "revision", "dtype", "settled")
 """The fields of a request that say how C of a model is taken: all but the model, the facts and the seed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 """What stands where a number is missing."""
@@ -32,3 +33,14 @@ def counted(count: int, one: str, several: str = "") -> str:
         several: for any other number; by default with an s.
     """
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising whole numbers as people write them: 0–3, 5."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][-1] + 1:
+            ends[-1][1:] = [number]
+        else:
+            ends.append([number])
+    return ", ".join("–".join(map(str, pair)) for pair in ends)

@@ -20,7 +20,7 @@ from kis_core.wording import MISSING
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
-from pages.parts.lifelong.order_advice import _verdict
+from pages.parts.lifelong.order_advice import _summary
 from tests.pages.lifelong_runs import (
     EDITS,
     HAND,
@@ -328,8 +328,8 @@ TRIED = pd.DataFrame(
     ],
 )  # fmt: skip
 def test_a_forecast_held_where_no_other_order_kept_more(kept: list[float], said: str) -> None:
-    assert said in _verdict(TRIED.assign(retention=[*kept, 1.0]), 0)
-    assert "Run the orders" in _verdict(TRIED.assign(retention=[*kept, 1.0]), 1), "there but one was tried"
+    assert said in _summary(TRIED.assign(retention=[*kept, 1.0]), 0)
+    assert "Run the orders" in _summary(TRIED.assign(retention=[*kept, 1.0]), 1), "there but one was tried"
 
 
 # The study

@@ -138,7 +138,7 @@ def test_the_names_in_links_are_those_the_page_knows() -> None:
     assert tuple(below.CHRONICLE) == state.CHRONICLE
     assert tuple(choice.AGAINST) == state.AGAINST
     assert tuple(state.CHOICES["shade"].options()) == tuple(frames.KINDS) == tuple(below.SHADES)
-    assert tuple(choice.TOLD) == state.EDITORS
+    assert tuple(choice.NAMES) == state.EDITORS
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kis_core.analysis import unfinished
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.corpora import WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_NAME, BUILTIN_SETS, saved
 from kis_core.models import catalog
 from kis_core.models.describe import described
-from kis_core.request import BUILTIN_CORPUS, Request, usual
+from kis_core.request import Request, usual
 from kis_core.results import archive
 from kis_core.results.pairs import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
@@ -46,7 +47,7 @@ LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # 
 STORED_SECONDS = 20  # between two looks at what is stored
 AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
 CHRONICLE = ("theory", "ages", "weights", "damage", "facts", "choosing", "study")  # what stands under a run
-# names of `kis_core.editing` and `kis_core.lifelong`, which would load torch, and this is part of every page
+# the names in `kis_core.editing` and `kis_core.lifelong`, which would load torch into every page
 EDITORS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
 DRAWS = ("random", "relation", "most", "least", "hand")
 ARRANGED = ("drawn", "gentle", "harsh")
@@ -59,57 +60,55 @@ MOST_WORDS = 80
 def models() -> dict[str, catalog.ModelEntry]:
     """The models that can be looked at, by name: those on this machine, and those with stored results."""
     here = {entry.name: entry for entry in catalog.available()}
-    return here | {name: entry for name, entry in _met(str(default_root())).items() if name not in here}
+    return here | {name: entry for name, entry in _stored_models(str(default_root())).items() if name not in here}
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _met(root: str) -> dict[str, catalog.ModelEntry]:
-    """Models with results in the store, which may have come from another machine, or that were asked for."""
-    found: dict[str, catalog.ModelEntry] = {}
+def _stored_models(root: str) -> dict[str, catalog.ModelEntry]:
+    """Models with results in the store, which may come from another machine, or with unfinished requests."""
+    entries: dict[str, catalog.ModelEntry] = {}
     with suppress(StoreError):  # the page says itself that the cache folder cannot be used
         store = Store(root)
         for one in archive.computed(store):
-            found[one.request.model] = catalog.find(one.request.model) or catalog.ModelEntry(
-                one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
-                one.mlp_width,
-            )  # fmt: skip
+            name, sizes = one.request.model, (one.parameters, one.layers_in_model, one.width, one.mlp_width)
+            entries[name] = catalog.find(name) or catalog.ModelEntry(name, one.family, name, *sizes)
         for begun in unfinished.unfinished(store):
             with suppress(KisError):
                 request = begun.request
-                found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
-    return found
+                entries.setdefault(request.model, described(request.model, revision=request.revision, download=False))
+    return entries
 
 
-def ways(model: str, facts: str) -> list[dict[str, Any]]:
-    """How C of a model was taken for a fact set, the fullest first, then what was asked for; the usual way if none."""
-    told = _ways(str(default_root()))
-    found = [how for of, source, how in told if of == model and source == facts]
-    found += [how for of, _, how in told if of == model and how not in found]  # C is there, whatever the facts
-    return found or [Request(model, **usual(model)).how]
+def c_settings(model: str, facts: str) -> list[dict[str, Any]]:
+    """The ways in which C of a model was taken: first for a fact set, with the most text first; else the usual one."""
+    known = _known_settings(str(default_root()))
+    settings = [how for name, source, how in known if name == model and source == facts]
+    settings += [how for name, _, how in known if name == model and how not in settings]  # C is there for any facts
+    return settings or [Request(model, **usual(model)).how]
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _ways(root: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Model, facts and way of everything in the store, the most tokens and layers first, and of what was asked for."""
-    found: list[tuple[str, str, dict[str, Any]]] = []
+def _known_settings(root: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, facts and settings of C of everything stored, most tokens and layers first, and of what is unfinished."""
+    known: list[tuple[str, str, dict[str, Any]]] = []
     with suppress(StoreError):
         store = Store(root)
         computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
         for request in [one.request for one in computed] + [begun.request for begun in unfinished.unfinished(store)]:
-            if (one := (request.model, request.facts, request.how)) not in found:
-                found.append(one)
-    return found
+            if (settings := (request.model, request.facts, request.how)) not in known:
+                known.append(settings)
+    return known
 
 
 def texts() -> set[str]:
     """The texts that C may be taken over when a link asks for it: those of the program, and those met before."""
-    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _ways(str(default_root())))}
+    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _known_settings(str(default_root())))}
 
 
 def look_again() -> None:
-    """Let go of what is remembered of the store: something was just asked for, stored or deleted."""
-    for remembered in (_met, _ways):
-        remembered.clear()
+    """Drop what is remembered of the store: something was just submitted, stored or deleted."""
+    for cache in (_stored_models, _known_settings):
+        cache.clear()
 
 
 def fact_sets() -> tuple[str, ...]:
@@ -169,28 +168,25 @@ CHOICES: dict[str, Choice] = {
 }
 
 
-OF_A_VIEW = (
-    "target-of",
-    "performed-edit",
-    "queue-of",
-)  # what the session remembers of an edit looked at, beside the choices
+OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")
+"""What the session remembers of the edit looked at, besides the choices."""
 
 
 def open_link() -> list[str]:
     """Choose what the link asks for: at the start of a session, and when the browser went back or forward.
 
-    Any other query string that is not the one written last is late news: it was on its way when a choice was made.
+    Any other query string that is not the one written last is out of date: it was on its way when a choice was made.
 
     Returns:
-        what it asks for and there is not, a sentence each, until something else is chosen.
+        which of its choices cannot be had, a sentence each, until something else is chosen.
     """
-    session, asked = st.session_state, st.query_params.to_dict()
-    if "chosen" not in session or (_went_back() and asked != session.get("written")):
-        for note in OF_A_VIEW:
+    session, query = st.session_state, st.query_params.to_dict()
+    if "chosen" not in session or (_went_back() and query != session.get("written")):
+        for note in OF_AN_EDIT:
             session.pop(note, None)
         forget(*session.get("held", ()))
         session["chosen"], session["missing"] = links.read(CHOICES, models)
-        session["written"] = asked
+        session["written"] = query
     return list(session["missing"])
 
 
@@ -206,33 +202,33 @@ def get(name: str) -> Any:
 
 
 def choose(name: str, value: Any) -> None:
-    """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told.
+    """Make a choice, for all pages and for the link; that the link asked for something missing is then dropped.
 
     The link is written by `frame` and `panel` once all that a click chooses is chosen: each writing is one step back.
     """
     st.session_state["missing"] = []
     if name == "model" and value != get("model"):
-        settle("behind", None)  # that was said of the other model
+        settle("behind", None)  # that was chosen for the other model
     settle(name, value)
 
 
 def show(model: str, how: dict[str, Any]) -> None:
-    """Choose a model and the way C of it is taken; that the demo family is taken as usual goes without saying."""
+    """Choose a model and how its C is taken; for the demo family the link does not say so where it is the usual way."""
     choose("model", model)
     choose("behind", how if usual(model) or how != Request(model).how else None)
 
 
 def settle(name: str, value: Any) -> None:
-    """Put what there is in the place of a choice that cannot be had; nobody chose it."""
+    """Replace a choice that cannot be had by one that can; nobody chose it."""
     st.session_state["chosen"][name] = value
 
 
 def clicked(chart: str, name: str) -> list[dict[str, Any]]:
     """What a selection of a chart says was clicked; remembered, so that the chart can be made to forget it."""
-    found = list(st.session_state[chart]["selection"].get(name) or [])
-    if found:
+    points = list(st.session_state[chart]["selection"].get(name) or [])
+    if points:
         st.session_state.setdefault("held", set()).add(chart.rsplit("#", 1)[0])
-    return found
+    return points
 
 
 def fresh(chart: str) -> str:
@@ -241,7 +237,7 @@ def fresh(chart: str) -> str:
 
 
 def forget(*charts: str) -> None:
-    """Let charts forget what was clicked on them, or else a click on the same thing again would go unnoticed.
+    """Let charts forget what was clicked on them: otherwise a second click on the same thing would go unnoticed.
 
     Making a chart anew takes the browser a moment, so only those that hold a click are.
     """

@@ -45,9 +45,9 @@ def named(model: str, among: Iterable[str] = ()) -> str:
     """
     if not Path(model).is_absolute():
         return middle(model)
-    others = [Path(one).parts for one in among if one != model]
+    others = [Path(other).parts for other in among if other != model]
     parts = Path(model).parts
-    taken = next((n for n in range(1, len(parts)) if all(one[-n:] != parts[-n:] for one in others)), len(parts))
+    taken = next((n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others)), len(parts))
     return middle(str(Path(*parts[-taken:])))
 
 
@@ -80,7 +80,7 @@ def share(probability: float) -> str:
 
 
 def text_behind(how: dict[str, Any]) -> str:
-    """How C is taken, as people say it: wikipedia · 100,000 documents · bfloat16."""
+    """How C is taken, as people write it: wikipedia · 100,000 documents · bfloat16."""
     parts = [Path(how["corpus"]).name]
     parts += [f"{how[name]:,} {name}" for name in ("documents", "tokens") if how[name] is not None]
     if how["layers"] is not None:
