@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -33,10 +34,8 @@ UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadS
 ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
 DESCRIBED = 12  # of the chosen rows, with all that is known of them
 NAMES = {RESULT: "superposition P", MOMENTS: "second moment C", RUN: "run of edits", BETWEEN: "intermediate results"}
-EMPTY = (
-    "Nothing is computed yet. Open **Superposition** to compute P of the model chosen on the left, or import below a "
-    "bundle from another machine."
-)
+EMPTY = "Nothing is computed yet. Open **Superposition** to compute P, or import a bundle from another machine below."
+_values = partial(counted, one="value")
 
 
 def main() -> None:
@@ -275,9 +274,8 @@ def _disk(rows: list[Shelved]) -> None:
     st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
     sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
     listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
-    st.markdown(
-        f"{listed}\n- damaged, set aside: {volume(taken.damaged)}\n- left by killed processes: {volume(taken.orphans)}"
-    )
+    damaged, orphans = volume(taken.damaged), volume(taken.orphans)
+    st.markdown(f"{listed}\n- damaged, set aside: {damaged}\n- left by killed processes: {orphans}")
     clearable = taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
         _leave_message("success", f"{volume(inventory.clear(store()))} are free again.")
@@ -300,10 +298,6 @@ def _show_message() -> None:
     if kind:
         show, icon = (st.success, "check_circle") if kind == "success" else (st.warning, "warning")
         show(text, icon=f":material/{icon}:")
-
-
-def _values(count: int) -> str:
-    return counted(count, "value")
 
 
 main()

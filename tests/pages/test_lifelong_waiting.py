@@ -255,7 +255,7 @@ def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, he
 
 def test_orders_that_are_run_as_others_do_not_break_the_forecast_of_orders(opened: Page, held: Held) -> None:
     page = opened(edits="10", against="orders", chronicle="choosing")
-    button(page, "Work it out").click().run()
+    button(page, "Compute this table").click().run()
     button(settled(page), "Run 2").click().run()
     held.wait()
     page.run()

@@ -166,10 +166,7 @@ CHOICES: dict[str, Choice] = {
     "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
     "watched": Whole(None),  # fact whose history is shown
 }
-
-
-OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")
-"""What the session remembers of the edit looked at, besides the choices."""
+OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")  # what the session remembers of an edit, besides the choices
 
 
 def open_link() -> list[str]:
