@@ -1,4 +1,7 @@
-"""Long work in the background: one worker a device, one run for many askers, progress, pace, time left, cancel."""
+"""Long work in the background: a queue and a worker for each lane, with progress, pace, time left and cancel.
+
+Whoever submits the same work while it waits or runs shares the one run there is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,8 +26,8 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5  # a batch takes a second or two on a slow machine; a stuck job must not hold up the end
 TRAIL, TRAIL_SECONDS = 20, 0.5  # reports that the rate is taken over, and how far apart: the last ten seconds
-WAITING, BEGINNING = "Waiting for its turn", "Beginning"
-TELLING_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
+WAITING, BEGINNING = "Waiting for its turn", "Starting"
+LEAST_SHARE = 0.05  # below this share done, an estimate of the time left would be a guess
 
 
 class State(StrEnum):
@@ -38,6 +41,22 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """A queue whose jobs run one after another.
+
+    Attributes:
+        device: the device that its jobs compute on, such as "cpu" or "cuda:0"; never "auto".
+        quick: whether it is the device's second lane, for work of seconds, which need not wait for work of minutes.
+    """
+
+    device: str = "cpu"
+    quick: bool = False
+
+
+CPU = Lane()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What there is to show of a job at one moment.
 
@@ -45,7 +64,7 @@ class Snapshot:
         state: of the job.
         stage: what it is doing.
         share: of the whole that is done, 0 to 1; never falls.
-        seconds: since it began to run; of one that waits, since it was asked for.
+        seconds: since it began to run; of one that waits, since it was submitted.
         seconds_left: an estimate, or None while it is too early to tell.
         error: why it failed.
         done: of the present stage, in its own units: tokens, facts, layers.
@@ -72,12 +91,19 @@ class Job:
 
     Attributes:
         label: what it is, for people.
-        lane: the device it waits for.
-        ahead: tells the jobs that are done before it, the next one first; set by the queue it waits in.
+        lane: where it waits for its turn.
+        notes: what the work has found so far, besides its progress, for whoever waits for it; the work fills it.
+        ahead: gives the jobs that come before it, the next one first; set by the queue in which it waits.
     """
 
-    def __init__(self, stages: Mapping[str, float] = progress.STAGES, label: str = "", lane: str = "") -> None:
-        self.label, self.lane = label, lane
+    def __init__(
+        self,
+        stages: Mapping[str, float] = progress.STAGES,
+        label: str = "",
+        lane: Lane = CPU,
+        notes: Sequence[Any] = (),
+    ) -> None:
+        self.label, self.lane, self.notes = label, lane, notes
         self.ahead: Callable[[Job], list[Job]] = lambda _: []
         self._stages = stages
         self._trail: deque[tuple[float, int]] = deque(maxlen=TRAIL)
@@ -85,7 +111,7 @@ class Job:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stage, self._share = WAITING, 0.0
-        self._asked = time.monotonic()
+        self._submitted = time.monotonic()
         self._began: float | None = None
         self._future: Future[Any] | None = None
 
@@ -108,10 +134,10 @@ class Job:
         return True
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """The work's side: tell where it is.
+        """Record how far the work is; the work itself calls this.
 
         Raises:
-            Cancelled: the job was called off.
+            Cancelled: the job was cancelled.
         """
         if self._stop.is_set():
             raise progress.Cancelled(stage)
@@ -128,15 +154,15 @@ class Job:
         """The job as it stands."""
         state, error = self._state()
         with self._lock:
-            seconds = time.monotonic() - (self._began or self._asked)
+            seconds = time.monotonic() - (self._began or self._submitted)
             left = None
-            if state is State.RUNNING and self._share >= TELLING_SHARE:
+            if state is State.RUNNING and self._share >= LEAST_SHARE:
                 left = seconds * (1 - self._share) / self._share
             stage = self._waits_for() if self._stage == WAITING and state is State.QUEUED else self._stage
             return Snapshot(state, stage, self._share, seconds, left, error, self._done, self._rate())
 
     def _waits_for(self) -> str:
-        """What it waits for, in words."""
+        """What the job waits for, in words."""
         ahead = self.ahead(self)
         if not ahead:
             return WAITING
@@ -167,7 +193,7 @@ class Job:
         """Do the work and keep nothing of it: neither its result nor, when it fails, the model its frames hold."""
         with self._lock:
             self._began = time.monotonic()
-            self._stage = BEGINNING  # libraries may have to be loaded before the work can tell more
+            self._stage = BEGINNING  # libraries may have to be loaded before the work makes its first report
         try:
             work(self.report)
         except BaseException as error:
@@ -181,13 +207,13 @@ class Job:
 
 
 class Runner:
-    """Workers, one for each lane, which is to say for each device; a lane's jobs run in the order asked for.
+    """Workers, one for each lane; the jobs of a lane run in the order in which they were submitted.
 
-    The workers are daemons: a process that ends calls its jobs off and gives them `GRACE_SECONDS` to stop, no more.
+    The workers are daemons: a process that ends cancels its jobs and gives them `GRACE_SECONDS` to stop, no more.
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[Lane, _Queue] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         atexit.register(self._end)
@@ -199,48 +225,59 @@ class Runner:
         stages: Mapping[str, float] = progress.STAGES,
         *,
         label: str = "",
-        lane: str = "",
+        lane: Lane = CPU,
+        notes: Sequence[Any] = (),
         before: Callable[[], object] = lambda: None,
     ) -> Job:
-        """Start the work of that key, or join it if it is already waiting or running and not called off.
+        """Start the work of that key, or join it if it is already waiting or running and not cancelled.
 
         Args:
-            key: what makes two askers want the same.
+            key: of the work; the same key means the same work.
             work: called with a report function in the worker thread; stores its own result.
             stages: of that work, with their shares of the time.
             label: what it is, for people.
-            lane: the device it is to run on.
-            before: called before new work can begin; not for who joins.
+            lane: where it is to run.
+            notes: a list that the work fills with what it finds on the way.
+            before: called before new work can begin; not where the work is joined.
         """
         with self._lock:
             job = self._jobs.get(key)
             if job and not job._stop.is_set() and job.snapshot().alive:
                 return job
             before()
-            if lane not in self._lanes:
-                self._lanes[lane] = _Lane()
-            job = Job(stages, label, lane)
+            if lane not in self._queues:
+                self._queues[lane] = _Queue()
+            job = Job(stages, label, lane, notes)
             job._future = Future()
-            self._lanes[lane].put(job, partial(job._run, work))
+            self._queues[lane].put(job, partial(job._run, work))
             self._jobs[key] = job
             return job
 
     def jobs(self) -> dict[str, Job]:
-        """The last job of every key, in the order they were first asked for."""
+        """The last job of every key, in the order in which the keys were first submitted."""
         with self._lock:
             return dict(self._jobs)
+
+    def alive(self) -> dict[str, Job]:
+        """The jobs that wait or run, by key."""
+        return {key: job for key, job in self.jobs().items() if job.snapshot().alive}
+
+    def beside(self, job: Job) -> int:
+        """How many other jobs run on the device of a running job; 0 while it does not run itself."""
+        running = [other for other in self.jobs().values() if other.snapshot().state is State.RUNNING]
+        return sum(other.lane.device == job.lane.device for other in running) - 1 if job in running else 0
 
     def _end(self) -> None:
         """Torch aborts a process that ends in the middle of its work, so let the work stop where it can."""
         with self._lock:
             for job in self._jobs.values():
                 job.cancel()
-            lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.waiting.put(None)
+            queues = list(self._queues.values())
+        for queue in queues:
+            queue.waiting.put(None)
         until = time.monotonic() + GRACE_SECONDS
-        for lane in lanes:
-            lane.worker.join(max(0.0, until - time.monotonic()))
+        for queue in queues:
+            queue.worker.join(max(0.0, until - time.monotonic()))
 
     def find(self, key: str) -> Job | None:
         """The last job of that key, whatever became of it."""
@@ -248,15 +285,15 @@ class Runner:
             return self._jobs.get(key)
 
     def forget(self, key: str) -> None:
-        """Drop an ended job, so that it can be asked for afresh."""
+        """Drop an ended job, so that its work can be submitted afresh."""
         with self._lock:
             job = self._jobs.get(key)
             if job and not job.snapshot().alive:
                 del self._jobs[key]
 
 
-class _Lane:
-    """A queue and the one thread that works it off."""
+class _Queue:
+    """The jobs of a lane and the one thread that runs them."""
 
     def __init__(self) -> None:
         self.waiting: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
@@ -266,19 +303,22 @@ class _Lane:
         self.worker.start()
 
     def put(self, job: Job, work: Callable[[], None]) -> None:
-        """Let a job wait for its turn, whose future is there already."""
+        """Let a job wait for its turn; its future must be set."""
         if job._future is None:
             raise ValueError("a job needs its future before it can wait")
         job.ahead = self.ahead
         with self._lock:
-            self._order = [one for one in self._order if not (one._future and one._future.done())] + [job]
+            self._order = [*self._undone(self._order), job]
         self.waiting.put((job._future, work))
 
     def ahead(self, job: Job) -> list[Job]:
-        """The jobs that are done before this one, the next one first."""
+        """The jobs that come before this one, the next one first."""
         with self._lock:
-            before = self._order[: self._order.index(job)] if job in self._order else []
-        return [one for one in before if not (one._future and one._future.done())]
+            return self._undone(self._order[: self._order.index(job)]) if job in self._order else []
+
+    @staticmethod
+    def _undone(jobs: Sequence[Job]) -> list[Job]:
+        return [job for job in jobs if not (job._future and job._future.done())]
 
     def _work(self) -> None:
         while (waiting := self.waiting.get()) is not None:
@@ -287,7 +327,7 @@ class _Lane:
                 continue
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001 - whoever asked is told, and the worker goes on
+            except BaseException as error:  # noqa: BLE001 - whoever waits sees it in the future, and the worker goes on
                 future.set_exception(error)
             else:
                 future.set_result(None)

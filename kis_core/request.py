@@ -20,6 +20,7 @@ class RequestError(KisError):
     """A request that makes no sense; the message says what does."""
 
 
+SETTLED = 0.02  # of its spread: P that moves less than that between two looks is offered as settled
 C_SETTINGS = ("corpus", "tokens", "documents", "layers", "revision", "dtype", "settled")
 """The fields of a request that determine how C of a model is computed: all but the model, the facts and the seed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 """What stands where a number is missing."""
@@ -32,3 +33,14 @@ def counted(count: int, singular: str, plural: str = "") -> str:
         plural: the noun for any other count; by default the singular with an s.
     """
     return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising whole numbers as people write them: 0–3, 5."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][-1] + 1:
+            ends[-1][1:] = [number]
+        else:
+            ends.append([number])
+    return ", ".join("–".join(map(str, pair)) for pair in ends)

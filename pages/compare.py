@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,36 +11,68 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts, superposition
-from kis_core.results import pairs
-from kis_core.results.result import Result
 from kis_core.wording import number
-from pages.parts.figures.drawing import drawing
-from pages.parts.figures.figure import FigureText, asked, figure, say
+from pages.parts.figures.drawing import Drawing, drawing
+from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
-from pages.parts.figures.pair_list import pair_list
+from pages.parts.figures.pair_list import pair_list, with_names
 from pages.parts.frame import state
-from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.glossary import explain
+from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.text import plain
-from pages.parts.jobs.results import narrowed, ordered, remembered, tell_beyond
+from pages.parts.frame.views import ResultView, View, python_request
+from pages.parts.jobs.results import narrowed, of_result, ordered, remembered, tell_beyond
 from pages.parts.jobs.results import result as result_of
 
 LISTED = 200
 CHARTS = ("first-p", "second-p", "difference", "scatter")
 NARROW = 12  # characters that fit a narrow column's head
+SIZE = 330  # pixels
 HELP = (
     "Both heatmaps have the same order and the same colours, so that a colour means the same on either side. Click a "
-    "cell or a point to open its pair; it is marked everywhere. P is that of eq. 16–18."
+    "cell or a point to open its pair; it is marked everywhere.\n\n" + explain("superposition P")
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two results on the same facts, each at a layer.
+
+    Attributes:
+        first, second: the one chosen on the left, and the one it is compared with.
+        pair: the picked pair.
+    """
+
+    first: ResultView
+    second: ResultView
+    pair: tuple[int, int] | None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two are called: by their layers alone if they are of one model."""
+        first, second = self.first.request.model, self.second.request.model
+        if first == second:
+            return f"layer {self.first.layer}", f"layer {self.second.layer}"
+        return f"{first}, layer {self.first.layer}", f"{second}, layer {self.second.layer}"
+
+    def key(self, what: str) -> tuple[Any, ...]:
+        """What something that is worked out of both is kept under, for the first result."""
+        return what, self.first.layer, self.second.result.identity, self.second.layer
+
+    @property
+    def q_lines(self) -> str:
+        """Python lines that get `q`, the other P, of the same facts."""
+        lines = f"q = other.p[other.at({self.second.layer})]"
+        return lines if self.second.known_only else f"{_run(self.second)}\n{lines}"
 
 
 def main() -> None:
     """The page."""
     view = frame("Compare")
     st.subheader("What changes from one layer, or one model, to another?", anchor=False)
-    other = _other(view)
-    first, second = _both(view, other)
-    tell_beyond(len(first.facts))
-    drawn(view, other, first, second)
+    first, second = _both(view, _other(view))
+    tell_beyond(len(first.result.facts))
+    drawn(first, second)
 
 
 def _other(view: View) -> View:
@@ -57,206 +90,164 @@ def _other(view: View) -> View:
     return View(request_for(name), layer, view.known_only)
 
 
-def _both(view: View, other: View) -> tuple[Result, Result]:
+def _both(view: View, other: View) -> tuple[ResultView, ResultView]:
     """Both results, of the facts that both models answer if only such are wanted."""
     first, second = result_of(view.request), result_of(other.request)
-    if not view.known_only:
-        return first, second
-    kept = [k for k, (a, b) in enumerate(zip(first.known, second.known, strict=True)) if a and b]
-    if not kept:
-        st.warning("There is no fact that both models answer. Switch off “Only facts the model answers”.")
-        st.stop()
-    return narrowed(first, kept, "both models answer"), narrowed(second, kept, "both models answer")
+    if view.known_only:
+        kept = [fact for fact, known in enumerate(zip(first.known, second.known, strict=True)) if all(known)]
+        if not kept:
+            st.warning("There is no fact that both models answer. Switch off “Only facts the model answers”.")
+            st.stop()
+        first, second = (narrowed(result, kept, "both models answer") for result in (first, second))
+    return of_result(view, first), of_result(other, second)
 
 
 @panel
-def drawn(view: View, other: View, first: Result, second: Result) -> None:
+def drawn(first: ResultView, second: ResultView) -> None:
     """Two heatmaps, their difference, a scatter, and the pairs that differ most; a click reruns only this."""
-    if not has_pairs(first, view.layer):
+    if not has_pairs(first):
         return
-    p, q = first.p[first.at(view.layer)], second.p[second.at(other.layer)]
-    names = _names(view, other)
-    pair = picked_or_strongest(first, view.layer)
+    both = Comparison(first, second, picked_or_strongest(first))
     figures, pairs_below = st.container(), st.container()
-    found = remembered(
-        first,
-        ("differing", view.layer, second.identity, other.layer),
-        lambda: charts.differing(p, q, LISTED),
-    )
     with pairs_below:  # first, so that it answers before the browser redraws the figures
-        _differing(view, other, first, second, found, names, pair)
+        _differing(both)
     with figures:
-        _figures(view, other, first, second, p, q, names, pair)
+        _figures(both)
 
 
-def _figures(
-    view: View,
-    other: View,
-    first: Result,
-    second: Result,
-    p: np.ndarray,
-    q: np.ndarray,
-    names: tuple[str, str],
-    pair: tuple[int, int] | None,
-) -> None:
-    order, labels = ordered(first, view.layer, state.get("order"))
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the heatmaps.
+
+    Attributes:
+        name: in `CHARTS`.
+        title: of the figure.
+        values: drawn, (m, m).
+        limit: where the colours end.
+        code: Python lines that give the values.
+        view: where they come from.
+        against: the other side.
+        also: the other side too, if the values come from both.
+    """
+
+    name: str
+    title: str
+    values: np.ndarray
+    limit: float
+    code: str
+    view: ResultView
+    against: View
+    also: ResultView | None = None
+
+    @property
+    def quantity(self) -> str:
+        """What the values are."""
+        return "difference" if self.also else "P[i, j]"
+
+
+def _figures(both: Comparison) -> None:
+    first, second = both.first, both.second
+    p, q, names = first.p, second.p, both.names
     limit = max(charts.colour_limit(p), charts.colour_limit(q))
-    far = charts.colour_limit(p - q)
-    both = (first.identity, view.layer, second.identity, other.layer)
-    common = {"order": order, "labels": labels, "pair": pair, "first": first, "both": both}
-    here = {"about": first, "about_layer": view.layer, "against": other}
-    there = {"about": second, "about_layer": other.layer, "against": view}
-    both = here | {"also": (second, other.layer)}
+    difference, title = p - q, f"Difference · {names[0]} − {names[1]}"
+    far, code = charts.colour_limit(difference), f"{both.q_lines}\np - q"
     left, right = split(1, 1, "split-heatmaps")
     with left:
-        _heatmap(view, p, f"P · {names[0]}", limit, "first-p", "P[i, j]", code="p", **common, **here)
+        _heatmap(both, Side("first-p", f"P · {names[0]}", p, limit, "p", first, second))
     with right:
-        _heatmap(other, q, f"P · {names[1]}", limit, "second-p", "P[i, j]", code="p", **common, **there)
+        _heatmap(both, Side("second-p", f"P · {names[1]}", q, limit, "p", second, first))
     left, right = split(1, 1, "split-differences")
     with left:
-        title = f"Difference · {names[0]} − {names[1]}"
-        _heatmap(view, p - q, title, far, "difference", "difference", code=f"{_q(other)}\np - q", **common, **both)
+        _heatmap(both, Side("difference", title, difference, far, code, first, second, also=second))
     with right:
-        _scatter(view, other, first, second, p, q, names, pair)
+        _scatter(both)
 
 
-def _names(view: View, other: View) -> tuple[str, str]:
-    first, second = view.request.model, other.request.model
-    if first == second:
-        return f"layer {view.layer}", f"layer {other.layer}"
-    return f"{first}, layer {view.layer}", f"{second}, layer {other.layer}"
-
-
-def _heatmap(
-    view: View,
-    p: np.ndarray,
-    title: str,
-    limit: float,
-    name: str,
-    value: str,
-    *,
-    order: np.ndarray,
-    labels: list[str],
-    pair: tuple[int, int] | None,
-    first: Result,
-    both: tuple[Any, ...],
-    about: Result,
-    about_layer: int,
-    against: View,
-    code: str,
-    also: tuple[Result, int] | None = None,
-) -> None:
-    key = state.fresh(name)
-    large = len(p) > charts.DETAIL
-    st.markdown(f"**{plain(title)}**")
-    if large:
-        what = ("blocks", name, state.get("order"), *both)
-        told = remembered(about, what, lambda: charts.blocks(p, order)[0])
-        chart = drawing(
-            charts.overview, p, order, limit=limit, labels=labels, picked=pair, size=330, told=told, value=value
-        )
-    else:
-        subjects = [fact.subject for fact in first.facts.facts]
-        chart = drawing(
-            charts.heatmap,
-            p,
-            order,
-            limit=limit,
-            labels=labels,
-            names=subjects,
-            picked=pair,
-            size=330,
-            value=value,
-            hide_diagonal=True,
-        )
+def _heatmap(both: Comparison, side: Side) -> None:
+    order, labels = ordered(both.first, state.get("order"))
+    blocks = len(side.values) > charts.DETAIL
+    st.markdown(f"**{plain(side.title)}**")
     figure(
-        view,
-        about,
-        chart,
+        side.view,
+        _blocks(both, side, order, labels) if blocks else _cells(both, side, order, labels),
         FigureText(
-            title=title,
-            caption=f"Colours end at ±{limit:g}{' on both sides' if value == 'P[i, j]' else ''}. Click a cell.",
+            title=side.title,
+            caption=f"Colours end at ±{side.limit:g}{'' if side.also else ' on both sides'}. Click a cell.",
             help=HELP,
-            data=lambda: pd.DataFrame(p[np.ix_(order, order)], columns=order).assign(edited=order),
-            code=code,
-            layer=about_layer,
-            narrow=_both_known(against),
-            also=also,
+            data=lambda: pd.DataFrame(side.values[np.ix_(order, order)], columns=order).assign(edited=order),
+            code=side.code,
+            narrow=_both_known(side.against),
+            also=side.also,
         ),
-        key=key,
-        on_select=partial(_cell, key, order, p if large else None),
-        selection_mode=charts.PICK,
+        key=state.fresh(side.name),
+        pick=Pick(charts.PICK, partial(_pick_cell, side.name, order, side.values if blocks else None)),
     )
 
 
-def _cell(key: str, order: np.ndarray, blocks_of: np.ndarray | None) -> None:
-    cells = state.clicked(key, charts.PICK)
-    if cells:
-        _forget_others(key)
-        row, column = int(cells[0]["r"]), int(cells[0]["c"])
-        if blocks_of is None:
-            state.choose("pair", (int(order[row]), int(order[column])))
-        else:
-            state.choose("pair", charts.strongest_in_block(blocks_of, order, row, column))
+def _cells(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -> Drawing:
+    look: dict[str, Any] = {
+        "limit": side.limit,
+        "picked": both.pair,
+        "size": SIZE,
+        "value": side.quantity,
+        "hide_diagonal": True,
+    }
+    return drawing(charts.heatmap, side.values, order, labels=labels, names=both.first.subjects, **look)
 
 
-def _forget_others(key: str) -> None:
-    state.forget(*(name for name in CHARTS if not key.startswith(f"{name}#")))
+def _blocks(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -> Drawing:
+    key = ("blocks", side.name, state.get("order"), both.first.result.identity, both.first.layer, *both.key(""))
+    blocks = remembered(side.view.result, key, lambda: charts.blocks(side.values, order)[0])
+    look: dict[str, Any] = {"limit": side.limit, "picked": both.pair, "size": SIZE, "value": side.quantity}
+    return drawing(charts.overview, side.values, order, labels=labels, told=blocks, **look)
 
 
-def _scatter(
-    view: View,
-    other: View,
-    first: Result,
-    second: Result,
-    p: np.ndarray,
-    q: np.ndarray,
-    names: tuple[str, str],
-    pair: tuple[int, int] | None,
-) -> None:
+def _pick_cell(name: str, order: np.ndarray, blocks_of: np.ndarray | None, cell: dict[str, Any]) -> None:
+    _forget_others(name)
+    row, column = int(cell["r"]), int(cell["c"])
+    pair = (int(order[row]), int(order[column]))
+    state.choose("pair", pair if blocks_of is None else charts.strongest_in_block(blocks_of, order, row, column))
+
+
+def _pick_point(point: dict[str, Any]) -> None:
+    _forget_others("scatter")
+    state.choose("pair", (int(point["i"]), int(point["j"])))
+
+
+def _forget_others(name: str) -> None:
+    state.forget(*(other for other in CHARTS if other != name))
+
+
+def _scatter(both: Comparison) -> None:
+    p, q, result = both.first.p, both.second.p, both.first.result
     pearson, spearman = remembered(
-        first,
-        ("correlations", view.layer, second.identity, other.layer),
+        result,
+        both.key("correlations"),
         lambda: (superposition.correlation(p, q), superposition.rank_correlation(p, q)),
     )
     st.markdown(f"**P against P** · Pearson {number(pearson, '.2f')}, Spearman {number(spearman, '.2f')}")
-    key = state.fresh("scatter")
-    off = pair if pair and pair[0] != pair[1] else None
+    look: dict[str, Any] = {"names": both.names, "subjects": both.first.subjects, "size": SIZE}
+    look["picked"] = both.pair if both.pair and both.pair[0] != both.pair[1] else None
+    look["pairs"] = remembered(result, both.key("counted"), lambda: charts.counted(p, q))
     figure(
-        view,
-        first,
-        drawing(
-            charts.scatter,
-            p,
-            q,
-            names=names,
-            subjects=[fact.subject for fact in first.facts.facts],
-            picked=off,
-            size=330,
-            pairs=remembered(
-                first,
-                ("counted", view.layer, second.identity, other.layer),
-                lambda: charts.counted(p, q),
-            ),
-        ),
+        both.first,
+        drawing(charts.scatter, p, q, **look),
         FigureText(
-            title=f"P against P, {names[0]} and {names[1]}",
+            title=f"P against P, {both.names[0]} and {both.names[1]}",
             caption="Grey: how many pairs; dots: the pairs that differ most; ring: the picked pair. Click a dot.",
-            help=HELP + " On the dashed line a pair has the same P on both sides.",
+            help=f"{HELP}\n\nOn the dashed line a pair has the same P on both sides.",
             data=lambda: charts.differing(p, q, p.size),
-            code=f"{_q(other)}\nstatistics.correlation(p, q), statistics.rank_correlation(p, q)",
-            layer=view.layer,
-            narrow=_both_known(other),
-            also=(second, other.layer),
+            code=f"{both.q_lines}\nsuperposition.correlation(p, q), superposition.rank_correlation(p, q)",
+            narrow=_both_known(both.second),
+            also=both.second,
         ),
-        key=key,
-        on_select=partial(_point, key),
-        selection_mode=charts.PAIR,
+        key=state.fresh("scatter"),
+        pick=Pick(charts.PAIR, _pick_point),
     )
 
 
 def _run(view: View) -> str:
-    return f"other = run(Request({asked(view.request)}), Store())"
+    return f"other = run({python_request(view.request)}, Store())"
 
 
 def _both_known(other: View) -> str:
@@ -268,69 +259,31 @@ def _both_known(other: View) -> str:
     )
 
 
-def _q(other: View) -> str:
-    """Python lines that get `q`, the other P, of the same facts."""
-    taken = f"q = other.p[other.at({other.layer})]"
-    return taken if other.known_only else f"{_run(other)}\n{taken}"
-
-
-def _point(key: str) -> None:
-    points = state.clicked(key, charts.PAIR)
-    if points:
-        _forget_others(key)
-        state.choose("pair", (int(points[0]["i"]), int(points[0]["j"])))
-
-
-def _differing(
-    view: View,
-    other: View,
-    first: Result,
-    second: Result,
-    found: pd.DataFrame,
-    names: tuple[str, str],
-    pair: tuple[int, int] | None,
-) -> None:
-    facts = first.facts.facts
-    table = found.rename(columns={"x": "here", "y": "there"}).assign(
-        difference=found["x"] - found["y"],
-        edited=[pairs.told(facts[i]) for i in found["i"]],
-        suffers=[pairs.told(facts[j]) for j in found["j"]],
-        tags=[", ".join(pairs.tags_of(first, i, j)) for i, j in zip(found["i"], found["j"], strict=True)],
-    )
+def _differing(both: Comparison) -> None:
+    result, names = both.first.result, both.names
+    points = remembered(result, both.key("differing"), lambda: charts.differing(both.first.p, both.second.p, LISTED))
+    points = points.rename(columns={"x": "here", "y": "there"})
+    table = with_names(result, points.assign(difference=points["here"] - points["there"]))
     left, right = split(1.45, 1, "split-list")
-    style = {"format": "%+.3f", "width": 92 if len(names[0]) < NARROW else 150}
+    column = partial(st.column_config.NumberColumn, format="%+.3f", width=92 if len(names[0]) < NARROW else 150)
     with right:
-        inspector(view, first, pair)
+        inspector(both.first, both.pair)
     with left:
-        st.markdown(
-            "**The pair that differs most**" if len(table) == 1 else f"**The {len(table)} pairs that differ most**"
+        count = len(table)
+        st.markdown("**The pair that differs most**" if count == 1 else f"**The {count} pairs that differ most**")
+        columns = {"here": column(names[0]), "there": column(names[1]), "difference": column("difference")}
+        pair_list(table, both.pair, key="differing", height=420, **columns)
+        text = FigureText(
+            title="Pairs that differ most",
+            caption="By falling difference. Click a row to open its pair.",
+            help=HELP,
+            data=lambda: table,
+            code=f"{both.q_lines}\ncharts.differing(p, q, {LISTED})",
+            brief=True,
+            narrow=_both_known(both.second),
+            also=both.second,
         )
-        pair_list(
-            table,
-            pair,
-            key="differing",
-            height=420,
-            here=st.column_config.NumberColumn(names[0], **style),
-            there=st.column_config.NumberColumn(names[1], **style),
-            difference=st.column_config.NumberColumn("difference", **style),
-        )
-        say(
-            view,
-            first,
-            FigureText(
-                title="Pairs that differ most",
-                caption="By falling difference. Click a row to open its pair.",
-                help=HELP,
-                data=lambda: table,
-                code=f"{_q(other)}\ncharts.differing(p, q, {LISTED})",
-                layer=view.layer,
-                brief=True,
-                narrow=_both_known(other),
-                also=(second, other.layer),
-            ),
-            chart=None,
-            key="differing-pairs",
-        )
+        caption(both.first, text, key="differing-pairs")
 
 
 main()

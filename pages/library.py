@@ -1,4 +1,4 @@
-"""Library: what is computed, where it came from, whether it is whole; take it elsewhere, bring it here, let it go."""
+"""Library: what is computed, where it came from, and whether it is intact; with export, import and deletion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -18,7 +19,7 @@ from kis_core.library import bundles, inventory
 from kis_core.library.inventory import BETWEEN, MOMENTS, RESULT, RUN, Shelved
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
-from kis_core.wording import counted
+from kis_core.wording import counted, ranges
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.page import frame, split
@@ -31,24 +32,17 @@ from pages.parts.jobs.running import running
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
 UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadSize`, which has the last word
 ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
-TOLD = 12  # of the chosen rows, with all that is known of them
-NAMES = {
-    RESULT: "superposition P",
-    MOMENTS: "second moment C",
-    RUN: "run of edits",
-    BETWEEN: "kept in between",
-}
-EMPTY = (
-    "Nothing is computed yet. Open **Superposition** to compute P of the model chosen on the left, or import a bundle "
-    "below that was computed elsewhere."
-)
+DESCRIBED = 12  # of the chosen rows, with all that is known of them
+NAMES = {RESULT: "superposition P", MOMENTS: "second moment C", RUN: "run of edits", BETWEEN: "intermediate results"}
+EMPTY = "Nothing is computed yet. Open **Superposition** to compute P, or import a bundle from another machine below."
+_values = partial(counted, singular="value")
 
 
 def main() -> None:
     """The page."""
     frame("Library")
     st.subheader("What is computed, and what it takes on disk", anchor=False)
-    _tell()
+    _show_message()
     running("library")
     try:
         rows = inventory.shelf(store())
@@ -68,13 +62,14 @@ def main() -> None:
 
 def _table(rows: list[Shelved]) -> list[Shelved]:
     """All rows; returns the selected ones."""
+    models = {row.model for row in rows}
     frame = pd.DataFrame(
         {
             "what": [NAMES[row.what] for row in rows],
-            "model": [named(row.model, {one.model for one in rows}) for row in rows],
+            "model": [named(row.model, models) for row in rows],
             "of": [row.facts if row.what == RESULT else row.name if row.what == RUN else "" for row in rows],
             "bytes": [row.bytes for row in rows],
-            "layers": [_ranges(row.layers) for row in rows],
+            "layers": [ranges(row.layers) for row in rows],
             "text": [_text_behind(row) for row in rows],
             "written": [datetime.fromtimestamp(row.written) for row in rows],
         }
@@ -104,30 +99,17 @@ def _text_behind(row: Shelved) -> str:
     return " · ".join(filter(None, (row.corpus, f"{row.tokens:,} tokens" if row.tokens else "")))
 
 
-def _ranges(layers: Sequence[int]) -> str:
-    """Numbers as people write them: 0–3, 5."""
-    found: list[list[int]] = []
-    for layer in layers:
-        if found and layer == found[-1][-1] + 1:
-            found[-1][1:] = [layer]
-        else:
-            found.append([layer])
-    return ", ".join("–".join(map(str, ends)) for ends in found)
-
-
 def _chosen(rows: list[Shelved]) -> None:
     if not rows:
-        st.info(
-            "Select rows to see where they came from, to check, export, delete or open them.",
-            icon=":material/check_box:",
-        )
+        words = "Select rows to see where they came from, and to verify, export, delete or open them."
+        st.info(words, icon=":material/check_box:")
         return
     keys = [key for row in rows for key in row.keys]
     behind = inventory.moments_behind(store(), keys) - set(keys)
     along = bool(behind) and st.toggle(
         f"Together with C behind them ({volume(_size_of(behind))})",
         key="along",
-        help="C needs the model and the text to be computed anew. Of those deleted, C that other results need stays.",
+        help="To compute C again takes the model and the text. A C that other results need is not deleted.",
     )
     everything = [*keys, *sorted(behind)] if along else keys
     with st.container(horizontal=True, gap="small"):
@@ -139,11 +121,11 @@ def _chosen(rows: list[Shelved]) -> None:
         if st.button("Delete", icon=":material/delete:"):
             st.session_state["deleting"] = [row.id for row in rows]
     if st.session_state.get("deleting") == [row.id for row in rows]:
-        _ask_to_delete(rows, keys, along)
-    for row in rows[:TOLD]:
+        _confirm_deletion(rows, keys, along)
+    for row in rows[:DESCRIBED]:
         _provenance(row)
-    if len(rows) > TOLD:
-        st.caption(f"and {len(rows) - TOLD:,} more")
+    if len(rows) > DESCRIBED:
+        st.caption(f"and {len(rows) - DESCRIBED:,} more")
 
 
 def _size_of(keys: set[str]) -> int:
@@ -173,15 +155,19 @@ def _name_of(result: Result) -> str:
 
 def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
     bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
-    lost = set(inventory.verify(store(), keys, lambda done: bar.progress(done / len(keys))))
+
+    def report(done: int) -> None:
+        bar.progress(done / len(keys))
+
+    lost = set(inventory.verify(store(), keys, report))
     if not lost:
-        _say("success", f"{_values(len(keys))} read: all whole.")
+        _leave_message("success", f"{_values(len(keys))} read: all intact.")
     else:
-        whose = sorted({f"{NAMES[row.what]} {_told(row)}" for row in rows if lost & set(row.keys)})
-        _say(
+        whose = sorted({f"{NAMES[row.what]} {_description(row)}" for row in rows if lost & set(row.keys)})
+        _leave_message(
             "warning",
-            f"{len(lost):,} of {_values(len(keys))} damaged or gone, and set aside: "
-            f"{plain('; '.join(whose) or 'C behind them')}. What is lost is computed anew when it is next needed.",
+            f"{len(lost):,} of {_values(len(keys))} damaged or missing, and set aside: "
+            f"{plain('; '.join(whose) or 'C behind them')}. What is lost is computed again when it is next needed.",
         )
         _forget()
     st.rerun()
@@ -214,14 +200,14 @@ def _export(keys: list[str]) -> None:
         st.caption(f"A browser takes {volume(DOWNLOAD_BYTES)} at most: `python -m kis_core export --out FILE`")
 
 
-def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
+def _confirm_deletion(rows: list[Shelved], keys: list[str], along: bool) -> None:
     going = set(keys) | (inventory.moments_alone_behind(store(), set(keys)) if along else set())
-    what = "; ".join(f"{NAMES[row.what]} {_told(row)}".strip() for row in rows[:TOLD])
-    more = f" and {len(rows) - TOLD:,} more" if len(rows) > TOLD else ""
+    what = "; ".join(f"{NAMES[row.what]} {_description(row)}".strip() for row in rows[:DESCRIBED])
+    more = f" and {len(rows) - DESCRIBED:,} more" if len(rows) > DESCRIBED else ""
     with st.container(border=True):
         st.markdown(
             f"**Delete {_values(len(going))}, {volume(_size_of(going))}?** {plain(what)}{more}. All of it can be "
-            f"computed anew from the model and the text; that takes time."
+            f"computed again from the model and the text; that takes time."
         )
         with st.container(horizontal=True, gap="small"):
             if st.button(f"Delete {_values(len(going))}", type="primary", key="delete-now"):
@@ -229,7 +215,7 @@ def _ask_to_delete(rows: list[Shelved], keys: list[str], along: bool) -> None:
                 freed = _size_of(going)
                 gone = inventory.delete(store(), keys, with_moments=along)
                 _forget()
-                _say("success", f"{_values(gone)} deleted; {volume(freed)} are free again.")
+                _leave_message("success", f"{_values(gone)} deleted; {volume(freed)} are free again.")
                 st.rerun()
             if st.button("Keep", key="delete-not"):
                 del st.session_state["deleting"]
@@ -247,39 +233,39 @@ def _provenance(row: Shelved) -> None:
                 f"{plain(str(source['weights_sha256'])[: 2 * HASH])}… · {plain(versions)}"
             )
             return
-    weights = f" · weights SHA-256 {row.weights[: 2 * HASH]}…" if row.weights else ""
-    st.caption(
-        f"**{NAMES[row.what]}** {plain(_told(row))} · {_values(len(row.keys))}, {volume(row.bytes)}{plain(weights)}"
-    )
+    weights = plain(f" · weights SHA-256 {row.weights[: 2 * HASH]}…") if row.weights else ""
+    size = f"{_values(len(row.keys))}, {volume(row.bytes)}"
+    st.caption(f"**{NAMES[row.what]}** {plain(_description(row))} · {size}{weights}")
 
 
-def _told(row: Shelved) -> str:
+def _description(row: Shelved) -> str:
     if row.what == BETWEEN:
-        return "to be quicker next time; deleting it costs only time"
-    layers = f"layers {_ranges(row.layers)}" if row.layers else ""
+        return "kept to be quicker next time; deleting them costs only time"
+    layers = f"layers {ranges(row.layers)}" if row.layers else ""
     name = row.name if row.what == RUN else ""
-    parts = (row.model or "of a model not known here", row.facts, name, layers, _text_behind(row))
+    parts = (row.model or "of an unknown model", row.facts, name, layers, _text_behind(row))
     return " · ".join(filter(None, parts))
 
 
 def _import() -> None:
     st.markdown("**Import.** A bundle made by Export, or by `python -m kis_core export` on a cluster.")
-    uploaded = st.file_uploader(
-        "A bundle", type=["zip"], max_upload_size=UPLOAD_MEGABYTES, label_visibility="collapsed"
-    )
+    size = UPLOAD_MEGABYTES
+    uploaded = st.file_uploader("A bundle", type=["zip"], max_upload_size=size, label_visibility="collapsed")
     st.caption("Larger ones: `python -m kis_core import FILE`. Copying the cache folder works as well.")
     if uploaded is None or not st.button(f"Import {volume(uploaded.size)}", type="primary", icon=":material/upload:"):
         return
     bar = st.progress(0.0, text=bundles.IMPORT_STAGE)
+
+    def report(_: str, done: int, total: int) -> None:
+        bar.progress(done / total if total else 1.0)
+
     try:
-        done = bundles.load(
-            store(), uploaded, report=lambda _, at, total: bar.progress(at / total if total else 1.0)
-        )  # fmt: skip
+        imported = bundles.load(store(), uploaded, report=report)
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
     _forget()
-    _say("success", f"{_values(done.count)} imported; {done.skipped:,} were here already.")
+    _leave_message("success", f"{_values(imported.count)} imported; {imported.skipped:,} were here already.")
     st.rerun()
 
 
@@ -288,36 +274,30 @@ def _disk(rows: list[Shelved]) -> None:
     st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
     sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
     listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
-    st.markdown(
-        f"{listed}\n- damaged, set aside: {volume(taken.damaged)}\n- left by killed processes: {volume(taken.orphans)}"
-    )
+    damaged, orphans = volume(taken.damaged), volume(taken.orphans)
+    st.markdown(f"{listed}\n- damaged, set aside: {damaged}\n- left by killed processes: {orphans}")
     clearable = taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
-        _say("success", f"{volume(inventory.clear(store()))} are free again.")
+        _leave_message("success", f"{volume(inventory.clear(store()))} are free again.")
         st.rerun()
 
 
 def _forget() -> None:
-    """Let go of what this server remembers of the store."""
+    """Drop what this server remembers of the store."""
     st.cache_data.clear()
     results.forget_all()
 
 
-def _say(how: str, text: str) -> None:
-    """Tell something once the page is drawn anew."""
-    st.session_state["library-says"] = (how, text)
+def _leave_message(kind: str, text: str) -> None:
+    """Let a message be shown once the page is drawn anew."""
+    st.session_state["library-message"] = (kind, text)
 
 
-def _tell() -> None:
-    how, text = st.session_state.pop("library-says", ("", ""))
-    if how == "success":
-        st.success(text, icon=":material/check_circle:")
-    elif how == "warning":
-        st.warning(text, icon=":material/warning:")
-
-
-def _values(count: int) -> str:
-    return counted(count, "value")
+def _show_message() -> None:
+    kind, text = st.session_state.pop("library-message", ("", ""))
+    if kind:
+        show, icon = (st.success, "check_circle") if kind == "success" else (st.warning, "warning")
+        show(text, icon=f":material/{icon}:")
 
 
 main()

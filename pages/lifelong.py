@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 import streamlit as st
@@ -9,19 +10,20 @@ import streamlit as st
 from kis_core import charts, lifelong
 from kis_core.lifelong import EditTrace, frames, summary
 from kis_core.models import catalog
-from kis_core.results.result import Result
 from kis_core.wording import counted, number
 from pages.parts.edit import simulator as benches
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
-from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.glossary import explain
+from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.text import plain
+from pages.parts.frame.views import ResultView
 from pages.parts.jobs.results import compute, shown
 from pages.parts.lifelong import below, runs
-from pages.parts.lifelong.choice import RunPlan, plan
-from pages.parts.lifelong.python_lines import HELP, python_lines_of
+from pages.parts.lifelong.choice import plan
 from pages.parts.lifelong.runs import Run
+from pages.parts.lifelong.view import HELP, RunPlan, RunView
 
 TICK = 0.7  # seconds a step is shown while the run is played
 TICKS = 24  # about as many steps a played run has
@@ -33,9 +35,9 @@ def main() -> None:
     """The page."""
     view = frame("Lifelong")
     st.subheader("Edit after edit: when does the model forget?", anchor=False)
-    result = shown(view)
+    seen = shown(view)
     st.session_state["pace"] = _pace()
-    panel(drawn, run_every=st.session_state["pace"])(view, result)
+    panel(drawn, run_every=st.session_state["pace"])(seen)
     if state.get("against") == "models":
         compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
 
@@ -51,12 +53,11 @@ def _keep_pace() -> None:
         st.rerun()
 
 
-def drawn(view: View, result: Result) -> None:
+def drawn(seen: ResultView) -> None:
     """Choices on the left, the run on the right, and what can be looked at under it."""
-    bench = benches.simulator(result)
     left, right = split(1, 2.5, key="split-lifelong")
     with left:
-        planned = plan(view, result, bench)
+        planned = plan(seen, benches.simulator(seen.result))
         button = st.container()
     if planned is None:
         with right:
@@ -64,120 +65,131 @@ def drawn(view: View, result: Result) -> None:
         st.session_state["playing"] = False
         _keep_pace()
         return
-    opened, unasked = "lifelong-opened" in st.session_state, runs.starts_by_itself(planned.main)
-    if not opened and unasked and not runs.cancelled(planned.runs):
+    opened, by_itself = "lifelong-opened" in st.session_state, runs.starts_by_itself(planned.main)
+    if not opened and by_itself and not runs.cancelled(planned.runs):
         runs.start(planned.runs)
     st.session_state["lifelong-opened"] = True
     working = bool(runs.alive(planned.runs))
-    films = {run: found for run in planned.runs if (found := runs.film(run)) is not None}
+    traces = {run: trace for run in planned.runs if (trace := runs.trace_of(run)) is not None}
     with button:
-        _run_button(planned, films, working)
+        _run_button(planned, traces, working)
+    main = traces.get(planned.main)
     with right:
-        _told(planned, films, working)
-        if planned.main in films:
-            step = _step(films[planned.main])
-            _figure(view, result, planned, films, step)
-            _scrubber(films[planned.main], step, working)
-            _since(result, films[planned.main], step)
-    if planned.main in films:
-        with left:
-            _numbers(planned.main, films[planned.main], step)
-        below.below(view, result, planned, films, step)
+        _progress(planned, traces, working)
+        if main is None:
+            _keep_pace()
+            return
+        view = RunView(seen.request, seen.layer, seen.known_only, seen.result, planned, traces, _step(main))
+        _figure(view)
+        _scrubber(view, working)
+        _since(view)
+    with left:
+        _numbers(view)
+    below.below(view)
     _keep_pace()
 
 
-def _run_button(planned: RunPlan, films: dict[Run, EditTrace], working: bool) -> None:
-    missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
+def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) -> None:
+    missing = planned.unfinished(traces)
     st.button(
-        _start_label(missing, films) if missing else "Done", type="primary",
+        _start_label(missing, traces) if missing else "Done",
+        type="primary",
         icon=":material/play_circle:" if missing else ":material/check:",
-        disabled=working or not missing, on_click=runs.start, args=(missing,), width="stretch", key="run",
+        disabled=working or not missing,
+        on_click=runs.start,
+        args=(missing,),
+        width="stretch",
+        key="run",
         help="Makes the edits on the model in memory, one after another, and measures every few. Its weights are never "
-        "written to. What was measured is kept, also when it is cancelled.",
-    )  # fmt: skip
+        "written to. What was measured is kept, also when the run is cancelled.",
+    )
 
 
-def _start_label(missing: list[Run], films: dict[Run, EditTrace]) -> str:
-    if any(films[run].edits for run in missing if run in films):
-        return "Go on"
+def _start_label(missing: list[Run], traces: Mapping[Run, EditTrace]) -> str:
+    if any(traces[run].edits for run in missing if run in traces):
+        return "Resume"
     return "Run" if len(missing) < 2 else f"Run {len(missing)}"
 
 
-def _told(planned: RunPlan, films: dict[Run, EditTrace], working: bool) -> None:
+def _progress(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) -> None:
+    """How far the runs are, or what keeps them from going on."""
     for why in runs.failures(planned.runs):
         st.error(why, icon=":material/error:")
     if working:
-        runs.progress_of(planned.runs)
+        runs.progress_of_runs(planned.runs)
     elif runs.cancelled(planned.runs):
-        missing = [run for run in planned.runs if not lifelong.finished(films.get(run), run.asked)]
-        label = _start_label(missing, films)
-        kept = "What was measured is kept" if label == "Go on" else "No edit was measured yet"
-        how = "goes on from there" if label == "Go on" else "starts anew"
-        st.info(f"Cancelled. {kept}; **{label}** on the left {how}.", icon=":material/cancel:")
-    elif planned.main not in films:
+        label = _start_label(planned.unfinished(traces), traces)
+        resumes = label == "Resume"
+        kept = "What was measured is kept" if resumes else "No edit was measured yet"
+        begins = "continues from there" if resumes else "starts from the beginning"
+        st.info(f"Cancelled. {kept}; **{label}** on the left {begins}.", icon=":material/cancel:")
+    elif planned.main not in traces:
         st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
 
 
-def _step(film: EditTrace) -> int:
+def _step(trace: EditTrace) -> int:
     """The step looked at: the one chosen, or the newest."""
-    asked = state.get("step")
-    return int(film.steps[-1] if asked is None else film.steps[film.at(asked)])
+    chosen = state.get("step")
+    return int(trace.steps[-1] if chosen is None else trace.steps[trace.at(chosen)])
 
 
-def _figure(view: View, result: Result, planned: RunPlan, films: dict[Run, EditTrace], step: int) -> None:
-    named = {run.name: film for run, film in films.items()}
-    told = lifelong.frames.holding(named)
-    most = max(run.asked.edits for run in planned.runs)
-    unrelated = counted(len(films[planned.main].unrelated), "fact")
-    several = f", set against {counted(len(films) - 1, 'other run')}" if len(films) > 1 else ""
+def _figure(view: RunView) -> None:
+    frame = frames.holding({run.name: trace for run, trace in view.traces.items()})
+    most = max(run.request.edits for run in view.plan.runs)
+    unrelated, others = counted(len(view.trace.unrelated), "fact"), len(view.traces) - 1
+    several = f", set against {counted(others, 'other run')}" if others else ""
     figure(
         view,
-        result,
-        drawing(charts.retention, told, step=step, most=most),
+        drawing(charts.retention, frame, step=view.step, most=most),
         FigureText(
-            title=f"Edit after edit: {planned.main.name}",
-            caption=f"{plain(planned.main.name)}{several}. Of {unrelated} not edited, the "
-            f"share still answered right (Δo, eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
-            help=HELP,
-            data=lambda: told,
-            code=python_lines_of(planned.runs if len(films) > 1 else [planned.main], result),
-            layer=planned.main.asked.layers[0],
+            title=f"Edit after edit: {view.run.name}",
+            caption=f"{plain(view.run.name)}{several}. Of {unrelated} not edited, the share still answered right (Δo, "
+            f"eq. 11); of the edits so far, the share in force (Δe, eq. 15).",
+            help=f"{HELP}\n\n{explain('edit trace')}",
+            data=lambda: frame,
+            code=view.python_lines_of(view.plan.runs if others else [view.run]),
         ),
         key="retention",
     )
 
 
-def _scrubber(film: EditTrace, step: int, working: bool) -> None:
-    playing = st.session_state.get("playing", False)
-    steps = film.steps.tolist()
+def _scrubber(view: RunView, working: bool) -> None:
+    playing, step = st.session_state.get("playing", False), view.step
+    steps = view.trace.steps.tolist()
     if playing:
         _advance(steps, step, working)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button(
-            "Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
-            on_click=_play, args=(not playing, steps, step), key="play", disabled=len(steps) < 2,
-        )  # fmt: skip
+            "Pause" if playing else "Play",
+            icon=":material/pause:" if playing else ":material/play_arrow:",
+            on_click=_play,
+            args=(not playing, steps, step),
+            key="play",
+            disabled=len(steps) < 2,
+        )
         if len(steps) > 1:
             moves = playing or (working and state.get("step") is None)
             st.select_slider(
-                "After so many edits", steps, **state.widget("step", write=step, moment=f"-{step}" if moves else ""),
+                "After so many edits",
+                steps,
+                **state.widget("step", write=step, moment=f"-{step}" if moves else ""),
                 help="Go through the run step by step; all of this page but the half-life is as it was then.",
-            )  # fmt: skip
+            )
 
 
-def _since(result: Result, film: EditTrace, step: int) -> None:
-    """What happened since the step before: the edits made, and whose answers turned."""
-    row = film.at(step)
+def _since(view: RunView) -> None:
+    """What happened since the step before: the edits made, and whose answers changed between right and wrong."""
+    row, trace, facts = view.row, view.trace, view.result.facts.facts
     if not row:
         st.caption("No edit was made yet.")
         return
-    first, facts = int(film.steps[row - 1]), result.facts.facts
-    lost, back = frames.turned(film, row)
-    made = [f"{plain(one[0])} → {plain(one[4])}" for one in film.queue[first:step]]
+    first = int(trace.steps[row - 1])
+    lost, back = frames.turned(trace, row)
+    edits = [f"{plain(edit[0])} → {plain(edit[4])}" for edit in trace.queue[first : view.step]]
     lines = [
-        (f"**Edits made** since {first}", made),
+        (f"**Edits made** since {first}", edits),
         ("**Answers lost**", [plain(facts[j].subject) for j in lost]),
-        ("**Answers back**", [plain(facts[j].subject) for j in back]),
+        ("**Answers regained**", [plain(facts[j].subject) for j in back]),
     ]
     st.markdown("  \n".join(f"{head}: {_named(names)}" for head, names in lines))
 
@@ -194,7 +206,7 @@ def _play(on: bool, steps: list[int], step: int) -> None:
 
 
 def _advance(steps: list[int], step: int, working: bool) -> None:
-    """One step on, in a run of many several; at the end the play stops."""
+    """One step on, or several in a run of many; at the end the play stops."""
     if st.session_state.pop("replay", False):
         return  # shown a moment before it moves
     at = steps.index(step)
@@ -205,20 +217,20 @@ def _advance(steps: list[int], step: int, working: bool) -> None:
         state.settle("step", None)
 
 
-def _numbers(run: Run, film: EditTrace, step: int) -> None:
+def _numbers(view: RunView) -> None:
     """The run in a few numbers, as they were at the step."""
-    row = film.at(step)
-    recall, retention = summary.recall(film)[row], summary.retention(film)[row]
-    lives, seeds = _lifetimes(run, film)
+    row, step, trace = view.row, view.step, view.trace
+    lives, seeds = _lifetimes(view.run, trace)
+    took = float(trace.took[:step].mean()) if step else float("nan")
+    condition, at_first = number(trace.condition[row, 0], ".0f"), number(trace.perplexity[0], ".3g")
     figures = (
-        ("half forgotten after", lives.label, lives.certainty),
-        ("unrelated right", _percent(recall), f"after {counted(step, 'edit')}"),
-        ("edits in force", _percent(retention), f"of {step}"),
-        ("took when made", _percent(float(film.took[:step].mean()) if step else float("nan")), f"of {step}"),
-        ("‖Wₙ − W₀‖ / ‖W₀‖", number(film.drift[row, 0], ".2f"),
-         f"condition number {number(film.condition[row, 0], '.0f')}"),
-        ("perplexity", number(film.perplexity[row], ".3g"), f"{number(film.perplexity[0], '.3g')} at first"),
-    )  # fmt: skip
+        ("half-life", f"{'> ' if lives.unreached else ''}{number(lives.middle, '.0f')} edits", _interval(lives)),
+        ("unrelated right", _percent(summary.recall(trace)[row]), f"after {counted(step, 'edit')}"),
+        ("edits in force", _percent(summary.retention(trace)[row]), f"of {step}"),
+        ("took when made", _percent(took), f"of {step}"),
+        ("‖Wₙ − W₀‖ / ‖W₀‖", number(trace.drift[row, 0], ".2f"), f"condition number {condition}"),
+        ("perplexity", number(trace.perplexity[row], ".3g"), f"{at_first} at first"),
+    )
     cells = "".join(
         f"<div><div style='font-size:.85rem;opacity:.75'>{escape(label)}</div>"
         f"<div style='font-size:1.45rem;font-weight:600;white-space:nowrap'>{escape(value)}</div>"
@@ -229,10 +241,10 @@ def _numbers(run: Run, film: EditTrace, step: int) -> None:
         f"<div style='display:grid;grid-template-columns:repeat(auto-fit,minmax(6.5rem,1fr));gap:.7rem 1rem'>"
         f"{cells}</div>"
     )
-    passed = int((~film.made[:step]).sum())
-    if passed:
-        st.caption(f"{passed} of these edits could not be made and were passed over.")
-    if own := int(film.own_key[:step].sum()):
+    st.caption("What these numbers are", help=explain("half-life", "condition number", "edits in force", "perplexity"))
+    if passed := int((~trace.made[:step]).sum()):
+        st.caption(f"{passed} of these edits could not be made and were left out.")
+    if own := int(trace.own_key[:step].sum()):
         st.caption(
             f"{own} of these edits took the prompt’s own key: the mean key over contexts had next to nothing of it, as "
             f"when a subject begins its sentence."
@@ -241,15 +253,21 @@ def _numbers(run: Run, film: EditTrace, step: int) -> None:
         st.caption(f"Half-life over the stored runs of seeds {', '.join(map(str, seeds))}: geometric mean.")
 
 
-def _lifetimes(run: Run, film: EditTrace) -> tuple[summary.Lifetimes, list[int]]:
+def _interval(lives: summary.Lifetimes) -> str:
+    if lives.unreached:
+        return "not reached" if lives.runs == 1 else f"not reached in {lives.unreached} of {lives.runs} runs"
+    return f"{lives.low:.0f}–{lives.high:.0f} (95 %, {lives.runs} seeds)" if lives.runs > 1 else "1 seed"
+
+
+def _lifetimes(run: Run, trace: EditTrace) -> tuple[summary.Lifetimes, list[int]]:
     """The half-life, over all seeds of which there is a finished run."""
-    seeds, found = [run.asked.draw.seed], [summary.half_life(film)]
+    seeds, lives = [run.request.draw.seed], [summary.half_life(trace)]
     for other in runs.of_other_seeds(run, SEEDS_LOOKED_FOR):
-        seen = runs.film(other)
-        if seen is not None and (lifelong.finished(seen, other.asked) or summary.half_life(seen).reached):
-            seeds.append(other.asked.draw.seed)
-            found.append(summary.half_life(seen))
-    return summary.over_seeds(found), sorted(seeds)
+        known = runs.trace_of(other)
+        if known is not None and (lifelong.finished(known, other.request) or summary.half_life(known).reached):
+            seeds.append(other.request.draw.seed)
+            lives.append(summary.half_life(known))
+    return summary.over_seeds(lives), sorted(seeds)
 
 
 def _percent(share: float) -> str:

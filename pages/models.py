@@ -18,9 +18,10 @@ from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.page import frame, split
 from pages.parts.frame.text import count, volume
-from pages.parts.jobs.background import complain, settle_imports
+from pages.parts.jobs.background import settle_imports
 from pages.parts.jobs.model_card import TYPED, card
 from pages.parts.jobs.running import running
+from pages.parts.jobs.waiting import complain
 
 HASH = 8
 TABLE = 520  # pixels
@@ -45,30 +46,35 @@ def main() -> None:
 def _table() -> ModelEntry | None:
     entries = catalog.entries()
     rows = _rows(tuple(entry.name for entry in entries))
+    text, number, check = st.column_config.TextColumn, st.column_config.NumberColumn, st.column_config.CheckboxColumn
     event = grid(
-        rows, hide_index=True, height=TABLE, on_select=_forget_typed, selection_mode="single-row",
+        rows,
+        hide_index=True,
+        height=TABLE,
+        on_select=_forget_typed,
+        selection_mode="single-row",
         key="catalogue",
         columns={
-            "name": st.column_config.TextColumn("model", width=114, pinned=True),
-            "size": st.column_config.TextColumn("parameters", width=84),
-            "fits": st.column_config.TextColumn("runs here", width=104, help="device and precision it would run in"),
-            "memory": st.column_config.TextColumn("memory", width=70, help="weights, C of one layer, room to work"),
-            "here": st.column_config.TextColumn("is here", width=92, help="on this machine already"),
-            "download": st.column_config.TextColumn("download", width=74),
-            "paper": st.column_config.CheckboxColumn("paper", width=50, help="Hu et al. studied it"),
-            "layers": st.column_config.NumberColumn("L", width=40, help="layers"),
-            "width": st.column_config.NumberColumn("d", width=55, help="width of the residual stream"),
-            "mlp_width": st.column_config.NumberColumn("dₘ", width=60, help="width of the MLP: length of a key"),
-            "gated": st.column_config.CheckboxColumn("gated", width=54, help="a licence has to be accepted first"),
-            "revision": st.column_config.TextColumn("revision", width=80, help="the commit that is read"),
+            "name": text("model", width=114, pinned=True),
+            "size": text("parameters", width=84),
+            "fits": text("runs here", width=104, help="device and precision it would run in"),
+            "memory": text("memory", width=70, help="weights, C of one layer, room to work"),
+            "here": text("is here", width=92, help="on this machine already"),
+            "download": text("download", width=74),
+            "paper": check("paper", width=50, help="studied by Hu et al."),
+            "layers": number("L", width=40, help="layers"),
+            "width": number("d", width=55, help="width of the residual stream"),
+            "mlp_width": number("dₘ", width=60, help="width of the MLP: length of a key"),
+            "gated": check("gated", width=54, help="a licence has to be accepted first"),
+            "revision": text("revision", width=80, help="the commit that is read"),
         },
-    )  # fmt: skip
+    )
     st.caption(
         f"{sum(entry.paper for entry in entries)} of them are those of the paper. Every other model of these "
         f"architectures works too: type its Hugging Face id, or a folder on this machine."
     )
-    rows_picked = event["selection"]["rows"]
-    return entries[rows_picked[0]] if rows_picked and rows_picked[0] < len(entries) else None
+    selected = event["selection"]["rows"]
+    return entries[selected[0]] if selected and selected[0] < len(entries) else None
 
 
 @st.cache_data(show_spinner="Looking at this machine", ttl=20)
@@ -76,20 +82,23 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
     devices = machine.devices()
     computed = set(state.models())
     available = {entry.name for entry in catalog.available()}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in filter(None, map(catalog.find, names)):
-        there = "embedded" if entry.folder else "downloaded" if entry.name in available else ""
+        here = "embedded" if entry.folder else "downloaded" if entry.name in available else ""
         if not entry.folder and entry.name in computed - available:
-            there = "result stored"
+            here = "result stored"
         fits, memory = _fits(entry, devices)
-        rows.append(
-            {
-                "name": entry.name, "size": count(entry.parameters), "fits": fits, "memory": memory, "here": there,
-                "download": "" if entry.folder else volume(entry.download_bytes), "paper": entry.paper,
-                "layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated,
-                "revision": (entry.revision or "newest")[:HASH] if not entry.folder else "",
-            }
-        )  # fmt: skip
+        row: dict[str, Any] = {
+            "name": entry.name,
+            "size": count(entry.parameters),
+            "fits": fits,
+            "memory": memory,
+            "here": here,
+        }
+        row |= {"download": "" if entry.folder else volume(entry.download_bytes), "paper": entry.paper}
+        row |= {"layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated}
+        row |= {"revision": "" if entry.folder else (entry.revision or "newest")[:HASH]}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -98,20 +107,23 @@ def _fits(entry: ModelEntry, devices: tuple[machine.Device, ...]) -> tuple[str, 
     if not entry.safetensors:
         return "no safetensors", ""
     name, dtype = choose(entry, devices)
-    found = needs(entry, 1, device=next(one for one in devices if one.name == name), dtype=dtype)
-    return f"{name} {dtype}" if found.fits else "too large", volume(found.required_bytes)
+    device = next(device for device in devices if device.name == name)
+    required = needs(entry, 1, device=device, dtype=dtype)
+    return f"{name} {dtype}" if required.fits else "too large", volume(required.required_bytes)
 
 
 def _forget_typed() -> None:
-    st.session_state[TYPED] = ""  # what was done last counts
+    st.session_state[TYPED] = ""  # the last click or text counts
 
 
 def _picked(selected: ModelEntry | None) -> ModelEntry | None:
     typed = st.text_input(
-        "Any other model", placeholder="owner/model, or a folder on this machine", key=TYPED,
+        "Any other model",
+        placeholder="owner/model, or a folder on this machine",
+        key=TYPED,
         help="A Hugging Face id, or a folder as `save_pretrained` writes it, with safetensors weights. Only its "
         "configuration is read now.",
-    ).strip()  # fmt: skip
+    ).strip()
     if not typed:
         return selected
     try:
@@ -127,7 +139,7 @@ def _described(name: str, touched: Any) -> ModelEntry:
 
 
 def _touched(name: str) -> float | None:
-    """When a folder's configuration was last written, so that a mended one is read again."""
+    """When a folder's configuration was last written, so that a corrected one is read again."""
     path = os.path.join(name, "config.json")
     try:
         return os.stat(path).st_mtime

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,159 +13,160 @@ from kis_core import charts, superposition
 from kis_core.models import catalog
 from kis_core.results import archive, published
 from kis_core.results.archive import Computed
-from kis_core.results.result import Result
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
-from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.figure import FigureText, Pick, figure
 from pages.parts.frame import state
-from pages.parts.frame.page import View, frame, panel, request_for, split
+from pages.parts.frame.glossary import explain
+from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.text import plain
+from pages.parts.frame.views import ResultView
 from pages.parts.jobs.background import store
 from pages.parts.jobs.results import compute, remembered, shown
 
 HELP = (
-    "**Paper, Fig. 5.** Excess kurtosis of the off-diagonal entries of P; 0 for a normal distribution. The paper reads "
-    "a higher kurtosis as weaker superposition: fewer pairs carry the overlap. Bars: 95 % interval, bootstrapped over "
-    "facts. Lines are wider the larger the model. Click a point to open its model and layer."
+    "**Paper, Fig. 5.** The paper reads a higher kurtosis as weaker superposition: fewer pairs carry the overlap. "
+    "Bars: 95 % interval, bootstrapped over facts. Lines are wider the larger the model. Click a point to open its "
+    "model and layer.\n\n" + explain("kurtosis")
 )
+
+
+@dataclass(frozen=True)
+class Kurtosis:
+    """Kurtosis of everything comparable that is computed.
+
+    Attributes:
+        frame: as `archive.kurtosis_frame` gives it.
+        like: the results it is taken from.
+        others: how many other results there are.
+        clean: whether artefact pairs are left out.
+    """
+
+    frame: pd.DataFrame
+    like: list[Computed]
+    others: int
+    clean: bool
+
+    @property
+    def pairs(self) -> str:
+        """Which pairs count, in words."""
+        return "without artefact pairs" if self.clean else "all pairs"
 
 
 def main() -> None:
     """The page."""
     view = frame("Layers and scaling")
     st.subheader("Does superposition thin out with size, and thicken with depth?", anchor=False)
-    result, place = shown(view), st.container()
-    drawn(view, result)
+    seen, place = shown(view), st.container()
+    drawn(seen)
     with place:
         compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
 
 
 @panel
-def drawn(view: View, result: Result) -> None:
+def drawn(view: ResultView) -> None:
     """Both sides of the scaling law, and the layers of the chosen model against each other."""
-    everything = archive.computed(store())
-    like = archive.fullest_of_each_model(archive.comparable(result, everything))
-    kept = result.provenance.get("facts_kept")
-    if kept:
-        like = [
-            remembered(result, ("narrowed", one.key), lambda one=one: archive.narrowed(one, store(), kept))
-            for one in like
-        ]
     clean = st.toggle(
-        "Leave out artefact pairs",
-        help="Same subject, or same last token: the prompts alone make these keys alike, and kurtosis hangs on them.",
-        **state.toggle("artefacts", on="without"),
+        "Leave out artefact pairs", help=explain("artefact tag"), **state.toggle("artefacts", on="without")
     )
-    frame_ = archive.kurtosis_frame(like, clean=clean)
-    frame_ = frame_[frame_["kurtosis"].notna()]
-    if frame_.empty:
+    kurtosis = _computed(view, clean)
+    if kurtosis.frame.empty:
         st.info(
             "No layer has a kurtosis here: with so few facts, or none but artefact pairs, there is no spread to "
             "describe. Choose more facts on the left.",
             icon=":material/info:",
         )
         return
-    _kurtosis(view, result, frame_, like, len(everything) - len(like), clean)
-    _layers(view, result)
+    _kurtosis(view, kurtosis)
+    _layers(view)
 
 
-def _kurtosis(view: View, result: Result, frame_: pd.DataFrame, like: list[Computed], others: int, clean: bool) -> None:
-    what = "without artefact pairs" if clean else "all pairs"
-    current = (view.request.model, view.layer)
-    here = frame_[frame_["layer"] == view.layer]
-    names = ", ".join(plain(one.request.model) for one in like)
-    left_out = counted(others, "other result in the cache has", "other results in the cache have")
-    left_out = f" {left_out} other facts, text or settings." if others else ""
-    left, right = split(1.3, 1)
-    narrowed = ""
-    if view.known_only:
-        narrowed = "like = [archive.narrowed(one, Store(), result.provenance['facts_kept']) for one in like]\n"
+def _computed(view: ResultView, clean: bool) -> Kurtosis:
+    everything = archive.computed(store())
+    like = archive.fullest_of_each_model(archive.comparable(view.result, everything))
+    if kept := view.result.provenance.get("facts_kept"):
+        like = [
+            remembered(view.result, ("narrowed", one.key), partial(archive.narrowed, one, store(), kept))
+            for one in like
+        ]
+    table = archive.kurtosis_frame(like, clean=clean)
+    return Kurtosis(table[table["kurtosis"].notna()], like, len(everything) - len(like), clean)
+
+
+def _kurtosis(view: ResultView, kurtosis: Kurtosis) -> None:
+    pairs, table, layer = kurtosis.pairs, kurtosis.frame, view.layer
+    current = (view.request.model, layer)
+    narrow = "like = [archive.narrowed(one, Store(), result.provenance['facts_kept']) for one in like]\n"
     code = (
-        "from kis_core import archive\n"
+        "from kis_core.results import archive\n\n"
         "like = archive.fullest_of_each_model(archive.comparable(result, archive.computed(Store())))\n"
-        f"{narrowed}frame = archive.kurtosis_frame(like, clean={clean})"
+        f"{narrow if view.known_only else ''}frame = archive.kurtosis_frame(like, clean={kurtosis.clean})"
     )
+    names = ", ".join(plain(one.request.model) for one in kurtosis.like)
+    others = counted(kurtosis.others, "other result in the cache has", "other results in the cache have")
+    left_out = f" {others} other facts, text or settings." if kurtosis.others else ""
+    left, right = split(1.3, 1)
     with left:
-        key = "by-layer"
-        figure(
-            view,
-            result,
-            drawing(charts.kurtosis_by_layer, frame_, current=current),
-            FigureText(
-                title=f"Kurtosis by layer, {what}",
-                caption=f"One line a computed model ({names}), {what} (Fig. 5).{left_out}",
-                help=HELP,
-                data=lambda: frame_,
-                code=code,
-            ),
-            key=key,
-            on_select=partial(_clicked, key),
-            selection_mode=charts.MODEL,
+        text = FigureText(
+            title=f"Kurtosis by layer, {pairs}",
+            caption=f"One line a computed model ({names}), {pairs} (Fig. 5).{left_out}",
+            help=HELP,
+            data=lambda: table,
+            code=code,
+            all_layers=True,
         )
+        chart = drawing(charts.kurtosis_by_layer, table, current=current)
+        figure(view, chart, text, key="by-layer", pick=Pick(charts.MODEL, _open_point))
     with right:
-        key = "by-size"
+        here = table[table["layer"] == layer]
         if here.empty:
-            st.info(f"No model has a kurtosis at layer {view.layer}.", icon=":material/info:")
+            st.info(f"No model has a kurtosis at layer {layer}.", icon=":material/info:")
             return
-        figure(
-            view,
-            result,
-            drawing(charts.kurtosis_by_size, here, current=current),
-            FigureText(
-                title=f"Kurtosis by size at layer {view.layer}, {what}",
-                caption=f"The same at layer {view.layer}, against the number of parameters, {what}.",
-                help=HELP,
-                data=lambda: here,
-                code=f"{code}\nframe = frame[frame['layer'] == {view.layer}]",
-                layer=view.layer,
-            ),
-            key=key,
-            on_select=partial(_clicked, key),
-            selection_mode=charts.MODEL,
+        text = FigureText(
+            title=f"Kurtosis by size at layer {layer}, {pairs}",
+            caption=f"The same at layer {layer}, against the number of parameters, {pairs}.",
+            help=HELP,
+            data=lambda: here,
+            code=f"{code}\nframe = frame[frame['layer'] == {layer}]",
         )
+        chart = drawing(charts.kurtosis_by_size, here, current=current)
+        figure(view, chart, text, key="by-size", pick=Pick(charts.MODEL, _open_point))
     if st.session_state.pop("open-point", False):
         state.go("pages/superposition.py")
     theirs = published.KURTOSIS.get(view.request.model)
-    if theirs and published.are_the_papers(result.facts.facts):
-        st.caption(
-            f"Published for this model, by layer: {', '.join(f'{value:g}' for value in theirs)} (read off plots)."
-        )
+    if theirs and published.are_the_papers(view.result.facts.facts):
+        values = ", ".join(f"{value:g}" for value in theirs)
+        st.caption(f"Published for this model, by layer: {values} (read off plots).")
 
 
-def _clicked(key: str) -> None:
-    points = state.clicked(key, charts.MODEL)
-    if points and points[0]["model"] in state.models():
-        state.choose("model", points[0]["model"])
-        state.choose("layer", int(points[0]["layer"]))
+def _open_point(point: dict[str, Any]) -> None:
+    if point["model"] in state.models():
+        state.choose("model", point["model"])
+        state.choose("layer", int(point["layer"]))
         st.session_state["open-point"] = True
 
 
-def _layers(view: View, result: Result) -> None:
-    if len(result.layers) < 2:
+def _layers(view: ResultView) -> None:
+    layers = view.result.layers
+    if len(layers) < 2:
         st.caption("This model has a single layer, so there are no layers to set against each other.")
         return
-    similarity = remembered(result, ("similarity",), lambda: superposition.layer_similarity(result.p))
+    similarity = remembered(view.result, ("similarity",), lambda: superposition.layer_similarity(view.result.p))
+    names = [f"layer {layer}" for layer in layers]
     st.markdown(f"**How alike are the layers of {plain(view.request.model)}?**")
     left, right = split(1.3, 1, "split-layers")
-    names = [f"layer {layer}" for layer in result.layers]
-    key = "similarity"
     with left:
-        figure(
-            view,
-            result,
-            drawing(charts.similarity, similarity, result.layers, view.layer),
-            FigureText(
-                title="Layer against layer",
-                caption="Spearman correlation of the off-diagonal entries of P in two layers; click to compare them.",
-                help="1: both layers rank all pairs alike. 0: knowing one layer’s P tells nothing about the other’s. "
-                "Not in the paper.",
-                data=lambda: pd.DataFrame(similarity, index=names, columns=names).reset_index(names="layer"),
-                code="similarity = statistics.layer_similarity(result.p)",
-            ),
-            key=key,
-            on_select=partial(_layers_clicked, key),
-            selection_mode=charts.PICK,
+        text = FigureText(
+            title="Layer against layer",
+            caption="Spearman correlation of the off-diagonal entries of P in two layers; click to compare them.",
+            help="1: both layers rank all pairs alike. 0: the P of one layer says nothing about that of the other. Not "
+            "in the paper.",
+            data=lambda: pd.DataFrame(similarity, index=names, columns=names).reset_index(names="layer"),
+            code="similarity = superposition.layer_similarity(result.p)",
+            all_layers=True,
         )
+        chart = drawing(charts.similarity, similarity, layers, view.layer)
+        figure(view, chart, text, key="similarity", pick=Pick(charts.PICK, _open_layers))
     with right:
         off = superposition.off_diagonal(similarity)
         st.metric("mean correlation of two layers", number(off.mean(), ".2f"), border=True)
@@ -175,12 +178,11 @@ def _layers(view: View, result: Result) -> None:
         state.go("pages/compare.py")
 
 
-def _layers_clicked(key: str) -> None:
-    cells = state.clicked(key, charts.PICK)
-    if cells and cells[0]["a"] != cells[0]["b"]:
-        state.choose("layer", int(cells[0]["a"]))
+def _open_layers(cell: dict[str, Any]) -> None:
+    if cell["a"] != cell["b"]:
+        state.choose("layer", int(cell["a"]))
         state.choose("other", None)
-        state.choose("otherlayer", int(cells[0]["b"]))
+        state.choose("otherlayer", int(cell["b"]))
         st.session_state["open-layers"] = True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,88 +12,98 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.charts import DETAIL, Window
-from kis_core.results.result import Result
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS
 from pages.parts.figures.drawing import drawing
-from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.figure import FigureText, Pick, figure
 from pages.parts.figures.inspector import inspector, picked_or_strongest
 from pages.parts.frame import state
-from pages.parts.frame.page import View, frame, panel, split
+from pages.parts.frame.glossary import explain
+from pages.parts.frame.page import frame, panel, split
+from pages.parts.frame.views import ResultView
 from pages.parts.jobs.results import ordered, remembered, shown
 
 SIDE = 64  # facts a side of the detail of a large P, until another region is brushed
-HELP = (
-    "**Paper, eq. 16–18.** P[i, j] = kᵢᵀC⁻¹kⱼ / kᵢᵀC⁻¹kᵢ, the share of an edit of fact i (row) that lands on fact j "
-    "(column). k is a fact’s key: the input of the MLP’s down-projection at the last token of the subject. C is the "
-    "second moment of keys over general text. The diagonal is 1 by definition."
+HELP = "**Paper, eq. 16–18.** The diagonal of P is 1 by definition.\n\n" + explain(
+    "superposition P", "key", "second moment C"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class HeatmapView(ResultView):
+    """The heatmap as it is chosen.
+
+    Attributes:
+        pair: the picked pair.
+        order_name: one of `ORDERS`.
+        order, labels: the facts in this order.
+        limit: where the colours end.
+        window: the part of P that is drawn cell by cell.
+    """
+
+    pair: tuple[int, int] | None
+    order_name: str
+    order: np.ndarray
+    labels: list[str]
+    limit: float
+    window: Window
+
+    @property
+    def is_large(self) -> bool:
+        """Whether P is too large to be drawn cell by cell as a whole."""
+        return len(self.order) > DETAIL
 
 
 def main() -> None:
     """The page."""
     view = frame("Superposition")
     st.subheader("Edit one fact: which others move with it?", anchor=False)
-    drawn(view, shown(view))
+    drawn(shown(view))
 
 
 @panel
-def drawn(view: View, result: Result) -> None:
+def drawn(seen: ResultView) -> None:
     """Heatmap and inspector; a click reruns only this."""
-    p = result.p[result.at(view.layer)]
     left, right = split(1.45, 1)
-    pair = picked_or_strongest(result, view.layer)
+    pair = picked_or_strongest(seen)
     with right:  # first, so that it answers before the browser redraws the heatmap
-        _search(result, p, pair)
-        _steps(result, view.layer, pair)
-        inspector(view, result, pair)
+        _search(seen, pair)
+        _steps(seen, pair)
+        inspector(seen, pair)
     with left:
-        _heatmap(view, result, p, pair)
+        _heatmap(seen, pair)
 
 
-def _heatmap(view: View, result: Result, p: np.ndarray, pair: tuple[int, int] | None) -> None:
+def _heatmap(seen: ResultView, pair: tuple[int, int] | None) -> None:
     options = st.columns([3.2, 1], vertical_alignment="bottom")
-    how = options[0].segmented_control("Order", ORDERS, required=True, **state.widget("order"))
+    name = options[0].segmented_control("Order", ORDERS, required=True, **state.widget("order"))
     with options[1].popover("View", icon=":material/tune:", width="stretch"):
-        chosen = st.selectbox("Colours to ±", state.LIMITS, **state.widget("limit"))
+        colours = st.selectbox("Colours to ±", state.LIMITS, **state.widget("limit"))
         hide = st.toggle("Hide the diagonal", **state.toggle("diagonal", on="hidden"))
-    limit = charts.colour_limit(p) if chosen == "auto" else float(chosen)
-    order, labels = ordered(result, view.layer, how)
-    m = len(p)
+    p, m = seen.p, len(seen.p)
+    limit = charts.colour_limit(p) if colours == "auto" else float(colours)
+    order, labels = ordered(seen, name)
     window = _window(order, pair) if m > DETAIL else charts.whole(m)
-    if m > DETAIL:
-        _overview(view, result, p, order, limit, labels, window, pair, how)
+    view = HeatmapView(seen.request, seen.layer, seen.known_only, seen.result, pair, name, order, labels, limit, window)
+    if view.is_large:
+        _overview(view)
     beyond = charts.beyond(p, limit)
-    key = state.fresh(f"heatmap-{how}")
-    about = FigureText(
-        title="Superposition P",
-        caption=f"How much an edit of one fact (row) lands on another (column). Colours end at ±{limit:g}; {beyond} of "
-        f"{m * (m - 1):,} off-diagonal entries lie beyond and take the end colour (eq. 16–18). Click a cell.",
-        help=HELP,
-        data=lambda: _cells(result, p, order, window),
-        code="charts.heatmap(p, range(len(p)), limit=charts.colour_limit(p), "
-        "labels=[f.subject for f in result.facts.facts], names=[f.subject for f in result.facts.facts])",
-        layer=view.layer,
-    )
+    look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": pair, "hide_diagonal": hide, "window": window}
     figure(
         view,
-        result,
-        drawing(
-            charts.heatmap,
-            p,
-            order,
-            limit=limit,
-            labels=labels,
-            names=[fact.subject for fact in result.facts.facts],
-            picked=pair,
-            hide_diagonal=hide,
-            window=window,
-            size=430 if m > DETAIL else 500,
+        drawing(charts.heatmap, p, order, names=view.subjects, size=430 if view.is_large else 500, **look),
+        FigureText(
+            title="Superposition P",
+            caption=f"How much an edit of one fact (row) lands on another (column). Colours end at ±{limit:g}; "
+            f"{beyond} of {m * (m - 1):,} off-diagonal entries lie beyond and take the end colour (eq. 16–18). Click a "
+            "cell.",
+            help=HELP,
+            data=lambda: _cells(view),
+            code="charts.heatmap(p, range(len(p)), limit=charts.colour_limit(p), "
+            "labels=[f.subject for f in result.facts.facts], names=[f.subject for f in result.facts.facts])",
         ),
-        about,
-        key=key,
-        on_select=partial(_clicked, key, order, window if m > DETAIL else None),
-        selection_mode=charts.PICK,
+        key=state.fresh(f"heatmap-{name}"),
+        pick=Pick(charts.PICK, partial(_picked, order, window if view.is_large else None)),
     )
 
 
@@ -107,81 +119,78 @@ def _window(order: np.ndarray, pair: tuple[int, int] | None) -> Window:
     return start.around(place[pair[0]], place[pair[1]], m)
 
 
-def _overview(
-    view: View,
-    result: Result,
-    p: np.ndarray,
-    order: np.ndarray,
-    limit: float,
-    labels: list[str],
-    window: Window,
-    pair: tuple[int, int] | None,
-    how: str,
-) -> None:
-    key = state.fresh(f"whole-{how}")
-    side = charts.block_side(len(p))
-    told = remembered(result, ("blocks", view.layer, how), lambda: charts.blocks(p, order)[0])
+def _overview(view: HeatmapView) -> None:
+    key = state.fresh(f"whole-{view.order_name}")
+    side = charts.block_side(len(view.p))
+    blocks = remembered(
+        view.result, ("blocks", view.layer, view.order_name), lambda: charts.blocks(view.p, view.order)[0]
+    )
+    look: dict[str, Any] = {
+        "limit": view.limit,
+        "labels": view.labels,
+        "window": view.window,
+        "picked": view.pair,
+        "told": blocks,
+    }
     figure(
         view,
-        result,
-        drawing(charts.overview, p, order, limit=limit, labels=labels, window=window, picked=pair, size=210, told=told),
+        drawing(charts.overview, view.p, view.order, size=210, **look),
         FigureText(
             title="Overview of P",
-            caption=f"All {len(p)} facts. Each dot stands for {side} × {side} pairs and shows the one with the largest "
-            f"|P|, so that no tail is levelled. The box is the detail below: click a dot, or drag over a region.",
+            caption=f"All {len(view.p)} facts. Each dot stands for {side} × {side} pairs and shows the one with the "
+            f"largest |P|, so that no tail is averaged away. The box is the detail below: click a dot, or drag over a "
+            f"region.",
             help=HELP,
-            data=lambda: pd.DataFrame(told),
+            data=lambda: pd.DataFrame(blocks),
             code="blocks, side = charts.blocks(p, range(len(p)))",
-            layer=view.layer,
             brief=True,
         ),
         key=key,
-        on_select=partial(_roamed, key, p, order, window),
+        on_select=partial(_roamed, key, view),
         selection_mode=[charts.PICK, charts.BRUSH],
     )
 
 
-def _roamed(key: str, p: np.ndarray, order: np.ndarray, window: Window) -> None:
+def _roamed(key: str, view: HeatmapView) -> None:
     """A click on the overview picks the strongest pair of that block; a drag makes its region the detail."""
-    m, side = len(p), charts.block_side(len(p))
+    m, side = len(view.p), charts.block_side(len(view.p))
     before = st.session_state.get("brushed")
     brushed = st.session_state["brushed"] = st.session_state[key]["selection"].get(charts.BRUSH)
     cells = state.clicked(key, charts.PICK)
     if cells and brushed in (before, None, {}):  # the region is that of before, so this is a click
         row, column = int(cells[0]["r"]), int(cells[0]["c"])
-        state.choose("pair", charts.strongest_in_block(p, order, row, column))
-        state.choose("window", tuple(window.around(row + side // 2, column + side // 2, m)))
+        state.choose("pair", charts.strongest_in_block(view.p, view.order, row, column))
+        state.choose("window", tuple(view.window.around(row + side // 2, column + side // 2, m)))
     elif brushed:
         rows, columns = (sorted(brushed.get(field, (0, 0))) for field in ("r", "c"))
         if min(rows[1] - rows[0], columns[1] - columns[0]) >= side:
             state.choose("window", tuple(charts.clipped(rows, columns, m)))
 
 
-def _clicked(key: str, order: np.ndarray, window: Window | None) -> None:
-    cells = state.clicked(key, charts.PICK)
-    if cells:
-        if window is not None:
-            state.choose("window", tuple(window))  # stay where you are
-        state.choose("pair", (int(order[int(cells[0]["r"])]), int(order[int(cells[0]["c"])])))
+def _picked(order: np.ndarray, window: Window | None, cell: dict[str, Any]) -> None:
+    if window is not None:
+        state.choose("window", tuple(window))  # stay where you are
+    state.choose("pair", (int(order[int(cell["r"])]), int(order[int(cell["c"])])))
 
 
 def _pick_elsewhere(pair: tuple[int, int]) -> None:
     """Pick without a click on the heatmap; the detail of a large P goes there."""
-    how = state.get("order")
-    state.forget(f"heatmap-{how}", f"whole-{how}")
+    order = state.get("order")
+    state.forget(f"heatmap-{order}", f"whole-{order}")
     state.choose("window", None)
     state.choose("pair", pair)
 
 
-def _cells(result: Result, p: np.ndarray, order: np.ndarray, window: Window) -> pd.DataFrame:
-    i, j = (grid.ravel() for grid in np.meshgrid(order[window.top : window.bottom], order[window.left : window.right],
-                                                 indexing="ij"))  # fmt: skip
-    subjects = np.array([fact.subject for fact in result.facts.facts], dtype=object)
-    return pd.DataFrame({"i": i, "j": j, "edited": subjects[i], "suffers": subjects[j], "p": p[i, j]})
+def _cells(view: HeatmapView) -> pd.DataFrame:
+    window, order = view.window, view.order
+    rows, columns = order[window.top : window.bottom], order[window.left : window.right]
+    i, j = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
+    subjects = np.array(view.subjects, dtype=object)
+    return pd.DataFrame({"i": i, "j": j, "edited": subjects[i], "suffers": subjects[j], "p": view.p[i, j]})
 
 
-def _search(result: Result, p: np.ndarray, pair: tuple[int, int] | None) -> None:
-    facts = result.facts.facts
+def _search(view: ResultView, pair: tuple[int, int] | None) -> None:
+    facts, p = view.result.facts.facts, view.p
     names = [f"{fact.subject} → {fact.target}" for fact in facts]
     st.session_state["edited"], st.session_state["suffers"] = pair or (None, None)
 
@@ -205,8 +214,8 @@ def _search(result: Result, p: np.ndarray, pair: tuple[int, int] | None) -> None
         )
 
 
-def _steps(result: Result, layer: int, pair: tuple[int, int] | None) -> None:
-    pairs = result.ranking(layer)
+def _steps(view: ResultView, pair: tuple[int, int] | None) -> None:
+    pairs = view.result.ranking(view.layer)
     if not len(pairs):
         return
     at = np.flatnonzero((pairs == pair).all(axis=1)) if pair else np.array([], dtype=int)

@@ -1,4 +1,4 @@
-"""Your facts: bring a file, see row by row what is wrong with it, and which facts the model answers."""
+"""Your facts: upload a file, see row by row what is wrong with it, and which facts the model answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from kis_core.store.store import default_root
 from kis_core.wording import counted
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
-from pages.parts.frame.page import View, frame, split
+from pages.parts.frame.glossary import explain
+from pages.parts.frame.page import frame, split
 from pages.parts.frame.text import plain
+from pages.parts.frame.views import View
 from pages.parts.jobs.results import result as result_of
 
 MEGABYTES = 20
@@ -46,74 +48,68 @@ def _upload() -> None:
         max_upload_size=MEGABYTES,
         help="The prompt holds one {} where the subject goes, and stops before the answer.",
     )
-    st.download_button(
-        "Download a template", export.template_csv(), "facts-template.csv", "text/csv", icon=":material/download:",
-        on_click="ignore",
-    )  # fmt: skip
+    template, icon = export.template_csv(), ":material/download:"
+    st.download_button("Download a template", template, "facts-template.csv", "text/csv", icon=icon, on_click="ignore")
     if uploaded is None:
         st.session_state.pop(READ, None)
         return
     if uploaded.size > MEGABYTES * 2**20:  # the server takes more, for the Library
         st.error(f"This file is larger than {MEGABYTES} MB. Split it.", icon=":material/error:")
         return
-    found = _read(uploaded)
-    if isinstance(found, KisError):
-        st.error(plain(str(found)), icon=":material/error:")
+    content = _read(uploaded)
+    if isinstance(content, KisError):
+        st.error(plain(str(content)), icon=":material/error:")
     else:
-        _report(found)
+        _report(content)
 
 
 def _read(uploaded: UploadedFile) -> FactSet | KisError:
     """What the file holds, or why it cannot be used: read once an upload, and kept by the session until the next."""
-    file, found = st.session_state.get(READ, (None, None))
+    file, content = st.session_state.get(READ, (None, None))
     if file != uploaded.file_id:
         try:
-            found = parse(uploaded.getvalue(), name=uploaded.name)
+            content = parse(uploaded.getvalue(), name=uploaded.name)
         except KisError as error:
-            found = error
-        st.session_state[READ] = (uploaded.file_id, found)
-    return cast(FactSet | KisError, found)
+            content = error
+        st.session_state[READ] = (uploaded.file_id, content)
+    return cast(FactSet | KisError, content)
 
 
-def _report(found: FactSet) -> None:
-    issues = len(found.issues)
-    st.success(f"{counted(len(found), 'fact')} can be used.", icon=":material/check_circle:")
-    if len(found) > saved.MOST_ON_EVERY_PAGE:
+def _report(facts: FactSet) -> None:
+    issues = len(facts.issues)
+    st.success(f"{counted(len(facts), 'fact')} can be used.", icon=":material/check_circle:")
+    if len(facts) > saved.MOST_ON_EVERY_PAGE:
         st.info(
-            f"More than {saved.MOST_ON_EVERY_PAGE:,} facts are looked at on the page **Many facts** alone, up to "
-            f"{saved.MOST_FACTS:,} of them.",
+            f"Sets of more than {saved.MOST_ON_EVERY_PAGE:,} facts, up to {saved.MOST_FACTS:,}, are shown on the page "
+            f"**Many facts** alone.",
             icon=":material/blur_on:",
         )
-    use = f"Use these {len(found):,} facts" if len(found) > 1 else "Use this fact"
+    use = f"Use these {len(facts):,} facts" if len(facts) > 1 else "Use this fact"
     if st.button(use, type="primary", icon=":material/play_arrow:"):
         try:
-            name = saved.save(default_root(), found)
+            name = saved.save(default_root(), facts)
         except (KisError, OSError) as error:
             st.error(plain(str(error)), icon=":material/error:")
             return
         _use(name)
-    for note in found.notes:
+    for note in facts.notes:
         st.info(plain(note), icon=":material/info:")
     if issues:
         st.warning(f"{counted(issues, 'row was', 'rows were')} left out:", icon=":material/rule:")
         grid(
-            pd.DataFrame([(issue.row, issue.reason) for issue in found.issues[:SHOWN_ROWS]], columns=["row", "reason"]),
+            pd.DataFrame([(issue.row, issue.reason) for issue in facts.issues[:SHOWN_ROWS]], columns=["row", "reason"]),
             hide_index=True,
             height=min(240, 38 + 35 * issues),
             columns={"row": st.column_config.NumberColumn(width=60, help="the header of a CSV is row 1")},
         )
-    grid(_frame(found), hide_index=True, height=240)
+    rows = [(fact.subject, fact.prompt, fact.target, fact.relation) for fact in facts.facts[:SHOWN_ROWS]]
+    grid(pd.DataFrame(rows, columns=["subject", "prompt", "target", "relation"]), hide_index=True, height=240)
 
 
 def _use(name: str) -> NoReturn:
     for choice, value in (("facts", name), ("pair", None), ("window", None)):
         state.choose(choice, value)
     st.rerun()
-
-
-def _frame(facts: FactSet) -> pd.DataFrame:
-    return pd.DataFrame([(f.subject, f.prompt, f.target, f.relation) for f in facts.facts[:SHOWN_ROWS]],
-                        columns=["subject", "prompt", "target", "relation"])  # fmt: skip
 
 
 def _sets() -> None:
@@ -160,7 +156,7 @@ def _answered(view: View, result: Result) -> None:
             "answer": st.column_config.TextColumn("right answer"),
             "first": st.column_config.TextColumn("the model’s next word"),
             "probability": st.column_config.ProgressColumn("probability", min_value=0, max_value=1, format="percent"),
-            "key": st.column_config.TextColumn("key taken at", help="last token of the subject"),
+            "key": st.column_config.TextColumn("key taken at", help=explain("key")),
         },
     )
     st.caption("The switch “Only facts the model answers” on the left keeps those on every page, as the paper does.")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kis_core import jobs, progress
 from kis_core.errors import KisError
-from kis_core.jobs import Job, Runner, State
+from kis_core.jobs import CPU, Job, Lane, Runner, State
 from kis_core.progress import Cancelled, Report
 
 PATIENCE = 10  # seconds until a test gives up on a job; reached only when something hangs
@@ -29,8 +29,7 @@ class Steered:
     """Work that goes one report at a time, when the test says so."""
 
     def __init__(self) -> None:
-        self.runs = 0
-        self.reported = 0
+        self.runs = self.reported = 0
         self._begun, self._go, self._paused = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def __call__(self, report: Report) -> None:
@@ -116,9 +115,11 @@ def test_many_askers_of_one_key_get_one_run(runner: Runner, monkeypatch: pytest.
     assert work.runs == 1
 
 
-def test_a_key_whose_job_has_ended_runs_anew(runner: Runner) -> None:
+def test_an_ended_job_cannot_be_cancelled_and_its_key_runs_anew(runner: Runner) -> None:
     first = runner.submit("key", nothing)
     ended(first)
+    first.cancel()
+    assert first.snapshot().state is State.DONE
     second = runner.submit("key", nothing)
     assert second is not first
     assert ended(second).state is State.DONE
@@ -141,34 +142,37 @@ def test_jobs_of_different_keys_run_one_after_the_other_in_the_order_asked_for(r
     assert order == list("abcdef")
 
 
-def test_jobs_of_two_devices_run_side_by_side(runner: Runner) -> None:
-    meeting = threading.Barrier(2)
-
-    def meet(report: Report) -> None:
-        meeting.wait(PATIENCE)  # neither gets past this before the other is there
-
-    submitted = [runner.submit(device, meet, lane=device) for device in ("cpu", "cuda:0")]
-    assert [ended(job).state for job in submitted] == [State.DONE] * 2
+def test_quick_work_runs_beside_the_slow_work_of_its_device(runner: Runner) -> None:
+    slow, quick = Steered(), Steered()
+    jobs = [runner.submit("slow", slow), runner.submit("quick", quick, lane=Lane("cpu", quick=True))]
+    jobs.append(runner.submit("elsewhere", nothing, lane=Lane("cuda:0")))
+    for work in (slow, quick):
+        work.wait_until_begun()
+    ended(jobs[2])
+    assert [runner.beside(job) for job in jobs] == [1, 1, 0]
+    assert list(runner.alive()) == ["slow", "quick"]
+    for work in (slow, quick):
+        work.end()
+    assert [ended(job).state for job in jobs] == [State.DONE] * 3
+    assert runner.alive() == {}
 
 
 def test_jobs_of_one_device_wait_for_each_other_and_for_no_other_device(runner: Runner) -> None:
     first = Steered()
-    running = runner.submit("first", first, lane="cpu")
+    running = runner.submit("first", first, lane=CPU)
     first.wait_until_begun()
-    waiting = runner.submit("second", nothing, lane="cpu")
-    assert ended(runner.submit("elsewhere", nothing, lane="cuda:0")).state is State.DONE
+    waiting = runner.submit("second", nothing, lane=CPU)
+    assert ended(runner.submit("elsewhere", nothing, lane=Lane("cuda:0"))).state is State.DONE
     assert waiting.snapshot().state is State.QUEUED
     first.end()
     assert [ended(job).state for job in (running, waiting)] == [State.DONE] * 2
 
 
-def test_who_waits_is_told_what_for_and_how_long(runner: Runner) -> None:
+def test_who_waits_sees_what_for_and_how_long(runner: Runner) -> None:
     first, second = Steered(), Steered()
-    jobs = [runner.submit("first", first, label="gpt2 · builtin", lane="cpu")]
+    jobs = [runner.submit("first", first, label="gpt2 · builtin", lane=CPU)]
     first.wait_until_begun()
-    jobs += [
-        runner.submit(key, second if key == "second" else nothing, label=key, lane="cpu") for key in ("second", "third")
-    ]
+    jobs += [runner.submit(key, work, label=key) for key, work in (("second", second), ("third", nothing))]
     before = jobs[2].snapshot()
     assert [job.snapshot().stage for job in jobs[1:]] == [
         "Waiting for its turn, after gpt2 · builtin", "Waiting for its turn, after gpt2 · builtin and 1 more",
@@ -185,8 +189,8 @@ def test_who_waits_is_told_what_for_and_how_long(runner: Runner) -> None:
 
 def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> None:
     work = Steered()
-    first = runner.submit("key", work, lane="cpu")
-    assert runner.submit("key", nothing, lane="cuda:0") is first
+    first = runner.submit("key", work, lane=CPU)
+    assert runner.submit("key", nothing, lane=Lane("cuda:0")) is first
     work.end()
     assert ended(first).state is State.DONE
     assert work.runs == 1
@@ -194,9 +198,9 @@ def test_who_asks_for_another_device_joins_the_run_there_is(runner: Runner) -> N
 
 def test_jobs_are_listed_with_what_they_are_in_the_order_asked_for(runner: Runner) -> None:
     assert runner.jobs() == {}
-    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane="cuda:0")
+    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane=Lane("cuda:0"))
     second = runner.submit("a", nothing)
-    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", "cuda:0", "", "")
+    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", Lane("cuda:0"), "", CPU)
     assert list(runner.jobs().items()) == [("b", first), ("a", second)]
     ended(first)
     again = runner.submit("b", nothing, label="once more")
@@ -261,13 +265,6 @@ def test_who_asks_for_a_job_that_was_just_called_off_gets_a_new_one(runner: Runn
     assert ended(first).state is State.CANCELLED
     assert ended(second).state is State.DONE
     assert runner.find("key") is second
-
-
-def test_cancelling_an_ended_job_changes_nothing(runner: Runner) -> None:
-    job = runner.submit("key", nothing)
-    ended(job)
-    job.cancel()
-    assert job.snapshot().state is State.DONE
 
 
 @pytest.mark.parametrize("error", [ValueError("why"), MemoryError("why"), SystemExit("why"), KeyboardInterrupt("why")])
@@ -374,27 +371,19 @@ def test_the_pace_is_that_of_the_last_moments(monkeypatch: pytest.MonkeyPatch) -
     assert job.snapshot().rate == pytest.approx(10, rel=ROUNDING)
 
 
-def test_a_process_that_ends_does_not_wait_for_its_job() -> None:
-    program = (
-        "import time; from kis_core.jobs import Runner, State\n"
-        "job = Runner().submit('key', lambda report: time.sleep(600))\n"
-        "while job.snapshot().state is not State.RUNNING: time.sleep(0.01)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
-
-
-def test_a_process_that_ends_lets_its_job_stop_at_its_next_report() -> None:
+@pytest.mark.parametrize(("pause", "printed"), [("time.sleep(600)", ""), ("report('stage', 0, 1)", "stopped\n")])
+def test_a_process_that_ends_lets_its_job_stop_at_its_next_report_and_waits_no_longer(pause: str, printed: str) -> None:
     program = (
         "import time; from kis_core.jobs import Runner, State\n"
         "def work(report):\n"
         "    try:\n"
-        "        while True: report('stage', 0, 1); time.sleep(0.01)\n"
+        f"        while True: {pause}; time.sleep(0.01)\n"
         "    finally: print('stopped', flush=True)\n"
         "job = Runner().submit('key', work)\n"
         "while job.snapshot().state is not State.RUNNING: time.sleep(0.01)"
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed, "")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core.wording import MISSING, counted, number
+from kis_core.wording import MISSING, counted, number, ranges
 
-ROOT = Path(__file__).parents[2]
-MAKERS = {"pages/parts/grid.py"}  # what draws tables for all pages
+ROOT = Path(__file__).parents[1]
+MAKERS = {"pages/parts/figures/grid.py"}  # what draws tables for all pages
 
 
 @pytest.mark.parametrize("value", [None, math.nan, np.float32("nan")])
@@ -41,6 +41,10 @@ def test_no_number_reads_badly(value: float, form: str) -> None:
 def test_counts_by_hand() -> None:
     assert [counted(n, "pair") for n in (0, 1, 2, 1200)] == ["0 pairs", "1 pair", "2 pairs", "1,200 pairs"]
     assert [counted(n, "row was", "rows were") for n in (1, 2)] == ["1 row was", "2 rows were"]
+
+
+def test_ranges_by_hand() -> None:
+    assert [ranges(numbers) for numbers in ((), (4,), (0, 1, 2, 3, 5), (1, 3, 4))] == ["", "4", "0–3, 5", "1, 3–4"]
 
 
 def test_every_table_of_a_page_shows_what_is_missing_in_one_way() -> None:

@@ -20,6 +20,7 @@ residual stream, its norms, queries, keys, values and sums, some eight vectors i
 COPIES = {"cuda": 1, "mps": 2, "cpu": 2}
 """Matrices as large as a layer's sum that are there beside it: on a GPU the triangle on its way out; in the processor's
 memory C and what is made of it, its other triangle or its factor."""
+TOKENS_A_DOCUMENT = 600  # of Wikipedia, roughly: only to estimate with
 RESERVE = 0.15
 """Of the free memory, never filled with sums: a batch and the copies have to go somewhere, and others are at work."""
 UNGATED = 4  # d_m / d of an MLP with two matrices; one with a gate has three, and another d_m to make up for it

@@ -147,8 +147,8 @@ def _field(record: Any, field: str) -> str:
 
 
 def _parquet(path: Path) -> Iterator[str]:
-    import pyarrow  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
 
     read = 0
     try:

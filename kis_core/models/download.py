@@ -66,7 +66,7 @@ def _told_to(report: progress.Report) -> Any:
     """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class ReportingBar(tqdm):  # type: ignore[misc]  # the Hub's carries no types
+    class ReportingBar(tqdm):  # the Hub's carries no types
         """One bar; its total grows with every file that is begun."""
 
         def __init__(self, *args: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kis_core import superposition
 from kis_core.results.result import Result
+from kis_core.wording import number
 
 LEAST_FACTS = 17  # one more than the smallest subset of App. C
 TOKEN_STEPS = (0.01, 0.03, 0.1, 0.3, 1.0)  # shares of the tokens requested
@@ -90,3 +91,21 @@ def settling(looks: Sequence[Sequence[float | None]]) -> pd.DataFrame:
         moved, layers = part["moved"], ", ".join(f"{layer:.0f}" for layer in part["layer"])
         rows.append((tokens, moved.median(), moved.min(), moved.max(), f"layers {layers}"))
     return pd.DataFrame(rows, columns=["x", "middle", "low", "high", "note"])
+
+
+def enough_facts(bands: pd.DataFrame, m: int) -> str:
+    """What subsets of half of the m facts say about whether m facts are enough (App. C), in words.
+
+    Args:
+        bands: as `superposition.bands` gives them.
+        m: the number of facts.
+    """
+    final, half = bands["middle"].iloc[-1], bands[bands["x"] <= m / 2]
+    if half.empty or pd.isna(final):
+        return "Line: median of 50 random subsets; band: 95 % of them (App. C)."
+    row = half.iloc[-1]
+    low, high = number(row["low"], ".1f"), number(row["high"], ".1f")
+    return (
+        f"With {row['x']:.0f} of the {m} facts, 95 % of 50 random subsets have a kurtosis from {low} to {high}; all "
+        f"facts together {number(final, '.1f')} (App. C)."
+    )

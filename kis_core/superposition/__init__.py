@@ -5,7 +5,14 @@ entries of P are not independent: row i and column i share fact i. Intervals are
 """
 
 from kis_core.superposition.agreement import correlation, layer_similarity, rank_correlation
-from kis_core.superposition.angles import angle_shares, angle_spreads, angles, histogram
+from kis_core.superposition.angles import (
+    angle_shares,
+    angle_spreads,
+    angle_strips,
+    angles,
+    histogram,
+    smallest_angles,
+)
 from kis_core.superposition.densities import (
     ISOTROPIC,
     MEASURED,
@@ -19,6 +26,7 @@ from kis_core.superposition.densities import (
     layer_densities,
     normal_density,
     tails,
+    upper_tail,
 )
 from kis_core.superposition.moments import (
     DRAWS,

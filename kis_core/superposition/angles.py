@@ -9,6 +9,9 @@ import pandas as pd
 
 from kis_core.superposition.moments import finite_entries
 
+SMALLEST = 0.001  # share of the pairs that are looked at as those of the smallest angles
+STRIP_WIDTH = 2.0  # degrees of a bin where every layer has a strip of its own
+
 
 def histogram(p: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Share of the off-diagonal entries between neighbouring edges, (len(edges) - 1,); zeros without entries."""
@@ -58,3 +61,28 @@ def angle_spreads(cosines: Mapping[str, np.ndarray], layers: Sequence[int]) -> p
             degrees = finite_entries(angles(cosine))
             rows.append((layer, space, *((degrees.mean(), degrees.std()) if len(degrees) else (np.nan, np.nan))))
     return pd.DataFrame(rows, columns=["layer", "space", "mean", "std"])
+
+
+def smallest_angles(angle: np.ndarray, quantile: float = SMALLEST) -> tuple[float, float]:
+    """From 0 to the angle below which so large a share of the pairs lies, in degrees; two zeros if there is no pair."""
+    entries = finite_entries(angle)
+    return 0.0, float(np.quantile(entries, quantile)) if len(entries) else 0.0
+
+
+def angle_strips(cosines: Mapping[str, np.ndarray], layers: Sequence[int]) -> pd.DataFrame:
+    """Shares of the pairs by their angle, in bins of `STRIP_WIDTH`, for every layer.
+
+    Args:
+        cosines: (L, m, m) each, by the name of the space.
+        layers: their numbers.
+
+    Returns:
+        columns `layer`, `at` (the middle of the bin), `density` (the share), `curve` (the space).
+    """
+    parts = []
+    for at, layer in enumerate(layers):
+        shares = angle_shares({space: cosine[at] for space, cosine in cosines.items()}, width=STRIP_WIDTH)
+        middle = (shares["low"] + shares["high"]) / 2
+        columns = {"layer": layer, "at": middle, "density": shares["share"], "curve": shares["space"]}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)

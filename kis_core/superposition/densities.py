@@ -12,6 +12,7 @@ from kis_core.superposition.moments import Interval, Moments, finite_entries, is
 
 TAILS = (0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999)  # quantiles in which a heavy tail differs from a normal one
 CELLS_A_BANDWIDTH = 20  # entries are counted in cells this much finer than the kernel: its density moves by < 0.1 %
+UPPER_TAIL = 0.999  # quantile from which on the pairs of the tail are looked at
 FLOOR = 0.2  # of the density of a single entry: where a logarithmic axis ends
 KDE_REACH = 3  # bandwidths drawn beyond the outermost entry
 MEASURED, SAME_STD, ISOTROPIC = "measured", "normal, same std", "isotropic keys"
@@ -141,3 +142,9 @@ def description(p: np.ndarray, moments: Moments, interval: Interval) -> dict[str
         "to": interval.high,
     }
     return row | {f"{level:.1%}": value for level, value in tails(p)[["level", "value"]].itertuples(index=False)}
+
+
+def upper_tail(p: np.ndarray, quantile: float = UPPER_TAIL) -> tuple[float, float]:
+    """From which entry of P on the upper tail is looked at, and the largest entry; two zeros if there is no entry."""
+    entries = finite_entries(p)
+    return (float(np.quantile(entries, quantile)), float(entries.max())) if len(entries) else (0.0, 0.0)

@@ -36,9 +36,9 @@ sys.argv[0] = "streamlit"
 {before}
 sys.exit(cli.main())
 """
-OURS = PROGRAM.format(before="from pages.parts import results; results.START_BY_ITSELF = 0")
+OURS = PROGRAM.format(before="from pages.parts.jobs import results; results.START_BY_ITSELF = 0")
 CHARTS_ANEW = (
-    "from pages.parts import drawing; from altair.utils import schemapi; schemapi.enable_debug_mode(); "
+    "from pages.parts.figures import drawing; from altair.utils import schemapi; schemapi.enable_debug_mode(); "
     "drawing._specification = drawing._specification.__wrapped__; import gc; gc.freeze = lambda: None"
 )
 BARE_PAGE = """

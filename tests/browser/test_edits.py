@@ -37,7 +37,7 @@ def click_bar_of(page: Page, subject: str) -> None:
     raise AssertionError(f"no bar of {subject}")
 
 
-def test_two_others_follow_an_edit_as_foretold(
+def test_two_others_follow_an_edit_as_forecast(
     server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = shown(open_page(f"{server}/edit"))
@@ -60,7 +60,7 @@ def test_two_others_follow_an_edit_as_foretold(
     performing = until(page, lambda: measured.count() > 0, "nothing was measured")
     told = measured.inner_text()
     assert all(follower in told for follower in FOLLOWERS), told
-    assert "2 of these 2 foretold" in told
+    assert "2 of these 2 forecast" in told
     expect(page.get_by_text("efficacy", exact=True)).to_be_visible()
     expect(page.get_by_text(re.compile("^yes: 9"))).to_be_visible()
     with capsys.disabled():
@@ -73,7 +73,7 @@ def test_two_others_follow_an_edit_as_foretold(
     expect(page.get_by_text("What this edit does to Vladimir Mayakovsky")).to_be_visible()
 
     again = shown(open_page(page.url))
-    expect(again.get_by_text("2 of these 2 foretold")).to_be_visible(timeout=PATIENCE)
+    expect(again.get_by_text("2 of these 2 forecast")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("Answers forecast to change")).to_be_visible()
     expect(measured).to_have_count(0)

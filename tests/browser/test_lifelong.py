@@ -37,7 +37,7 @@ def test_a_run_draws_while_it_goes_and_resumes_after_a_cancel(
     came_to = edits_shown(page)
     assert 10 <= came_to < 20
 
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Done")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("after 20 edits").first).to_be_visible(timeout=PATIENCE)  # drawn after all the figures
     assert edits_shown(page) == 20

@@ -20,8 +20,7 @@ from kis_core.models import catalog, loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
-from pages.parts.jobs import background, results
-from pages.parts.lifelong import runs as workers
+from pages.parts.jobs import background
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
 from tests.pages.looking import Chart, charts, html
 
@@ -151,13 +150,12 @@ def numbers(page: AppTest) -> dict[str, tuple[str, str]]:
 
 
 def jobs_of_runs() -> list[jobs.Job]:
-    return list(workers.runner()._jobs.values())
+    return list(background.runner().jobs().values())
 
 
 def finish() -> None:
-    for runner in (results.runner(), workers.runner()):
-        for job in list(runner._jobs.values()):
-            assert job.wait(SECONDS)
+    for job in jobs_of_runs():
+        assert job.wait(SECONDS)
 
 
 def settled(page: AppTest) -> AppTest:

@@ -12,6 +12,7 @@ from tests.pages.looking import Chart, captions, charts, click, click_cell, list
 
 PAGE = "pages/angles.py"
 SPACES = ("whitening", "activation")  # as a link calls them
+NAMES = {"whitening": "whitened angle", "activation": "plain angle"}
 
 
 def degrees(result: Result, space: str, layer: int = 0) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_the_caption_states_mean_and_spread_of_both_spaces(layer: int, look: Ope
     told = captions(look(PAGE, layer=str(layer)))
     for space in SPACES:
         angles = off_diagonal(degrees(result, space, layer))
-        assert f"{space} space {angles.mean():.0f}° ± {angles.std():.0f}°" in told
+        assert f"{NAMES[space]} {angles.mean():.0f}° ± {angles.std():.0f}°" in told
 
 
 def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> None:
@@ -60,7 +61,7 @@ def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> Non
     assert outlined(page).empty, "before a click"
     for space in SPACES:
         angles = off_diagonal(degrees(result, space))
-        mine = bars[bars["space"] == f"{space} space"]
+        mine = bars[bars["space"] == NAMES[space]]
         assert mine["share"].sum() == pytest.approx(1)
         for bar in mine.itertuples():
             inside = (angles >= bar.low) & (angles < bar.high)
@@ -84,7 +85,7 @@ def test_the_list_holds_the_pairs_of_the_bar(space: str, look: Open, result: Res
     low, high = float(np.floor(angles[40])), float(np.ceil(angles[40]))
     expected = at_angles(result, space, low, high)
     page = look(PAGE, angle=f"{low:g}~{high:g}", space=space)
-    assert f"The {len(expected):,} pairs at {low:.0f}° to {high:.0f}° in {space} space" in markdown(page)
+    assert f"The {len(expected):,} pairs at a {NAMES[space]} of {low:.0f}° to {high:.0f}°" in markdown(page)
     found = pairs_of(listed(page))
     assert 0 < len(found) == min(200, len(expected))
     assert set(found) <= expected
@@ -100,7 +101,7 @@ def test_before_a_click_the_narrowest_thousandth_is_listed(look: Open, result: R
 def test_a_click_on_a_bar_lists_its_pairs_and_outlines_it(space: str, open_page: Open, result: Result) -> None:
     page = open_page(PAGE)
     bars = bars_of(page)
-    bar = bars[bars["space"] == f"{space} space"].iloc[3]
+    bar = bars[bars["space"] == NAMES[space]].iloc[3]
     click(page, histogram(page), tail=[{"low": bar["low"], "high": bar["high"], "space": bar["space"]}])
     assert page.query_params["angle"] == f"{bar['low']:g}~{bar['high']:g}"
     assert page.query_params.get("space", SPACES[0]) == space
@@ -131,12 +132,12 @@ def test_a_click_in_the_list_picks_the_pair(open_page: Open, result: Result) -> 
 
 
 def test_the_table_tells_every_layer(look: Open, result: Result) -> None:
-    frame = table_of(look(PAGE), *(f"{space} space" for space in SPACES)).value
+    frame = table_of(look(PAGE), *NAMES.values()).value
     assert len(frame) == LAYERS
     for layer in range(LAYERS):
         for space in SPACES:
             angles = off_diagonal(degrees(result, space, layer))
-            assert frame[f"{space} space"].iloc[layer] == f"{angles.mean():.1f}° ± {angles.std():.1f}°"
+            assert frame[NAMES[space]].iloc[layer] == f"{angles.mean():.1f}° ± {angles.std():.1f}°"
 
 
 def test_every_layer_has_its_strip_on_the_scale_of_the_bars(look: Open) -> None:

@@ -55,7 +55,7 @@ def test_in_the_last_layer_it_is_told_why_and_another_one_offered(
     assert button(page, "Perform the edit").disabled
     assert button(page, "Undo").disabled
     assert not results.runner()._jobs, "nothing is searched for in vain"
-    assert "foretold once the model has been run" not in captions(page), "it never is"
+    assert "forecast once the model has been run" not in captions(page), "it never is"
     assert "performed" not in page.query_params
     button(page, "Edit layer 0 instead").click().run()
     assert "layer" not in page.query_params
@@ -106,7 +106,7 @@ def test_what_is_stored_is_foreseen_without_the_model(
         assert not page.exception
         assert [error.value for error in page.error] == [plain("the *weights* are gone")]
         assert_bars(page, expected)
-        assert "foretold once the model is loaded" in captions(page)
+        assert "forecast once the model is loaded" in captions(page)
         assert button(page, "Perform the edit").disabled
         assert button(page, "Undo").disabled
 

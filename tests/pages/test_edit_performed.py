@@ -54,10 +54,10 @@ def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edi
     assert measured(page)
     assert_bars(page, expected)
     changed = expected[expected["flips"] != ""]
-    foretold = int((changed["flips_foretold"] != "").sum())
-    vain = int((expected["flips_foretold"] != "").sum()) - foretold
-    assert vain > 0
-    assert f"{foretold} of these {len(changed)} foretold, {vain} more foretold in vain." in captions(page)
+    forecast = int((changed["flips_foretold"] != "").sum())
+    wrong = int((expected["flips_foretold"] != "").sum()) - forecast
+    assert wrong > 0
+    assert f"{forecast} of these {len(changed)} forecast, {wrong} more forecast wrongly." in captions(page)
     first = changed.iloc[0]
     assert f"Answers that changed: {first.subject} → {first.flips}," in unescaped(captions(page))
 
@@ -147,7 +147,7 @@ def test_an_edit_that_was_left_is_not_performed_on_the_way_back(away: tuple[str,
 def test_another_fact_of_the_same_number_is_not_performed_unasked(
     open_edit: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "_answered", lambda full: results.narrowed(full, [1, 2], "the model answers"))
+    monkeypatch.setattr(results, "answered", lambda full: results.narrowed(full, [1, 2], "the model answers"))
     page = open_edit(**SMALL, performed="yes")
     assert "<b>Vladimir Mayakovsky</b> is <s" in html(page)
     page = choose(page, "keep", True)

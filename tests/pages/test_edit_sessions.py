@@ -225,7 +225,7 @@ def test_a_search_called_off_can_be_begun_again(
     finish()
     monkeypatch.setattr(benches, "QUICK", SECONDS)
     page.run()
-    assert "Cancelled" in infos(page)
+    assert "was cancelled" in infos(page)
     button(page, "Get the forecast").click().run()
     assert_bars(page.run(), small().frame())
     assert not benches._losses()

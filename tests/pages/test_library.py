@@ -103,7 +103,7 @@ def test_what_is_stored_is_listed(open_page: Open, stored: Stored) -> None:
     page = open_page(PAGE)
     assert not page.exception
     frame = shelf_of(page).value
-    assert frame["what"].tolist() == ["superposition P"] * 3 + ["second moment C"] * 2 + ["kept in between"]
+    assert frame["what"].tolist() == ["superposition P"] * 3 + ["second moment C"] * 2 + ["intermediate results"]
     assert set(frame["model"][:5]) == {MODEL}
     assert set(frame["layers"][:5]) == {f"0–{LAYERS - 1}"}
     assert {"builtin · 1,000 tokens", "builtin · 100,000 tokens"} == set(frame["text"][:5])
@@ -139,7 +139,7 @@ def test_whole_values_are_said_to_be_whole(open_page: Open) -> None:
     page = select(page, *range(len(shelf_of(page).value)))
     button(page, "Verify").click().run()
     assert not page.exception
-    assert page.success[0].value == f"{RESULTS + 2 * LAYERS + 2} values read: all whole."
+    assert page.success[0].value == f"{RESULTS + 2 * LAYERS + 2} values read: all intact."
 
 
 def test_a_flipped_byte_is_found_and_the_value_set_aside(open_page: Open, filled: Store) -> None:
@@ -152,7 +152,7 @@ def test_a_flipped_byte_is_found_and_the_value_set_aside(open_page: Open, filled
     page = select(page, row)
     button(page, "Verify").click().run()
     assert not page.exception
-    assert "1 of 1 value damaged or gone" in page.warning[0].value
+    assert "1 of 1 value damaged or missing" in page.warning[0].value
     assert "superposition P" in page.warning[0].value
     assert not filled.holds(item.key)
     assert len(shelf_of(page).value) == 5
@@ -167,7 +167,7 @@ def test_the_check_takes_c_along_where_asked(open_page: Open, filled: Store) -> 
     page = select(page, by_default(page))
     page.toggle(key="along").set_value(True).run()
     button(page, "Verify").click().run()
-    assert page.success[0].value == f"{1 + LAYERS} values read: all whole."
+    assert page.success[0].value == f"{1 + LAYERS} values read: all intact."
 
 
 # Delete

@@ -142,16 +142,16 @@ def test_the_half_life_is_taken_over_the_stored_seeds(seen: Page, runs: Runs) ->
     halves = [summary.half_life(runs.film(draw=Draw(seed=seed))) for seed in (0, 1)]
     assert all(half.reached for half in halves), "else this shows nothing"
     middle = np.exp(np.mean([np.log(half.edits) for half in halves]))
-    value, note = numbers(page)["half forgotten after"]
+    value, note = numbers(page)["half-life"]
     assert value == f"{middle:.0f} edits"
     assert note.endswith("(95 %, 2 seeds)")
     assert "seeds 0, 1: geometric mean" in captions(page)
 
 
 def test_a_half_life_that_was_not_reached_is_a_bound(seen: Page) -> None:
-    assert numbers(seen(edits="5"))["half forgotten after"] == ("> 5 edits", "not reached in 3 of 3 runs")
+    assert numbers(seen(edits="5"))["half-life"] == ("> 5 edits", "not reached in 3 of 3 runs")
     page = seen(edits="5", editor="alphaedit")
-    assert numbers(page)["half forgotten after"] == ("> 5 edits", "not reached")
+    assert numbers(page)["half-life"] == ("> 5 edits", "not reached")
 
 
 @pytest.mark.parametrize("under", ["theory", "ages", "weights", "damage"])

@@ -20,7 +20,7 @@ from kis_core.wording import MISSING
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
-from pages.parts.lifelong.order_advice import _verdict
+from pages.parts.lifelong.order_advice import _summary
 from tests.pages.lifelong_runs import (
     EDITS,
     HAND,
@@ -54,7 +54,7 @@ def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(found[list(expected.columns)].reset_index(drop=True), expected, **EXACT)
 
 
-# Was it foretold?
+# Forecast and measured
 
 
 def test_the_loss_of_log_odds_is_measured_and_foretold(seen: Page, film: EditTrace) -> None:
@@ -71,8 +71,8 @@ def test_how_far_the_first_order_falls_short_is_said_in_numbers(seen: Page, film
     measured, foretold = (film.log_odds[-1] - film.log_odds[0]).mean(), film.all_tokens[-1].mean()
     assert measured < 0
     assert foretold > measured / 4, "else nothing is to be said"
-    assert f"After 15 edits {foretold:+.1f} was foretold and {measured:+.1f} measured" in captions(seen())
-    assert "was foretold and" not in captions(seen(step="0"))
+    assert f"After 15 edits {foretold:+.1f} was forecast and {measured:+.1f} measured" in captions(seen())
+    assert "was forecast and" not in captions(seen(step="0"))
 
 
 def test_the_shifts_at_the_layer_are_exact(seen: Page, film: EditTrace) -> None:
@@ -154,7 +154,7 @@ def test_weights_and_reading_are_drawn_as_measured(kind: str, title: str, seen: 
 def test_what_the_model_says_is_that_of_the_step(step: str, seen: Page, film: EditTrace) -> None:
     row = STEPS.index(int(step))
     said = [one.value for one in seen(chronicle="weights", step=step).markdown][-4:]
-    assert f"goes on to say after {step} edits" in said[0]
+    assert f"continues after {step} edits" in said[0]
     for line, (prompt, words), role in zip(
         said[1:],
         film.words[row],
@@ -268,7 +268,7 @@ def test_order_and_layer_are_forecast_and_compared(opened: Page, runs: Runs) -> 
     page = opened(chronicle="choosing")
     assert not page.dataframe
     assert not results.runner()._jobs, "a model is loaded only when asked"
-    button(page, "Work it out").click().run()
+    button(page, "Compute this table").click().run()
     page = settled(page)
     bench = runs.bench()
     expected = order_advice.outlook(bench, Draw(), EDITS)
@@ -293,7 +293,7 @@ def test_order_and_layer_are_forecast_and_compared(opened: Page, runs: Runs) -> 
 def test_trying_the_orders_tells_whether_the_forecast_held(opened: Page, runs: Runs) -> None:
     runs.film("rome", 5, Draw(seed=70))
     page = opened(edits="5", seed="70", chronicle="choosing")
-    button(page, "Work it out").click().run()
+    button(page, "Compute this table").click().run()
     page = settled(page)
     button(page, "Try the orders at layer 0").click().run()
     page = settled(page)
@@ -328,8 +328,8 @@ TRIED = pd.DataFrame(
     ],
 )  # fmt: skip
 def test_a_forecast_held_where_no_other_order_kept_more(kept: list[float], said: str) -> None:
-    assert said in _verdict(TRIED.assign(retention=[*kept, 1.0]), 0)
-    assert "Run the orders" in _verdict(TRIED.assign(retention=[*kept, 1.0]), 1), "there but one was tried"
+    assert said in _summary(TRIED.assign(retention=[*kept, 1.0]), 0)
+    assert "Run the orders" in _summary(TRIED.assign(retention=[*kept, 1.0]), 1), "there but one was tried"
 
 
 # The study

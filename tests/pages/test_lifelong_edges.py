@@ -142,7 +142,7 @@ def test_a_set_whose_only_fact_is_edited_has_no_unrelated_one(opened: Page, runs
         assert not page.exception, look
         assert not page.error, look
         assert numbers(page)["unrelated right"] == ("–", "after 1 edit")
-        assert numbers(page)["half forgotten after"][0].startswith("> ")
+        assert numbers(page)["half-life"][0].startswith("> ")
         if look == "damage":
             assert any("Every fact of the set is edited" in info.value for info in page.info)
 

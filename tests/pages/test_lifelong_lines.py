@@ -99,7 +99,7 @@ def test_the_lines_of_the_heatmap_and_the_history_give_what_is_drawn(shade: str,
 
 def test_the_lines_of_order_and_layer_give_its_forecasts(opened: Page, lines: Lines) -> None:
     page = opened(chronicle="choosing")
-    button(page, "Work it out").click().run()
+    button(page, "Compute this table").click().run()
     page = settled(page)
     shown = table_of(page, "on_others", "among").value
     frame = lines(page)[1]["frame"]

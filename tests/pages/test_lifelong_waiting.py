@@ -107,7 +107,7 @@ def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held
     (line,) = told(page)
     assert line.startswith(lifelong.STAGE)
     assert "Cancel" in labels(page)
-    assert button(page, "Go on").disabled, "it goes on already"
+    assert button(page, "Resume").disabled, "it goes on already"
     domains = chart(page, "Edit after edit").domains("x")
     assert domains == [[0, 15]] * len(domains), "room for what is to come"
     held.free.set()
@@ -117,7 +117,7 @@ def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held
     assert "Cancel" not in labels(page)
     assert button(page, "Done").disabled
     film = runs.film(draw=Draw(seed=110))
-    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[3] == lifelong.verdict.recall(film)[-1]
+    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[3] == lifelong.summary.recall(film)[-1]
 
 
 @pytest.mark.stress  # makes several runs; `make stress`
@@ -128,7 +128,7 @@ def test_another_visit_finds_it_going_on(opened: Page, held: Held) -> None:
     assert not other.exception
     assert edits_drawn(other) == [0, 5]
     assert len(told(other)) == 1
-    assert button(other, "Go on").disabled
+    assert button(other, "Resume").disabled
     assert len(jobs_of_runs()) == 1
     elsewhere = opened(seed="121")
     assert not told(elsewhere), "another run is not going on"
@@ -193,7 +193,7 @@ def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page
     assert edits_drawn(page) == [0, 5]
     again = under_mouse(chart(page, "Edit after edit"))
     assert again["share"].tolist()[:2] == before["share"].tolist()[:2]
-    button(page, "Go on").click().run()
+    button(page, "Resume").click().run()
     page = settled(page)
     assert edits_drawn(page) == STEPS
     assert "Done" in labels(page)
@@ -217,7 +217,7 @@ def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_b
     free.set()
     for visit in (settled(page), opened(seed="151")):  # a reload is a session of its own
         assert not visit.exception
-        assert "Cancelled. No edit was measured yet; **Run** on the left starts anew." in infos(visit)
+        assert "Cancelled. No edit was measured yet; **Run** on the left starts from the beginning." in infos(visit)
         assert "Press **Run**" not in infos(visit)
         assert not button(visit, "Run").disabled
         assert [job.snapshot().state for job in jobs_of_runs()] == [jobs.State.CANCELLED]
@@ -232,8 +232,8 @@ def test_a_cancel_calls_off_all_runs_on_the_page(opened: Page, held: Held) -> No
     held.free.set()
     page = settled(page)
     assert {job.snapshot().state for job in jobs_of_runs()} == {jobs.State.CANCELLED}
-    assert "Go on" in labels(page)
-    button(page, "Go on").click().run()
+    assert "Resume" in labels(page)
+    button(page, "Resume").click().run()
     page = settled(page)
     assert KEPT not in infos(page)
     assert "Done" in labels(page)
@@ -247,7 +247,7 @@ def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, he
     button(page.run(), "Cancel").click().run()
     held.free.set()
     page = choose(settled(page), "edits", 15)
-    button(page, "Go on").click().run()
+    button(page, "Resume").click().run()
     page = choose(settled(page), "edits", 10)
     assert "Done" in labels(page)
     assert KEPT not in infos(page)
@@ -255,7 +255,7 @@ def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, he
 
 def test_orders_that_are_run_as_others_do_not_break_the_forecast_of_orders(opened: Page, held: Held) -> None:
     page = opened(edits="10", against="orders", chronicle="choosing")
-    button(page, "Work it out").click().run()
+    button(page, "Compute this table").click().run()
     button(settled(page), "Run 2").click().run()
     held.wait()
     page.run()
@@ -318,7 +318,7 @@ def test_an_error_that_is_none_of_ours_tells_its_kind_and_no_more(
         page = opened(edits="5", seed="230", editor="identity")
         button(page, "Run").click().run()
         page = settled(page)
-    assert "an unexpected RuntimeError ended the run" in unescaped(page.error[0].value)
+    assert "An unexpected RuntimeError ended the computation" in unescaped(page.error[0].value)
     assert "secret" not in markdown(page)
     button(page, "Run").click().run()
     page = settled(page)

@@ -227,7 +227,8 @@ def test_the_other_pages_send_a_large_set_here(script: str, open_page: Open, fol
     page = open_page(script, facts=name)
     assert not page.exception
     assert not page.error
-    assert any("3,395 facts; this page shows P of at most 2,000" in unescaped(one.value) for one in page.info)
+    words = "3,395 facts; this page shows the whole of P, of at most 2,000"
+    assert any(words in unescaped(one.value) for one in page.info)
     assert "“Many facts”" in str([link.proto.label for link in page.get("page_link")])
     assert not results.runner()._jobs
     assert "3,395" not in captions(page)

@@ -256,7 +256,7 @@ def test_what_waits_for_another_run_of_other_facts_is_offered(open_page: Open, o
 def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, steered: Steered) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(NOT_COMPUTED), "cpu"))
     page = open_page("pages/superposition.py", model=NOT_COMPUTED)
-    assert "begun and interrupted" in page.info[0].value
+    assert "was interrupted" in page.info[0].value
     press(page, "Resume")
     steered.wait()
     assert steered.begun == [(Request(NOT_COMPUTED), "cpu")]

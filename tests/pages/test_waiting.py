@@ -17,7 +17,7 @@ from kis_core.models import catalog
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.results import convergence
 from pages.parts.frame.text import plain
-from pages.parts.jobs import background, results
+from pages.parts.jobs import background, results, waiting
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
 from tests.pages.looking import charts, markdown
 
@@ -197,23 +197,23 @@ def test_a_missing_one_that_failed_is_told_and_not_tried_for_ever(
 def test_how_far_a_job_is_in_words(
     stage: str, seconds: float, left: float | None, rate: float | None, told: str
 ) -> None:
-    assert background.telling(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == told
+    assert waiting.stage_line(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == told
 
 
 def test_every_stage_with_a_pace_is_one() -> None:
-    assert set(background.PACES) < set(progress.STAGES)
+    assert set(waiting.RATES) < set(progress.STAGES)
 
 
 def test_the_last_looks_are_told_in_words() -> None:
     looks = [Look(3_000, 0, 0.9), Look(4_500, 0, 0.031), Look(4_500, 3, 0.0184)]
-    told = background.movement(looks)
+    told = waiting.movement(looks)
     assert told.startswith("At 4,500 tokens the entries of P had moved by 3.1% in layer 0, 1.8% in layer 3 of their")
 
 
 def test_of_facts_without_a_spread_no_movement_is_told() -> None:
-    told = background.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, float("nan"))])
+    told = waiting.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, float("nan"))])
     assert told == "At 4,500 tokens P of these facts has no spread that it could move by."
-    assert "nan" not in background.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, 0.02)])
+    assert "nan" not in waiting.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, 0.02)])
 
 
 def test_a_second_asker_joins_the_running_job() -> None:

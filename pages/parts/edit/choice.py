@@ -1,9 +1,8 @@
-"""What is to be edited and how: chosen on the left of the simulator, told in words, kept in the link."""
+"""What is to be edited and how: chosen on the left of the page, put into words, and kept in the link."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -12,13 +11,15 @@ import streamlit as st
 from kis_core.editing import RANK_ONE, EditError, Method
 from kis_core.facts import SLOT, Fact
 from kis_core.results.pairs import told
-from kis_core.results.result import Result
 from kis_core.simulator import MOST_STRENGTH, EditOutcome, EditRequest, Simulator
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.wording import number
+from pages.parts.edit.view import Chosen, EditView
 from pages.parts.figures.inspector import EDITED
 from pages.parts.frame import state
 from pages.parts.frame.text import plain, share
+from pages.parts.frame.views import ResultView
+from pages.parts.frame.widgets import segments
 
 MOST_OBJECTS = 60  # offered; any other can be typed
 METHOD_NAMES = {method.name: method.label for method in RANK_ONE}
@@ -30,68 +31,45 @@ def method_help(methods: Sequence[Method]) -> str:
     return "\n".join(f"- **{method.label}**{paper}: {method.help}" for method, paper in papers.items())
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What the reader has chosen.
-
-    Attributes:
-        request: the edit, or None while something is missing.
-        e: the fact to edit.
-        strength: of the edit.
-        by: which forecast is looked at.
-    """
-
-    request: EditRequest | None
-    e: int
-    strength: float
-    by: str
-
-
-def edit_fact(result: Result, layer: int, fact: int) -> None:
-    """Choose the fact to edit, and with it the one it hits hardest; its new object is another one then."""
-    state.forget("spillover", "against")
-    state.choose("pair", (fact, strongest_partner(result.p[result.at(layer)], fact)))
-    state.choose("target", "")
-
-
-def choices(bench: Simulator, layer: int, e: int) -> Chosen:
-    """Draw the choices and return them."""
+def choices(view: ResultView, bench: Simulator, e: int) -> Chosen:
+    """Draw the choices for an edit of fact e and return them."""
     facts = bench.facts
-    _fact(bench.result, layer, e)
+    _fact(view, e)
     objects = bench.known_facts.new_objects(facts[e])[:MOST_OBJECTS]
-    target = _wanted(facts[e]) or (objects[0] if objects else "")
+    target = _chosen_object(facts[e]) or (objects[0] if objects else "")
     _target(objects, target, facts[e])
-    st.segmented_control(
-        "Method", list(METHOD_NAMES), format_func=METHOD_NAMES.__getitem__, required=True, help=method_help(RANK_ONE),
-        **state.widget("method"),
-    )  # fmt: skip
-    strength = st.slider(
-        "Edit strength", 0.0, MOST_STRENGTH, step=0.05, help="A factor of δ. The forecast follows at once.",
-        **state.widget("strength"),
-    )  # fmt: skip
-    return Chosen(_request(bench, layer, e, target), e, strength, state.get("by"))
+    segments("method", "Method", METHOD_NAMES, help=method_help(RANK_ONE))
+    text = "A factor of δ. The forecast follows at once."
+    strength = st.slider("Edit strength", 0.0, MOST_STRENGTH, step=0.05, help=text, **state.widget("strength"))
+    return Chosen(_request(bench, view.layer, e, target), e, strength, state.get("by"))
 
 
-def _fact(result: Result, layer: int, e: int) -> None:
-    facts = result.facts.facts
+def _fact(view: ResultView, e: int) -> None:
+    facts = view.result.facts.facts
     st.session_state["edit-fact"] = e
 
-    def searched() -> None:
-        if st.session_state["edit-fact"] is not None:
-            edit_fact(result, layer, st.session_state["edit-fact"])
+    def changed() -> None:
+        """With the fact to edit, choose the one it hits hardest; the new object is that of another fact then."""
+        if (fact := st.session_state["edit-fact"]) is not None:
+            state.forget("spillover", "against")
+            state.choose("pair", (fact, strongest_partner(view.p, fact)))
+            state.choose("target", "")
 
-    names = [told(fact) for fact in facts]
     st.selectbox(
-        "Edit the fact", range(len(facts)), format_func=names.__getitem__, key="edit-fact", on_change=searched,
+        "Edit the fact",
+        range(len(facts)),
+        format_func=lambda fact: told(facts[fact]),
+        key="edit-fact",
+        on_change=changed,
         help="Type to search. A click on the heatmap or on a row of Top pairs chooses the fact as well.",
-    )  # fmt: skip
+    )
 
 
-def _wanted(fact: Fact) -> str:
-    """The object that was chosen for this fact; one chosen for another fact, before, is forgotten."""
-    asked = (fact.subject, fact.prompt, fact.target)
-    if st.session_state.setdefault("target-of", asked) != asked:
-        st.session_state["target-of"] = asked
+def _chosen_object(fact: Fact) -> str:
+    """The object that was chosen for this fact; one chosen before, for another fact, is forgotten."""
+    of = (fact.subject, fact.prompt, fact.target)
+    if st.session_state.setdefault("target-of", of) != of:
+        st.session_state["target-of"] = of
         state.settle("target", "")
     return str(state.get("target")).strip()
 
@@ -104,10 +82,14 @@ def _target(objects: list[str], target: str, fact: Fact) -> None:
         state.choose("target", (st.session_state["edit-target"] or "").strip()[: state.MOST_WORDS])
 
     st.selectbox(
-        f"New object, instead of {plain(fact.target)}", options, key="edit-target", on_change=changed,
-        accept_new_options=True, placeholder="Type a new object",
+        f"New object, instead of {plain(fact.target)}",
+        options,
+        key="edit-target",
+        on_change=changed,
+        accept_new_options=True,
+        placeholder="Type a new object",
         help="Objects of the same relation are offered; any other can be typed.",
-    )  # fmt: skip
+    )
 
 
 def _request(bench: Simulator, layer: int, e: int, target: str) -> EditRequest | None:
@@ -118,24 +100,23 @@ def _request(bench: Simulator, layer: int, e: int, target: str) -> EditRequest |
         st.info("That is the object it has. Choose another one.", icon=":material/edit:")
         return None
     try:
-        return bench.request(e, target, layer, state.get("method"), **how_of(bench))
+        return bench.request(e, target, layer, state.get("method"), **chosen_settings(bench))
     except EditError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
 
 
-def how_of(bench: Simulator) -> dict[str, Any]:
+def chosen_settings(bench: Simulator) -> dict[str, Any]:
     """Hyper-parameters that differ from the model's own, as keyword arguments."""
     usual = bench.recipe.hyperparameters
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, chosen in state.get("how"):
         if name == "prefixes":
             length = usual.prefixes[0][1] if usual.prefixes else 5
-            found[name] = ((int(chosen), length),)
+            settings[name] = ((int(chosen), length),)
         else:
-            kind = type(getattr(usual, name))
-            found[name] = kind(chosen)
-    return found
+            settings[name] = type(getattr(usual, name))(chosen)
+    return settings
 
 
 def in_words(fact: Fact, target: str) -> None:
@@ -150,25 +131,23 @@ def in_words(fact: Fact, target: str) -> None:
 
 def success(outcome: EditOutcome, target: str, protocol: str) -> None:
     """Whether the edit took, as the field measures it."""
-    found = outcome.success
+    measured = outcome.success
+    answers = f"{'yes' if measured.efficacy else 'no'}: {share(measured.probability_new)}"
+    neighbourhood = "none known"
+    if measured.neighbourhood is not None and measured.neighbourhood_before is not None:
+        before = f"{measured.neighbourhood_before:.0%} had it"
+        neighbourhood = f"{measured.neighbourhood:.0%} keep their object ({before})"
     rows = [
-        (
-            "efficacy",
-            f"{'yes' if found.efficacy else 'no'}: {share(found.probability_new)} "
-            f"(the old object {share(found.probability_old)})",
-        ),
+        ("efficacy", f"{answers} (the old object {share(measured.probability_old)})"),
         (
             "paraphrase",
-            "none known" if found.paraphrase is None else f"{number(found.paraphrase, '.0%')} give the new object",
-        ),
-        (
-            "neighbourhood",
             "none known"
-            if found.neighbourhood is None or found.neighbourhood_before is None
-            else f"{found.neighbourhood:.0%} keep their object ({found.neighbourhood_before:.0%} had it)",
+            if measured.paraphrase is None
+            else f"{number(measured.paraphrase, '.0%')} give the new object",
         ),
-        ("it now says", f"… {found.generated}"),
-        ("it said", f"… {found.generated_before}"),
+        ("neighbourhood", neighbourhood),
+        ("it now says", f"… {measured.generated}"),
+        ("it said", f"… {measured.generated_before}"),
     ]
     cells = "".join(
         f"<div style='opacity:.75;white-space:nowrap'>{name}</div><div>{escape(text)}</div>" for name, text in rows
@@ -181,48 +160,28 @@ def success(outcome: EditOutcome, target: str, protocol: str) -> None:
     )
 
 
-def history_entry(result: Result, chosen: Chosen, outcome: EditOutcome) -> dict[str, Any]:
+def history_entry(view: EditView, outcome: EditOutcome) -> dict[str, Any]:
     """What the session remembers of an edit it performed."""
-    request = outcome.request
-    fact = result.facts.facts[request.fact]
-    others = int(outcome.flipped.sum()) - int(outcome.flipped[request.fact])
+    request, model = outcome.request, view.request.model
+    fact = view.bench.facts[request.fact]
+    choices = {
+        "model": model,
+        "layer": request.layer,
+        "facts": state.get("facts"),
+        "keep": state.get("keep"),
+        "pair": (request.fact, request.fact),
+        "target": request.target,
+        "method": request.method,
+        "strength": outcome.strength,
+        "how": state.get("how"),
+    }
     return {
-        "choices": {
-            "model": result.request.model,
-            "layer": request.layer,
-            "facts": state.get("facts"),
-            "keep": state.get("keep"),
-            "pair": (request.fact, request.fact),
-            "target": request.target,
-            "method": request.method,
-            "strength": outcome.strength,
-            "how": state.get("how"),
-        },
+        "choices": choices,
         "edit": f"{fact.subject}: {fact.target} → {request.target}",
-        "model": result.request.model,
+        "model": model,
         "layer": request.layer,
         "method": METHOD_NAMES[request.method],
         "strength": outcome.strength,
         "took": outcome.success.efficacy,
-        "flips": others,
+        "flips": int(outcome.flipped.sum()) - int(outcome.flipped[request.fact]),
     }
-
-
-def request_line(chosen: Chosen) -> str:
-    """Python that asks for the edit."""
-    asked = chosen.request
-    if asked is None:
-        return ""
-    how = "".join(f", {name}={getattr(asked.how, name)!r}" for name, _ in state.get("how"))
-    return f"request = bench.request({asked.fact}, {asked.target!r}, {asked.layer}, {asked.method!r}{how})"
-
-
-def python_lines(chosen: Chosen, *, perform: bool = True) -> str:
-    """Python that gets the edit, its forecast and its outcome."""
-    lines = [
-        "from kis_core import simulator", "", "bench = simulator.of(result, Store())", request_line(chosen),
-        "forecast = bench.forecast(request)",
-    ]  # fmt: skip
-    if perform:
-        lines.append(f"outcome = bench.perform(request, {chosen.strength:g})")
-    return "\n".join(lines) + "\n"

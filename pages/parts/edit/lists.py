@@ -3,132 +3,115 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from kis_core import charts
 from kis_core.results import pairs
-from kis_core.results.result import Result
-from kis_core.simulator import Simulator, advice_frame
+from kis_core.simulator import advice_frame
 from kis_core.wording import counted
 from pages.parts.edit import simulator as benches
-from pages.parts.edit.choice import Chosen, python_lines
+from pages.parts.edit.view import EditView
 from pages.parts.figures.drawing import drawing
-from pages.parts.figures.figure import FigureText, figure, say
+from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
 from pages.parts.figures.pair_list import pair_list
 from pages.parts.frame import state
-from pages.parts.frame.page import View, split
+from pages.parts.frame.page import split
 from pages.parts.frame.text import plain
 from pages.parts.jobs.results import remembered
 
 SHOWN_EDITS = 10  # dangerous and safe ones, each
 
 
-def layers(view: View, result: Result, bench: Simulator, chosen: Chosen) -> None:
+def layers(view: EditView) -> None:
     """The layer advisor."""
-    if chosen.request is None:
+    request = view.chosen.request
+    if request is None:
         st.info("Choose a new object first.", icon=":material/edit:")
         return
-    request = chosen.request
-    if bench.reaches(request.fact, request.layer) and not bench.foretold(request):
+    if view.bench.reaches(request.fact, request.layer) and not view.bench.foretold(request):
         st.info("The advisor needs the forecast first.", icon=":material/hourglass_empty:")
         return
-    if not benches.advised(bench, request):
+    if not benches.advice_ready(view.bench, request):
         return
-    found = list(bench.advise(request))
-    told = advice_frame(found)
-    unreachable = [str(one.layer) for one in found if not one.reaches]
+    advice = list(view.bench.advise(request))
+    frame = advice_frame(advice)
     left, right = split(1.1, 1, key="split-layers")
     with right:
-        grid(
-            told[["layer", "probability", "paraphrase", "damage", "flips"]],
-            key="advice-table",
-            hide_index=True,
-            columns={
-                "layer": st.column_config.NumberColumn("layer", width=60),
-                "probability": st.column_config.ProgressColumn(
-                    "new object", format="percent", width=100, help="its probability"
-                ),
-                "paraphrase": st.column_config.ProgressColumn(
-                    "paraphrases", format="percent", width=100, help="answered anew"
-                ),
-                "damage": st.column_config.NumberColumn("damage", format="%.3f", width=80, help="forecast, mean size"),
-                "flips": st.column_config.NumberColumn("flips", width=60, help="other answers forecast to change"),
-            },
-        )
+        _advice_table(frame)
+    unreachable = ", ".join(str(layer.layer) for layer in advice if not layer.reaches)
     with left:
-        key = state.fresh("advice")
         figure(
             view,
-            result,
-            drawing(charts.advice, told, layer=view.layer),
+            drawing(charts.advice, frame, layer=view.layer),
             FigureText(
                 title="Layer advisor",
                 caption="The same edit in every layer: up is a surer edit, right is more damage forecast to the "
-                "others. "
-                "Click a layer to go there."
-                + (f" Layer {', '.join(unreachable)} cannot reach the answer." if unreachable else ""),
-                help="Probability of the new object on the edited sentence, measured; mean size of the others’ "
-                "change of "
-                "log-odds, forecast to first order over all tokens. Each layer gets a value δ of its own.",
-                data=lambda: told,
-                code=f"{python_lines(chosen, perform=False)}frame = "
-                f"simulator.advice_frame(list(bench.advise(request)))",
+                "others. Click a layer to go there."
+                + (f" Layer {unreachable} cannot reach the answer." if unreachable else ""),
+                help="Probability of the new object on the edited sentence, measured; mean size of the others’ change "
+                "of log-odds, forecast to first order over all tokens. Each layer gets a value δ of its own.",
+                data=lambda: frame,
+                code=f"{view.python_lines(perform=False)}frame = simulator.advice_frame(list(bench.advise(request)))",
+                all_layers=True,
             ),
-            key=key,
-            on_select=partial(_to_layer, key),
-            selection_mode=charts.LAYER,
+            key=state.fresh("advice"),
+            pick=Pick(charts.LAYER, _to_layer),
         )
 
 
-def _to_layer(key: str) -> None:
-    found = state.clicked(key, charts.LAYER)
-    if found:
-        state.forget("advice")
-        state.choose("layer", int(found[0]["layer"]))
-
-
-def reach(view: View, result: Result, pair: tuple[int, int]) -> None:
-    """Facts whose edits reach far, and not far."""
-    told = remembered(result, ("reach", view.layer), lambda: pairs.reach_of_edits(result, view.layer))
-    columns = {
-        "reach": st.column_config.NumberColumn("reach", format="%.2f", width=70, help="norm of row i of P"),
-        "leaks": st.column_config.NumberColumn(
-            "leaks", width=60, help=f"others that get {pairs.NOTABLE:.0%} of the edit or more"
-        ),
-    }  # fmt: skip
-    left, right = split(1, 1, key="split-reach")
-    for place, title, part in (
-        (left, "Most dangerous", told.head(SHOWN_EDITS)),
-        (right, "Safest", told.tail(SHOWN_EDITS).iloc[::-1]),
-    ):
-        with place:
-            st.markdown(f"**{title} edits at layer {view.layer}**")
-            pair_list(
-                part.reset_index(drop=True)[["i", "j", "edited", "reach", "leaks", "suffers", "p"]], pair,
-                key=f"reach-{title}", **columns,
-            )  # fmt: skip
-    say(
-        view,
-        result,
-        FigureText(
-            title="Dangerous and safe edits",
-            caption="How far an edit of each fact reaches at this layer: the norm of its row of P, itself left out. "
-            "Click a row to edit that fact.",
-            help="Reach tells what lands at the layer, not what it does to answers: that depends on δ and on the "
-            "layers "
-            "above, which is what the forecast is for.",
-            data=lambda: told,
-            code=f"reach = pairs.reach_of_edits(result, {view.layer})",
-            layer=view.layer,
-        ),
-        chart=None,
-        key="reach",
+def _advice_table(frame: pd.DataFrame) -> None:
+    percent = partial(st.column_config.ProgressColumn, format="percent", width=100)
+    grid(
+        frame[["layer", "probability", "paraphrase", "damage", "flips"]],
+        key="advice-table",
+        hide_index=True,
+        columns={
+            "layer": st.column_config.NumberColumn("layer", width=60),
+            "probability": percent("new object", help="its probability"),
+            "paraphrase": percent("paraphrases", help="share that is answered with the new object"),
+            "damage": st.column_config.NumberColumn("damage", format="%.3f", width=80, help="forecast, mean size"),
+            "flips": st.column_config.NumberColumn("flips", width=60, help="other answers forecast to change"),
+        },
     )
 
 
-def history() -> None:
+def _to_layer(clicked: dict[str, Any]) -> None:
+    state.forget("advice")
+    state.choose("layer", int(clicked["layer"]))
+
+
+def reach(view: EditView) -> None:
+    """The facts whose edits reach far, and those whose edits do not."""
+    table = remembered(view.result, ("reach", view.layer), lambda: pairs.reach_of_edits(view.result, view.layer))
+    others = f"others that get {pairs.NOTABLE:.0%} of the edit or more"
+    columns: dict[str, Any] = {
+        "reach": st.column_config.NumberColumn("reach", format="%.2f", width=70, help="norm of row i of P"),
+        "leaks": st.column_config.NumberColumn("leaks", width=60, help=others),
+    }
+    shown = table[["i", "j", "edited", "reach", "leaks", "suffers", "p"]]
+    most, least = shown.head(SHOWN_EDITS), shown.tail(SHOWN_EDITS).iloc[::-1].reset_index(drop=True)
+    places = split(1, 1, key="split-reach")
+    for place, title, part in zip(places, ("Most dangerous", "Safest"), (most, least), strict=True):
+        with place:
+            st.markdown(f"**{title} edits at layer {view.layer}**")
+            pair_list(part, view.pair, key=f"reach-{title}", **columns)
+    text = FigureText(
+        title="Dangerous and safe edits",
+        caption="How far an edit of each fact reaches at this layer: the norm of its row of P, itself left out. "
+        "Click a row to edit that fact.",
+        help="Reach says how much lands at the layer, not what it does to answers: that depends on δ and on the layers "
+        "above, which is what the forecast is for.",
+        data=lambda: table,
+        code=f"reach = pairs.reach_of_edits(result, {view.layer})",
+    )
+    caption(view, text, key="reach")
+
+
+def history(_: EditView) -> None:
     """What this session has performed, to go back to."""
     done = st.session_state.get("edits", [])
     if not done:
@@ -140,8 +123,7 @@ def history() -> None:
         others = f"{counted(entry['flips'], 'other answer')} changed"
         st.button(
             f"**{plain(entry['edit'])}** · {plain(entry['model'])}, layer {entry['layer']}, {entry['method']}, "
-            f"strength "
-            f"{entry['strength']:g} · {took} · {others}",
+            f"strength {entry['strength']:g} · {took} · {others}",
             key=f"edit-{number}",
             type="tertiary",
             icon=":material/history:",

@@ -6,47 +6,59 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts
-from kis_core.results.result import Result
-from kis_core.simulator import Forecast, Simulator
+from kis_core.simulator import Simulator
 from kis_core.wording import counted, number
-from pages.parts.edit.choice import Chosen, how_of, python_lines
+from pages.parts.edit.choice import chosen_settings
+from pages.parts.edit.view import EditView
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
-from pages.parts.frame.page import View, split
+from pages.parts.frame.page import split
 from pages.parts.frame.text import plain
 
-HELP = {
-    "steps": "Updates of δ by Adam, at most. ROME’s code makes one fewer than the steps in its settings, because its "
-    "last round only looks at the loss: 20 there are 19 here.",
-}
+STEPS_HELP = (
+    "Updates of δ by Adam, at most. ROME’s code makes one fewer than the steps in its settings, because its last round "
+    "only looks at the loss: 20 there are 19 here."
+)
+SWITCHES = (
+    (
+        "everywhere",
+        "While searching, δ acts everywhere",
+        "As the edit will: on every token by its share. ROME’s code adds δ at the subject’s last token alone; the edit "
+        "then also moves the other tokens of its own sentence, which the search did not see.",
+    ),
+    (
+        "mean_key",
+        "Mean key on the left side",
+        "As ROME’s code does, rather than the prompt’s own key as in eq. 2. The shift at fact j is then no longer "
+        "P[e, j] δ. Where the mean key has next to nothing of the prompt’s own, that one is taken all the same, and a "
+        "warning says so.",
+    ),
+)
 
 
-def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecast: Forecast | None) -> None:
+def search(view: EditView) -> None:
     """Hyper-parameters on the left, the losses they led to on the right."""
     left, right = split(1, 1, key="split-search")
     with left:
-        _settings(bench)
+        _settings(view.bench)
     with right:
-        if forecast is None or chosen.request is None:
+        if view.forecast is None or view.chosen.request is None:
             st.info("The search’s losses are shown here once it is done.", icon=":material/show_chart:")
             return
-        value = bench.value(chosen.request)
-        how = chosen.request.how
+        value = view.bench.value(view.chosen.request)
+        size, probability = number(view.forecast.edit.size, ".1f"), number(value.probability, ".1%")
         figure(
             view,
-            result,
-            drawing(charts.losses, value.losses, stop=how.stop_loss),
+            drawing(charts.losses, value.losses, stop=view.chosen.request.how.stop_loss),
             FigureText(
                 title="Loss of the value search",
-                caption=f"{counted(len(value.losses) - 1, 'step')} of Adam; the dashed line is enough. ‖δ‖ = "
-                f"{number(forecast.edit.size, '.1f')}, "
-                f"new object {number(value.probability, '.1%')} in the contexts.",
+                caption=f"{counted(len(value.losses) - 1, 'step')} of Adam; the search stops below the dashed line. "
+                f"‖δ‖ = {size}, new object {probability} in the contexts.",
                 help="Meng et al. (arXiv 2202.05262), section 3.1: the loss is −log p of the new object, mean over the "
-                "contexts and a token, plus weight decay and, if asked for, the drift of “{subject} is a”.",
+                "contexts and a token, plus weight decay and, if its factor is not 0, the drift of “{subject} is a”.",
                 data=lambda: pd.DataFrame({"step": range(len(value.losses)), "loss": value.losses}),
-                code=f"{python_lines(chosen, perform=False)}losses = bench.value(request).losses",
-                layer=view.layer,
+                code=f"{view.python_lines(perform=False)}losses = bench.value(request).losses",
                 brief=True,
             ),
             key="losses",
@@ -54,7 +66,7 @@ def search(view: View, result: Result, bench: Simulator, chosen: Chosen, forecas
 
 
 def _settings(bench: Simulator) -> None:
-    recipe, now = bench.recipe, how_of(bench)
+    recipe, now = bench.recipe, chosen_settings(bench)
     usual = recipe.hyperparameters
     st.caption(f"Hyper-parameters to start from: {plain(recipe.source)}, there for layer {recipe.layer}.")
 
@@ -88,19 +100,9 @@ def _settings(bench: Simulator) -> None:
             key=f"how-{name}",
             on_change=changed,
             args=(name, float(default)),
-            help=HELP.get(name),
+            help=STEPS_HELP if name == "steps" else None,
         )
-    switches = (
-        ("everywhere", "While searching, δ acts everywhere", "As the edit will: on every token by its share. ROME’s "
-        "code "
-         "adds δ at the subject’s last token alone, and the edit then moves its own sentence’s other tokens "
-         "unforeseen."),
-        ("mean_key", "Mean key on the left side", "As ROME’s code does, rather than the prompt’s own key as in eq. "
-        "2. The "
-         "shift at fact j is then no longer P[e, j] δ. Where the mean key has next to nothing of the prompt’s own, "
-         "that one is taken all the same, and a warning says so."),
-    )  # fmt: skip
-    for name, label, text in switches:
+    for name, label, text in SWITCHES:
         default = getattr(usual, name)
         st.session_state[f"how-{name}"] = bool(now.get(name, default))
         st.toggle(label, key=f"how-{name}", help=text, on_change=changed, args=(name, float(default)))

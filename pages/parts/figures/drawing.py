@@ -50,7 +50,7 @@ def drawing(make: Callable[P, alt.LayerChart], /, *args: P.args, **options: P.kw
     """The chart that a function draws of these arguments, which alone determine it.
 
     Raises:
-        TypeError: an argument is of a kind whose content cannot be told.
+        TypeError: an argument is of a kind whose content cannot be read.
     """
     content = hashlib.sha256(f"{make.__module__}.{make.__qualname__}".encode())
     _add(content, args)
@@ -63,7 +63,7 @@ def _specification(key: str, _make: Callable[[], alt.LayerChart]) -> dict[str, A
     """The chart as `st.altair_chart` would send it; its data lies in it as Arrow's bytes."""
     chart = _make()
     unchecked = SimpleNamespace(to_dict=lambda: chart.to_dict(validate=False))
-    return cast(dict[str, Any], _convert_altair_to_vega_lite_spec(cast(Any, unchecked)))
+    return _convert_altair_to_vega_lite_spec(cast(Any, unchecked))
 
 
 def _add(content: Any, value: Any) -> None:
@@ -71,7 +71,8 @@ def _add(content: Any, value: Any) -> None:
     if isinstance(value, pd.DataFrame | pd.Series):
         frame = value.to_frame() if isinstance(value, pd.Series) else value
         content.update(f"{type(value).__name__} {list(frame.columns)!r}\n".encode())
-        for column in (frame.index, *(frame.iloc[:, at] for at in range(frame.shape[1]))):
+        columns: list[Any] = [frame.index, *(frame.iloc[:, at] for at in range(frame.shape[1]))]
+        for column in columns:
             _add(content, np.asarray(column))
             content.update(f"{column.dtype}\n".encode())
     elif isinstance(value, np.ndarray) and value.dtype != object:
@@ -86,11 +87,11 @@ def _add(content: Any, value: Any) -> None:
             _add(content, pair)
     elif isinstance(value, list | tuple):
         content.update(f"{type(value).__name__} {len(value)}\n".encode())
-        if all(type(one) in (str, int, float) for one in value):
+        if all(type(item) in (str, int, float) for item in value):
             content.update(f"{value!r}\n".encode())
         else:
-            for one in value:
-                _add(content, one)
+            for item in value:
+                _add(content, item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         content.update(f"{type(value).__qualname__}\n".encode())
         _add(content, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})

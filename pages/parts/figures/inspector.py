@@ -3,100 +3,125 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from html import escape
 
 import pandas as pd
 import streamlit as st
 
 from kis_core import charts
+from kis_core.facts import Fact
 from kis_core.results.pairs import Pair, inspect, strongest_between_subjects
 from kis_core.results.result import Result
 from kis_core.wording import number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
-from pages.parts.frame.page import View
 from pages.parts.frame.text import sentence, share
+from pages.parts.frame.views import ResultView
 
 CARD = (
     "<div style='border-left:4px solid {colour};padding:.1rem 0 .1rem .8rem;margin:.2rem 0'>"
     "<div style='opacity:.75;font-size:.8rem'>{role}</div><div style='font-size:1.05rem'>{sentence}</div>"
-    "<div style='opacity:.75;font-size:.8rem'>{relation}</div></div>"
+    "<div style='opacity:.75;font-size:.8rem'>{note}</div></div>"
 )
 EDITED, SUFFERS = "#0072b2", "#d55e00"
+P_HELP = "the share of an edit of fact i that lands on fact j (eq. 16)"
+P_BACK_HELP = "the share of an edit of fact j that lands on fact i"
 
 
-def has_pairs(result: Result, layer: int) -> bool:
-    """Whether there is a pair with a value to look at; says why, where there is none."""
-    if len(result.ranking(layer)):
-        return True
-    why = "the fact set holds a single fact" if len(result.facts) == 1 else "the keys of these facts are zero"
+def no_pair(facts: int) -> None:
+    """Say why there is no pair to look at among so many facts."""
+    why = "the fact set holds a single fact" if facts == 1 else "the keys of these facts are zero"
     st.info(f"There is no pair to look at: {why}.", icon=":material/info:")
+
+
+def has_pairs(view: ResultView) -> bool:
+    """Whether there is a pair with a value to look at; where there is none, says why."""
+    if len(view.result.ranking(view.layer)):
+        return True
+    no_pair(len(view.result.facts))
     return False
 
 
-def picked_or_strongest(result: Result, layer: int) -> tuple[int, int] | None:
+def picked_or_strongest(view: ResultView) -> tuple[int, int] | None:
     """The picked pair; before anything is picked, the strongest, between two subjects if possible; else None."""
-    if found := state.picked(len(result.facts)):
-        return found
-    for pairs in (strongest_between_subjects(result, layer), result.ranking(layer)):
+    if picked := state.picked(len(view.result.facts)):
+        return picked
+    for pairs in (strongest_between_subjects(view.result, view.layer), view.result.ranking(view.layer)):
         if len(pairs):
             return int(pairs[0][0]), int(pairs[0][1])
     return None
 
 
-def inspector(view: View, result: Result, pair: tuple[int, int] | None, *, editing: bool = False) -> None:
+def marked_off_diagonal(pair: tuple[int, int] | None, p: float | None) -> tuple[dict[str, float], str]:
+    """Where a chart of P marks a pair, by its name, and the sentence on it; both empty if it has no such place."""
+    if pair is None or pair[0] == pair[1] or p is None or not math.isfinite(p):
+        return {}, ""
+    name = f"P[{pair[0]}, {pair[1]}]"
+    return {name: p}, f" Marked: the picked pair, {name} = {number(p, '+.3f')}."
+
+
+def inspector(view: ResultView, pair: tuple[int, int] | None, *, editing: bool = False) -> None:
     """Draw the inspector of a picked pair; where it is not being edited already, with a way to do so."""
     if pair is None:
-        has_pairs(result, view.layer)
+        has_pairs(view)
         return
-    facts = result.facts.facts
-    i, j = pair
-    looked_at = inspect(result, view.layer, i, j)
-    st.html(
-        "".join(
-            CARD.format(colour=colour, role=role, sentence=sentence(facts[fact]), relation=_at(result, fact))
-            for fact, colour, role in ((i, EDITED, f"edit fact i = {i}"), (j, SUFFERS, f"and fact j = {j} suffers"))
-        )
-    )
+    looked_at = inspect(view.result, view.layer, *pair)
+    cards(pair, view.result.facts.facts, lambda fact: _where(view.result, fact))
     _numbers(looked_at)
     _tags(looked_at)
     if not editing:
         st.page_link(
-            "pages/edit.py", label="Edit fact i and see who follows", icon=":material/edit:", query_params=state.link()
+            "pages/edit.py",
+            label="Edit fact i and see what else changes",
+            icon=":material/edit:",
+            query_params=state.link(),
         )
-    _answers(result, i, j)
-    _every_layer(view, result, looked_at)
+    _answers(view.result, pair)
+    _every_layer(view, looked_at)
 
 
-def _every_layer(view: View, result: Result, pair: Pair) -> None:
-    series = {"P[i, j]": pair.p_by_layer, "P[j, i]": pair.p_back_by_layer}
+def cards(pair: tuple[int, int], facts: Sequence[Fact], note: Callable[[int], str]) -> None:
+    """The prompts of both facts; `note` gives a line of plain text on a fact."""
+    i, j = pair
+    roles = ((i, EDITED, f"edit fact i = {i}"), (j, SUFFERS, f"and fact j = {j} suffers"))
+    st.html(
+        "".join(
+            CARD.format(colour=colour, role=role, sentence=sentence(facts[fact]), note=escape(note(fact)))
+            for fact, colour, role in roles
+        )
+    )
+
+
+def _every_layer(view: ResultView, pair: Pair) -> None:
+    series: dict[str, Sequence[float]] = {"P[i, j]": pair.p_by_layer, "P[j, i]": pair.p_back_by_layer}
     figure(
         view,
-        result,
-        drawing(charts.by_layer, result.layers, series, view.layer),
+        drawing(charts.by_layer, view.result.layers, series, view.layer),
         FigureText(
             title=f"Pair {pair.i} and {pair.j} by layer",
             caption="This pair in every layer (eq. 16); the dashed line is the layer shown.",
-            help="P[i, j]: how much an edit of i lands on j. P[j, i]: the other way round.",
-            data=lambda: pd.DataFrame({"layer": result.layers, **series}),
+            help=f"P[i, j]: {P_HELP}. P[j, i]: {P_BACK_HELP}.",
+            data=lambda: pd.DataFrame({"layer": view.result.layers, **series}),
             code=f"pair = pairs.inspect(result, {view.layer}, {pair.i}, {pair.j})\n"
             "pair.p_by_layer, pair.p_back_by_layer",
+            all_layers=True,
             brief=True,
         ),
         key="pair_by_layer",
     )
 
 
-def _at(result: Result, fact: int) -> str:
+def _where(result: Result, fact: int) -> str:
     relation = result.facts.facts[fact].relation.replace("_", " ")
-    return escape(f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}”")
+    return f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}”"
 
 
 def _numbers(pair: Pair) -> None:
     figures = (
-        ("P[i, j]", pair.p, "+.3f", "", "share of the edit of i that lands on j (eq. 16)"),
-        ("P[j, i]", pair.p_back, "+.3f", "", "the other way round"),
+        ("P[i, j]", pair.p, "+.3f", "", P_HELP),
+        ("P[j, i]", pair.p_back, "+.3f", "", P_BACK_HELP),
         ("whitened angle", pair.whitened_angle, ".1f", "°", "between the keys after whitening with C (Fig. 6)"),
         ("plain angle", pair.activation_angle, ".1f", "°", "between the keys as they are (Fig. 6)"),
     )
@@ -115,24 +140,19 @@ def _tags(pair: Pair) -> None:
     if pair.i == pair.j:
         st.badge("diagonal: a fact and itself, always 1", color="gray")
     if pair.same_subject:
-        st.badge(
-            "same subject",
-            icon=":material/warning:",
-            color="orange",
-            help="Prompts that begin with the same subject have the same key, by causality.",
-        )
+        tag("same subject", "Prompts that begin with the same subject have the same key, by causality.")
     if pair.same_last_token:
-        st.badge(
-            "same last token",
-            icon=":material/warning:",
-            color="orange",
-            help="Both keys are taken at the same token, which alone makes them alike in early layers.",
-        )
+        tag("same last token", "Both keys are taken at the same token, which alone makes them alike in early layers.")
 
 
-def _answers(result: Result, i: int, j: int) -> None:
+def tag(name: str, why: str) -> None:
+    """The badge of an artefact tag."""
+    st.badge(name, icon=":material/warning:", color="orange", help=why)
+
+
+def _answers(result: Result, pair: tuple[int, int]) -> None:
     cells = []
-    for fact, colour, role in ((i, EDITED, "i"), (j, SUFFERS, "j")):
+    for fact, colour, role in zip(pair, (EDITED, SUFFERS), "ij", strict=True):
         rows = "".join(
             f"<div style='display:flex;justify-content:space-between;gap:.6rem'><span style='overflow:hidden;"
             f"text-overflow:ellipsis;white-space:nowrap'>{escape(text) or '·'}</span>"

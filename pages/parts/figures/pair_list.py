@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from kis_core.results import pairs
+from kis_core.results.result import Result
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
+from pages.parts.frame.glossary import explain
 
 MARK = "◉"
-P_COLUMN = {"format": "%+.3f", "width": 72}
+
+
+def with_names(result: Result, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of pairs `i` and `j` with the columns `edited`, `suffers` and `tags` added."""
+    facts = result.facts.facts
+    return table.assign(
+        edited=[pairs.told(facts[i]) for i in table["i"]],
+        suffers=[pairs.told(facts[j]) for j in table["j"]],
+        tags=[", ".join(pairs.tags_of(result, i, j)) for i, j in zip(table["i"], table["j"], strict=True)],
+    )
 
 
 def pair_list(
-    table: pd.DataFrame, picked: tuple[int, int] | None, *, key: str, height: int = 380, **columns: object
+    table: pd.DataFrame, picked: tuple[int, int] | None, *, key: str, height: int = 380, **columns: Any
 ) -> None:
     """Draw a table of pairs.
 
@@ -29,7 +42,7 @@ def pair_list(
     here = (table["i"] == picked[0]) & (table["j"] == picked[1]) if picked else pd.Series(False, index=table.index)
     shown = table.assign(picked=here.map({True: MARK, False: ""}))
     names = ["picked", *(name for name in table.columns if name not in ("i", "j", "sentence_i", "sentence_j"))]
-    key = f"{key}"
+    p_column = partial(st.column_config.NumberColumn, format="%+.3f", width=72)
     grid(
         shown,
         key=key,
@@ -41,16 +54,16 @@ def pair_list(
         columns={
             "picked": st.column_config.TextColumn("", width=30, help="the picked pair"),
             "rank": st.column_config.NumberColumn("rank", width=56, help="among all ordered pairs, by |P[i, j]|"),
-            "p": st.column_config.NumberColumn("P[i, j]", help="share of an edit of i that lands on j", **P_COLUMN),
-            "p_back": st.column_config.NumberColumn("P[j, i]", help="the other way round", **P_COLUMN),
+            "p": p_column("P[i, j]", help=explain("superposition P")),
+            "p_back": p_column("P[j, i]", help="share of an edit of j that lands on i"),
             "whitened_angle": st.column_config.NumberColumn(
-                "angle", format="%.0f°", width=60, help="whitened (Fig. 6)"
+                "angle", format="%.0f°", width=60, help=explain("whitened angle")
             ),
             "edited": st.column_config.TextColumn("edit fact i", width=165),
             "suffers": st.column_config.TextColumn("and fact j suffers", width=165),
             "relation_i": st.column_config.TextColumn("relation of i", width=120),
             "relation_j": st.column_config.TextColumn("relation of j", width=120),
-            "tags": st.column_config.TextColumn("tags", width=130, help="why the prompts alone may explain it"),
+            "tags": st.column_config.TextColumn("tags", width=130, help=explain("artefact tag")),
             **columns,
         },
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.errors import KisError
-from kis_core.request import BUILTIN_CORPUS, C_SETTINGS, Request
+from kis_core.request import C_SETTINGS, Request
 
 MOST_CHARACTERS = 2_000  # of a text in a link
 COUNT = "[0-9]{1,12}"  # of tokens or documents
@@ -19,7 +20,9 @@ NUMBER = r"-?\d{1,6}(?:\.\d{1,6})?"
 class Choice(Protocol):
     """One choice of a link."""
 
-    default: Any
+    @property
+    def default(self) -> Any:
+        """What is chosen where the link says nothing."""
 
     def read(self, text: str) -> Any:
         """The value a link asks for.
@@ -32,8 +35,23 @@ class Choice(Protocol):
         """The value as a link carries it."""
 
 
+class Plain:
+    """A choice that a link carries as it is."""
+
+    def write(self, value: object) -> str:
+        """The value."""
+        return str(value)
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the tildes of a text."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
+    return text.split("~")
+
+
 @dataclass(frozen=True)
-class OneOf:
+class OneOf(Plain):
     """One of some names."""
 
     default: Any
@@ -46,23 +64,17 @@ class OneOf:
             raise ValueError(f"there are {', '.join(known)}")
         return text
 
-    def write(self, value: str) -> str:
-        """The name."""
-        return value
-
 
 @dataclass(frozen=True)
 class Several:
-    """Any of some names; whatever it says, if none are given."""
+    """Any of some names, or any names at all if no options are given."""
 
     options: tuple[str, ...] = ()
     default: tuple[str, ...] = ()
 
     def read(self, text: str) -> tuple[str, ...]:
         """The names, if there are such."""
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
-        wanted = tuple(unquote(part) for part in text.split("~"))
+        wanted = tuple(unquote(part) for part in _parts(text))
         if self.options and not set(wanted) <= set(self.options):
             raise ValueError(f"there are {', '.join(self.options)}")
         return wanted
@@ -85,15 +97,15 @@ class Edits:
         most = self.most * (3 * self.longest + 8)  # every character escaped, and the number
         if len(text) > most:
             raise ValueError(f"at most {most:,} characters")
-        found = []
+        edits = []
         for part in text.split("~"):
             match = re.fullmatch(r"(\d{1,6}):(.+)", part, re.DOTALL)
             if not match or not unquote(match[2]).strip():
                 raise ValueError("edits are written like 3:French~5:Spanish: a fact and its new object")
-            found.append((int(match[1]), unquote(match[2]).strip()[: self.longest]))
-        if len(found) > self.most or len(dict(found)) < len(found):
+            edits.append((int(match[1]), unquote(match[2]).strip()[: self.longest]))
+        if len(edits) > self.most or len(dict(edits)) < len(edits):
             raise ValueError(f"at most {self.most} edits, each of another fact")
-        return tuple(found)
+        return tuple(edits)
 
     def write(self, value: Sequence[tuple[int, str]]) -> str:
         """The edits in a row."""
@@ -101,7 +113,7 @@ class Edits:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Plain):
     """A whole number from `least` to `most`."""
 
     default: int | None
@@ -113,10 +125,6 @@ class Whole:
         if not re.fullmatch(r"\d{1,4}", text) or not self.least <= int(text) <= self.most:
             raise ValueError(f"a number from {self.least} to {self.most}")
         return int(text)
-
-    def write(self, value: int) -> str:
-        """The number."""
-        return str(value)
 
 
 @dataclass(frozen=True)
@@ -146,10 +154,10 @@ class Range:
 
     def read(self, text: str) -> tuple[float, float]:
         """The two ends in order."""
-        found = re.fullmatch(rf"({NUMBER})~({NUMBER})", text)
-        if not found or float(found[1]) > float(found[2]):
+        ends = re.fullmatch(rf"({NUMBER})~({NUMBER})", text)
+        if not ends or float(ends[1]) > float(ends[2]):
             raise ValueError("a range is written like 0.25~1")
-        return float(found[1]), float(found[2])
+        return float(ends[1]), float(ends[2])
 
     def write(self, value: tuple[float, float]) -> str:
         """The two ends."""
@@ -157,7 +165,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Plain):
     """Free text, such as what is searched for."""
 
     default: str = ""
@@ -168,10 +176,6 @@ class Words:
         if len(text) > self.most:
             raise ValueError(f"at most {self.most} characters")
         return text
-
-    def write(self, value: str) -> str:
-        """The text."""
-        return value
 
 
 @dataclass(frozen=True)
@@ -202,17 +206,15 @@ class Settings:
 
     def read(self, text: str) -> tuple[tuple[str, float], ...]:
         """The names and numbers, if there are such."""
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
-        found = []
-        for part in text.split("~"):
+        settings = []
+        for part in _parts(text):
             match = re.fullmatch(r"([a-z_]+):(\d{1,6}(?:\.\d{1,6})?)", part)
             if not match or match[1] not in self.names:
                 raise ValueError(
                     f"settings are written like {self.names[0]}:20, with the names {', '.join(self.names)}"
                 )
-            found.append((match[1], float(match[2])))
-        return tuple(sorted(dict(found).items()))
+            settings.append((match[1], float(match[2])))
+        return tuple(sorted(dict(settings).items()))
 
     def write(self, value: Sequence[tuple[str, float]]) -> str:
         """The names and numbers in a row."""
@@ -228,29 +230,27 @@ class Behind:
 
     def read(self, text: str) -> dict[str, Any]:
         """The fields, if they make a request, over a text that is known here."""
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"at most {MOST_CHARACTERS:,} characters")
-        found: dict[str, Any] = {}
-        for part in text.split("~"):
+        fields: dict[str, Any] = {}
+        for part in _parts(text):
             name, _, value = part.partition(":")
             if name not in C_SETTINGS:
                 raise ValueError(f"there are {', '.join(C_SETTINGS)}")
             try:
-                found[name] = _field(name, unquote(value))
+                fields[name] = _field(name, unquote(value))
             except ValueError:
                 raise ValueError("how C is taken is written like documents:1000~layers:0-3~dtype:bfloat16") from None
-        if found.get("corpus", BUILTIN_CORPUS) not in set(self.corpora()):
+        if fields.get("corpus", BUILTIN_CORPUS) not in set(self.corpora()):
             raise ValueError("no such text is known on this machine")
         try:
-            return Request(**found).c_settings
+            return Request(**fields).c_settings
         except (KisError, TypeError) as error:
             raise ValueError(str(error)) from error
 
     def write(self, value: dict[str, Any]) -> str:
-        """The fields that differ from the default ones."""
-        default = Request().c_settings
-        told = {name: one for name, one in value.items() if one != default[name]} or {"corpus": value["corpus"]}
-        return "~".join(f"{name}:{_told(one)}" for name, one in told.items())
+        """The fields that differ from the usual ones."""
+        usual = Request().c_settings
+        unusual = {name: field for name, field in value.items() if field != usual[name]}
+        return "~".join(f"{name}:{_text(field)}" for name, field in (unusual or {"corpus": value["corpus"]}).items())
 
 
 def _field(name: str, text: str) -> Any:
@@ -267,7 +267,7 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return "all"
     text = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)

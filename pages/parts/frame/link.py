@@ -1,4 +1,4 @@
-"""What a link asks for: what there is of it, and a sentence on everything that is unknown, malformed or not there."""
+"""What a link asks for: its choices as far as they can be had, and a sentence on each that cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pages.parts.frame.text import plain
 
 LAYERS = ("layer", "otherlayer", "through")  # which there are depends on the models chosen
 OF_FACTS = ("pair", "window", "watched", "queue", "relations")  # what there is depends on the facts chosen
-MOST_TOLD = 60  # characters of a value that makes no sense
+MOST_QUOTED = 60  # characters of a value that makes no sense
 MOST_NOTES = 60  # more than there are choices; a stranger can make up names without end
 
 
@@ -28,16 +28,16 @@ def read(
     """What the address bar asks for.
 
     Returns:
-        a value for every choice, the default where the link asks for nothing or in vain; and what it asks for in
-        vain, a sentence each, in Markdown.
+        a value for every choice, the default where the link has none that can be had; and a sentence on each choice
+        that cannot be had, in Markdown.
     """
     chosen = {name: choice.default for name, choice in choices.items()}
-    asked, notes = st.query_params.to_dict(), []
-    for name, text in asked.items():
+    query, notes = st.query_params.to_dict(), []
+    for name, text in query.items():
         if name not in choices:
             near = get_close_matches(name, choices, n=1)
-            notes.append(f"{_told(name)} “{_told(text)}”: no page knows “{_told(name)}”" + (
-                f"; did you mean “{near[0]}”?" if near else ""))  # fmt: skip
+            meant = f"; did you mean “{near[0]}”?" if near else ""
+            notes.append(f"{_quoted(name)} “{_quoted(text)}”: no page knows “{_quoted(name)}”{meant}")
             continue
         if len(st.query_params.get_all(name)) > 1:
             notes.append(f"{name}: given more than once; only the last one counts")
@@ -45,16 +45,16 @@ def read(
             try:
                 chosen[name] = choices[name].read(text)
             except ValueError as error:
-                notes.append(f"{name} “{_told(text)}”: {plain(str(error))}")
+                notes.append(f"{name} “{_quoted(text)}”: {plain(str(error))}")
     of = {"otherlayer": chosen["other"] or chosen["model"]}
-    for name in filter(asked.__contains__, LAYERS):
+    for name in filter(query.__contains__, LAYERS):
         model = of.get(name, chosen["model"])
         last = models()[model].layers - 1
         try:
-            chosen[name] = Whole(None, 0, last).read(asked[name])
+            chosen[name] = Whole(None, 0, last).read(query[name])
         except ValueError:
-            notes.append(f"{name} “{_told(asked[name])}”: {plain(model)} has layers 0 to {last}")
-    notes += _beyond_the_facts(choices, chosen, asked)
+            notes.append(f"{name} “{_quoted(query[name])}”: {plain(model)} has layers 0 to {last}")
+    notes += _beyond_the_facts(choices, chosen, query)
     if chosen["step"] is not None and chosen["step"] > chosen["edits"]:
         notes.append(f"step “{chosen['step']}”: the run has {chosen['edits']} edits")
         chosen["step"] = choices["step"].default
@@ -64,16 +64,16 @@ def read(
 
 
 def beyond(pair: tuple[int, int], count: int, what: str) -> str:
-    """The sentence on a pair that is not among so many facts."""
+    """The sentence on a pair that is not among the facts; `count` is their number, and `what` says so in words."""
     return f"pair “{pair[0]}-{pair[1]}”: {what}, numbered from 0 to {count - 1:,}"
 
 
-def _told(text: str) -> str:
+def _quoted(text: str) -> str:
     """A little of a stranger's text, in one line and as text."""
-    return plain(" ".join(text.split())[:MOST_TOLD])
+    return plain(" ".join(text.split())[:MOST_QUOTED])
 
 
-def _beyond_the_facts(choices: Mapping[str, Choice], chosen: dict[str, Any], asked: Mapping[str, str]) -> list[str]:
+def _beyond_the_facts(choices: Mapping[str, Choice], chosen: dict[str, Any], query: Mapping[str, str]) -> list[str]:
     """Take back what is chosen of facts or relations that the fact set does not hold; a sentence each."""
     wanted = [name for name in OF_FACTS if chosen[name] != choices[name].default]
     there = _facts(chosen["facts"]) if wanted else None
@@ -93,7 +93,7 @@ def _beyond_the_facts(choices: Mapping[str, Choice], chosen: dict[str, Any], ask
             wrong = highest >= count + (name == "window")  # a window ends before its last number
             why = f"there are {count:,} facts, numbered from 0 to {count - 1:,}"
         if wrong:
-            notes.append(f"{name} “{_told(asked[name])}”: {why}")
+            notes.append(f"{name} “{_quoted(query[name])}”: {why}")
             chosen[name] = left
     return notes
 

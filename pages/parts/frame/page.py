@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -17,7 +16,9 @@ from kis_core.models import catalog
 from kis_core.request import Request, default_c_settings
 from kis_core.store.store import StoreError, default_root
 from pages.parts.frame import memory, state
+from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, named, plain, text_behind
+from pages.parts.frame.views import View
 from pages.parts.jobs.background import store
 
 P = ParamSpec("P")
@@ -71,21 +72,6 @@ STYLE = """<style>
 </style>"""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is being looked at.
-
-    Attributes:
-        request: the analysis.
-        layer: of it.
-        known_only: only the facts that the model answers.
-    """
-
-    request: Request
-    layer: int
-    known_only: bool = False
-
-
 def split(left: float, right: float, key: str = "split") -> tuple[DeltaGenerator, DeltaGenerator]:
     """Two columns of these relative widths; one above the other on a small screen. Keys begin with `split`."""
     first, second = st.container(key=key).columns([left, right], gap="medium")
@@ -114,11 +100,11 @@ def frame(title: str) -> View:
 
 
 def tell_missing(notes: Sequence[str]) -> None:
-    """Say what a link asks for in vain, if anything."""
+    """Say which choices of a link cannot be had, if any."""
     if notes:
-        asked = "\n".join(f"- {note}" for note in notes)
+        missing = "\n".join(f"- {note}" for note in notes)
         st.info(
-            f"This link asks for something that is not here; the default is shown instead.\n{asked}",
+            f"This link asks for something that is not here; the default is shown instead.\n{missing}",
             icon=":material/link_off:",
         )
 
@@ -152,24 +138,24 @@ def _look_at_the_store() -> None:
 
 
 def request_for(model: str) -> Request:
-    """The request for a model on the chosen facts, over the chosen text if it is the chosen model."""
+    """The request for a model on the chosen facts; with the chosen C, if it is the chosen model."""
     facts = state.get("facts")
     source = facts if facts in BUILTIN_SETS else str(saved.path_of(default_root(), facts))
     behind = state.get("behind") if model == state.get("model") else None
-    return Request(model=model, facts=source, **behind or _c_settings(model, source))
+    return Request(model=model, facts=source, **behind or _default_settings(model, source))
 
 
-def _c_settings(model: str, facts: str) -> dict[str, Any]:
-    """How C of a model is computed where nobody chose: the demo family's default, or the fullest there is."""
-    default = default_c_settings(model)
-    return state.available_c_settings(model, facts)[0] if default else default
+def _default_settings(model: str, facts: str) -> dict[str, Any]:
+    """How C of a model is taken where nobody chose: the demo family's usual way, or from the most text there is."""
+    usually = default_c_settings(model)
+    return state.available_c_settings(model, facts)[0] if usually else usually
 
 
 def _choices() -> View:
     models = state.models()
     for name, default in (("model", catalog.DEFAULT), ("other", None)):
         if state.get(name) not in (default, *models):
-            state.choose(name, default)  # its results were deleted, or what was asked of it was dropped
+            state.choose(name, default)  # its results were deleted, or its unfinished request was discarded
     model = st.selectbox(
         "Model",
         list(models),
@@ -208,30 +194,36 @@ def _choices() -> View:
 
 
 def _text(model: str) -> None:
-    """Which text C was taken over: a choice where there are several, and always in the link of a model of the Hub."""
+    """The text behind C: a choice where there are several, and always in the link of a model of the Hub."""
     if not default_c_settings(model) and state.get("behind") is None:
         return
     chosen = request_for(model).c_settings
-    available = state.available_c_settings(model, request_for(model).facts)
+    settings = state.available_c_settings(model, request_for(model).facts)
     if state.get("behind") is None:
         state.settle("behind", chosen)
-    if chosen not in available:
-        available = [chosen, *available]
-    if len(available) > 1:
+    if chosen not in settings:
+        settings = [chosen, *settings]
+    if len(settings) > 1:
         st.selectbox(
             "Text behind C",
-            range(len(available)),
-            format_func=lambda at: text_behind(available[at]),
-            **state.widget("behind", available.__getitem__, write=available.index(chosen)),
+            range(len(settings)),
+            format_func=lambda at: text_behind(settings[at]),
+            help=explain("second moment C"),
+            **state.widget("behind", settings.__getitem__, write=settings.index(chosen)),
         )
     else:
-        st.caption(f"C over {plain(text_behind(chosen))}")
+        st.caption(f"C over {plain(text_behind(chosen))}", help=explain("second moment C"))
 
 
 def _layer(layers: int) -> int:
     if layers == 1:
         st.caption("Layer 0, the only one")
         return 0
-    return st.slider(
-        "Layer", 0, layers - 1, help="Which MLP the keys come from. Layer 0 is the first.", **state.widget("layer")
+    layer: int = st.slider(
+        "Layer",
+        0,
+        layers - 1,
+        help=f"The MLP that the keys come from; layer 0 is the first one.\n\n{explain('key')}",
+        **state.widget("layer"),
     )
+    return layer

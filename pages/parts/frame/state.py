@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from kis_core.analysis import unfinished
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.corpora import WIKIPEDIA_NAME
 from kis_core.editing import METHODS, RANK_ONE
 from kis_core.errors import KisError
@@ -22,7 +23,7 @@ from kis_core.lifelong import DRAWS
 from kis_core.lifelong import ORDERS as EDIT_ORDERS
 from kis_core.models import catalog
 from kis_core.models.describe import described
-from kis_core.request import BUILTIN_CORPUS, Request, default_c_settings
+from kis_core.request import Request, default_c_settings
 from kis_core.results import archive
 from kis_core.results.pairs import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
@@ -58,61 +59,55 @@ MOST_WORDS = 80
 def models() -> dict[str, catalog.ModelEntry]:
     """The models that can be looked at, by name: those on this machine, and those with stored results."""
     here = {entry.name: entry for entry in catalog.available()}
-    return here | {name: entry for name, entry in _met(str(default_root())).items() if name not in here}
+    return here | {name: entry for name, entry in _stored_models(str(default_root())).items() if name not in here}
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _met(root: str) -> dict[str, catalog.ModelEntry]:
-    """Models with results in the store, which may have come from another machine, or that were asked for."""
-    found: dict[str, catalog.ModelEntry] = {}
+def _stored_models(root: str) -> dict[str, catalog.ModelEntry]:
+    """Models with results in the store, which may come from another machine, or with unfinished requests."""
+    entries: dict[str, catalog.ModelEntry] = {}
     with suppress(StoreError):  # the page says itself that the cache folder cannot be used
         store = Store(root)
         for one in archive.computed(store):
-            found[one.request.model] = catalog.find(one.request.model) or catalog.ModelEntry(
-                one.request.model, one.family, one.request.model, one.parameters, one.layers_in_model, one.width,
-                one.mlp_width,
-            )  # fmt: skip
+            name, sizes = one.request.model, (one.parameters, one.layers_in_model, one.width, one.mlp_width)
+            entries[name] = catalog.find(name) or catalog.ModelEntry(name, one.family, name, *sizes)
         for begun in unfinished.unfinished(store):
             with suppress(KisError):
                 request = begun.request
-                found.setdefault(request.model, described(request.model, revision=request.revision, download=False))
-    return found
+                entries.setdefault(request.model, described(request.model, revision=request.revision, download=False))
+    return entries
 
 
 def available_c_settings(model: str, facts: str) -> list[dict[str, Any]]:
-    """How C of a model was computed for a fact set, the fullest first, then what was begun; or the default."""
-    stored = [(source, settings) for of, source, settings in _stored_c_settings(str(default_root())) if of == model]
-    found = [settings for source, settings in stored if source == facts]
-    found += [settings for _, settings in stored if settings not in found]  # C is there, whatever the facts
-    return found or [Request(model, **default_c_settings(model)).c_settings]
+    """The ways in which C of a model was taken: first for a fact set, with the most text first; else the usual one."""
+    known = _known_settings(str(default_root()))
+    settings = [how for name, source, how in known if name == model and source == facts]
+    settings += [how for name, _, how in known if name == model and how not in settings]  # C is there for any facts
+    return settings or [Request(model, **default_c_settings(model)).c_settings]
 
 
 @st.cache_data(show_spinner=False, ttl=STORED_SECONDS)
-def _stored_c_settings(root: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Model, facts and settings of every result, the most tokens and layers first, then of what was begun."""
-    found: list[tuple[str, str, dict[str, Any]]] = []
+def _known_settings(root: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, facts and settings of C of everything stored, most tokens and layers first, and of what is unfinished."""
+    known: list[tuple[str, str, dict[str, Any]]] = []
     with suppress(StoreError):
         store = Store(root)
         computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
         for request in [one.request for one in computed] + [begun.request for begun in unfinished.unfinished(store)]:
-            if (one := (request.model, request.facts, request.c_settings)) not in found:
-                found.append(one)
-    return found
+            if (settings := (request.model, request.facts, request.c_settings)) not in known:
+                known.append(settings)
+    return known
 
 
 def texts() -> set[str]:
     """The texts that C may be taken over when a link asks for it: those of the program, and those met before."""
-    return {
-        BUILTIN_CORPUS,
-        WIKIPEDIA_NAME,
-        *(settings["corpus"] for _, _, settings in _stored_c_settings(str(default_root()))),
-    }
+    return {BUILTIN_CORPUS, WIKIPEDIA_NAME, *(how["corpus"] for _, _, how in _known_settings(str(default_root())))}
 
 
 def look_again() -> None:
-    """Let go of what is remembered of the store: something was just asked for, stored or deleted."""
-    for remembered in (_met, _stored_c_settings):
-        remembered.clear()
+    """Drop what is remembered of the store: something was just submitted, stored or deleted."""
+    for cache in (_stored_models, _known_settings):
+        cache.clear()
 
 
 def fact_sets() -> tuple[str, ...]:
@@ -170,30 +165,24 @@ CHOICES: dict[str, Choice] = {
     "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
     "watched": Whole(None),  # fact whose history is shown
 }
-
-
-OF_A_VIEW = (
-    "target-of",
-    "performed-edit",
-    "queue-of",
-)  # what the session remembers of an edit looked at, beside the choices
+OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")  # what the session remembers of an edit, besides the choices
 
 
 def open_link() -> list[str]:
     """Choose what the link asks for: at the start of a session, and when the browser went back or forward.
 
-    Any other query string that is not the one written last is late news: it was on its way when a choice was made.
+    Any other query string that is not the one written last is out of date: it was on its way when a choice was made.
 
     Returns:
-        what it asks for and there is not, a sentence each, until something else is chosen.
+        which of its choices cannot be had, a sentence each, until something else is chosen.
     """
-    session, asked = st.session_state, st.query_params.to_dict()
-    if "chosen" not in session or (_went_back() and asked != session.get("written")):
-        for note in OF_A_VIEW:
+    session, query = st.session_state, st.query_params.to_dict()
+    if "chosen" not in session or (_went_back() and query != session.get("written")):
+        for note in OF_AN_EDIT:
             session.pop(note, None)
         forget(*session.get("held", ()))
         session["chosen"], session["missing"] = links.read(CHOICES, models)
-        session["written"] = asked
+        session["written"] = query
     return list(session["missing"])
 
 
@@ -209,33 +198,33 @@ def get(name: str) -> Any:
 
 
 def choose(name: str, value: Any) -> None:
-    """Make a choice, for all pages and for the link; what the link asked for in vain is then no longer told.
+    """Make a choice, for all pages and for the link; that the link asked for something missing is then dropped.
 
     The link is written by `frame` and `panel` once all that a click chooses is chosen: each writing is one step back.
     """
     st.session_state["missing"] = []
     if name == "model" and value != get("model"):
-        settle("behind", None)  # that was said of the other model
+        settle("behind", None)  # that was chosen for the other model
     settle(name, value)
 
 
 def show(model: str, c_settings: dict[str, Any]) -> None:
-    """Choose a model and how C of it is computed; of the demo family, the default settings are not in the link."""
+    """Choose a model and how its C is taken; for the demo family the link does not say so where it is the usual way."""
     choose("model", model)
     choose("behind", c_settings if default_c_settings(model) or c_settings != Request(model).c_settings else None)
 
 
 def settle(name: str, value: Any) -> None:
-    """Put what there is in the place of a choice that cannot be had; nobody chose it."""
+    """Replace a choice that cannot be had by one that can; nobody chose it."""
     st.session_state["chosen"][name] = value
 
 
 def clicked(chart: str, name: str) -> list[dict[str, Any]]:
     """What a selection of a chart says was clicked; remembered, so that the chart can be made to forget it."""
-    found = list(st.session_state[chart]["selection"].get(name) or [])
-    if found:
+    points = list(st.session_state[chart]["selection"].get(name) or [])
+    if points:
         st.session_state.setdefault("held", set()).add(chart.rsplit("#", 1)[0])
-    return found
+    return points
 
 
 def fresh(chart: str) -> str:
@@ -244,7 +233,7 @@ def fresh(chart: str) -> str:
 
 
 def forget(*charts: str) -> None:
-    """Let charts forget what was clicked on them, or else a click on the same thing again would go unnoticed.
+    """Let charts forget what was clicked on them: otherwise a second click on the same thing would go unnoticed.
 
     Making a chart anew takes the browser a moment, so only those that hold a click are.
     """

@@ -45,9 +45,9 @@ def named(model: str, among: Iterable[str] = ()) -> str:
     """
     if not Path(model).is_absolute():
         return middle(model)
-    others = [Path(one).parts for one in among if one != model]
+    others = [Path(other).parts for other in among if other != model]
     parts = Path(model).parts
-    taken = next((n for n in range(1, len(parts)) if all(one[-n:] != parts[-n:] for one in others)), len(parts))
+    taken = next((n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others)), len(parts))
     return middle(str(Path(*parts[-taken:])))
 
 
@@ -79,15 +79,15 @@ def share(probability: float) -> str:
     return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
 
 
-def text_behind(c_settings: dict[str, Any]) -> str:
-    """How C was computed, in words: wikipedia · 100,000 documents · bfloat16."""
-    parts = [Path(c_settings["corpus"]).name]
-    parts += [f"{c_settings[name]:,} {name}" for name in ("documents", "tokens") if c_settings[name] is not None]
-    if c_settings["layers"] is not None:
-        parts.append(f"layers {', '.join(map(str, c_settings['layers']))}")
-    if c_settings["settled"] is not None:
-        parts.append(f"until P moves less than {c_settings['settled']:.1%}")
-    return " · ".join(parts + ([c_settings["dtype"]] if c_settings["dtype"] != "float32" else []))
+def text_behind(how: dict[str, Any]) -> str:
+    """How C is taken, as people write it: wikipedia · 100,000 documents · bfloat16."""
+    parts = [Path(how["corpus"]).name]
+    parts += [f"{how[name]:,} {name}" for name in ("documents", "tokens") if how[name] is not None]
+    if how["layers"] is not None:
+        parts.append(f"layers {', '.join(map(str, how['layers']))}")
+    if how["settled"] is not None:
+        parts.append(f"until P moves less than {how['settled']:.1%}")
+    return " · ".join(parts + ([how["dtype"]] if how["dtype"] != "float32" else []))
 
 
 def volume(count: float) -> str:

@@ -1,1 +1,1 @@
-"""Work in the background: what runs, what it needs, what it found."""
+"""Work in the background: what it needs, how it is begun, waited for and resumed, and the results it leaves."""

@@ -1,4 +1,4 @@
-"""One model: how its C is to be taken, what that needs on this machine, and the button that computes it."""
+"""One model: over which text its C is to be taken, what that needs on this machine, and the button that computes it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 import streamlit as st
 
 from kis_core import machine
-from kis_core.analysis.requirements import Requirements, choose, needs
+from kis_core.analysis.requirements import TOKENS_A_DOCUMENT, Requirements, choose, needs
 from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.machine import Device, Speed
 from kis_core.models.catalog import ModelEntry
-from kis_core.request import DEFAULT_TOKENS, Request, default_c_settings
+from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_settings
 from pages.parts.frame import state
+from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, duration, plain, volume
 from pages.parts.jobs.background import submit
 
-TOKENS_A_DOCUMENT = 600  # of Wikipedia, roughly, for the estimate alone: told as such beside it
 FILE = "a file or folder on this machine"
-SETTLED = 0.02
 SHORT = 60  # seconds below which an estimate is not worth a number
 TYPED = "typed-model"  # the state of the page's field for any other model
 
@@ -52,18 +51,17 @@ def card(entry: ModelEntry, facts: str) -> None:
     plan = _plan(entry, facts)
     if plan is None:
         return
-    found = needs(entry, plan.tokens, device=plan.device, dtype=plan.request.dtype, layers=plan.request.layers,
-                  speed=_speed(plan.device.name, plan.request.dtype))  # fmt: skip
+    device, dtype, layers = plan.device, plan.request.dtype, plan.request.layers
+    speed = _speed(device.name, dtype)
+    required = needs(entry, plan.tokens, device=device, dtype=dtype, layers=layers, speed=speed)
     with first:
-        _needs(found, plan, entry)
+        _needs(required, plan, entry)
     _command(plan)
 
 
 def _facts(entry: ModelEntry) -> None:
-    parts = [
-        f"{entry.family}", f"{count(entry.parameters)} parameters", f"{entry.layers} layers", f"d = {entry.width:,}",
-        f"dₘ = {entry.mlp_width:,}", f"context {entry.context:,}",
-    ]  # fmt: skip
+    parts = [entry.family, f"{count(entry.parameters)} parameters", f"{entry.layers} layers"]
+    parts += [f"d = {entry.width:,}", f"dₘ = {entry.mlp_width:,}", f"context {entry.context:,}"]
     if not entry.folder:
         parts.append(f"download about {volume(entry.download_bytes)}")
     st.caption(plain(" · ".join(parts)))
@@ -75,52 +73,75 @@ def _facts(entry: ModelEntry) -> None:
 
 
 def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
-    how = default_c_settings(entry.name)
-    devices = machine.devices()
-    named = {one.name: one for one in devices}
-    best, best_dtype = choose(entry, devices)
-    with st.container(horizontal=True):
-        device = named[st.selectbox("Device", named, index=list(named).index(best), key=f"device-{entry.name}")]
-        chosen = best_dtype if device.name == best else device.dtypes[0]
-        dtype = st.selectbox(
-            "Precision of the model", device.dtypes, index=device.dtypes.index(chosen), key=f"dtype-{entry.name}",
-            help="Of the forward pass. Keys are cast to float32 and C is summed in float64 in any case.",
-        )  # fmt: skip
-    texts = [BUILTIN_NAME, WIKIPEDIA_NAME, FILE]
-    usually = how.get("corpus", BUILTIN_NAME)
-    corpus = st.selectbox("Text behind C", texts, index=texts.index(usually), key=f"corpus-{entry.name}")
-    if corpus == FILE:
-        corpus = st.text_input(
-            "Path", placeholder="text, JSONL or parquet; or a folder of ROME’s statistics (.npz)", key="corpus-path"
-        ).strip()
-        if not corpus:
-            st.caption("Type the path of the text.")
-            return None
+    device, dtype = _device(entry)
+    corpus = _corpus(entry)
+    if not corpus:
+        return None
+    builtin = corpus == BUILTIN_NAME
     with st.container(horizontal=True):
         documents = st.number_input(
-            "Documents, at most", 1, 10_000_000, PAPER_DOCUMENTS, key=f"documents-{entry.name}",
-            help="The paper takes 100,000.", disabled=corpus == BUILTIN_NAME,
-        )  # fmt: skip
+            "Documents, at most",
+            1,
+            10_000_000,
+            PAPER_DOCUMENTS,
+            key=f"documents-{entry.name}",
+            help="The paper takes 100,000.",
+            disabled=builtin,
+        )
         tokens = st.number_input(
-            "Tokens, at most", 1, None, DEFAULT_TOKENS if corpus == BUILTIN_NAME else None,
-            key=f"tokens-{entry.name}-{corpus == BUILTIN_NAME}",
+            "Tokens, at most",
+            1,
+            None,
+            DEFAULT_TOKENS if builtin else None,
+            key=f"tokens-{entry.name}-{builtin}",
             placeholder="all of them",
-        )  # fmt: skip
+        )
     layers = _layers(entry)
-    settled = st.toggle(
-        f"Stop as soon as P moves less than {SETTLED:.0%} of its spread", key=f"settled-{entry.name}",
-        help="P of the chosen facts is looked at whenever the text has grown by half, in the first, middle and last "
-        "layer; twice in a row below this, and reading ends.",
-    )  # fmt: skip
+    settles = st.toggle(
+        f"Stop as soon as P moves less than {SETTLED:.0%} of its spread",
+        key=f"settled-{entry.name}",
+        help="P of the chosen facts is computed whenever the text has grown by half, in the first, middle and last "
+        "layer. When it moved less than this twice in a row, reading ends.",
+    )
+    revision = None if entry.folder else entry.revision
+    limits: dict[str, Any] = {"documents": None if builtin else documents, "settled": SETTLED if settles else None}
     try:
-        request = Request(
-            entry.name, facts, corpus, tokens, layers, None if entry.folder else entry.revision, dtype,
-            documents=None if corpus == BUILTIN_NAME else documents, settled=SETTLED if settled else None,
-        )  # fmt: skip
+        request = Request(entry.name, facts, corpus, tokens, layers, revision, dtype, **limits)
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
     return AnalysisPlan(request, device, tokens or documents * _tokens_a_document(entry), tokens is None)
+
+
+def _device(entry: ModelEntry) -> tuple[Device, str]:
+    """The device, and the precision of the model on it."""
+    devices = {device.name: device for device in machine.devices()}
+    best, best_dtype = choose(entry, tuple(devices.values()))
+    with st.container(horizontal=True):
+        name = st.selectbox("Device", devices, index=list(devices).index(best), key=f"device-{entry.name}")
+        dtypes = devices[name].dtypes
+        dtype = st.selectbox(
+            "Precision of the model",
+            dtypes,
+            index=dtypes.index(best_dtype if name == best else dtypes[0]),
+            key=f"dtype-{entry.name}",
+            help="Of the forward pass. Keys are cast to float32 and C is summed in float64 in any case.",
+        )
+    return devices[name], dtype
+
+
+def _corpus(entry: ModelEntry) -> str:
+    """The text behind C; empty while it is not typed."""
+    texts = [BUILTIN_NAME, WIKIPEDIA_NAME, FILE]
+    at = texts.index(default_c_settings(entry.name).get("corpus", BUILTIN_NAME))
+    corpus = st.selectbox("Text behind C", texts, index=at, key=f"corpus-{entry.name}", help=explain("second moment C"))
+    if corpus != FILE:
+        return corpus
+    words = "text, JSONL or parquet; or a folder of ROME’s statistics (.npz)"
+    path = st.text_input("Path", placeholder=words, key="corpus-path").strip()
+    if not path:
+        st.caption("Type the path of the text.")
+    return path
 
 
 def _tokens_a_document(entry: ModelEntry) -> int:
@@ -134,37 +155,35 @@ def _layers(entry: ModelEntry) -> tuple[int, ...] | None:
     return None if (first, last) == (0, entry.layers - 1) else tuple(range(first, last + 1))
 
 
-@st.cache_data(show_spinner="Trying for two seconds how fast this machine is", ttl=3600)
+@st.cache_data(show_spinner="Measuring for two seconds how fast this machine is", ttl=3600)
 def _speed(device: str, dtype: str) -> Speed:
     from kis_core.covariance.speed import probe
 
     return probe(device, dtype)
 
 
-def _needs(found: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> None:
-    if not found.fits:
-        st.warning(plain(found.reason), icon=":material/memory:")
-        if found.nearest:
-            st.button(f"Look at {found.nearest}", icon=":material/arrow_forward:",
-                      on_click=st.session_state.__setitem__, args=(TYPED, found.nearest))  # fmt: skip
+def _needs(required: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> None:
+    if not required.fits:
+        st.warning(plain(required.reason), icon=":material/memory:")
+        if nearest := required.nearest:
+            go, args = st.session_state.__setitem__, (TYPED, nearest)
+            st.button(f"Look at {nearest}", icon=":material/arrow_forward:", on_click=go, args=args)
         return
-    about = "about " if plan.guessed else ""
-    rows = [
-        ("weights", volume(found.weights_bytes)),
-        ("C of all layers", volume(found.moments_bytes)),
-        ("passes", f"{found.passes}"),
-        ("time", _time(found.seconds)),
-    ]
-    heads, rule, values = (" | ".join(cells) for cells in ((r[0] for r in rows), ("---",) * len(rows),
-                                                          (f"**{r[1]}**" for r in rows)))  # fmt: skip
-    st.markdown(f"{heads}\n{rule}\n{values}", width="stretch")
-    told = (
-        f"Estimated for {about}{plan.tokens:,} tokens"
-        + (f" ({_tokens_a_document(entry)} a document)" if plan.guessed else "")
-        + f", from a two-second trial of {plan.device.label}; download and loading come on top. "
-        f"{volume(found.free_bytes)} are free."
+    cells = {
+        "weights": volume(required.weights_bytes),
+        "C of all layers": volume(required.moments_bytes),
+        "passes": f"{required.passes}",
+        "time": _time(required.seconds),
+    }
+    values = " | ".join(f"**{value}**" for value in cells.values())
+    st.markdown(f"{' | '.join(cells)}\n{' | '.join(['---'] * len(cells))}\n{values}", width="stretch")
+    about, document = ("about ", f" ({_tokens_a_document(entry)} a document)") if plan.guessed else ("", "")
+    st.caption(
+        plain(
+            f"Estimated for {about}{plan.tokens:,} tokens{document}, from a two-second trial of {plan.device.label}; "
+            f"download and loading come on top. {volume(required.free_bytes)} are free."
+        )
     )
-    st.caption(plain(told))
     if st.button("Compute", type="primary", icon=":material/play_arrow:", key=f"compute-{entry.name}"):
         submit(plan.request, plan.device.name)
         state.show(entry.name, plan.request.c_settings)

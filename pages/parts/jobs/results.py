@@ -9,24 +9,27 @@ import numpy as np
 import streamlit as st
 
 from kis_core import facts as fact_sets
-from kis_core import jobs
 from kis_core.analysis import pipeline, unfinished
 from kis_core.analysis.pipeline import ResolvedRequest
 from kis_core.analysis.unfinished import UnfinishedRequest
+from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.errors import KisError
 from kis_core.facts import saved
 from kis_core.models.files import ModelError, NotHere
-from kis_core.request import BUILTIN_CORPUS, Request
+from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.superposition.ordering import order_facts
 from kis_core.wording import counted
 from pages.parts.frame import link, state
-from pages.parts.frame.page import View, tell_missing
+from pages.parts.frame.page import tell_missing
 from pages.parts.frame.text import count, plain
-from pages.parts.jobs.background import LOOK_AGAIN, company, failed, progress, runner, store, submit, telling
+from pages.parts.frame.views import ResultView, View
+from pages.parts.jobs.background import alive, runner, store, submit
+from pages.parts.jobs.waiting import Wait, failed, progress_of, reason, until_done
 
-START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes unasked: seconds to a minute of CPU
+START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes by itself: seconds to a minute of CPU
+HEADING = "**Computing this view for the first time.** The result is kept: next time it opens at once."
 KEPT_RESULTS = 8  # in memory, for all sessions; the others are read again from disk in a moment
 
 T = TypeVar("T")
@@ -37,27 +40,33 @@ class NotThere(Exception):
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
-def _kept(key: str, _ingredients: ResolvedRequest) -> Result:
-    found = pipeline.cached(_ingredients, store())
-    if found is None:
+def _kept(key: str, _resolved: ResolvedRequest) -> Result:
+    stored = pipeline.cached(_resolved, store())
+    if stored is None:
         raise NotThere(key)
-    return found
+    return stored
 
 
-def shown(view: View) -> Result:
+def shown(view: View) -> ResultView:
     """The result a page shows. Where there is none yet, shows progress or what went wrong, and ends the page here."""
-    found = _answered(result(view.request)) if view.known_only else result(view.request)
-    tell_beyond(len(found.facts))
-    return found
+    seen = answered(result(view.request)) if view.known_only else result(view.request)
+    tell_beyond(len(seen.facts))
+    return of_result(view, seen)
+
+
+def of_result(view: View, result: Result) -> ResultView:
+    """The view of a result, or of some of its facts."""
+    return ResultView(view.request, view.layer, view.known_only, result)
 
 
 def tell_beyond(count: int) -> None:
-    """Say that the picked pair is not among the so many facts that are shown, if so."""
+    """If the picked pair is not among the facts that are shown, say so; `count` is their number."""
     if (pair := state.get("pair")) and not state.picked(count):
         tell_missing([link.beyond(pair, count, f"{counted(count, 'fact is', 'facts are')} shown")])
 
 
-def _answered(full: Result) -> Result:
+def answered(full: Result) -> Result:
+    """The result for the facts that its model answers; where there are none, says so and ends the page here."""
     kept = [fact for fact, known in enumerate(full.known) if known]
     if not kept:
         st.warning(
@@ -84,9 +93,9 @@ def _subset(key: tuple[Any, ...], _full: Result, _kept: list[int], _why: str) ->
 def result(request: Request) -> Result:
     """The result of a request, of all its facts; else as `shown`."""
     try:
-        ingredients = pipeline.resolve(request, store(), download=False)
-        _fits_every_page(ingredients)
-        return _kept(ingredients.key, ingredients)
+        resolved = pipeline.resolve(request, store(), download=False)
+        _fits_every_page(resolved)
+        return _kept(resolved.key, resolved)
     except NotThere:
         _wait_for(request)
     except ModelError as error:
@@ -95,20 +104,17 @@ def result(request: Request) -> Result:
         failed(error)
 
 
-def _fits_every_page(ingredients: ResolvedRequest) -> None:
-    """P of very many facts is never there whole: only one page shows them, and the others end here."""
-    count = len(ingredients.facts)
+def _fits_every_page(resolved: ResolvedRequest) -> None:
+    """P of very many facts is never held as a whole: only one page shows them, and the others end here."""
+    count = len(resolved.facts)
     if count > saved.MOST_ON_EVERY_PAGE:
         st.info(
-            f"{plain(ingredients.facts.name)} holds {count:,} facts; this page shows P of at most "
-            f"{saved.MOST_ON_EVERY_PAGE:,}, whole. The page for so many goes over P in blocks.",
+            f"{plain(resolved.facts.name)} holds {count:,} facts; this page shows the whole of P, of at most "
+            f"{saved.MOST_ON_EVERY_PAGE:,}. The page “Many facts” computes P in blocks.",
             icon=":material/blur_on:",
         )
         st.page_link(
-            "pages/many_facts.py",
-            label="Look at them on “Many facts”",
-            icon=":material/blur_on:",
-            query_params=state.link(),
+            "pages/many_facts.py", label="Open “Many facts”", icon=":material/blur_on:", query_params=state.link()
         )
         st.stop()
 
@@ -116,38 +122,37 @@ def _fits_every_page(ingredients: ResolvedRequest) -> None:
 def there(request: Request) -> Result | None:
     """The result of a request if it is stored, or None."""
     try:
-        ingredients = pipeline.resolve(request, store(), download=False)
-        return _kept(ingredients.key, ingredients)
-    except (NotThere, KisError):
+        return stored(request)
+    except KisError:
         return None
 
 
 def _without_model(request: Request, error: ModelError) -> Result:
-    """What is stored of a model whose weights cannot be had here."""
+    """What is stored of a model whose weights are not on this machine."""
     try:
         facts = fact_sets.load(request.facts).fingerprint  # what the names in a request stand for may change
-        found = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
+        archived = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
     except NotThere:
         if isinstance(error, NotHere):
             _wait_for(request, here=False)
         failed(error)
-    except KisError as wrong:
-        failed(wrong)
+    except KisError as unusable:
+        failed(unusable)
     st.caption(f":material/cloud_off: {plain(request.model)} is not on this machine: its stored result is shown.")
-    return found
+    return archived
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
 def _of_archive(request: Request, facts: str, text: str | None) -> Result:
-    found = archive.without_model(request, store(), text)
-    if found is None:
+    archived = archive.without_model(request, store(), text)
+    if archived is None:
         raise NotThere(request.model)
-    return found
+    return archived
 
 
-def subset_like(shown_one: Result, other: Result) -> Result:
-    """Another result on the same fact set, of the facts that the shown one was narrowed to."""
-    kept = shown_one.provenance.get("facts_kept")
+def subset_like(shown: Result, other: Result) -> Result:
+    """Another result on the same fact set, narrowed to the facts of the one shown."""
+    kept = shown.provenance.get("facts_kept")
     return narrowed(other, kept, "looked at") if kept else other
 
 
@@ -161,10 +166,10 @@ def _remembered(identity: str, what: tuple[Any, ...], _make: Callable[[], Any]) 
     return _make()
 
 
-def ordered(result: Result, layer: int, how: str) -> tuple[np.ndarray, list[str]]:
-    """Facts in an order, and their labels."""
-    p = result.p[result.at(layer)]
-    return remembered(result, ("order", layer, how), lambda: order_facts(result.facts.facts, p, how))
+def ordered(view: ResultView, order: str) -> tuple[np.ndarray, list[str]]:
+    """The facts in one of `ORDERS`, and their labels."""
+    facts, key = view.result.facts.facts, ("order", view.layer, order)
+    return remembered(view.result, key, lambda: order_facts(facts, view.p, order))
 
 
 def stored(request: Request) -> Result | None:
@@ -173,17 +178,17 @@ def stored(request: Request) -> Result | None:
     Raises:
         KisError: what the request names is not there or not usable.
     """
-    ingredients = pipeline.resolve(request, store(), download=False)
+    resolved = pipeline.resolve(request, store(), download=False)
     try:
-        return _kept(ingredients.key, ingredients)
+        return _kept(resolved.key, resolved)
     except NotThere:
         return None
 
 
 def forget_all() -> None:
-    """Let go of every result in memory: the store was changed behind its back."""
-    for remembered in (_kept, _of_archive):
-        remembered.clear()
+    """Drop every result from memory: the store was changed."""
+    for cache in (_kept, _of_archive):
+        cache.clear()
     state.look_again()
 
 
@@ -193,50 +198,34 @@ def compute(requests: Sequence[Request], what: str) -> None:
     Call it where the progress is to stand, after everything else is drawn: the page is drawn anew when one is done.
 
     Args:
-        requests: what is wanted, of models small enough to start unasked or not.
+        requests: what is wanted, of models small enough to start by themselves or not.
         what: they are, in words, such as "models".
     """
-    waiting, wrong = {}, {}
+    waiting: dict[str, Request] = {}
+    errors: dict[str, BaseException] = {}
     for request in requests:
         try:
             if not store().holds(pipeline.resolve(request, store(), download=False).key):
                 waiting[UnfinishedRequest(request).key] = request
         except KisError as error:
-            wrong[request.model] = error  # told once a model
-    for model, error in wrong.items():
-        st.warning(f"{plain(model)}: {plain(str(error))}", icon=":material/error:")
+            errors[request.model] = error  # one message a model
+    snapshots = {key: job.snapshot() for key in waiting if (job := runner().find(key))}
+    ended = [key for key, snapshot in snapshots.items() if not snapshot.alive]
+    errors |= {waiting[key].model: wrong for key in ended if (wrong := snapshots[key].error)}
+    for model, wrong in errors.items():
+        st.warning(f"{plain(model)}: {reason(wrong)}", icon=":material/error:")
     if not waiting:
         return
-    jobs_of = {key: runner().find(key) for key in waiting}
-    states = {key: job.snapshot() for key, job in jobs_of.items() if job}
-    ended = [key for key, at in states.items() if at.state not in (jobs.State.QUEUED, jobs.State.RUNNING)]
-    for key in ended:
-        if isinstance(error := states[key].error, KisError):
-            st.warning(f"{plain(waiting[key].model)}: {plain(str(error))}", icon=":material/error:")
-    unasked = all(map(_by_itself, waiting.values()))
-    missing = [key for key in waiting if key not in states]
-    wanted = (ended or not unasked) and st.button(
+    by_itself = all(map(_by_itself, waiting.values()))
+    wanted = (ended or not by_itself) and st.button(
         f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
     )
-    for key in waiting if wanted else missing if unasked and not ended else ():
+    missing = [key for key in waiting if key not in snapshots] if by_itself and not ended else []
+    for key in waiting if wanted else missing:
         submit(waiting[key])
-    running = [key for key in waiting if (job := runner().find(key)) and job.snapshot().alive]
-    if running:
-        _progress_of(running, len(requests), what)
-
-
-@st.fragment(run_every=LOOK_AGAIN)
-def _progress_of(keys: list[str], total: int, what: str) -> None:
-    alive = [job for key in keys if (job := runner().find(key)) and job.snapshot().alive]
-    if len(alive) < len(keys):
-        st.rerun()  # one more is there to be drawn
-        return
-    at = alive[0].snapshot()
-    done = f"Computing {what}: {total - len(alive)} of {total} done"
-    st.progress(at.share, text=f"{done} · {telling(at)}{company(alive[0])}")
-    if st.button("Cancel", icon=":material/cancel:", key=f"cancel-{what}"):
-        for job in alive:
-            job.cancel()
+    if running := list(alive(list(waiting))):
+        done = len(requests) - len(running)
+        progress_of(Wait(running, what, f"Computing {what}: {done} of {len(requests)} done"))
 
 
 def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
@@ -247,34 +236,19 @@ def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
         here: whether its model is on this machine already.
     """
     key = UnfinishedRequest(request).key
-    job = runner().find(key)
-    if job is None:
+    if runner().find(key) is None:
         _not_begun(request, here)
-    snapshot = job.snapshot()
-    if snapshot.state is jobs.State.FAILED and snapshot.error is not None:
-        failed(snapshot.error, key)
-    if snapshot.state is jobs.State.CANCELLED:
-        st.info("The computation was cancelled. What was already finished is kept.", icon=":material/cancel:")
-        if st.button("Compute", type="primary"):
-            _start(request)
-        st.stop()
-    if snapshot.state is jobs.State.DONE:
-        if there(request) is None:
-            lost = f"There is no result in {store().root}: it could not be kept (disk full?) or was deleted."
-            failed(KisError(lost), key)
-        st.rerun()  # it was stored while this page was being drawn
-    progress(key)
-    st.stop()
+    until_done(key, HEADING, lambda: submit(request), lambda: there(request) is not None)
 
 
 def _not_begun(request: Request, here: bool) -> NoReturn:
     if here and _by_itself(request):
         _start(request)
-    begun = next((one for one in unfinished.unfinished(store()) if one.request == request), None)
+    begun = next((begun for begun in unfinished.unfinished(store()) if begun.request == request), None)
     if begun:
         st.info(
-            f"P of **{plain(request.model)}** was begun and interrupted: what was read of the text is kept, and it "
-            f"goes on from there.",
+            f"The computation of P of **{plain(request.model)}** was interrupted. What was read of the text is kept, "
+            f"and it resumes from there.",
             icon=":material/pause_circle:",
         )
     else:
@@ -294,7 +268,7 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
 
 
 def small(model: str) -> bool:
-    """Whether a model is small enough to be run unasked."""
+    """Whether a model is small enough to be run without a click."""
     entry = state.models().get(model)
     return entry is not None and entry.parameters <= START_BY_ITSELF
 

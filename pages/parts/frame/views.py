@@ -1,0 +1,86 @@
+"""What a page looks at: chosen once a run of the page, and handed to everything that draws a part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kis_core.request import C_SETTINGS, Request
+from kis_core.results import export
+from kis_core.results.result import Result
+from pages.parts.frame.provenance import origin
+
+KEEP_KNOWN = 'result = result.subset([i for i, known in enumerate(result.known) if known], "known")'
+
+
+@dataclass(frozen=True)
+class View:
+    """What is chosen on the left.
+
+    Attributes:
+        request: the analysis.
+        layer: of it.
+        known_only: only the facts that the model answers.
+    """
+
+    request: Request
+    layer: int
+    known_only: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ResultView(View):
+    """A result as a page looks at it; a `FigureView`.
+
+    Attributes:
+        result: of the facts looked at.
+    """
+
+    result: Result
+
+    npz_help = "P and both cosines of every layer, and the layer numbers"
+
+    @property
+    def p(self) -> np.ndarray:
+        """P of the layer, (m, m)."""
+        return np.asarray(self.result.p[self.result.at(self.layer)])
+
+    @property
+    def subjects(self) -> list[str]:
+        """The m subjects of the facts."""
+        return [fact.subject for fact in self.result.facts.facts]
+
+    def origin(self, *, all_layers: bool = False) -> str:
+        """Where its numbers come from, in one line."""
+        return origin(self.result, None if all_layers else self.layer)
+
+    def npz(self) -> bytes:
+        """Its matrices as a file."""
+        return export.npz(self.result)
+
+    def preamble(self, narrow: str = "", *, all_layers: bool = False) -> str:
+        """Python lines that get `result`, and `p` of the layer, as the page shows them.
+
+        Args:
+            narrow: the lines that keep the facts looked at, where those are not all of them.
+            all_layers: of which no single `p` is wanted.
+        """
+        lines = [
+            "from kis_core import charts, superposition",
+            "from kis_core.analysis.pipeline import Request, run",
+            "from kis_core.results import pairs",
+            "from kis_core.store.store import Store",
+            "",
+            f"result = run({python_request(self.request)}, Store())",
+        ]
+        lines += [narrow or KEEP_KNOWN] if self.known_only else []
+        lines += [] if all_layers else [f"p = result.p[result.at({self.layer})]"]
+        return "\n".join(lines)
+
+
+def python_request(request: Request) -> str:
+    """A request in Python, with the fields that differ from the default."""
+    named = ((name, getattr(request, name)) for name in ("model", "facts", *C_SETTINGS))
+    fields = (f"{name}={value!r}" for name, value in named if value != getattr(Request(), name))
+    return f"Request({', '.join(fields)})"

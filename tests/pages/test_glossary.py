@@ -1,0 +1,47 @@
+"""The glossary: one line a term, and every term that a page explains is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from pages.parts.frame import glossary
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = {
+    "second moment c", "superposition p", "whitened angle", "artefact tag", "kurtosis", "share", "spillover",
+    "half-life", "edit trace", "log-odds", "condition number", "ridge",
+}  # fmt: skip
+
+
+def explained() -> set[str]:
+    """The names in all calls of `explain`; each is a literal."""
+    names: set[str] = set()
+    for path in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "explain":
+                names |= {ast.literal_eval(name).lower() for name in call.args}
+    return names
+
+
+def test_every_term_that_a_page_explains_is_in_the_glossary() -> None:
+    assert explained() <= set(glossary.terms())
+    assert explained() >= MAIN, "the main terms are explained somewhere"
+
+
+def test_every_term_stands_in_the_glossary_once_with_a_sentence() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    names = [name.lower() for name in re.findall(r"^- \*\*(.+?)\*\*", text, re.MULTILINE)]
+    assert sorted(names) == sorted(glossary.terms())
+    assert all(line.endswith(".") for line in glossary.terms().values())
+
+
+@pytest.mark.parametrize("line", ["- **Key** (k): Again.", "- **Lock**: No symbol.", "- **Lock** (l):"])
+def test_a_line_that_is_not_one_term_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    (tmp_path / "glossary.md").write_text(f"# Glossary\n\n- **Key** (k, eq. 2): What a layer reads.\n{line}\n")
+    monkeypatch.setattr(glossary, "PLACES", (tmp_path / "missing.md", tmp_path / "glossary.md"))
+    with pytest.raises(ValueError, match="not one term"):
+        glossary.terms.__wrapped__()
