@@ -18,7 +18,7 @@ from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.corpora import BUILTIN_NAME
 from kis_core.errors import KisError
 from kis_core.facts import FactSet, saved
-from kis_core.jobs import State
+from kis_core.jobs import Lane, State
 from kis_core.models import catalog
 from kis_core.models.files import Gated
 from kis_core.progress import Report
@@ -353,7 +353,7 @@ def test_two_jobs_on_one_processor_are_told(open_page: Open, steered: Steered) -
         assert free.wait(PATIENCE)
 
     background.submit(Request(MODEL, tokens=1_000), "cpu")
-    background.runner().submit("an edit", edit)  # those do not wait for a long pass
+    background.runner().submit("an edit", edit, lane=Lane("cpu", quick=True))
     steered.wait()
     assert begun.wait(PATIENCE)
     page = open_page("pages/models.py")
