@@ -7,12 +7,9 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kis_core.errors import KisError
-
-if TYPE_CHECKING:
-    from kis_core.models.loaded import LoadedModel
 
 WEIGHTS = "*.safetensors"
 SINGLE = "model.safetensors"
@@ -46,7 +43,7 @@ class Gated(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk, as a transformers folder holds it.
+    """A model on disk, as a transformers folder holds it; `loading.load` brings it into memory.
 
     Attributes:
         path: of the folder.
@@ -68,12 +65,6 @@ class ModelFiles:
     def configuration(self) -> dict[str, Any]:
         """What config.json holds; nothing where it is missing or damaged."""
         return _json(self.path / CONFIGURATION)
-
-    def load(self, *, device: str = "auto", dtype: str = "float32") -> LoadedModel:
-        """The model in memory; see `loading.load`."""
-        from kis_core.models import loading
-
-        return loading.load(self, device=device, dtype=dtype)
 
     def checked(self) -> ModelFiles:
         """These files, once they are seen to hold a configuration and safetensors weights that can be read as they are.
