@@ -150,17 +150,17 @@ def _packing(folder: Path) -> str:
     config = _json(folder / CONFIGURATION)
     for part in (config, config.get("text_config")):
         for field in PACKED:
-            if (told := part.get(field) if isinstance(part, dict) else None) is not None:
-                return _method(told if isinstance(told, dict) else {})
+            if (scheme := part.get(field) if isinstance(part, dict) else None) is not None:
+                return _method(scheme if isinstance(scheme, dict) else {})
     beside = next((name for name in PACKED_BESIDE if (folder / name).is_file()), None)
     return _method(_json(folder / beside) | {"quant_method": PACKED_BESIDE[beside]}) if beside else ""
 
 
-def _method(told: dict[str, Any]) -> str:
+def _method(scheme: dict[str, Any]) -> str:
     """Such as "bitsandbytes, 4 bits"."""
-    by_flag = next((bits for bits in (4, 8) if told.get(f"load_in_{bits}bit")), None)
-    method = told.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
-    bits = told.get("bits") or told.get("w_bit") or by_flag
+    by_flag = next((bits for bits in (4, 8) if scheme.get(f"load_in_{bits}bit")), None)
+    method = scheme.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
+    bits = scheme.get("bits") or scheme.get("w_bit") or by_flag
     return f"{method}"[:60] + (f", {bits} bits" if isinstance(bits, int) else "")
 
 
