@@ -64,8 +64,8 @@ def tokenize_prompts(tokenizer: Any, facts: Sequence[Fact], *, context: int) -> 
         if not inside:
             raise SubjectNotFound(f"fact {index}: no token of {fact.text[:80]!r} covers the subject {fact.subject!r}")
         if len(tokens) > context:
-            told = f"fact {index}: {len(tokens)} tokens, but this model reads at most {context}"
-            raise SubjectNotFound(f"{told}; its subject is {fact.subject[:80]!r}")
+            problem = f"fact {index}: {len(tokens)} tokens, but this model reads at most {context}"
+            raise SubjectNotFound(f"{problem}; its subject is {fact.subject[:80]!r}")
         key_index = inside[-1]
         prompts.append(Prompt(tokens, key_index, tokenizer.decode([tokens[key_index]])))
     return prompts

@@ -1,4 +1,4 @@
-"""What is asked for: one frozen dataclass that is cache key, provenance line, permalink and command line in one."""
+"""A request for an analysis: one frozen dataclass that is cache key, provenance, permalink and command line in one."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def resolve(
         request: what is asked for.
         store: where fingerprints of large files are kept.
         download: whether to get from the Hub a model that is not here.
-        report: told of a download as it comes.
+        report: called as a download proceeds.
 
     Raises:
         NotHere: the model is not on this machine, and was not to be downloaded.

@@ -18,7 +18,7 @@ from kis_core.commands.line import ProgressLine, refuse
 from kis_core.covariance import rome_files
 from kis_core.covariance.rome_files import Statistics
 from kis_core.errors import KisError
-from kis_core.models import catalog
+from kis_core.models import catalog, loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.request import RequestError
 from kis_core.results import caveats
@@ -63,7 +63,7 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
         if share.first:
             line.say_of(resolved.facts)
         report("Loading the model", 0, 1)
-        loaded = resolved.files.load(device=device, dtype=request.dtype)
+        loaded = loading.load(resolved.files, device=device, dtype=request.dtype)
         layers = pipeline.chosen_layers(request, loaded.architecture.layers)
         keys = None if request.settled is None else _keys(resolved, loaded, layers, report)
         warned: set[str] = set()

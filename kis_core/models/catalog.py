@@ -187,7 +187,7 @@ def locate(
         name: of an entry, a folder, or a Hugging Face id.
         revision: commit, tag or branch of the Hub; None for the entry's own, or else the newest.
         download: whether to get from the Hub what is not here.
-        report: told of a download as it comes.
+        report: called as a download proceeds.
 
     Raises:
         ModelError: nothing of that name; says where it looked and what to do.

@@ -42,8 +42,8 @@ Granite's smallest factor and any norm change it by tens of per cent."""
 def check_logits(loaded: LoadedModel) -> None:
     """See that `head.logits` of the base model's last hidden states are the logits of the model's own forward pass.
 
-    Where the model's own logits are not numbers, nothing is compared: whoever asks it for an answer is told, with the
-    text (`finite.NotFinite`).
+    Where the model's own logits are not numbers, nothing is compared: whoever asks it for an answer gets an error that
+    names the text (`finite.NotFinite`).
 
     Raises:
         UnsupportedArchitecture: they are not; names the largest difference.

@@ -7,12 +7,9 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kis_core.errors import KisError
-
-if TYPE_CHECKING:
-    from kis_core.models.loaded import LoadedModel
 
 WEIGHTS = "*.safetensors"
 SINGLE = "model.safetensors"
@@ -46,7 +43,7 @@ class Gated(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk, as a transformers folder holds it.
+    """A model on disk, as a transformers folder holds it; `loading.load` brings it into memory.
 
     Attributes:
         path: of the folder.
@@ -68,12 +65,6 @@ class ModelFiles:
     def configuration(self) -> dict[str, Any]:
         """What config.json holds; nothing where it is missing or damaged."""
         return _json(self.path / CONFIGURATION)
-
-    def load(self, *, device: str = "auto", dtype: str = "float32") -> LoadedModel:
-        """The model in memory; see `loading.load`."""
-        from kis_core.models import loading
-
-        return loading.load(self, device=device, dtype=dtype)
 
     def checked(self) -> ModelFiles:
         """These files, once they are seen to hold a configuration and safetensors weights that can be read as they are.
@@ -159,17 +150,17 @@ def _packing(folder: Path) -> str:
     config = _json(folder / CONFIGURATION)
     for part in (config, config.get("text_config")):
         for field in PACKED:
-            if (told := part.get(field) if isinstance(part, dict) else None) is not None:
-                return _method(told if isinstance(told, dict) else {})
+            if (scheme := part.get(field) if isinstance(part, dict) else None) is not None:
+                return _method(scheme if isinstance(scheme, dict) else {})
     beside = next((name for name in PACKED_BESIDE if (folder / name).is_file()), None)
     return _method(_json(folder / beside) | {"quant_method": PACKED_BESIDE[beside]}) if beside else ""
 
 
-def _method(told: dict[str, Any]) -> str:
+def _method(scheme: dict[str, Any]) -> str:
     """Such as "bitsandbytes, 4 bits"."""
-    by_flag = next((bits for bits in (4, 8) if told.get(f"load_in_{bits}bit")), None)
-    method = told.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
-    bits = told.get("bits") or told.get("w_bit") or by_flag
+    by_flag = next((bits for bits in (4, 8) if scheme.get(f"load_in_{bits}bit")), None)
+    method = scheme.get("quant_method") or ("bitsandbytes" if by_flag else "a method it does not name")
+    bits = scheme.get("bits") or scheme.get("w_bit") or by_flag
     return f"{method}"[:60] + (f", {bits} bits" if isinstance(bits, int) else "")
 
 

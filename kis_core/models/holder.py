@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cachetools import LRUCache
 
 from kis_core.machine import ALL, DTYPE_BYTES
+from kis_core.models import loading
 from kis_core.models.files import ModelFiles
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LoadedModels:
             found = files()
             size = min(found.parameters() * DTYPE_BYTES.get(dtype, 0), int(self._held.maxsize))
             self._make_room(size)
-            loaded = found.load(device=device, dtype=dtype)
+            loaded = loading.load(found, device=device, dtype=dtype)
             with self._lock:
                 self._held[weights, device if device == ALL else str(loaded.device), dtype] = _Held(loaded, size)
             return loaded

@@ -21,6 +21,7 @@ from kis_core.analysis import pipeline
 from kis_core.demo import factbase
 from kis_core.demo.family import FAMILY, LAYERS, Member
 from kis_core.facts import PAPER_FACTS, Fact
+from kis_core.models import loading
 from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
@@ -62,7 +63,7 @@ def as_facts(base: Sequence[factbase.BaseFact], *, held_out: bool) -> list[Fact]
 
 def recall(member: Member) -> tuple[list[bool], list[bool]]:
     """Whether the member answers each (fact, trained template) and each (fact, held-out template)."""
-    loaded = ModelFiles(member.folder).load(device="cpu")
+    loaded = loading.load(ModelFiles(member.folder), device="cpu")
     base = factbase.load()
     return knows(loaded, as_facts(base, held_out=False)), knows(loaded, as_facts(base, held_out=True))
 

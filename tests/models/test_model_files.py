@@ -184,7 +184,7 @@ PACKED = {
 class TestPacked:
     """Quantised weights and adapters are refused from their configuration alone, wherever a folder comes in."""
 
-    @pytest.fixture(params=[ModelFiles.checked, ModelFiles.load, lambda files: described(str(files.path))])
+    @pytest.fixture(params=[ModelFiles.checked, loading.load, lambda files: described(str(files.path))])
     def read(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("transformers was asked")
