@@ -6,12 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-import kis_core
-
-PLACES = (
-    Path(__file__).parents[3] / "docs" / "glossary.md",  # a checkout
-    Path(kis_core.__file__).parent / "data" / "glossary.md",  # an installed package
-)
+FILE = Path(__file__).parents[3] / "docs" / "glossary.md"  # it is installed beside the pages
 LINE = re.compile(r"- \*\*(?P<term>[^*]+)\*\* \((?P<symbol>.*?)\): (?P<sentence>\S.*)")
 
 
@@ -22,7 +17,7 @@ def terms() -> dict[str, str]:
     Raises:
         ValueError: a line is not written as the others, or a term stands there twice.
     """
-    text = next(place for place in PLACES if place.exists()).read_text(encoding="utf-8")
+    text = FILE.read_text(encoding="utf-8")
     lines: dict[str, str] = {}
     for line in filter(lambda line: line.startswith("- "), text.splitlines()):
         entry = LINE.fullmatch(line)
