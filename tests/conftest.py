@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.thorough import LEFT_TO_STRESS
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
 
@@ -37,14 +35,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KIS_CACHE", str(folder))
     return folder
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `thorough` lists, before the quick suite leaves out what is marked."""
-    for item in items:
-        if LEFT_TO_STRESS.search(item.nodeid):
-            item.add_marker(pytest.mark.stress)
 
 
 @pytest.fixture

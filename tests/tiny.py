@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -101,6 +103,12 @@ _VISION = {
 
 ARCHITECTURES = tuple(configs())
 EVERY_ARCHITECTURE = tuple(every_config())
+
+
+def in_full(values: Iterable[Any], quick: tuple[str, ...] = ("GPT-2", "Llama")) -> list[Any]:
+    """These as parameters of a test; those that begin with no quick name are left to `make stress`."""
+    every = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=[] if value[0] in quick else pytest.mark.stress) for value in every]
 
 
 def model(architecture: str, *, seed: int = 0, vocabulary: int = VOCABULARY) -> LoadedModel:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from kis_core import charts
+from tests import tiny
 from tests.charts.chart_tools import (
     BLUE,
     HOSTILE,
@@ -123,7 +124,7 @@ STEPPED: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", STEPPED)
+@pytest.mark.parametrize("name", tiny.in_full(STEPPED, ("one run", "rings", "damage")))
 def test_from_step_to_step_only_data_change(name: str) -> None:
     first, second, last = (STEPPED[name](step) for step in (5, 10, 15))
     assert without_data(first) == without_data(second) == without_data(last)

@@ -59,7 +59,7 @@ MIXTURES: dict[str, tuple[Change, ...]] = {
 }
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 

@@ -254,7 +254,7 @@ class TestMethods:
 MALTA = Fact("Malta", "The capital of {} is", "Valletta")
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def lively(request: pytest.FixtureRequest) -> LoadedModel:
     made = tiny.model(request.param, seed=8)
     torch.manual_seed(9)

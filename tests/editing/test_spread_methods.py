@@ -32,7 +32,7 @@ from tests.editing.sequence_tools import (
 )
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def place(request: pytest.FixtureRequest) -> Place:
     return place_of(request.param)
 
@@ -104,7 +104,10 @@ RANGES = {
 }
 ranges = pytest.mark.parametrize(
     ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
-    [*(("GPT-2", name) for name in RANGES), *((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:])],
+    [
+        *(("GPT-2", name) for name in RANGES),
+        *tiny.in_full((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
+    ],
     indirect=["place"],
 )
 

@@ -34,7 +34,7 @@ def lively(architecture: str) -> LoadedModel:
     return made
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def loaded(request: pytest.FixtureRequest) -> LoadedModel:
     return lively(request.param)
 

@@ -18,6 +18,7 @@ from kis_core.editing import Change, DenseEdit, PerformedEdit, Site, method, ran
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
+from tests import tiny
 from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same
 
@@ -30,6 +31,7 @@ STRIDE = 1e-5  # of that difference
 COUNT, EVERY = 60, 20
 METHODS = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
 RANK_ONE = ("rome", "r-rome", "identity")
+QUICK = ("rome", "memit", "fine-tuning")  # a rank-one method, one that spreads, a dense one
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def sixty(shared: Simulator) -> Done:
     return performed(shared, asked(shared, "rome", COUNT, every=EVERY, layers=1))
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=tiny.in_full(METHODS, QUICK))
 def ten(request: pytest.FixtureRequest, shared: Simulator) -> Done:
     """Few edits of every method; over two layers where it can."""
     layers = (0, 1) if method(request.param).spreads else (1,)
@@ -201,7 +203,7 @@ class TestEveryMethod:
         assert unrelated < SHIFT
         assert edited < SHIFT
 
-    @pytest.mark.parametrize("name", METHODS)
+    @pytest.mark.parametrize("name", tiny.in_full(METHODS, QUICK))
     def test_also_where_the_left_side_is_a_mean_key(self, shared: Simulator, name: str) -> None:
         batch = 2 if method(name).batches else 1
         request = asked(shared, name, 4, Draw(seed=2), every=4, batch=batch, mean_key=True)

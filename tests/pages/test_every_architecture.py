@@ -38,7 +38,7 @@ def name_of(architecture: str) -> str:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("architecture", tiny.EVERY_ARCHITECTURE)
+@pytest.mark.parametrize("architecture", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("Llama", *EDITED)))
 def test_from_the_button_to_the_heatmap(
     architecture: str,
     open_page: Open,

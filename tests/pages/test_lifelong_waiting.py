@@ -253,6 +253,7 @@ def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, he
     assert KEPT not in infos(page)
 
 
+@pytest.mark.stress
 def test_orders_that_are_run_as_others_do_not_break_the_forecast_of_orders(opened: Page, held: Held) -> None:
     page = opened(edits="10", against="orders", chronicle="choosing")
     button(page, "Work it out").click().run()
@@ -326,6 +327,7 @@ def test_an_error_that_is_none_of_ours_tells_its_kind_and_no_more(
     assert edits_drawn(page) == [0, 5]
 
 
+@pytest.mark.stress
 def test_the_edit_page_and_others_are_untouched_by_a_run(opened: Page, open_page: Open, held: Held) -> None:
     button(opened(seed="240"), "Run").click().run()
     held.wait()

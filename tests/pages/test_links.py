@@ -219,6 +219,7 @@ def test_a_layer_the_other_model_lacks_is_told(link: dict[str, str], open_page: 
     assert page.session_state["chosen"]["otherlayer"] is None
 
 
+@pytest.mark.stress
 def test_choices_go_along_to_another_page(open_page: Open) -> None:
     page = open_page("app.py")
     page.slider[0].set_value(2).run()

@@ -88,7 +88,7 @@ def bench_of(architecture: str) -> Bench:
     return Bench(case, Whitener.fit(c), c)
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def bench(request: pytest.FixtureRequest) -> Bench:
     return bench_of(request.param)
 

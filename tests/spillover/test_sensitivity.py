@@ -181,7 +181,7 @@ def hooks_of(loaded: LoadedModel) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in loaded.model.modules())
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 
