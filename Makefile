@@ -24,7 +24,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 stress: $(VENV)/.dev
-	$(BIN)/python -m pytest -m stress
+	$(BIN)/python -m pytest -m "(stress or hypothesis) and not benchmark" --hypothesis-profile=stress
 
 benchmark: $(VENV)/.dev
 	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m benchmark -s

@@ -20,9 +20,8 @@ from tests.charts.chart_tools import (
     INK,
     ORANGE,
     PAPER,
-    drawn,
+    assert_harmless,
     layers_with,
-    links,
     of_layer,
     specification,
 )
@@ -375,15 +374,9 @@ CHARTS: dict[str, Callable[[], alt.LayerChart]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(CHARTS))
+@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("several runs", "hostile runs", "lines", "damage", "lifetimes")))
 def test_every_chart_can_be_drawn_and_leads_nowhere(name: str) -> None:
-    chart = CHARTS[name]()
-    svg = drawn(chart)
-    assert svg.startswith("<svg")
-    assert "NaN" not in svg
-    assert "<script" not in svg
-    assert "href" not in svg
-    assert not list(links(specification(chart)))
+    assert_harmless(CHARTS[name]())
 
 
 @pytest.mark.parametrize("name", ["one run", "damage", "lifetimes"])

@@ -22,6 +22,7 @@ from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from pages.parts.jobs import background, results
 from pages.parts.lifelong import runs as workers
+from tests.conftest import one_for_all_processes
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
 from tests.pages.looking import Chart, charts, html
 
@@ -82,9 +83,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(cache: Cache) -> Runs:
+def runs(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The library, with the runs stored that the pages open: one to the end, and a few short ones set against it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with one_for_all_processes(tmp_path_factory, "runs"), pytest.MonkeyPatch.context() as patch:
         with_one_layer(cache, patch)
         search_briefly(patch)
         made = Runs(cache, loading.load(catalog.locate(MODEL)))
