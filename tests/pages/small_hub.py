@@ -14,8 +14,9 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core import jobs
 from kis_core.corpora import BUILTIN_NAME
+from kis_core.covariance import speed
 from kis_core.machine import Device, Speed
-from pages.parts.jobs import background, model_card
+from pages.parts.jobs import background
 
 SPEED = Speed(forward=1e11, product=1e11, factor=1e10)
 PATIENCE = 60  # seconds until a test gives up on a job; reached only when something hangs
@@ -87,7 +88,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial of this machine's speed, and no imports that nothing here needs."""
-    monkeypatch.setattr(model_card, "probe", lambda *_: SPEED)
+    monkeypatch.setattr(speed, "probe", lambda *_: SPEED)
     monkeypatch.setattr(background, "settle_imports", lambda: None)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kis_core.analysis.pipeline import Result
+from kis_core.covariance import speed
 from kis_core.facts import BUILTIN_SETS
 from kis_core.machine import Speed
 from kis_core.models import catalog
@@ -17,7 +18,6 @@ from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import counted
 from pages.parts.figures import inspector
 from pages.parts.frame.text import plain
-from pages.parts.jobs import model_card
 from tests.pages.conftest import (
     ANSWERED,
     HOSTILE,
@@ -54,7 +54,7 @@ WITHOUT_RESULT = {"pages/library.py", "pages/models.py"}  # pages that show no P
 @pytest.fixture(autouse=True)
 def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of models would try for two seconds how fast this machine is."""
-    monkeypatch.setattr(model_card, "probe", lambda *_: Speed(1e11, 1e11))
+    monkeypatch.setattr(speed, "probe", lambda *_: Speed(1e11, 1e11))
 
 
 def properties(spec: Any) -> Iterator[str]:
