@@ -33,6 +33,7 @@ from tests.conftest import one_for_all_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("app.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pages").glob("*.py")))
+VARIED = ("app.py", "pages/edit.py", "pages/library.py", "pages/lifelong.py", "pages/top_pairs.py")  # one of each kind
 MODEL = "demo-gpt2-32"
 LAYERS = 4  # of it
 ONE_LAYER = "tiny-one-layer"

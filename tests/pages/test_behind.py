@@ -17,7 +17,8 @@ from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.store.store import Store, key_of
 from pages.parts.jobs import background
-from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, Cache, Open, fact_sets
+from tests import tiny
+from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, VARIED, Cache, Open, fact_sets
 from tests.pages.looking import captions, charts, markdown, notes, provenance, unescaped
 from tests.pages.small_hub import Hub, hub, labels, press, quick  # noqa: F401
 from tests.pages.test_library import at, select
@@ -67,8 +68,8 @@ def metrics(page: AppTest) -> list[str]:
 # Models that are not here
 
 
-@pytest.mark.parametrize("model", [UNKNOWN, FOLDER])
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("model", tiny.in_full((UNKNOWN, FOLDER), (UNKNOWN,)))
+@pytest.mark.parametrize("script", tiny.in_full(SCRIPTS, (*VARIED, "pages/superposition.py")))
 def test_a_result_of_a_model_that_is_not_here_opens(script: str, model: str, open_page: Open, hub: Hub) -> None:  # noqa: F811
     page = open_page(script, model=model)
     assert not page.exception
