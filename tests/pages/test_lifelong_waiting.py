@@ -18,7 +18,6 @@ from pages.parts.jobs import results
 from tests.pages.conftest import Open
 from tests.pages.lifelong_runs import (
     SECONDS,
-    STEPS,
     Runs,
     button,
     chart,
@@ -94,7 +93,7 @@ def infos(page: AppTest) -> str:
 
 
 def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held, runs: Runs) -> None:
-    page = opened(seed="110")
+    page = opened(edits="10", seed="110")
     assert "Press **Run**" in infos(page)
     assert labels(page) == ["Run"]
     assert not charts(page)
@@ -109,15 +108,15 @@ def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held
     assert "Cancel" in labels(page)
     assert button(page, "Go on").disabled, "it goes on already"
     domains = chart(page, "Edit after edit").domains("x")
-    assert domains == [[0, 15]] * len(domains), "room for what is to come"
+    assert domains == [[0, 10]] * len(domains), "room for what is to come"
     held.free.set()
     page = settled(page)
-    assert edits_drawn(page) == STEPS
+    assert edits_drawn(page) == [0, 5, 10]
     assert not told(page)
     assert "Cancel" not in labels(page)
     assert button(page, "Done").disabled
-    film = runs.film(draw=Draw(seed=110))
-    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[3] == lifelong.verdict.recall(film)[-1]
+    film = runs.film(edits=10, draw=Draw(seed=110))
+    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[2] == lifelong.summary.recall(film)[-1]
 
 
 @pytest.mark.stress  # makes several runs; `make stress`
@@ -174,7 +173,7 @@ def test_the_play_waits_for_what_is_to_come(opened: Page, held: Held) -> None:
 
 
 def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page, held: Held, runs: Runs) -> None:
-    page = opened(seed="150")
+    page = opened(edits="10", seed="150")
     button(page, "Run").click().run()
     held.wait()
     button(page.run(), "Cancel").click().run()
@@ -188,14 +187,14 @@ def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page
     before = under_mouse(chart(page, "Edit after edit"))
 
     st.cache_resource.clear()  # as after a restart of the server
-    page = opened(seed="150")
+    page = opened(edits="10", seed="150")
     assert KEPT not in infos(page)
     assert edits_drawn(page) == [0, 5]
     again = under_mouse(chart(page, "Edit after edit"))
     assert again["share"].tolist()[:2] == before["share"].tolist()[:2]
     button(page, "Go on").click().run()
     page = settled(page)
-    assert edits_drawn(page) == STEPS
+    assert edits_drawn(page) == [0, 5, 10]
     assert "Done" in labels(page)
 
 
