@@ -92,8 +92,7 @@ def runs(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         made.film()
         for method in ("alphaedit", "fine-tuning"):
             made.film(method, 5)
-        made.film(draw=Draw(seed=1))
-        for draw in (Draw(seed=2), Draw("most")):
+        for draw in (Draw(seed=1), Draw(seed=2), Draw("most")):
             made.film("rome", 5, draw)
         made.film("rome", 2, Draw("hand", picked=PICKED))
     return made
