@@ -93,12 +93,3 @@ def test_two_people_never_see_each_others_edits(server: str, open_page: Open) ->
     listed = second.get_by_role("button", name=re.compile("Vladimir Bukovsky: Russian"))
     expect(listed).to_have_count(1)
     expect(listed).to_contain_text("German")
-
-
-@pytest.mark.stress
-def test_top_pairs_lead_to_an_edit(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{QUICK}&pair=4-3"))
-    page.get_by_role("link", name="Edit fact i and see who follows").click()
-    shown(page)
-    expect(page.get_by_text("Windows Vista is a product of").first).to_be_visible(timeout=PATIENCE)
-    assert pair_in(page) == "4-3"

@@ -122,19 +122,6 @@ def test_a_point_of_the_scaling_law_opens_its_model_and_layer(warm_cache: Path, 
 
 
 @pytest.mark.stress
-def test_a_click_on_either_side_of_a_comparison_marks_the_pair(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/compare?{MODEL}&otherlayer=2"))
-    expect(page.get_by_text("P · layer 0")).to_be_visible()
-    expect(page.get_by_text("P · layer 2")).to_be_visible()
-    for chart in (0, 1):
-        before = inspected(page)
-        click_cell(page, 0.7 + 0.1 * chart, 0.6, chart=chart)
-        inspects_another(page, before)
-        inspects(page, pair_in(page))
-        page.wait_for_timeout(1000)
-
-
-@pytest.mark.stress
 def test_a_charts_toolbar_is_beside_its_controls_and_a_full_screen_shows_it_whole(server: str, open_page: Open) -> None:
     page = open_page("about:blank")
     page.set_viewport_size({"width": 1920, "height": 1080})
@@ -247,12 +234,3 @@ def large_set(cache: Path, count: int) -> str:
     facts = [Fact(one.subject, one.trained[0], one.object, one.relation) for one in factbase.load()[:count]]
     assert len(facts) == count
     return saved.save(cache, FactSet("large.csv", tuple(facts)))
-
-
-@pytest.mark.stress
-def test_the_link_of_every_page_opens_alone(server: str, open_page: Open) -> None:
-    """A page of its own on a fresh session: nothing but the link says what to show."""
-    for name in ("top_pairs", "distributions", "angles", "compare"):
-        page = shown(open_page(f"{server}/{name}?{MODEL}&layer=1&pair=3-4"), f"{TABLE}, canvas")
-        inspects(page, "3-4")
-        expect(page.get_by_text("demo-gpt2-32 (weights").first).to_be_visible()
