@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
@@ -20,11 +21,11 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
 
-import torch
-
-from kis_core.models.loaded import LoadedModel
-from kis_core.store import Store
 from tests import tiny
+
+if TYPE_CHECKING:  # the process that hands the tests out needs none of it
+    from kis_core.models.loaded import LoadedModel
+    from kis_core.store import Store
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 BROWSER = "tests/browser/"
@@ -93,6 +94,8 @@ def one_for_all_processes(factory: pytest.TempPathFactory, name: str) -> Iterato
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    from kis_core.store import Store
+
     return Store(tmp_path / "cache")
 
 
@@ -110,6 +113,8 @@ def gpt2() -> LoadedModel:
 
 @pytest.fixture
 def without_gradients() -> Iterator[None]:
+    import torch
+
     with torch.no_grad():
         yield
 

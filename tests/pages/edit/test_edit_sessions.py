@@ -28,7 +28,6 @@ from tests.pages.edit_tools import (
     SMALL,
     Alone,
     Edit,
-    alone,
     assert_bars,
     bars,
     button,
@@ -36,12 +35,8 @@ from tests.pages.edit_tools import (
     fail,
     finish,
     infos,
-    kept,
     measured,
-    model,
-    own_bench,
     perform,
-    small,
     type_object,
     undo,
 )
@@ -50,8 +45,6 @@ from tests.pages.looking import (
     unescaped,
 )
 from tests.results.results_tools import made
-
-__all__ = ["alone", "kept", "model", "own_bench", "small"]  # fixtures
 
 
 def test_performed_edits_are_listed_and_gone_back_to(open_edit: Edit, small: Callable[..., Alone]) -> None:

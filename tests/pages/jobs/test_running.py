@@ -29,7 +29,7 @@ from pages.parts.jobs import background
 from tests import tiny
 from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, VARIED, Open, fact_sets
 from tests.pages.looking import charts, markdown, unescaped
-from tests.pages.small_hub import PATIENCE, Hub, finish, hub, labels, press, quick  # noqa: F401
+from tests.pages.small_hub import PATIENCE, Hub, finish, labels, press
 
 TYPED = "someone/tiny-llama"
 MOMENT = "Second moment of the keys"
@@ -89,7 +89,7 @@ def steered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steered]:
 
 
 @pytest.fixture
-def model(hub: Hub, tmp_path: Path) -> str:  # noqa: F811
+def model(hub: Hub, tmp_path: Path) -> str:
     """A model of the Hub whose configuration was looked at, and no more."""
     hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
     hub.read.add(TYPED)
@@ -266,7 +266,7 @@ def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, ste
 
 
 @pytest.mark.parametrize("script", tiny.in_full(sorted({*SCRIPTS} - {"pages/models.py", "app.py"}), VARIED))
-def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:  # noqa: F811
+def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
     page = open_page(script, model=model)
     assert not page.exception
@@ -278,7 +278,7 @@ def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, h
 def test_what_would_be_downloaded_says_so_and_is_when_asked(
     open_page: Open,
     own: Store,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     model: str,
 ) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))

@@ -20,7 +20,7 @@ from pages.parts.jobs import background
 from tests import tiny
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, VARIED, Cache, Open, fact_sets
 from tests.pages.looking import captions, charts, markdown, notes, provenance, unescaped
-from tests.pages.small_hub import Hub, hub, labels, press, quick  # noqa: F401
+from tests.pages.small_hub import Hub, labels, press
 from tests.pages.test_library import at, select
 
 UNKNOWN, FOLDER = "someone/unknown-7b", "/home/someone/models/own *7b*"
@@ -70,7 +70,7 @@ def metrics(page: AppTest) -> list[str]:
 
 @pytest.mark.parametrize("model", tiny.in_full((UNKNOWN, FOLDER), (UNKNOWN,)))
 @pytest.mark.parametrize("script", tiny.in_full(SCRIPTS, (*VARIED, "pages/superposition.py")))
-def test_a_result_of_a_model_that_is_not_here_opens(script: str, model: str, open_page: Open, hub: Hub) -> None:  # noqa: F811
+def test_a_result_of_a_model_that_is_not_here_opens(script: str, model: str, open_page: Open, hub: Hub) -> None:
     page = open_page(script, model=model)
     assert not page.exception
     assert page.selectbox(key="choose-model").value == model

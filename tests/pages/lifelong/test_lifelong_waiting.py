@@ -26,16 +26,10 @@ from tests.pages.lifelong_runs import (
     jobs_of_runs,
     labels,
     numbers,
-    opened,
-    quick,
-    runs,
-    seen,
     settled,
     under_mouse,
 )
 from tests.pages.looking import charts, markdown, unescaped
-
-__all__ = ["opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 SMALL = 50_000_000  # parameters: all demo models have fewer
