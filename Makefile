@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 2 --dist loadfile # test files at a time; the tests themselves keep to one core each
+PROFILE := quick # of the property tests
 
 .PHONY: run test quick check lint types stress benchmark demo clean
 
@@ -9,7 +10,7 @@ run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev ## install and run all quick tests, the browser's included
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile=$(PROFILE)
 
 quick: $(VENV)/.dev ## the tests that need no browser
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not browser and not stress and not benchmark"
@@ -24,7 +25,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 stress: $(VENV)/.dev
-	$(BIN)/python -m pytest -m stress
+	$(BIN)/python -m pytest -m "(stress or hypothesis) and not benchmark" --hypothesis-profile=stress
 
 benchmark: $(VENV)/.dev
 	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m benchmark -s

@@ -1,26 +1,69 @@
-"""What many tests share: a cache folder each, no network, one thread, and the shared data where present."""
+"""What many tests share: a cache folder each, no network, one thread, and the shared data where present.
+
+And how the suite runs: property tests by profile, browser tests first and in one process, the slowest files printed.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.thorough import LEFT_TO_STRESS
+from filelock import FileLock
+from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
 
-import torch
-
-from kis_core.models.loaded import LoadedModel
-from kis_core.store import Store
 from tests import tiny
 
+if TYPE_CHECKING:  # the process that hands the tests out needs none of it
+    from kis_core.models.loaded import LoadedModel
+    from kis_core.store import Store
+
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+BROWSER = "tests/browser/"
+SLOWEST = 10  # files that are named at the end
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("ci", settings.get_profile("quick"), derandomize=True, print_blob=True)
+settings.register_profile("stress", settings.get_profile("quick"), max_examples=200)
+settings.load_profile("quick")  # `--hypothesis-profile` chooses another
+
+
+class ByFile(LoadScopeScheduling):
+    """As `--dist loadfile`, but all browser tests go to one process: they share a server and a Chromium."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return BROWSER if nodeid.startswith(BROWSER) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests first, for they take longest, then those of pages."""
+    first = (BROWSER, "tests/pages/")
+    items.sort(key=lambda item: next((at for at, folder in enumerate(first) if item.nodeid.startswith(folder)), 9))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the files that took longest, in seconds of one process."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.split("::", 1)[0]] += report.duration
+    terminalreporter.section(f"slowest files of {seconds.total():.0f} s")
+    for name, taken in seconds.most_common(SLOWEST):
+        terminalreporter.line(f"{taken:6.1f} s {name}")
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +82,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `thorough` lists, before the quick suite leaves out what is marked."""
-    for item in items:
-        if LEFT_TO_STRESS.search(item.nodeid):
-            item.add_marker(pytest.mark.stress)
+@contextmanager
+def one_for_all_processes(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder shared by the processes that run the tests, for one of them at a time."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / f"{name}.lock"):
+        yield root / name
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    from kis_core.store import Store
+
     return Store(tmp_path / "cache")
 
 
@@ -66,6 +113,8 @@ def gpt2() -> LoadedModel:
 
 @pytest.fixture
 def without_gradients() -> Iterator[None]:
+    import torch
+
     with torch.no_grad():
         yield
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import jobs, progress
@@ -213,7 +213,6 @@ def test_jobs_are_listed_with_what_they_are_in_the_order_asked_for(runner: Runne
 reports = st.tuples(st.sampled_from([*progress.STAGES, "Waiting for another run of the same"]), st.integers(0, 3))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(reports, max_size=10))
 def test_progress_never_falls_whatever_the_work_reports(sequence: list[tuple[str, int]]) -> None:
     job = Job()

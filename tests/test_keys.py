@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -162,7 +162,6 @@ class TestTokenizePrompts:
         ):
             tokenize_prompts(tokenizer, [fact], context=length - 1)
 
-    @settings(max_examples=50, deadline=None)
     @given(
         subject=st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="{}<\ufffd"), min_size=1)
         .map(str.strip)
@@ -181,7 +180,6 @@ class TestTokenizePrompts:
 
 
 class TestBatches:
-    @settings(max_examples=50, deadline=None)
     @given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 100))
     def test_every_index_once_within_the_limit_and_short_ones_first(self, lengths: list[int], limit: int) -> None:
         made = list(batches(lengths, tokens_per_batch=limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.progress import STAGES, overall
@@ -31,7 +31,6 @@ def test_the_share_by_hand(stage: str, done: int, total: int, share: float) -> N
     assert overall(stage, done, total) == pytest.approx(share, abs=ROUNDING)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=len(STAGES), max_size=len(STAGES)))
 def test_the_share_rises_from_nothing_to_all_through_the_stages_in_order(batches: list[int]) -> None:
     shares = [

@@ -81,13 +81,13 @@ def server(warm_cache: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open an address in a fresh session; afterwards, nothing may have left this machine or been complained of."""
     complaints: list[str] = []
     contexts = []
 
-    def opened(url: str) -> Page:
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
+    def opened(url: str, *, dark: bool = False) -> Page:
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark" if dark else "light")
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda r: complaints.append(f"left the machine: {r.url}") if _foreign(r.url) else None)

@@ -12,7 +12,7 @@ CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg
 TABLE = "[data-testid=stDataFrame]"
 STEP_SECONDS = 20
 PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
-Open = Callable[[str], Page]
+Open = Callable[..., Page]
 
 
 def shown(page: Page, what: str = CHART) -> Page:
@@ -72,7 +72,7 @@ def inspects(page: Page, pair: str) -> float:
 def go_to(page: Page, name: str) -> None:
     """By the navigation, as a person would."""
     page.locator("[data-testid=stSidebar]").get_by_role("link", name=name, exact=True).click()
-    page.wait_for_timeout(300)
+    page.wait_for_url(f"**/{name.lower().replace(' ', '_')}**")
 
 
 def rows_of(page: Page, table: int = 0) -> list[list[str]]:

@@ -23,7 +23,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     inspects_another(page, "0-1")
     until(page, lambda: "pair=0-1" not in page.url, "the link does not follow")
     first = pair_in(page)
-    page.wait_for_timeout(800)
+    shown(page)
     slider = page.get_by_role("slider", name="Layer")
     slider.focus()
     page.keyboard.press("ArrowRight")
@@ -74,7 +74,6 @@ def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> N
     page.go_back()
     expect(page.get_by_role("heading", name="Knowledge in superposition")).to_be_visible()
     shown(page)
-    page.wait_for_timeout(1000)
     assert "superposition" not in page.url, "the click that is still remembered must not lead there again"
     page.go_forward()
     page.wait_for_url("**/superposition**")
@@ -83,8 +82,11 @@ def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> N
 
 
 def test_nothing_of_a_strangers_link_becomes_a_live_one(server: str, open_page: Open) -> None:
-    hostile = "http://evil.example/login", "www.evil.example", "mail@evil.example", ":material/home:"
-    page = shown(open_page(f"{server}/?model={hostile[0]}&other={hostile[1]}&facts={hostile[2]}&order={hostile[3]}"))
+    hostile = "http://evil.example/login", "www.evil.example", "mail@evil.example", ":material/home:", "<b>x</b>"
+    names = "model", "other", "facts", "order", "layer"
+    page = shown(
+        open_page(f"{server}/?{'&'.join(f'{name}={text}' for name, text in zip(names, hostile, strict=True))}")
+    )
     note = page.get_by_text("This link asks for something that is not here")
     expect(note).to_be_visible()
     told = page.locator("[data-testid=stAlert]").first.inner_text().replace("\u2060", "")

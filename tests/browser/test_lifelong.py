@@ -62,8 +62,7 @@ def test_a_run_is_played_looked_into_and_reopened(
     seconds = until(page, lambda: edits_shown(page) == 5, "the scrubber does not scrub")
     assert "step=5" in page.url
 
-    page.wait_for_timeout(500)
-    page.mouse.click(*place_in(page.locator(CHARTS).nth(1).locator("canvas, svg").first, 0.5, 0.6))
+    page.mouse.click(*place_in(shown(page).locator(CHARTS).nth(1).locator("canvas, svg").first, 0.5, 0.6))
     clicked = until(page, lambda: "watched=" in page.url, "a click on the heatmap does not pick a fact")
     expect(page.get_by_text(re.compile("Answered wrong for the first time|Never wrong"))).to_be_visible()
     with capsys.disabled():

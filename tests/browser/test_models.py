@@ -11,7 +11,7 @@ from tests import tiny
 from tests.browser.conftest import serving
 from tests.browser.steps import PATIENCE, Open, go_to, shown
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.stress]
 
 
 def choose_the_built_in_text(page: Page) -> None:

@@ -90,6 +90,15 @@ def drawn(chart: alt.LayerChart) -> str:
     return vl_convert.vega_to_svg(vega)
 
 
+def assert_harmless(chart: alt.LayerChart) -> None:
+    """It can be drawn, holds nothing but numbers and text, and leads nowhere."""
+    svg = drawn(chart)
+    assert svg.startswith("<svg")
+    for unwanted in ("NaN", "<script", "href"):
+        assert unwanted not in svg
+    assert not list(links(specification(chart)))
+
+
 def links(spec: Any) -> Iterator[str]:
     """Every property of a specification that could lead out of the page."""
     if isinstance(spec, dict):

@@ -8,19 +8,19 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import charts
 from kis_core.charts import Window, whole
 from kis_core.charts.heatmap import LABEL_STEP_PIXELS, _axis_labels
+from tests import tiny
 from tests.charts.chart_tools import (
     HOSTILE,
     INK,
     PAPER,
-    drawn,
+    assert_harmless,
     layers_with,
-    links,
     of_layer,
     specification,
     table,
@@ -263,7 +263,6 @@ def test_blocks_by_hand() -> None:
     np.testing.assert_array_equal(found, [[-0.2, -0.4, 0.0], [-0.7, 0.0, 0.1], [np.nan, -0.3, np.nan]])
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(charts.DETAIL + 1, 3 * charts.DETAIL), st.integers(0, 10_000))
 def test_the_strongest_pair_of_a_block_is_the_one_that_tells_it(m: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -284,7 +283,6 @@ def test_one_fact_has_an_empty_block() -> None:
     assert np.isnan(charts.blocks(np.ones((1, 1)), np.arange(1))[0]).all()
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 14), st.integers(1, 6), st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 0.9, 1.0]))
 def test_blocks_are_those_of_a_plain_loop(m: int, most: int, seed: int, missing: float) -> None:
     rng = np.random.default_rng(seed)
@@ -383,9 +381,9 @@ CHARTS = {
 }
 
 
-@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
-def test_a_chart_can_be_drawn(chart: Any) -> None:
-    assert drawn(chart()).startswith("<svg")
+@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("heatmap", "window", "overview of blocks", "similarity")))
+def test_a_chart_can_be_drawn(name: str) -> None:
+    assert_harmless(CHARTS[name]())
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -393,8 +391,7 @@ def test_a_label_cannot_leave_its_string(text: str) -> None:
     assert set(row_labels(draw(matrix(), names=[text] * 6)).values()) == {charts.shorten(text)}
 
 
-def test_hostile_names_lead_nowhere_and_break_nothing() -> None:
+def test_with_hostile_names_it_can_be_drawn_all_the_same() -> None:
     p, names = matrix(len(HOSTILE)), list(HOSTILE)
     for chart in (heatmap(p, names=names, picked=(0, 1)), overview(p, labels=names)):
-        assert not list(links(specification(chart)))
-        assert drawn(chart).startswith("<svg")
+        assert_harmless(chart)

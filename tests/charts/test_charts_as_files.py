@@ -12,6 +12,7 @@ import pytest
 
 from kis_core import charts
 from kis_core.charts.files import SCALE, WIDTH
+from tests import tiny
 from tests.charts.chart_tools import (
     CURVES,
     GROWING,
@@ -20,8 +21,7 @@ from tests.charts.chart_tools import (
     SCALED,
     SHARES,
     STRIP,
-    drawn,
-    links,
+    assert_harmless,
     specification,
 )
 
@@ -83,9 +83,13 @@ CHARTS: dict[str, Callable[[], alt.LayerChart]] = {
 }
 
 
-@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
-def test_a_chart_can_be_drawn(chart: Callable[[], alt.LayerChart]) -> None:
-    assert drawn(chart()).startswith("<svg")
+QUICK = ("density", "densities over each other", "one strip", "angles", "scatter", "by layer", "convergence")
+QUICK += ("kurtosis by layer", "kurtosis by size")
+
+
+@pytest.mark.parametrize("name", tiny.in_full(CHARTS, QUICK))
+def test_a_chart_can_be_drawn(name: str) -> None:
+    assert_harmless(CHARTS[name]())
 
 
 # Text of users
@@ -105,17 +109,14 @@ def named_models() -> pd.DataFrame:
     return pd.concat([SCALED[:1]] * MANY, ignore_index=True).assign(model=HOSTILE)
 
 
-@pytest.mark.parametrize("chart", NAMED.values(), ids=NAMED)
-def test_hostile_names_lead_nowhere_and_break_nothing(chart: Callable[[], alt.LayerChart]) -> None:
-    assert not list(links(specification(chart())))
-    assert drawn(chart()).startswith("<svg")
+@pytest.mark.parametrize("name", tiny.in_full(NAMED, ("density", "marks", "scatter, subjects")))
+def test_with_hostile_names_it_can_be_drawn_all_the_same(name: str) -> None:
+    assert_harmless(NAMED[name]())
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_on_an_axis_leads_nowhere_and_breaks_nothing(name: str) -> None:
-    chart = scatter(P, P.T, names=(name, "that"))
-    assert not list(links(specification(chart)))
-    assert drawn(chart).startswith("<svg")
+def test_a_hostile_name_on_an_axis_can_be_drawn_all_the_same(name: str) -> None:
+    assert_harmless(scatter(P, P.T, names=(name, "that")))
 
 
 # Files

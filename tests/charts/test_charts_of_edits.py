@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import charts
@@ -239,7 +239,6 @@ def test_a_long_name_is_cut_but_not_the_answer() -> None:
     assert long == f"{'a' * (LABEL_CHARACTERS - 1)}… → Liechtenstein"
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(-100, 100), min_size=1, max_size=40),
     st.lists(st.integers(0, 39), max_size=12),

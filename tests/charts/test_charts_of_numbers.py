@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import charts
@@ -255,7 +255,6 @@ def test_differing_by_hand() -> None:
     assert first[0, 0] == 1.0
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.integers(0, 20), st.integers(0, 10_000))
 def test_differing_are_the_first_of_a_plain_sort(m: int, count: int, seed: int) -> None:
     first, second = pair_of_matrices(m, seed)

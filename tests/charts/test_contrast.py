@@ -18,6 +18,7 @@ import vl_convert
 from kis_core import charts
 from kis_core.charts import colours
 from kis_core.charts.heatmap import MOST_WRITTEN
+from tests import tiny
 from tests.charts import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
 from tests.charts.chart_tools import PIXELS, STRIP, specification
 from tests.charts.test_charts_of_large_sets import BARS
@@ -125,13 +126,13 @@ def faint(svg: ElementTree.Element, ground: str) -> list[Drawn]:
 
 
 @pytest.mark.parametrize("theme", EITHER)
-@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("density", "scatter", "after", "one run", "counts")))
 def test_all_that_is_drawn_stands_out_from_the_page(name: str, theme: str) -> None:
     assert not faint(svg_of(CHARTS[name](), theme), page(theme)["background"])
 
 
 @pytest.mark.parametrize("theme", EITHER)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", tiny.in_full(CELLS, ("overview",)))
 def test_all_around_and_over_cells_stands_out(name: str, theme: str) -> None:
     """Cells near 0 are to recede; a dot in a cell is black or white, whichever is read better there."""
     found = faint(svg_of(CELLS[name](), theme), page(theme)["background"])

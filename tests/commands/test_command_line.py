@@ -144,6 +144,7 @@ def test_a_second_run_overwrites_the_files_of_the_first(setting: Setting) -> Non
     assert {name: (setting.out / name).read_bytes() for name in FILES} == before
 
 
+@pytest.mark.stress  # `covariance` runs as one, under torchrun too
 def test_analyse_runs_as_a_program(setting: Setting) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "kis_core", *setting.arguments()],

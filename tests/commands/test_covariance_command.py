@@ -298,6 +298,7 @@ class TestProcesses:
         kept = Store(tmp_path / "cache").inventory()
         assert {item.kind for item in kept} == {"second-moment", "fingerprint"}, "no checkpoint is left"
 
+    @pytest.mark.stress
     def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, batches: int, tmp_path: Path) -> None:
         said = arguments(model, tmp_path / "out")
         (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"batch": 3, "end": "killed"})
@@ -319,6 +320,7 @@ class TestProcesses:
         assert line.startswith("kis_core, process 1: layer 0, batch 1: an activation is not finite")
         assert files(tmp_path / "out") == {}
 
+    @pytest.mark.stress
     def test_several_do_not_wait_for_p_to_settle(self, model: Path, tmp_path: Path) -> None:
         for status, told in self.ran(tmp_path, arguments(model, tmp_path / "out", settled=0.1), 2):
             assert status == WRONG_INPUT

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from tests import moment_workers
 
 TOKENS = 8_000
 PATIENCE = 120  # seconds until the test gives up on a process; reached only when something hangs
 
 
+@pytest.mark.stress  # the command is killed twice in `test_covariance_command.py`
 def test_killed_again_and_again_a_second_moment_comes_out_as_if_it_never_was(tmp_path: Path) -> None:
     whole = moment_workers.second_moments(tmp_path / "whole", TOKENS, PATIENCE)
     assert whole.batches > 12

@@ -15,7 +15,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import corpora
@@ -257,7 +257,6 @@ class TestFingerprint:
         content = b"\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\xc3\xbc"
         assert Texts("", ("a", "ü")).fingerprint == hashlib.sha256(content).hexdigest()
 
-    @settings(max_examples=50, deadline=None)
     @given(texts, texts)
     def test_is_equal_only_for_equal_documents(self, one: tuple[str, ...], other: tuple[str, ...]) -> None:
         assert (Texts("a", one).fingerprint == Texts("b", other).fingerprint) == (one == other)
@@ -286,7 +285,6 @@ class TestReading:
         assert (found.count, found.characters, found.digest) == (2, 3, f"{total:064x}")
         assert DocumentsRead().digest == "0" * 64
 
-    @settings(max_examples=30, deadline=None)
     @given(texts, st.randoms(use_true_random=False), st.data())
     def test_shared_work_adds_up_to_the_same_whole(self, all_of_it: tuple[str, ...], random: Any, data: Any) -> None:
         items = list(enumerate(all_of_it))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.covariance import reading, whitener
@@ -273,7 +273,6 @@ class TestWhitener:
         assert whitener.rank == 2
         assert whitener.ridge == (RIDGE_SHARE if ridged else 0.0)
 
-    @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 10_000), st.integers(2, 16), st.integers(1, 8))
     def test_inner_products_of_whitened_keys_are_those_of_the_inverse(self, seed: int, d: int, m: int) -> None:
         rng = np.random.default_rng(seed)

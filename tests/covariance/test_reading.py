@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -34,7 +34,6 @@ def padded(lengths: list[int], batch: list[int]) -> int:
 
 
 class TestBatches:
-    @settings(max_examples=200, deadline=None)
     @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 1000))
     def test_every_row_once_little_padding_and_within_the_limit(self, lengths: list[int], limit: int) -> None:
         made = list(batches(lengths, tokens_per_batch=limit))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.covariance import rome_files
@@ -231,7 +231,6 @@ class TestWriting:
         found = read(path)
         assert (found.provenance, found.layer, found.samples) == (told, 3, 7)
 
-    @settings(max_examples=25, deadline=None)
     @given(st.integers(1, 6), st.integers(1, 10**9), st.integers(0, 2**32 - 1))
     def test_the_mean_survives_in_float32(self, tmp_path_factory: Any, width: int, tokens: int, seed: int) -> None:
         keys = np.random.default_rng(seed).standard_normal((9, width))
@@ -267,7 +266,6 @@ class TestNames:
         with pytest.raises(StatisticsError, match="is no name for a file"):
             path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
 
-    @settings(max_examples=100, deadline=None)
     @given(st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8))
     def test_never_climb_out_of_the_folder(self, model: str, dataset: str, module: str) -> None:
         try:

@@ -100,6 +100,7 @@ def test_batches_are_the_same_for_the_same_seed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.stress
 def test_a_short_training_run_learns(tokenizer: object, monkeypatch: pytest.MonkeyPatch) -> None:
     few = factbase.load()[:8]
     monkeypatch.setattr(factbase, "load", lambda: few)

@@ -17,12 +17,7 @@ PATIENCE = 60.0  # seconds before a thread that waits in vain fails the test; th
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def in_full(*case: object) -> object:
-    """A case whose first part is an architecture: quick for GPT-2 and Llama, for the others left to `make stress`."""
-    return pytest.param(*case, marks=() if case[0] in ("GPT-2", "Llama") else pytest.mark.stress)
-
-
-IN_FULL = [in_full(name) for name in tiny.ARCHITECTURES]
+IN_FULL = tiny.in_full(tiny.ARCHITECTURES)
 
 
 def lively(architecture: str, seed: int = 3) -> LoadedModel:

@@ -60,7 +60,7 @@ CASES = [
 class TestRankOne:
     """W_n = W_{n-1} + (v_e - W_{n-1} k_e) uᵀ."""
 
-    @pytest.mark.parametrize(("place", "name", "how"), CASES, indirect=["place"])
+    @pytest.mark.parametrize(("place", "name", "how"), tiny.in_full(CASES, ("GPT-2",)), indirect=["place"])
     def test_every_edit_of_a_sequence_is_that_of_the_model_the_ones_before_it_left(
         self, place: Place, name: str, how: str
     ) -> None:

@@ -14,7 +14,6 @@ from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
 from kis_core.editing.methods.memit import MemitSettings
 from tests import tiny
-from tests.editing.lively_models import in_full
 from tests.editing.sequence_tools import (
     ASKED,
     FORMULA,
@@ -100,7 +99,7 @@ ranges = pytest.mark.parametrize(
     ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
     [
         *(("GPT-2", name) for name in RANGES),
-        *(in_full(other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
+        *tiny.in_full((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
     ],
     indirect=["place"],
 )

@@ -19,8 +19,7 @@ from kis_core import progress
 from kis_core.library import bundles
 from kis_core.library.bundles import BundleError, export, load
 from kis_core.store.store import Store, key_of
-from tests.store.store_tools import leftovers, matrices
-from tests.store.test_store_inventory import NO_ARRAYS
+from tests.store.store_tools import PLANTED_FILES, leftovers, matrices
 from tests.store_workers import entry, number_of
 
 KEYS = tuple(key_of("kind", {"number": number}) for number in range(3))
@@ -199,9 +198,9 @@ def test_the_way_hostile_bundles_are_made_makes_good_ones_too(laptop: Store) -> 
     assert laptop.verify(KEY)
 
 
-@pytest.mark.parametrize("content", NO_ARRAYS)
+@pytest.mark.parametrize("content", PLANTED_FILES)
 def test_a_member_without_arrays_is_refused_and_never_run(filled: Store, content: str) -> None:
-    planted = NO_ARRAYS[content]
+    planted = PLANTED_FILES[content]
     refused(filled, packed([row(planted)], [(FILE, planted)]), f"{FILE} is damaged in the bundle: its file holds n")
 
 

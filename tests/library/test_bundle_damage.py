@@ -100,6 +100,7 @@ def die_at(step: int, root: Path, packed: bytes) -> int:
     return 0
 
 
+@pytest.mark.stress
 def test_an_import_killed_at_any_step_leaves_each_value_as_it_was_or_whole(tmp_path: Path, packed: bytes) -> None:
     outcomes = []
     for step in itertools.count(1):

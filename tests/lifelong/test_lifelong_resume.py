@@ -24,6 +24,7 @@ from kis_core.lifelong import Draw, EditTrace, LifelongRequest
 from kis_core.models.files import ModelError
 from kis_core.progress import Cancelled
 from kis_core.simulator import Simulator
+from tests import tiny
 from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same, weights_stay
 
@@ -115,7 +116,8 @@ def runs(shared: Simulator) -> dict[str, LifelongRequest]:
 
 class TestTakenUpAgain:
     @pytest.mark.parametrize(
-        ("name", "share"), [("rome", 0.3), ("alphaedit", 0.8), ("fine-tuning", 0.3), ("uneven", 0.8)]
+        ("name", "share"),
+        tiny.in_full([("rome", 0.3), ("alphaedit", 0.8), ("fine-tuning", 0.3), ("uneven", 0.8)], ("alphaedit",)),
     )
     def test_called_off_at_any_moment(
         self, demo: tools.Setting, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace], tmp_path: Path,
@@ -241,7 +243,7 @@ class TestLongerAndShorter:
         assert_same(lifelong.run(bench, long, seen=traces.append), whole(long))
         assert [trace.edits for trace in traces] == [4, 8, 12]
 
-    @pytest.mark.parametrize("name", ["taught", pytest.param("stranger")])
+    @pytest.mark.parametrize("name", ["taught", pytest.param("stranger", marks=pytest.mark.stress)])
     def test_of_other_models_and_texts(self, request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
         """The same request comes to the same numbers, whatever was asked for before."""
         setting: tools.Setting = request.getfixturevalue(name)

@@ -17,6 +17,7 @@ from kis_core.editing import METHODS, Change, DenseEdit, PerformedEdit, Site, me
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
+from tests import tiny
 from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, assert_same, weights_stay
 
@@ -31,6 +32,7 @@ STRIDE = 1e-5  # of that difference
 COUNT, EVERY = 60, 20
 NAMES = tuple(method.name for method in METHODS)
 RANK_ONE = ("rome", "r-rome", "identity")
+QUICK = ("rome", "memit", "fine-tuning")  # a rank-one method, one that spreads, a dense one
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def sixty(shared: Simulator) -> Done:
     return performed(shared, asked(shared, "rome", COUNT, every=EVERY, layers=1))
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=tiny.in_full(NAMES, QUICK))
 def ten(request: pytest.FixtureRequest, shared: Simulator) -> Done:
     """Few edits of every method; over two layers where it can."""
     layers = (0, 1) if method(request.param).spreads else (1,)
@@ -188,7 +190,7 @@ class TestEveryMethod:
         assert unrelated < SHIFT
         assert edited < SHIFT
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", tiny.in_full(NAMES, QUICK))
     def test_also_where_the_left_side_is_a_mean_key(self, shared: Simulator, name: str) -> None:
         batch = 2 if method(name).batches else 1
         request = asked(shared, name, 4, Draw(seed=2), every=4, batch=batch, mean_key=True)

@@ -269,7 +269,8 @@ class TestEveryArchitecture:
 
 class TestRecognise:
     def test_every_architecture_is_computed_by_hand(self) -> None:
-        assert set(MLP) == set(tiny.EVERY_ARCHITECTURE)
+        assert set(MLP) == set(tiny.EVERY_ARCHITECTURE) == set(tiny.every_config())
+        assert tuple(tiny.configs()) == tiny.ARCHITECTURES
         assert {LAYOUT.get(name, name) for name in MLP} == {layout.name for layout in LAYOUTS}
 
     @pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)

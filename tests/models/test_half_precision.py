@@ -103,7 +103,13 @@ def pair_of(architecture: str, dtype: str) -> Pair:
     return Pair(models[0], models[1], whiteners)
 
 
-@pytest.fixture(params=[(name, dtype) for name in ("GPT-2", "Llama") for dtype in DTYPES], ids="-".join, scope="module")
+CASES = [
+    *(("GPT-2", dtype) for dtype in DTYPES),
+    *(pytest.param(("Llama", dtype), marks=pytest.mark.stress) for dtype in DTYPES),
+]
+
+
+@pytest.fixture(params=CASES, ids="-".join, scope="module")
 def pair(request: pytest.FixtureRequest) -> Pair:
     return pair_of(*request.param)
 

@@ -88,7 +88,7 @@ def bring_to(place: torch.device, module: nn.Module) -> None:
     module.register_forward_pre_hook(bring, with_kwargs=True)
 
 
-@pytest.fixture(params=["GPT-2", "Llama"], scope="module")
+@pytest.fixture(params=["GPT-2", pytest.param("Llama", marks=pytest.mark.stress)], scope="module")
 def whole(request: pytest.FixtureRequest) -> LoadedModel:
     return lively(request.param)
 

@@ -30,9 +30,11 @@ from pages.parts.edit import simulator
 from pages.parts.frame import memory
 from pages.parts.jobs import results
 from tests import tiny
+from tests.conftest import one_for_all_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("app.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pages").glob("*.py")))
+VARIED = ("app.py", "pages/edit.py", "pages/library.py", "pages/lifelong.py", "pages/top_pairs.py")  # one of each kind
 MODEL = "demo-gpt2-32"
 LAYERS = 4  # of it
 ONE_LAYER = "tiny-one-layer"
@@ -111,13 +113,14 @@ def save_one_layer(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    folder = tmp_path_factory.mktemp("pages-cache")
-    sets = {name: saved.save(folder, FactSet(name, made)) for name, made in fact_sets().items()}
-    made = Cache(folder, sets, save_one_layer(tmp_path_factory.mktemp("one-layer")))
-    requests = [made.request(facts) for facts in ("builtin", LOOKALIKES, *sets)]
-    requests += [made.request(facts, model=ONE_LAYER) for facts in ("builtin", "mixed")]
-    requests += [made.request(facts, tokens=tokens) for facts in ("builtin", "mixed") for tokens in FEWER_TOKENS]
-    with pytest.MonkeyPatch.context() as patch:
+    """Filled by the process that comes first; the others find all results stored."""
+    with one_for_all_processes(tmp_path_factory, "pages") as root, pytest.MonkeyPatch.context() as patch:
+        folder, one_layer = root / "cache", root / "one-layer"
+        sets = {name: saved.save(folder, FactSet(name, made)) for name, made in fact_sets().items()}
+        made = Cache(folder, sets, one_layer if one_layer.exists() else save_one_layer(one_layer))
+        requests = [made.request(facts) for facts in ("builtin", LOOKALIKES, *sets)]
+        requests += [made.request(facts, model=ONE_LAYER) for facts in ("builtin", "mixed")]
+        requests += [made.request(facts, tokens=tokens) for facts in ("builtin", "mixed") for tokens in FEWER_TOKENS]
         with_one_layer(made, patch)
         for request in requests:
             pipeline.run(request, Store(folder))

@@ -59,13 +59,13 @@ class Alone:
         return spill_frame(self.bench, self.request.fact, self.forecast, by, strength, outcome)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model() -> LoadedModel:
     """The demo model, loaded apart from the pages'."""
     return loading.load(catalog.locate(MODEL))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kept() -> dict[str, Simulator]:
     return {}
 

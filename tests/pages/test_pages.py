@@ -18,6 +18,7 @@ from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import counted
 from pages.parts.figures import inspector
 from pages.parts.frame.text import plain
+from tests import tiny
 from tests.pages.conftest import (
     ANSWERED,
     HOSTILE,
@@ -30,6 +31,7 @@ from tests.pages.conftest import (
     ROOT,
     SCRIPT,
     SCRIPTS,
+    VARIED,
     Open,
     Stored,
 )
@@ -68,7 +70,7 @@ def properties(spec: Any) -> Iterator[str]:
             yield from properties(part)
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", tiny.in_full(STATES, ("as it opens", "one fact", "more than are drawn one by one")))
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_page_says_of_everything_it_shows_where_it_comes_from(
     script: str, state: str, look: Open, stored: Stored
@@ -94,7 +96,7 @@ def test_a_page_of_pairs_says_so_where_there_are_none(script: str, look: Open) -
     assert look(script, facts="one").info
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", tiny.in_full(SCRIPTS, VARIED))
 def test_facts_about_one_subject_are_not_called_a_single_fact(script: str, look: Open) -> None:
     assert "a single fact" not in markdown(look(script, facts="constant"))
 
@@ -119,14 +121,14 @@ def test_hostile_subjects_are_there_all_the_same(script: str, open_page: Open) -
     assert PICTURE in shown
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_page_imports_no_torch(script: str) -> None:
-    source = (ROOT / script).read_text("utf-8")
-    assert "torch" not in source
-    assert "transformers" not in source
+def test_no_page_imports_torch() -> None:
+    for script in SCRIPTS:
+        source = (ROOT / script).read_text("utf-8")
+        assert "torch" not in source
+        assert "transformers" not in source
 
 
-@pytest.mark.parametrize("script", [script for script in SCRIPTS if script not in WITHOUT_RESULT])
+@pytest.mark.parametrize("script", tiny.in_full(sorted({*SCRIPTS} - WITHOUT_RESULT), (*VARIED, "pages/your_facts.py")))
 def test_a_model_that_answers_nothing_is_told_what_to_do(script: str, look: Open) -> None:
     page = look(script, model=ONE_LAYER, keep="known")
     assert not page.exception

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core.models import loading
 from pages.parts.frame import state
+from tests import tiny
 from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import Chart, carried_out, charts, listed, pairs_of, table_of
 
@@ -33,6 +34,9 @@ VIEWS: dict[str, dict[str, str]] = {
     "as it opens": {},
     "answered facts of another layer": {"layer": "2"} | ANSWERED_ALONE,
 }
+of_views = pytest.mark.parametrize(
+    "link", [{}, pytest.param({"layer": "2"} | ANSWERED_ALONE, marks=pytest.mark.stress)], ids=VIEWS
+)
 MORE: tuple[tuple[str, dict[str, str]], ...] = (
     ("pages/top_pairs.py", {"list": "stay"}),
     ("pages/top_pairs.py", {"list": "stay", "stay": "models"}),
@@ -96,7 +100,7 @@ def lines_of(
     return done
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", tiny.in_full(VIEWS, ("as it opens",)))
 @pytest.mark.parametrize("script", WITH_FIGURES)
 def test_the_lines_of_a_figure_run_and_take_what_the_page_shows(
     script: str, view: str, lines_of: Lines, stored: Stored
@@ -126,7 +130,7 @@ def test_the_overviews_lines_give_its_numbers(lines_of: Lines, look: Open) -> No
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("link", VIEWS.values(), ids=VIEWS)
+@of_views
 def test_the_lines_of_a_density_give_its_curve(link: dict[str, str], lines_of: Lines, look: Open) -> None:
     page = look("pages/distributions.py", **link)
     drawn = [chart.drawn("line") for chart in charts(page) if chart.id]
@@ -136,7 +140,7 @@ def test_the_lines_of_a_density_give_its_curve(link: dict[str, str], lines_of: L
         pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True), check_dtype=False)
 
 
-@pytest.mark.parametrize("link", VIEWS.values(), ids=VIEWS)
+@of_views
 def test_the_lines_of_the_strips_give_their_curves(link: dict[str, str], lines_of: Lines, look: Open) -> None:
     strips = [chart for chart in charts(look("pages/distributions.py", **link)) if chart.holds(*STRIP)]
     curves = [frame for frame in by_name(lines_of("pages/distributions.py", **link), "curves") if "layer" in frame]
@@ -147,7 +151,7 @@ def test_the_lines_of_the_strips_give_their_curves(link: dict[str, str], lines_o
         np.testing.assert_allclose(height, found["density"] / found["density"].max(), atol=ROUNDING)
 
 
-@pytest.mark.parametrize("link", VIEWS.values(), ids=VIEWS)
+@of_views
 def test_the_lines_of_the_angles_give_their_shares(link: dict[str, str], lines_of: Lines, look: Open) -> None:
     bars = next(chart for chart in charts(look("pages/angles.py", **link)) if chart.id).drawn("rect")
     (shares,) = by_name(lines_of("pages/angles.py", **link), "shares")
@@ -181,14 +185,14 @@ def test_the_lines_of_a_list_give_its_pairs(script: str, link: dict[str, str], l
     assert pairs_of(tables[0])[: len(shown)] == shown
 
 
-@pytest.mark.parametrize("link", [*VIEWS.values(), {"artefacts": "without"}])
+@pytest.mark.parametrize("link", [{}, {"artefacts": "without"}])
 def test_the_lines_of_scaling_give_its_points(link: dict[str, str], lines_of: Lines, look: Open) -> None:
     drawn = charts(look("pages/scaling.py", **link))[0].drawn("point").set_index(["model", "layer"])["kurtosis"]
     frame = by_name(lines_of("pages/scaling.py", **link), "frame")[0].set_index(["model", "layer"])["kurtosis"]
     assert drawn.to_dict() == pytest.approx(frame.dropna().to_dict())
 
 
-@pytest.mark.parametrize("link", VIEWS.values(), ids=VIEWS)
+@of_views
 def test_the_lines_of_convergence_give_its_numbers(link: dict[str, str], lines_of: Lines, look: Open) -> None:
     found = lines_of("pages/convergence.py", **link)
     by_facts, by_tokens = [chart for chart in charts(look("pages/convergence.py", **link)) if is_curve(chart)][:2]
@@ -323,7 +327,7 @@ def test_every_look_of_an_edit_has_its_lines_checked() -> None:
 
 
 @pytest.mark.parametrize("performed", [{}, {"performed": "yes"}], ids=["before", "after"])
-@pytest.mark.parametrize("look", UNDER)
+@pytest.mark.parametrize("look", tiny.in_full(UNDER, ("pair",)))
 def test_the_lines_of_an_edit_give_what_the_page_shows(
     look: str, performed: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
 ) -> None:
@@ -333,7 +337,7 @@ def test_the_lines_of_an_edit_give_what_the_page_shows(
     (under_nothing if look == "scatter" and not performed else UNDER[look])(page, found)
 
 
-@pytest.mark.parametrize("more", EDITS)
+@pytest.mark.parametrize("more", [EDITS[0], *(pytest.param(more, marks=pytest.mark.stress) for more in EDITS[1:])])
 def test_the_lines_of_another_edit_give_what_the_page_shows(
     more: dict[str, str], edited_lines: Callable[..., tuple[AppTest, Carried]]
 ) -> None:

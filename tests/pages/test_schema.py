@@ -12,6 +12,7 @@ from jsonschema.exceptions import ValidationError
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.frame import state
+from tests import tiny
 from tests.pages.conftest import Open
 from tests.pages.lifelong_runs import quick, runs, seen
 from tests.pages.looking import charts
@@ -49,16 +50,18 @@ def test_a_chart_that_breaks_it_is_found(look: Open) -> None:
         validate_jsonschema(broken, alt.load_schema())
 
 
-@pytest.mark.parametrize(("script", "link"), VIEWS)
+@pytest.mark.parametrize(
+    ("script", "link"), tiny.in_full(VIEWS, ("app.py", "pages/distributions.py", "pages/scaling.py"))
+)
 def test_of_every_page(script: str, link: dict[str, str], look: Open) -> None:
     assert_obeys(look(script, **link))
 
 
-@pytest.mark.parametrize("look", WITH_CHARTS)
+@pytest.mark.parametrize("look", tiny.in_full(WITH_CHARTS, ("scatter",)))
 def test_under_an_edit(look: str, look_at_edit: Callable[..., AppTest]) -> None:
     assert_obeys(look_at_edit(**EDIT, look=look, performed="yes"))
 
 
-@pytest.mark.parametrize("chronicle", CHRONICLES)
+@pytest.mark.parametrize("chronicle", tiny.in_full(CHRONICLES, ("damage",)))
 def test_of_a_run_of_edits(chronicle: str, seen: Callable[..., AppTest]) -> None:
     assert_obeys(seen(chronicle=chronicle))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -101,7 +101,6 @@ def test_a_result_comes_back_from_the_store_as_it_was(store: Store) -> None:
     same(found, result)
 
 
-@settings(max_examples=40, deadline=None)
 @given(wild, wild, wild)
 def test_matrices_come_back_bit_by_bit(p: np.ndarray, whitening: np.ndarray, activation: np.ndarray) -> None:
     result = replace(OF_THREE, p=p, whitening_cosine=whitening, activation_cosine=activation)

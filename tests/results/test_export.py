@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.analysis.pipeline import LayerReport, Request, Result
@@ -128,7 +128,6 @@ text_cells = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(text_cells, min_size=3, max_size=3), max_size=4))
 def test_a_table_reads_back_cell_by_cell_and_no_line_of_it_begins_a_formula(cells: list[list[str]]) -> None:
     text = export.table(("a", "b", "c"), cells)
@@ -140,7 +139,6 @@ def test_a_table_reads_back_cell_by_cell_and_no_line_of_it_begins_a_formula(cell
         assert not cell.startswith(("=", "@", "\t", "\r"))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=5))
 def test_numbers_keep_every_digit(numbers: list[float]) -> None:
     cells = rows_of(export.table(["x"] * len(numbers), [numbers, [np.float64(number) for number in numbers]]))

@@ -29,7 +29,7 @@ TEXTS = (
 )
 
 
-@pytest.fixture(params=tiny.ARCHITECTURES, scope="module")
+@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
 def model(request: pytest.FixtureRequest) -> LoadedModel:
     return lively(request.param)
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -313,7 +313,6 @@ class TestTokenLogOdds:
         found = token_log_odds(logits, torch.tensor([1, 2]))
         assert found.tolist() == pytest.approx([1 - math.log(2), 0.0], abs=ROUNDED)
 
-    @settings(max_examples=50, deadline=None)
     @given(st.lists(st.floats(-30, 30), min_size=2, max_size=6), st.data())
     def test_is_log_p_over_1_minus_p(self, row: list[float], data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(row) - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +39,18 @@ def index_of(root: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     finally:
         connection.close()
+
+
+def header(shape: list[int], dtype: str, end: int) -> bytes:
+    text = json.dumps({"values": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+PLANTED_FILES = {
+    "header of 10^12 bytes": (10**12).to_bytes(8, "little") + b"{}",
+    "array of 10^12 numbers": header([10**12], "F64", 8 * 10**12),
+    "type numpy lacks": header([1], "BF16", 2) + b"ab",
+    "pickle": pickle.dumps([1]),
+    "npz": b"PK\x03\x04",
+    "nothing": b"",
+}

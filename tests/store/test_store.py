@@ -11,7 +11,7 @@ from typing import Any
 import diskcache
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -48,7 +48,6 @@ some_arrays = st.dictionaries(
 )
 
 
-@settings(max_examples=50, deadline=None)
 @given(json_meta, some_arrays, st.booleans())
 def test_what_was_put_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, meta: dict[str, Any], arrays: dict[str, np.ndarray], reverse: bool

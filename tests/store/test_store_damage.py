@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import pickle
@@ -16,7 +15,7 @@ import pytest
 
 from kis_core.store import store as store_module
 from kis_core.store.store import Entry, Store, StoreError
-from tests.store.store_tools import KEY, close, index_of, leftovers, matrices
+from tests.store.store_tools import KEY, PLANTED_FILES, close, index_of, leftovers, matrices
 from tests.store_workers import Counting, entry, number_of
 
 FLIPS = 200  # bytes of a matrix flipped, one at a time
@@ -247,21 +246,6 @@ def test_a_planted_row_reaches_no_file_outside_its_folder(store: Store, tmp_path
     plant(store.root, mode=diskcache.core.MODE_RAW, value=described(name, "0" * 64))
     check_computed_once(store, times=1)
     assert precious.read_bytes() == b"not to be moved"
-
-
-def header(shape: list[int], dtype: str, end: int) -> bytes:
-    text = json.dumps({"values": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}).encode()
-    return len(text).to_bytes(8, "little") + text
-
-
-PLANTED_FILES = {
-    "header of 10^12 bytes": (10**12).to_bytes(8, "little") + b"{}",
-    "array of 10^12 numbers": header([10**12], "F64", 8 * 10**12),
-    "type numpy lacks": header([1], "BF16", 2) + b"ab",
-    "pickle": pickle.dumps([1]),
-    "npz": b"PK\x03\x04",
-    "nothing": b"",
-}
 
 
 @pytest.mark.parametrize("content", PLANTED_FILES)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import pickle
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import safetensors.numpy
 
 from kis_core.store import array_files
 from kis_core.store.store import Store, StoreError, key_of
-from tests.store.store_tools import KEY, leftovers, matrices
+from tests.store.store_tools import KEY, PLANTED_FILES, leftovers, matrices
 from tests.store_workers import entry, number_of
 
 LARGE = 4_000_000  # numbers of 8 bytes
@@ -112,28 +110,13 @@ def test_a_file_is_taken_in_as_it_is(store: Store, tmp_path: Path) -> None:
     assert found.written > 200, "it is as new as if it was put"
 
 
-def header(shape: list[int], dtype: str, end: int) -> bytes:
-    text = json.dumps({"values": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}).encode()
-    return len(text).to_bytes(8, "little") + text
-
-
-NO_ARRAYS = {
-    "header of 10^12 bytes": (10**12).to_bytes(8, "little") + b"{}",
-    "array of 10^12 numbers": header([10**12], "F64", 8 * 10**12),
-    "type numpy lacks": header([1], "BF16", 2) + b"ab",
-    "pickle": pickle.dumps([1]),
-    "npz": b"PK\x03\x04",
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("content", NO_ARRAYS)
+@pytest.mark.parametrize("content", PLANTED_FILES)
 def test_a_file_without_arrays_is_not_taken_in(store: Store, tmp_path: Path, content: str) -> None:
     put(store, KEY, 2)
     file = tmp_path / "given"
-    file.write_bytes(NO_ARRAYS[content])
+    file.write_bytes(PLANTED_FILES[content])
     with pytest.raises(StoreError, match=f"{KEY} cannot be stored: its file holds n"):
-        store.adopt(KEY, {}, file, hashlib.sha256(NO_ARRAYS[content]).hexdigest())
+        store.adopt(KEY, {}, file, hashlib.sha256(PLANTED_FILES[content]).hexdigest())
     assert number_of(store.get(KEY)) == 2
     assert file.exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.analysis import resolve as ingredients_module
@@ -66,7 +66,6 @@ plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=F
 ingredients = st.dictionaries(st.text(max_size=2), st.one_of(plain, st.lists(plain, max_size=2)), max_size=3)
 
 
-@settings(max_examples=50, deadline=None)
 @given(ingredients, ingredients)
 def test_keys_are_equal_only_for_equal_ingredients_and_are_plain_file_names(
     one: dict[str, Any], other: dict[str, Any]

@@ -114,6 +114,7 @@ class TestForgetting:
             for name in ("shift", "subject", "all", "renewed"):
                 np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
 
+    @pytest.mark.stress
     def test_a_row_is_of_the_moment_half_is_forgotten(self, bench: Simulator) -> None:
         row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
         trace = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
@@ -124,6 +125,7 @@ class TestForgetting:
         assert row["retention"] == (trace.edited_rank[2, :8] == 1).mean() != (trace.edited_rank[-1] == 1).mean()
         assert row["drift"] == trace.drift[2, 0]
 
+    @pytest.mark.stress
     def test_a_row_does_not_depend_on_what_is_stored(
         self, folder: Path, bench: Simulator, brief: Callable[..., list[str]]
     ) -> None:

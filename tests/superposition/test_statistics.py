@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.superposition import (
@@ -61,7 +61,6 @@ def test_moments_by_hand() -> None:
     assert (found.max, found.count, found.masked) == (6.0, 6, 0)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 100_000), st.integers(3, 12))
 def test_moments_are_scipys(seed: int, m: int) -> None:
     p = superposition(np.random.default_rng(seed).normal(size=(m, 6)))
@@ -176,7 +175,6 @@ def test_angles_by_hand() -> None:
 
 class TestCorrelations:
     @CORRELATIONS
-    @settings(max_examples=30, deadline=None)
     @given(seed=st.integers(0, 100_000), m=st.integers(3, 9), digits=st.sampled_from([1, 8]))
     def test_are_scipys_with_ties_and_without(
         self, ours: Correlation, scipys: Callable[..., Any], seed: int, m: int, digits: int

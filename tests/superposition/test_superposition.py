@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.covariance.whitener import Whitener
@@ -39,7 +39,6 @@ class TestSuperposition:
         p = superposition(np.array([[1.0, 0.0], [10.0, 0.0]]))
         assert p.tolist() == [[1.0, 10.0], [0.1, 1.0]], "editing the small key moves the large one tenfold"
 
-    @settings(max_examples=50, deadline=None)
     @given(seeds)
     def test_ones_on_the_diagonal_and_a_product_that_is_the_squared_cosine(self, seed: int) -> None:
         white = whitened(seed)
@@ -47,7 +46,6 @@ class TestSuperposition:
         assert (np.diag(p) == 1.0).all()
         np.testing.assert_allclose(p * p.T, cosines(white) ** 2, rtol=0, atol=EXACT)
 
-    @settings(max_examples=50, deadline=None)
     @given(seeds, st.floats(1e-8, 1e8))
     def test_unchanged_when_c_is_scaled(self, seed: int, scale: float) -> None:
         rng = np.random.default_rng(seed)
@@ -56,7 +54,6 @@ class TestSuperposition:
         once, scaled = (superposition(Whitener.fit(matrix).whiten(keys)) for matrix in (c, scale * c))
         np.testing.assert_allclose(scaled, once, rtol=SCALED, atol=SCALED)
 
-    @settings(max_examples=50, deadline=None)
     @given(seeds, st.permutations(range(7)))
     def test_permutes_with_the_facts(self, seed: int, order: list[int]) -> None:
         white = whitened(seed)
@@ -64,7 +61,6 @@ class TestSuperposition:
             expected = matrix(white)[np.ix_(order, order)]
             np.testing.assert_allclose(matrix(white[order]), expected, rtol=EXACT, atol=EXACT)
 
-    @settings(max_examples=25, deadline=None)
     @given(seeds)
     def test_orthogonal_whitened_keys_do_not_superpose(self, seed: int) -> None:
         basis, _ = np.linalg.qr(whitened(seed, m=6, d=6))

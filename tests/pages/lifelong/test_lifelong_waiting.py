@@ -18,7 +18,6 @@ from pages.parts.jobs import results
 from tests.pages.conftest import Open
 from tests.pages.lifelong_runs import (
     SECONDS,
-    STEPS,
     Runs,
     button,
     chart,
@@ -27,16 +26,10 @@ from tests.pages.lifelong_runs import (
     jobs_of_runs,
     labels,
     numbers,
-    opened,
-    quick,
-    runs,
-    seen,
     settled,
     under_mouse,
 )
 from tests.pages.looking import charts, markdown, unescaped
-
-__all__ = ["opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 SMALL = 50_000_000  # parameters: all demo models have fewer
@@ -94,7 +87,7 @@ def infos(page: AppTest) -> str:
 
 
 def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held, runs: Runs) -> None:
-    page = opened(seed="110")
+    page = opened(edits="10", seed="110")
     assert "Press **Run**" in infos(page)
     assert labels(page) == ["Run"]
     assert not charts(page)
@@ -109,15 +102,15 @@ def test_a_run_is_drawn_while_it_goes_on_and_to_its_end(opened: Page, held: Held
     assert "Cancel" in labels(page)
     assert button(page, "Resume").disabled, "it goes on already"
     domains = chart(page, "Edit after edit").domains("x")
-    assert domains == [[0, 15]] * len(domains), "room for what is to come"
+    assert domains == [[0, 10]] * len(domains), "room for what is to come"
     held.free.set()
     page = settled(page)
-    assert edits_drawn(page) == STEPS
+    assert edits_drawn(page) == [0, 5, 10]
     assert not told(page)
     assert "Cancel" not in labels(page)
     assert button(page, "Done").disabled
-    film = runs.film(draw=Draw(seed=110))
-    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[3] == lifelong.summary.recall(film)[-1]
+    film = runs.film(edits=10, draw=Draw(seed=110))
+    assert under_mouse(chart(page, "Edit after edit"))["share"].iloc[2] == lifelong.summary.recall(film)[-1]
 
 
 @pytest.mark.stress  # makes several runs; `make stress`
@@ -174,7 +167,7 @@ def test_the_play_waits_for_what_is_to_come(opened: Page, held: Held) -> None:
 
 
 def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page, held: Held, runs: Runs) -> None:
-    page = opened(seed="150")
+    page = opened(edits="10", seed="150")
     button(page, "Run").click().run()
     held.wait()
     button(page.run(), "Cancel").click().run()
@@ -188,14 +181,14 @@ def test_what_was_measured_before_a_cancel_is_kept_and_gone_on_with(opened: Page
     before = under_mouse(chart(page, "Edit after edit"))
 
     st.cache_resource.clear()  # as after a restart of the server
-    page = opened(seed="150")
+    page = opened(edits="10", seed="150")
     assert KEPT not in infos(page)
     assert edits_drawn(page) == [0, 5]
     again = under_mouse(chart(page, "Edit after edit"))
     assert again["share"].tolist()[:2] == before["share"].tolist()[:2]
     button(page, "Resume").click().run()
     page = settled(page)
-    assert edits_drawn(page) == STEPS
+    assert edits_drawn(page) == [0, 5, 10]
     assert "Done" in labels(page)
 
 
@@ -253,6 +246,7 @@ def test_a_run_that_was_finished_since_is_not_told_as_cancelled(opened: Page, he
     assert KEPT not in infos(page)
 
 
+@pytest.mark.stress
 def test_orders_that_are_run_as_others_do_not_break_the_forecast_of_orders(opened: Page, held: Held) -> None:
     page = opened(edits="10", against="orders", chronicle="choosing")
     button(page, "Compute this table").click().run()
@@ -326,6 +320,7 @@ def test_an_error_that_is_none_of_ours_tells_its_kind_and_no_more(
     assert edits_drawn(page) == [0, 5]
 
 
+@pytest.mark.stress
 def test_the_edit_page_and_others_are_untouched_by_a_run(opened: Page, open_page: Open, held: Held) -> None:
     button(opened(seed="240"), "Run").click().run()
     held.wait()

@@ -23,16 +23,12 @@ from tests.pages.edit_tools import (
     STORY,
     Alone,
     Edit,
-    alone,
     assert_bars,
     bars,
     button,
     choose,
-    kept,
     measured,
-    model,
     perform,
-    small,
     spillover,
     type_object,
     undo,
@@ -43,8 +39,6 @@ from tests.pages.looking import (
     html,
     unescaped,
 )
-
-__all__ = ["alone", "kept", "model", "small"]  # fixtures
 
 
 def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edit, alone: Callable[..., Alone]) -> None:

@@ -22,7 +22,6 @@ from tests.pages.edit_tools import (
     SMALL,
     Alone,
     Edit,
-    alone,
     assert_bars,
     bars,
     button,
@@ -30,12 +29,8 @@ from tests.pages.edit_tools import (
     fail,
     finish,
     infos,
-    kept,
     measured,
-    model,
-    own_bench,
     perform,
-    small,
     type_object,
     undo,
 )
@@ -43,8 +38,6 @@ from tests.pages.looking import (
     markdown,
     unescaped,
 )
-
-__all__ = ["alone", "kept", "model", "own_bench", "small"]  # fixtures
 
 
 def test_performed_edits_are_listed_and_gone_back_to(open_edit: Edit, small: Callable[..., Alone]) -> None:

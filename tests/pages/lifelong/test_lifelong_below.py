@@ -21,24 +21,8 @@ from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
 from pages.parts.lifelong.order_advice import _summary
-from tests.pages.lifelong_runs import (
-    EDITS,
-    HAND,
-    STEPS,
-    Runs,
-    button,
-    chart,
-    film,
-    opened,
-    quick,
-    runs,
-    seen,
-    settled,
-    under_mouse,
-)
+from tests.pages.lifelong_runs import EDITS, HAND, STEPS, Runs, button, chart, settled, under_mouse
 from tests.pages.looking import as_in_table, captions, charts, click, html, table_of
-
-__all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 Lines = Callable[..., tuple[AppTest, list[dict[str, Any]]]]

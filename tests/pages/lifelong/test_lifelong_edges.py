@@ -19,19 +19,12 @@ from tests.pages.lifelong_runs import (
     button,
     chart,
     choose,
-    film,
     jobs_of_runs,
     labels,
     numbers,
-    opened,
-    quick,
-    runs,
-    seen,
     under_mouse,
 )
 from tests.pages.looking import captions, charts, html, markdown, table_of, unescaped
-
-__all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 

@@ -17,9 +17,10 @@ from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.store.store import Store, key_of
 from pages.parts.jobs import background
-from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, Cache, Open, fact_sets
+from tests import tiny
+from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, VARIED, Cache, Open, fact_sets
 from tests.pages.looking import captions, charts, markdown, notes, provenance, unescaped
-from tests.pages.small_hub import Hub, hub, labels, press, quick  # noqa: F401
+from tests.pages.small_hub import Hub, labels, press
 from tests.pages.test_library import at, select
 
 UNKNOWN, FOLDER = "someone/unknown-7b", "/home/someone/models/own *7b*"
@@ -67,9 +68,9 @@ def metrics(page: AppTest) -> list[str]:
 # Models that are not here
 
 
-@pytest.mark.parametrize("model", [UNKNOWN, FOLDER])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_result_of_a_model_that_is_not_here_opens(script: str, model: str, open_page: Open, hub: Hub) -> None:  # noqa: F811
+@pytest.mark.parametrize("model", tiny.in_full((UNKNOWN, FOLDER), (UNKNOWN,)))
+@pytest.mark.parametrize("script", tiny.in_full(SCRIPTS, (*VARIED, "pages/superposition.py")))
+def test_a_result_of_a_model_that_is_not_here_opens(script: str, model: str, open_page: Open, hub: Hub) -> None:
     page = open_page(script, model=model)
     assert not page.exception
     assert page.selectbox(key="choose-model").value == model

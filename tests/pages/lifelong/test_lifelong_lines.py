@@ -12,22 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core.lifelong import Draw
 from kis_core.models import loading
-from tests.pages.lifelong_runs import (
-    HAND,
-    Runs,
-    button,
-    chart,
-    film,
-    opened,
-    quick,
-    runs,
-    seen,
-    settled,
-    under_mouse,
-)
+from tests.pages.lifelong_runs import HAND, Runs, button, chart, settled, under_mouse
 from tests.pages.looking import as_in_table, carried_out, table_of
-
-__all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 Lines = Callable[[AppTest], list[dict[str, Any]]]

@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.frame import state
+from tests import tiny
 from tests.pages.conftest import HOSTILE, SCRIPT
 from tests.pages.edit_tools import FEW, LINEAR, SHARE, Edit, bars, infos, measured
 from tests.pages.looking import (
@@ -22,7 +23,7 @@ from tests.pages.looking import (
 LOOKS = state.LOOKS
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", tiny.in_full(LOOKS, ("pair", "table", "history")))
 def test_text_of_users_is_shown_as_text(look: str, open_edit: Edit) -> None:
     page = open_edit(facts="hostile", pair="0-1", target=SCRIPT, how=FEW, performed="yes", look=look)
     assert not page.exception

@@ -33,7 +33,7 @@ from tests import tiny
 from tests.models.test_catalog import HOSTILE_NAMES
 from tests.pages.conftest import MODEL, PICTURE, SCRIPT, Open
 from tests.pages.looking import captions, markdown, table_of, unescaped
-from tests.pages.small_hub import SPEED, Hub, device, finish, hub, labels, press, quick  # noqa: F401
+from tests.pages.small_hub import SPEED, Hub, device, finish, labels, press
 
 PAGE = "pages/models.py"
 TYPED = "someone/tiny-llama"
@@ -136,7 +136,7 @@ def test_what_a_model_needs_is_told_before_anything_is_loaded(
     name: str,
     open_page: Open,
     machine_of: Devices,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
 ) -> None:
     there = device("cpu", 500)
     machine_of(there)
@@ -221,7 +221,7 @@ def test_what_was_done_last_counts(open_page: Open) -> None:
     assert page.text_input(key="typed-model").value == ""
 
 
-def test_a_typed_id_is_looked_up_without_its_weights(open_page: Open, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+def test_a_typed_id_is_looked_up_without_its_weights(open_page: Open, hub: Hub, tmp_path: Path) -> None:
     hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
     page = type_in(open_page(PAGE), f"  {TYPED} ")
     assert not page.exception
@@ -279,7 +279,7 @@ def test_a_mended_folder_is_read_again(open_page: Open, tmp_path: Path) -> None:
         ("absent", "There is no model 'someone/tiny-llama' on the Hugging Face Hub"),
     ],
 )
-def test_what_cannot_be_had_says_what_to_do(how: str, told: str, open_page: Open, hub: Hub) -> None:  # noqa: F811
+def test_what_cannot_be_had_says_what_to_do(how: str, told: str, open_page: Open, hub: Hub) -> None:
     hub.offline = how == "offline"
     hub.gated = {TYPED} if how == "gated" else set()
     page = type_in(open_page(PAGE), TYPED)
@@ -361,7 +361,7 @@ def with_text(page: AppTest, path: str) -> AppTest:
 def test_c_comes_from_what_the_user_has(
     made: Callable[[Path], Path],
     open_page: Open,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -383,7 +383,7 @@ def test_c_comes_from_what_the_user_has(
 
 def test_a_text_that_is_not_there_is_told_where_it_was_asked_for(
     open_page: Open,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     tmp_path: Path,
 ) -> None:
     hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")

@@ -18,7 +18,7 @@ from tests import tiny
 from tests.pages.conftest import MIXED, Open, fact_sets
 from tests.pages.edit_tools import DONE
 from tests.pages.looking import captions, charts, click, html
-from tests.pages.small_hub import PATIENCE, Hub, finish, hub, plan, press, quick  # noqa: F401
+from tests.pages.small_hub import PATIENCE, Hub, finish, plan, press
 
 EDITED = ("OPT, norm after", "Gemma 3 with images")
 TOKENS = 2_000
@@ -38,11 +38,11 @@ def name_of(architecture: str) -> str:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("architecture", tiny.EVERY_ARCHITECTURE)
+@pytest.mark.parametrize("architecture", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("Llama", *EDITED)))
 def test_from_the_button_to_the_heatmap(
     architecture: str,
     open_page: Open,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     own_cache_of_pages: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

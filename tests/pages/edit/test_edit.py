@@ -29,19 +29,15 @@ from tests.pages.edit_tools import (
     STORY,
     Alone,
     Edit,
-    alone,
     assert_bars,
     bars,
     button,
     choose,
     finish,
     infos,
-    kept,
     measured,
-    model,
     perform,
     ringed,
-    small,
     spillover,
     type_object,
     undo,
@@ -52,9 +48,6 @@ from tests.pages.looking import (
     table_of,
     unescaped,
 )
-
-__all__ = ["alone", "kept", "model", "small"]  # fixtures
-
 
 # What is to be edited
 

@@ -27,9 +27,9 @@ from kis_core.results import archive
 from kis_core.store.store import Store
 from pages.parts.jobs import background
 from tests import tiny
-from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, Open, fact_sets
+from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, VARIED, Open, fact_sets
 from tests.pages.looking import charts, markdown, unescaped
-from tests.pages.small_hub import PATIENCE, Hub, finish, hub, labels, press, quick  # noqa: F401
+from tests.pages.small_hub import PATIENCE, Hub, finish, labels, press
 
 TYPED = "someone/tiny-llama"
 MOMENT = "Second moment of the keys"
@@ -89,7 +89,7 @@ def steered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steered]:
 
 
 @pytest.fixture
-def model(hub: Hub, tmp_path: Path) -> str:  # noqa: F811
+def model(hub: Hub, tmp_path: Path) -> str:
     """A model of the Hub whose configuration was looked at, and no more."""
     hub.folders[TYPED] = tiny.save("Llama", tmp_path / "model")
     hub.read.add(TYPED)
@@ -191,7 +191,7 @@ def test_what_was_called_off_can_be_asked_for_before_it_has_stopped(open_page: O
 # After a restart
 
 
-@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py"])
+@pytest.mark.parametrize("script", tiny.in_full(("pages/models.py", "pages/library.py"), ("pages/library.py",)))
 def test_after_a_restart_it_is_taken_up_and_gives_the_same_bytes(
     script: str, open_page: Open, own: Store, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,8 +265,8 @@ def test_a_page_offers_to_take_up_what_it_shows(open_page: Open, own: Store, ste
 # Downloads
 
 
-@pytest.mark.parametrize("script", [script for script in SCRIPTS if script not in ("pages/models.py", "app.py")])
-def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("script", tiny.in_full(sorted({*SCRIPTS} - {"pages/models.py", "app.py"}), VARIED))
+def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
     page = open_page(script, model=model)
     assert not page.exception
@@ -278,7 +278,7 @@ def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, h
 def test_what_would_be_downloaded_says_so_and_is_when_asked(
     open_page: Open,
     own: Store,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     model: str,
 ) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME, 2_000)))
@@ -294,14 +294,13 @@ def test_what_would_be_downloaded_says_so_and_is_when_asked(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("script", "error", "told"),
     [
-        (KisError(f"layer 3: {PICTURE}"), f"layer 3: {PICTURE}"),
-        (Gated(TYPED), "accept its licence at https://huggingface.co/someone/tiny-llama"),
-        (RuntimeError("/home/someone/secret"), "An unexpected RuntimeError ended the computation"),
+        ("pages/superposition.py", KisError(f"layer 3: {PICTURE}"), f"layer 3: {PICTURE}"),
+        ("pages/models.py", Gated(TYPED), "accept its licence at https://huggingface.co/someone/tiny-llama"),
+        ("pages/library.py", RuntimeError("/home/someone/secret"), "An unexpected RuntimeError ended the computation"),
     ],
 )
-@pytest.mark.parametrize("script", ["pages/models.py", "pages/library.py", "pages/superposition.py"])
 def test_why_a_job_failed_is_told(
     script: str, error: Exception, told: str, open_page: Open, own: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,16 +25,12 @@ from tests.pages.edit_tools import (
     USUAL,
     Alone,
     Edit,
-    alone,
     assert_bars,
     button,
     infos,
-    kept,
     measured,
-    model,
     perform,
     ringed,
-    small,
     spillover,
 )
 from tests.pages.looking import (
@@ -51,7 +47,6 @@ from tests.pages.looking import (
     unescaped,
 )
 
-__all__ = ["alone", "kept", "model", "small"]  # fixtures
 DIGITS = 3  # of the numbers in the tables
 
 

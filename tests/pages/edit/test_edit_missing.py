@@ -15,30 +15,11 @@ from kis_core.simulator import share_frame, spill_frame
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
 from tests.pages.conftest import MODEL, ONE_LAYER, Cache, Stored
-from tests.pages.edit_tools import (
-    SMALL,
-    STORY,
-    Alone,
-    Edit,
-    alone,
-    assert_bars,
-    button,
-    choose,
-    fail,
-    kept,
-    measured,
-    model,
-    own_bench,
-    small,
-    type_object,
-)
+from tests.pages.edit_tools import SMALL, STORY, Alone, Edit, assert_bars, button, choose, fail, measured, type_object
 from tests.pages.looking import (
     captions,
     markdown,
 )
-
-__all__ = ["alone", "kept", "model", "own_bench", "small"]  # fixtures
-
 
 # Where no edit can reach the answer
 

@@ -25,20 +25,13 @@ from tests.pages.lifelong_runs import (
     button,
     chart,
     choose,
-    film,
     jobs_of_runs,
     labels,
     numbers,
-    opened,
-    quick,
-    runs,
-    seen,
     strong,
     under_mouse,
 )
 from tests.pages.looking import captions, charts, click, markdown, notes, unescaped
-
-__all__ = ["film", "opened", "quick", "runs", "seen"]  # fixtures
 
 Page = Callable[..., AppTest]
 RUN = "ROME, layer 0, at random, seed 0"
