@@ -69,14 +69,14 @@ def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> Non
 
 
 def test_the_picked_pair_stands_at_its_angles(look: Open, result: Result) -> None:
-    marks = histogram(look(PAGE, pair="3-7")).table("low", "name", "row")
-    assert marks["low"].tolist() == pytest.approx([degrees(result, space)[3, 7] for space in SPACES])
+    marks = histogram(look(PAGE, pair="3-7")).table("at", "name", "row")
+    assert marks["at"].tolist() == pytest.approx([degrees(result, space)[3, 7] for space in SPACES])
 
 
 def test_a_fact_and_itself_are_no_mark(open_page: Open) -> None:
     page = open_page(PAGE, pair="3-3")
     assert not page.exception
-    assert not histogram(page).holds("low", "name", "row")
+    assert not histogram(page).holds("at", "name", "row")
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -126,9 +126,7 @@ def test_a_click_in_the_list_picks_the_pair(open_page: Open, result: Result) -> 
     i, j = pairs_of(frame)[2]
     assert page.query_params["pair"] == f"{i}-{j}"
     assert marked(page) == [(i, j)]
-    assert histogram(page).table("low", "name", "row")["low"].iloc[0] == pytest.approx(
-        degrees(result, "whitening")[i, j]
-    )
+    assert histogram(page).table("at", "name", "row")["at"].iloc[0] == pytest.approx(degrees(result, "whitening")[i, j])
 
 
 def test_the_table_tells_every_layer(look: Open, result: Result) -> None:

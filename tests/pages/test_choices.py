@@ -69,7 +69,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "pair": st.tuples(FACTS, FACTS),
     "window": st.tuples(FACTS, FACTS, FACTS, FACTS),
     "words": st.text(st.characters(exclude_categories=["Cs"]), max_size=80),
-    "how C is taken": WAYS.map(lambda request: request.how),
+    "how C is taken": WAYS.map(lambda request: request.c_settings),
     "strength": st.integers(0, 150).map(lambda hundredths: hundredths / 100),
 }
 

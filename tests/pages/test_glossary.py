@@ -42,6 +42,6 @@ def test_every_term_stands_in_the_glossary_once_with_a_sentence() -> None:
 @pytest.mark.parametrize("line", ["- **Key** (k): Again.", "- **Lock**: No symbol.", "- **Lock** (l):"])
 def test_a_line_that_is_not_one_term_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     (tmp_path / "glossary.md").write_text(f"# Glossary\n\n- **Key** (k, eq. 2): What a layer reads.\n{line}\n")
-    monkeypatch.setattr(glossary, "PLACES", (tmp_path / "missing.md", tmp_path / "glossary.md"))
+    monkeypatch.setattr(glossary, "FILE", tmp_path / "glossary.md")
     with pytest.raises(ValueError, match="not one term"):
         glossary.terms.__wrapped__()

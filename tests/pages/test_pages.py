@@ -18,6 +18,7 @@ from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import counted
 from pages.parts.figures import inspector
 from pages.parts.frame.text import plain
+from pages.parts.frame.views import ResultView
 from tests import tiny
 from tests.pages.conftest import (
     ANSWERED,
@@ -227,12 +228,16 @@ def test_a_list_marks_no_pair_before_the_first_click_but_the_suggested_one(look:
     assert "pair" not in page.query_params, "a suggestion is no choice"
 
 
+def a_view_of(result: Result) -> ResultView:
+    return ResultView(result.request, 0, False, result)
+
+
 @pytest.mark.parametrize(("m", "why"), [(1, "a single fact"), (3, "keys of these facts are zero")])
 def test_where_there_is_no_pair_it_is_told_why(m: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(inspector.st, "info", lambda text, **_: told.append(text))
-    assert not inspector.has_pairs(made(np.full((1, m, m), np.nan)), 0)
+    assert not inspector.has_pairs(a_view_of(made(np.full((1, m, m), np.nan))))
     assert len(told) == 1
     assert why in told[0]
-    assert inspector.has_pairs(made(np.full((1, 3, 3), 0.5)), 0)
+    assert inspector.has_pairs(a_view_of(made(np.full((1, 3, 3), 0.5))))
     assert len(told) == 1

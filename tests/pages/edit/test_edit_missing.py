@@ -123,7 +123,7 @@ def elsewhere(open_edit: Edit, own_bench: None, monkeypatch: pytest.MonkeyPatch)
         here = tuple(one for one in catalog.demo() if one.name != MODEL)
         monkeypatch.setattr(catalog, "demo", lambda: here)
         monkeypatch.setattr(catalog, "PAPER", (*catalog.PAPER, replace(entry, folder=None, source="nobody/nothing")))
-        monkeypatch.setattr(catalog, "hub_folder", fail(ModelError("nobody/nothing is *not* on this machine")))
+        monkeypatch.setattr(catalog, "hub_files", fail(ModelError("nobody/nothing is *not* on this machine")))
         st.cache_data.clear()
 
     return gone

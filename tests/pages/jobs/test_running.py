@@ -57,7 +57,7 @@ class Steered:
         self.running = threading.Semaphore(0)
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, request: Request, store: Store, *, device: str, report: Report, looked: Any) -> None:
+    def __call__(self, request: Request, store: Store, *, device: str, report: Report, **_: Any) -> None:
         self.begun.append((request, device))
         self.running.release()
         for batch in range(1, BATCHES + 1):

@@ -130,10 +130,10 @@ def test_edits_that_did_not_take_or_were_passed_over_are_counted_up_to_the_step(
     assert "4 of these edits could not be made" in captions(page)
 
 
-def test_the_half_life_is_taken_over_the_stored_seeds(seen: Page, runs: Runs) -> None:
-    page = seen()
+def test_the_half_life_is_taken_over_the_stored_seeds(opened: Page, runs: Runs) -> None:
     halves = [summary.half_life(runs.film(draw=Draw(seed=seed))) for seed in (0, 1)]
     assert all(half.reached for half in halves), "else this shows nothing"
+    page = opened()
     middle = np.exp(np.mean([np.log(half.edits) for half in halves]))
     value, note = numbers(page)["half-life"]
     assert value == f"{middle:.0f} edits"

@@ -140,7 +140,7 @@ def test_links_know_the_methods_draws_and_orders_of_the_library() -> None:
 
 def test_what_every_page_needs_loads_no_torch() -> None:
     code = "import sys; import pages.parts.frame.state; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
 
 
 def test_the_names_in_links_are_those_the_page_knows() -> None:
