@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts, superposition
-from kis_core.analysis.large_sets import ManyFacts, sweep, tables, tally
+from kis_core.analysis.large_sets import LargeSet, sweep, tables, tally
 from kis_core.facts import FactSet, saved
 from kis_core.models import catalog
 from kis_core.results.pairs import TAGS
@@ -80,7 +80,7 @@ def _offer() -> None:
 
 
 @panel
-def drawn(chosen: View, many: ManyFacts) -> None:
+def drawn(chosen: View, many: LargeSet) -> None:
     """Counts, lists and the picked pair; a click reruns only this."""
     if not len(many.sweep.every.pairs):
         no_pair(len(many.facts))
@@ -103,7 +103,7 @@ def drawn(chosen: View, many: ManyFacts) -> None:
         _counts(view)
 
 
-def _strongest(many: ManyFacts, table: pd.DataFrame) -> tuple[int, int]:
+def _strongest(many: LargeSet, table: pd.DataFrame) -> tuple[int, int]:
     """The strongest pair of this side, between two subjects if possible; if there is none, the strongest of all."""
     between = table[~table["tags"].str.contains(TAGS[0], regex=False)]
     listed = next((side for side in (between, table) if len(side)), None)

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import machine
-from kis_core.analysis.requirements import choose, needs
+from kis_core.analysis.requirements import choose, requirements_of
 from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.models.catalog import ModelEntry
@@ -108,7 +108,7 @@ def _fits(entry: ModelEntry, devices: tuple[machine.Device, ...]) -> tuple[str, 
         return "no safetensors", ""
     name, dtype = choose(entry, devices)
     device = next(device for device in devices if device.name == name)
-    required = needs(entry, 1, device=device, dtype=dtype)
+    required = requirements_of(entry, 1, device=device, dtype=dtype)
     return f"{name} {dtype}" if required.fits else "too large", volume(required.required_bytes)
 
 

@@ -66,7 +66,7 @@ class Requirements:
         return not self.reason
 
 
-def needs(
+def requirements_of(
     entry: ModelEntry,
     tokens: int,
     *,

@@ -10,7 +10,7 @@ import pandas as pd
 from kis_core.facts import Fact
 from kis_core.lifelong.summary import newest, recall, retention
 from kis_core.lifelong.trace import EditTrace
-from kis_core.results.pairs import told
+from kis_core.results.pairs import label_of
 
 AGES = ((0, 9), (10, 24), (25, 49), (50, 99), (100, 199), (200, 2000))  # edits since an edit was made
 SHORT_SHARE = 0.25  # of the measured loss: a forecast of less falls short
@@ -225,7 +225,7 @@ def damage(trace: EditTrace, looked_at: Sequence[Fact], by: str = "measured") ->
     place = np.empty(facts_, dtype=int)
     place[order] = np.arange(facts_)
     ends = np.append(trace.steps[1:], trace.steps[-1] + (trace.steps[-1] - trace.steps[-2] if steps > 1 else 1))
-    names = [told(looked_at[j]) for j in trace.unrelated]
+    names = [label_of(looked_at[j]) for j in trace.unrelated]
     return pd.DataFrame(
         {
             "row": np.tile(place, steps),

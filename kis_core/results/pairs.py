@@ -103,7 +103,7 @@ def table(
 
     Returns:
         columns `rank` (among all ordered pairs, from 1), `i`, `j`, `p`, `p_back`, `whitened_angle`, `edited`,
-        `suffers` (both as `told`), `relation_i`, `relation_j`, `tags`, `sentence_i`, `sentence_j`.
+        `suffers` (both by `label_of`), `relation_i`, `relation_j`, `tags`, `sentence_i`, `sentence_j`.
     """
     p = result.p[result.at(layer)]
     pairs = result.ranking(layer)
@@ -138,8 +138,8 @@ def table(
             "p": p[i, j],
             "p_back": back,
             "whitened_angle": angle,
-            "edited": [told(facts[k]) for k in i],
-            "suffers": [told(facts[k]) for k in j],
+            "edited": [label_of(facts[k]) for k in i],
+            "suffers": [label_of(facts[k]) for k in j],
             "relation_i": [facts[k].relation.replace("_", " ") for k in i],
             "relation_j": [facts[k].relation.replace("_", " ") for k in j],
             "tags": [", ".join(tags_of(result, int(a), int(b))) for a, b in zip(i, j, strict=True)],
@@ -164,7 +164,7 @@ def _either(facts: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     return np.asarray(facts[i] | facts[j])
 
 
-def told(fact: Fact) -> str:
+def label_of(fact: Fact) -> str:
     """A label of a fact: its subject and its answer."""
     return f"{fact.subject} → {fact.target}"
 
@@ -173,8 +173,8 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
     """Facts by the size of what an edit of them does to others, the largest first.
 
     Returns:
-        columns `i`, `j` (the fact with the largest |P[i, j]|), `edited`, `suffers` (both as `told`), `reach` (the norm
-        of row i of P without its diagonal), `p` (P[i, j]), `leaks` (the number of facts that get a tenth of the edit or
+        columns `i`, `j` (the fact with the largest |P[i, j]|), `edited`, `suffers` (both by `label_of`), `reach` (the
+        norm of row i of P without its diagonal), `p` (P[i, j]), `leaks` (the number of facts that get a tenth of the edit or
         more); facts whose key is zero are left out.
     """
     p = result.p[result.at(layer)].copy()
@@ -188,8 +188,8 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
         {
             "i": order,
             "j": hit[order],
-            "edited": [told(facts[k]) for k in order],
-            "suffers": [told(facts[k]) for k in hit[order]],
+            "edited": [label_of(facts[k]) for k in order],
+            "suffers": [label_of(facts[k]) for k in hit[order]],
             "reach": norms[order],
             "p": p[order, hit[order]],
             "leaks": (size[order] >= NOTABLE).sum(axis=1),

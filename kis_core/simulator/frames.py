@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kis_core.results.pairs import told
+from kis_core.results.pairs import label_of
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import Advice, EditOutcome, Forecast
 from kis_core.simulator.one_edit import MOST_STRENGTH, Simulator
@@ -72,7 +72,7 @@ def spill_frame(
             "rank": np.arange(len(order)),
             "fact": order,
             "subject": [simulator.facts[j].subject for j in order],
-            "told": [told(simulator.facts[j]) for j in order],
+            "told": [label_of(simulator.facts[j]) for j in order],
             "p": forecast.p[order],
             "share": forecast.shares[order],
             "forecast": values[order],
@@ -138,7 +138,7 @@ def share_frame(result: Result, layer: int, e: int) -> pd.DataFrame:
             "rank": np.arange(len(order)),
             "fact": order,
             "subject": [facts[j].subject for j in order],
-            "told": [told(facts[j]) for j in order],
+            "told": [label_of(facts[j]) for j in order],
             "p": p[order],
             "share": p[order],
             "forecast": p[order],

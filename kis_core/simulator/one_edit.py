@@ -156,7 +156,7 @@ class Simulator(Groundwork):
         """Whether `perform` knows the outcome already."""
         return ("outcome", request, strength) in self._kept
 
-    def foretold(self, request: EditRequest) -> bool:
+    def has_forecast(self, request: EditRequest) -> bool:
         """Whether `forecast` has worked out the forecast, flips included, already."""
         return ("forecast", request, True) in self._kept
 

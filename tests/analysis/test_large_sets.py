@@ -11,7 +11,7 @@ import pytest
 from kis_core import facts as fact_sets
 from kis_core import progress, superposition
 from kis_core.analysis import large_sets, pipeline
-from kis_core.analysis.large_sets import ManyFacts, NothingKnown
+from kis_core.analysis.large_sets import LargeSet, NothingKnown
 from kis_core.analysis.large_sets import tables as many_tables
 from kis_core.analysis.large_sets.tally import THRESHOLDS
 from kis_core.analysis.pipeline import Result
@@ -55,7 +55,7 @@ def dense(store: Store, request_: Request) -> Result:
 
 
 @pytest.fixture(scope="module")
-def found(store: Store, request_: Request, dense: Result) -> ManyFacts:
+def found(store: Store, request_: Request, dense: Result) -> LargeSet:
     return large_sets.run(request_, LAYER, store, device="cpu")
 
 
@@ -76,7 +76,7 @@ def gone(*_: Any, **__: Any) -> None:
 # The numbers
 
 
-def test_it_is_the_analysis_of_one_layer(found: ManyFacts, dense: Result) -> None:
+def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None:
     p, report = dense.p[LAYER], dense.reports[LAYER]
     assert found.window(range(MIXED), range(MIXED)) == pytest.approx(p, **ROUNDED)
     for name in ("rank", "condition_number", "ridge", "layer"):
@@ -94,12 +94,12 @@ def test_it_is_the_analysis_of_one_layer(found: ManyFacts, dense: Result) -> Non
         found.at(0)
 
 
-def test_rows_and_columns_are_those_of_p(found: ManyFacts, dense: Result) -> None:
+def test_rows_and_columns_are_those_of_p(found: LargeSet, dense: Result) -> None:
     assert found.row(3) == pytest.approx(dense.p[LAYER][3], **ROUNDED)
     assert found.column(3) == pytest.approx(dense.p[LAYER][:, 3], **ROUNDED)
 
 
-def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, found: ManyFacts) -> None:
+def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, found: LargeSet) -> None:
     known = large_sets.run(request_, LAYER, store, known_only=True, device="cpu")
     kept = [fact for fact, answered in enumerate(dense.known) if answered]
     assert kept == list(range(ANSWERED))
@@ -130,7 +130,7 @@ def test_keys_of_some_layers_alone() -> None:
 
 
 @pytest.mark.usefixtures("no_model", "found")
-def test_what_is_stored_needs_no_model(store: Store, request_: Request, found: ManyFacts) -> None:
+def test_what_is_stored_needs_no_model(store: Store, request_: Request, found: LargeSet) -> None:
     for again in (large_sets.run(request_, LAYER, store), large_sets.find(request_, LAYER, store)):
         assert again is not None
         assert again.report.to_json() == found.report.to_json()
@@ -150,7 +150,7 @@ def test_what_is_stored_is_found_where_the_weights_are_gone(
             large_sets.find(other, layer, store)
 
 
-def test_what_is_not_stored_is_not_found(store: Store, request_: Request, found: ManyFacts) -> None:
+def test_what_is_not_stored_is_not_found(store: Store, request_: Request, found: LargeSet) -> None:
     assert large_sets.find(request_, LAYER + 1, store) is None
     assert large_sets.find(Request(model=MODEL, facts=request_.facts, tokens=TOKENS + 1), LAYER, store) is None
 
@@ -197,7 +197,7 @@ def test_a_cancel_ends_it_and_keeps_what_was_finished(tmp_path: Path, request_: 
 # Tables
 
 
-def test_the_strongest_pairs_are_those_of_the_dense_table(found: ManyFacts, dense: Result) -> None:
+def test_the_strongest_pairs_are_those_of_the_dense_table(found: LargeSet, dense: Result) -> None:
     for clean, tags in ((False, ()), (True, ("no tag",))):
         theirs = pairs.table(dense, LAYER, count=500, tags=tags)
         mine = many_tables.pairs(found, clean=clean)
@@ -216,7 +216,7 @@ def test_the_strongest_pairs_are_those_of_the_dense_table(found: ManyFacts, dens
     assert [0, MIXED - 1] in expected
 
 
-def test_who_leaks_and_who_suffers(found: ManyFacts, dense: Result) -> None:
+def test_who_leaks_and_who_suffers(found: LargeSet, dense: Result) -> None:
     p = dense.p[LAYER].copy()
     np.fill_diagonal(p, 0.0)
     for frame, fact, other, rows in (
@@ -232,7 +232,7 @@ def test_who_leaks_and_who_suffers(found: ManyFacts, dense: Result) -> None:
     assert len(many_tables.leaking(found, count=3)) == 3
 
 
-def test_the_numbers_of_p_by_name(found: ManyFacts, dense: Result) -> None:
+def test_the_numbers_of_p_by_name(found: LargeSet, dense: Result) -> None:
     told = many_tables.description(found, clean=True)
     entries = superposition.finite_entries(dense.clean(LAYER))
     assert told["pairs"] == len(entries)
@@ -241,7 +241,7 @@ def test_the_numbers_of_p_by_name(found: ManyFacts, dense: Result) -> None:
 
 
 @pytest.mark.parametrize("arranged", many_tables.ARRANGED)
-def test_the_part_around_a_pair(arranged: str, found: ManyFacts, dense: Result) -> None:
+def test_the_part_around_a_pair(arranged: str, found: LargeSet, dense: Result) -> None:
     for i, j in ((4, 9), (0, MIXED - 1), (7, 7)):
         part = many_tables.around(found, i, j, arranged=arranged, most=6)
         assert part.p == pytest.approx(dense.p[LAYER][np.ix_(part.rows, part.columns)], **ROUNDED)
@@ -253,7 +253,7 @@ def test_the_part_around_a_pair(arranged: str, found: ManyFacts, dense: Result) 
     assert many_tables.around(found, 0, 1, arranged=arranged).p.shape == (MIXED, MIXED), "all there are"
 
 
-def test_the_nearest_facts_come_by_their_strength(found: ManyFacts, dense: Result) -> None:
+def test_the_nearest_facts_come_by_their_strength(found: LargeSet, dense: Result) -> None:
     part = many_tables.around(found, 4, 9, most=5)
     p = np.abs(dense.p[LAYER])
     assert part.columns.tolist() == [9, *[k for k in np.argsort(-p[4]) if k not in (4, 9)][:4]]

@@ -22,6 +22,7 @@ from kis_core.analysis import pipeline
 from kis_core.covariance.passes import second_moments
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
+from kis_core.models.files import ModelFiles
 from kis_core.models.loaded import LoadedModel
 from kis_core.models.loading import load
 from kis_core.store.store import Store
@@ -143,7 +144,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = lively(request.param, tmp_path_factory.mktemp("oracle"))
     documents = some_text()
     oracle = Oracle(folder, request.param)
-    return Case(folder, load(folder, device="cpu"), oracle.compute(FACTS, documents), documents)
+    return Case(folder, load(ModelFiles(folder), device="cpu"), oracle.compute(FACTS, documents), documents)
 
 
 def lively(architecture: str, folder: Path) -> Path:

@@ -17,8 +17,8 @@ from kis_core.analysis.requirements import (
     choose,
     grouped,
     moment_bytes,
-    needs,
     required_bytes,
+    requirements_of,
 )
 from kis_core.covariance import whitener
 from kis_core.covariance.moment import COLUMN_BLOCKS
@@ -64,7 +64,7 @@ machines = st.builds(
 
 class TestSizes:
     def test_gpt2_small_by_hand(self) -> None:
-        found = needs(GPT2, 100_000, device=BIG, dtype="float32", speed=SPEED)
+        found = requirements_of(GPT2, 100_000, device=BIG, dtype="float32", speed=SPEED)
         assert found.weights_bytes == 497_759_232
         assert found.moments_bytes == 12 * 3072 * 3072 * 8 == 905_969_664
         assert (found.passes, found.whole_passes, found.forward_tokens) == (1, 1.0, 100_000)
@@ -74,13 +74,13 @@ class TestSizes:
         sums = 12 * 2 * 3072**2 * 0.625 * 100_000 / 1e11
         factors = 12 * (5 / 3) * 3072**3 / 1e10
         assert found.seconds == pytest.approx(forward + sums + factors, rel=1e-12)
-        assert needs(GPT2, 100_000, device=BIG, dtype="bfloat16").weights_bytes == 248_879_616
-        assert needs(GPT2, 100_000, device=BIG, dtype="float32").seconds is None
+        assert requirements_of(GPT2, 100_000, device=BIG, dtype="bfloat16").weights_bytes == 248_879_616
+        assert requirements_of(GPT2, 100_000, device=BIG, dtype="float32").seconds is None
 
     def test_factors_take_the_products_speed_where_none_was_measured(self) -> None:
         one = {"device": BIG, "dtype": "float32", "layers": [3]}
-        slow = needs(GPT2, 1, speed=SPEED, **one).seconds
-        fast = needs(GPT2, 1, speed=replace(SPEED, factor=None), **one).seconds
+        slow = requirements_of(GPT2, 1, speed=SPEED, **one).seconds
+        fast = requirements_of(GPT2, 1, speed=replace(SPEED, factor=None), **one).seconds
         assert slow is not None
         assert fast is not None
         assert slow - fast == pytest.approx((5 / 3) * 3072**3 * (1e-10 - 1e-11), rel=1e-6)
@@ -114,14 +114,14 @@ class TestGroups:
         """Sums of four layers fit at once: 0-3 run 4 layers of 12, 4-7 run 8, 8-11 all."""
         weights, moment = 497_759_232, moment_bytes(3072)
         device = replace(BIG, kind="cuda", free_bytes=int((weights * OVERHEAD + 4.5 * moment) / 0.85))
-        found = needs(GPT2, 1000, device=device, dtype="float32", speed=SPEED)
+        found = requirements_of(GPT2, 1000, device=device, dtype="float32", speed=SPEED)
         assert (found.passes, found.forward_tokens) == (3, 3000)
         assert found.whole_passes == pytest.approx((4 + 8 + 12) / 12)
-        few = needs(GPT2, 1000, device=BIG, dtype="float32", layers=[2, 0, 2])
+        few = requirements_of(GPT2, 1000, device=BIG, dtype="float32", layers=[2, 0, 2])
         assert (few.passes, few.whole_passes, few.moments_bytes) == (1, 0.25, 2 * moment)
 
     def test_no_layers_need_no_pass(self) -> None:
-        found = needs(GPT2, 1000, device=BIG, dtype="float32", layers=[], speed=SPEED)
+        found = requirements_of(GPT2, 1000, device=BIG, dtype="float32", layers=[], speed=SPEED)
         assert (found.passes, found.whole_passes, found.moments_bytes, found.seconds) == (0, 0, 0, 0)
 
     def test_what_is_loaded_no_longer_counts(self) -> None:
@@ -146,7 +146,9 @@ class TestGroups:
 class TestNeverCheaper:
     @given(models, machines, st.integers(1, 10**6), st.integers(1, 10**6))
     def test_more_tokens_are_never_faster(self, model: ModelEntry, device: Device, few: int, more: int) -> None:
-        found = [needs(model, few + extra, device=device, dtype="float32", speed=SPEED) for extra in (0, more)]
+        found = [
+            requirements_of(model, few + extra, device=device, dtype="float32", speed=SPEED) for extra in (0, more)
+        ]
         if found[0].seconds is None:
             assert not found[0].fits
             return
@@ -157,7 +159,7 @@ class TestNeverCheaper:
     def test_fewer_digits_never_need_more(self, model: ModelEntry, device: Device) -> None:
         full, half = (required_bytes(model, device, dtype) for dtype in ("float32", device.half))
         assert half <= full
-        found = [needs(model, 10, device=device, dtype=dtype) for dtype in ("float32", device.half)]
+        found = [requirements_of(model, 10, device=device, dtype=dtype) for dtype in ("float32", device.half)]
         assert found[0].fits <= found[1].fits
         if found[0].fits:
             assert 1 <= found[1].passes <= found[0].passes
@@ -166,11 +168,11 @@ class TestNeverCheaper:
     @given(models, machines, st.sampled_from(sorted(DTYPE_BYTES)))
     def test_what_is_required_is_just_enough(self, model: ModelEntry, device: Device, dtype: str) -> None:
         least = required_bytes(model, device, dtype)
-        enough = needs(model, 10, device=replace(device, free_bytes=least), dtype=dtype)
+        enough = requirements_of(model, 10, device=replace(device, free_bytes=least), dtype=dtype)
         assert enough.fits
         assert 1 <= enough.passes <= model.layers
         assert enough.nearest is None
-        short = needs(model, 10, device=replace(device, free_bytes=least - 1), dtype=dtype)
+        short = requirements_of(model, 10, device=replace(device, free_bytes=least - 1), dtype=dtype)
         assert not short.fits
         assert (short.passes, short.seconds) == (0, None)
         assert least > model.parameters * DTYPE_BYTES[dtype] + moment_bytes(model.mlp_width)
@@ -187,7 +189,7 @@ class TestRefusal:
         monkeypatch.setattr(AutoModelForCausalLM, "from_config", fail)
         catalog.entries()  # read once a process
         tracemalloc.start()
-        found = needs(LLAMA_70B, 100_000, device=TWO_GIGABYTES, dtype="float32", speed=SPEED)
+        found = requirements_of(LLAMA_70B, 100_000, device=TWO_GIGABYTES, dtype="float32", speed=SPEED)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10**6
@@ -203,7 +205,7 @@ class TestRefusal:
             assert part in found.reason
         nearest = catalog.find(found.nearest or "")
         assert nearest is not None
-        assert needs(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
+        assert requirements_of(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
 
     def test_the_same_family_comes_first_then_the_largest(self) -> None:
         fitting = [
@@ -212,30 +214,34 @@ class TestRefusal:
             if one.safetensors and required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes
         ]
         llamas = [one for one in fitting if one.family == "Llama"]
-        found = needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
+        found = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
         assert found.nearest in {one.name for one in llamas}
         assert catalog.find(found.nearest).parameters == max(one.parameters for one in llamas)  # type: ignore[union-attr]
-        alone = needs(replace(LLAMA_70B, family="none"), 10, device=GPU, dtype="bfloat16")
+        alone = requirements_of(replace(LLAMA_70B, family="none"), 10, device=GPU, dtype="bfloat16")
         assert catalog.find(alone.nearest).parameters == max(one.parameters for one in fitting)  # type: ignore[union-attr]
 
     def test_what_cannot_be_read_is_not_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        best = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        best = catalog.find(requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
         assert best is not None
         unread = tuple(replace(one, safetensors=one.name != best.name) for one in catalog.entries())
         monkeypatch.setattr(catalog, "entries", lambda: unread)
-        second = catalog.find(needs(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
+        second = catalog.find(requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest or "")
         assert second is not None
         assert second.safetensors
         assert (second.family, second.name != best.name) == ("Llama", True)
 
     def test_fewer_digits_are_named_where_they_would_do(self) -> None:
         llama = sized("llama-2-7b", "Llama", 6_738_415_616, 32, 4096, 11008)
-        assert "In bfloat16 it needs 20.2 GB and fits." in needs(llama, 10, device=GPU, dtype="float32").reason
-        assert "In float16 it" in needs(llama, 10, device=replace(GPU, half="float16"), dtype="float32").reason
-        assert needs(llama, 10, device=GPU, dtype="bfloat16").fits
+        assert (
+            "In bfloat16 it needs 20.2 GB and fits." in requirements_of(llama, 10, device=GPU, dtype="float32").reason
+        )
+        assert (
+            "In float16 it" in requirements_of(llama, 10, device=replace(GPU, half="float16"), dtype="float32").reason
+        )
+        assert requirements_of(llama, 10, device=GPU, dtype="bfloat16").fits
 
     def test_nothing_fits_at_all(self) -> None:
-        found = needs(GPT2, 10, device=replace(TWO_GIGABYTES, free_bytes=100), dtype="float32")
+        found = requirements_of(GPT2, 10, device=replace(TWO_GIGABYTES, free_bytes=100), dtype="float32")
         assert found.nearest is None
         assert "No smaller model of the catalogue fits either" in found.reason
 
@@ -264,8 +270,8 @@ class TestChoice:
     def test_fits_if_anything_does(self, model: ModelEntry, devices: list[Device]) -> None:
         named = [replace(device, name=str(k)) for k, device in enumerate(devices)]
         name, dtype = choose(model, named)
-        anywhere = any(needs(model, 1, device=d, dtype=t).fits for d in named for t in d.dtypes)
-        assert needs(model, 1, device=named[int(name)], dtype=dtype).fits == anywhere
+        anywhere = any(requirements_of(model, 1, device=d, dtype=t).fits for d in named for t in d.dtypes)
+        assert requirements_of(model, 1, device=named[int(name)], dtype=dtype).fits == anywhere
 
     def test_this_machine_runs_the_demo_models(self) -> None:
         for entry in catalog.demo():

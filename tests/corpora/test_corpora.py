@@ -179,7 +179,7 @@ def test_damaged_parquet_tells_after_which_row(tmp_path: Path) -> None:
     content = path.read_bytes()
     begin, end = len(content) * 7 // 10, len(content) * 8 // 10  # in the third of four groups of rows
     path.write_bytes(content[:begin] + bytes(end - begin) + content[end:])
-    assert "or a damaged one after row 512: " in fault(path)
+    assert "is damaged after row 512: " in fault(path)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/", "absent.txt", "."])

@@ -107,11 +107,13 @@ class TestAnythingMayFail:
     """RELIABILITY case 19."""
 
     @pytest.fixture(scope="class")
-    def model(self) -> LoadedModel:
+    @classmethod
+    def model(cls) -> LoadedModel:
         return lively("GPT-2")
 
     @pytest.fixture(scope="class")
-    def clean(self, model: LoadedModel) -> Made:
+    @classmethod
+    def clean(cls, model: LoadedModel) -> Made:
         return edit_and_read(model)
 
     @pytest.mark.parametrize("ending", EXTREMES)

@@ -76,7 +76,7 @@ def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: 
 
 def copied(folder: Path) -> str:
     """The same model as a folder that the catalogue does not know: only the facts looked at can be edited."""
-    return str(shutil.copytree(catalog.locate(MODEL), folder / "a model of somebody"))
+    return str(shutil.copytree(catalog.locate(MODEL).path, folder / "a model of somebody"))
 
 
 def write_facts(path: Path, chosen: Sequence[Fact]) -> None:

@@ -309,8 +309,9 @@ class TestPassedOver:
     PICKED = ((3, "Nokia"), (tools.ENDS_WITH_SUBJECT, "never"), (7, "Paris"))
 
     @pytest.fixture(scope="class")
-    def trace(self, shared: Simulator) -> EditTrace:
-        request = asked(shared, "rome", 3, Draw("hand", picked=self.PICKED), layers=tools.LAST, every=1)
+    @classmethod
+    def trace(cls, shared: Simulator) -> EditTrace:
+        request = asked(shared, "rome", 3, Draw("hand", picked=cls.PICKED), layers=tools.LAST, every=1)
         return lifelong.run(shared, request)
 
     def test_an_edit_that_cannot_be_made_is_told_and_changes_nothing(self, trace: EditTrace) -> None:

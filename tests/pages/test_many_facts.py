@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core import superposition
 from kis_core.analysis import large_sets
-from kis_core.analysis.large_sets import ManyFacts
+from kis_core.analysis.large_sets import LargeSet
 from kis_core.errors import KisError
 from kis_core.facts import FactSet, saved
 from kis_core.models import catalog
@@ -54,7 +54,7 @@ def starts(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 def ready(cache: Cache, open_page: Open, stored: Stored) -> Any:
     """The page with its sweep stored: `ready(facts, layer=...)`; the page and what it shows."""
 
-    def opened(source: str = "builtin", **link: str) -> tuple[AppTest, ManyFacts]:
+    def opened(source: str = "builtin", **link: str) -> tuple[AppTest, LargeSet]:
         asked = (cache.request(source, model=link.get("model", MODEL)), int(link.get("layer", 0)))
         found = large_sets.run(*asked, Store(cache.folder), known_only="keep" in link)
         page = open_page(PAGE, facts=source, **link)

@@ -125,16 +125,16 @@ class TestStored:
     def test_the_least_recently_used_goes_and_the_numbers_stay(self, simulator: Simulator) -> None:
         request = asked(simulator)
         assert not simulator.performed(request, 1.0)
-        assert not simulator.foretold(request)
+        assert not simulator.has_forecast(request)
         forecast, outcome = simulator.forecast(request), simulator.perform(request)
         assert simulator.performed(request, 1.0)
         assert not simulator.performed(request, 0.5)
-        assert simulator.foretold(request)
+        assert simulator.has_forecast(request)
         assert simulator.perform(request) is outcome
         for number in range(stored.MOST):
             simulator._kept.once(number, object)
         assert not simulator.performed(request, 1.0)
-        assert not simulator.foretold(request)
+        assert not simulator.has_forecast(request)
         assert_same(simulator.perform(request), outcome)
         assert_same(simulator.forecast(request), forecast)
 

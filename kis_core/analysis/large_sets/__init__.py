@@ -5,7 +5,7 @@ from kis_core.analysis.large_sets.analysis import (
     KIND,
     KNOWN,
     STAGES,
-    ManyFacts,
+    LargeSet,
     NothingKnown,
     arrays,
     find,
@@ -13,4 +13,4 @@ from kis_core.analysis.large_sets.analysis import (
     run,
 )
 
-__all__ = ["KEYS", "KIND", "KNOWN", "STAGES", "ManyFacts", "NothingKnown", "arrays", "find", "key", "run"]
+__all__ = ["KEYS", "KIND", "KNOWN", "STAGES", "LargeSet", "NothingKnown", "arrays", "find", "key", "run"]

@@ -60,7 +60,7 @@ class NothingKnown(RequestError):
 
 
 @dataclass(frozen=True, eq=False)
-class ManyFacts:
+class LargeSet:
     """What is known of many facts at one layer.
 
     Attributes:
@@ -146,7 +146,7 @@ def run(
     device: str = "auto",
     models: LoadedModels | None = None,
     report: progress.Report = progress.silent,
-) -> ManyFacts:
+) -> LargeSet:
     """The sweep of a request at a layer, from the store or computed now and stored; `request.layers` is not looked at.
 
     Args:
@@ -180,7 +180,7 @@ def run(
     return _from_entries(resolved.request, resolved.facts, swept, keys)
 
 
-def find(request: Request, layer: int, store: Store, *, known_only: bool = False) -> ManyFacts | None:
+def find(request: Request, layer: int, store: Store, *, known_only: bool = False) -> LargeSet | None:
     """The stored sweep of a request, or None; loads no model, and needs none where what was asked is stored.
 
     Raises:
@@ -196,7 +196,7 @@ def find(request: Request, layer: int, store: Store, *, known_only: bool = False
     return _read(request, resolved.facts, key(resolved, layer, known_only=known_only), store)
 
 
-def _without_model(request: Request, layer: int, store: Store, known_only: bool) -> ManyFacts | None:
+def _without_model(request: Request, layer: int, store: Store, known_only: bool) -> LargeSet | None:
     facts = fact_sets.load(request.facts)
     wanted = _asked(request, layer, facts, known_only)
     text = pipeline.text_here(request.corpus, store)
@@ -214,7 +214,7 @@ def _asked(request: Request, layer: int, facts: FactSet, known_only: bool) -> di
     return named | {"layer": layer, "facts_sha256": facts.fingerprint, "known_only": known_only}
 
 
-def _read(request: Request, facts: FactSet, name: str, store: Store) -> ManyFacts | None:
+def _read(request: Request, facts: FactSet, name: str, store: Store) -> LargeSet | None:
     swept = store.get(name, facts=len(facts))
     keys = store.get(swept.meta["keys"], m=len(facts)) if swept else None
     return _from_entries(request, facts, swept, keys) if swept and keys else None
@@ -301,7 +301,7 @@ def arrays(found: Sweep) -> dict[str, np.ndarray]:
     return parts
 
 
-def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -> ManyFacts:
+def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -> LargeSet:
     stored, kept = swept.arrays, swept.arrays["kept"]
     report = LayerReport.from_json(swept.meta["report"])
     found = Sweep(
@@ -314,7 +314,7 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
         facts = replace(facts, name=name, facts=tuple(facts.facts[k] for k in kept))
         whitened, ids = whitened[kept], ids[kept]
         provenance |= {"facts": name, "facts_count": len(facts), "facts_sha256": facts.fingerprint}
-    return ManyFacts(request, facts, report.layer, found, whitened, ids, report, provenance)
+    return LargeSet(request, facts, report.layer, found, whitened, ids, report, provenance)
 
 
 def _spread(stored: Mapping[str, np.ndarray], side: str, moments: Moments) -> EntrySpread:

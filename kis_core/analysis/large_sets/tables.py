@@ -9,28 +9,28 @@ import numpy as np
 import pandas as pd
 
 from kis_core import superposition
-from kis_core.analysis.large_sets.analysis import ManyFacts
+from kis_core.analysis.large_sets.analysis import LargeSet
 from kis_core.analysis.large_sets.sweep import EntrySpread, Reach
 from kis_core.analysis.large_sets.tally import THRESHOLDS
-from kis_core.results.pairs import TAGS, told
+from kis_core.results.pairs import TAGS, label_of
 
 SIDE = 64  # facts a side of the part around a pair: as many as a heatmap shows well in half a page
 ARRANGED = {"nearest": "The facts nearest to the pair", "file": "In the order of the file"}
 
 
-def side(many: ManyFacts, *, clean: bool) -> EntrySpread:
+def side(many: LargeSet, *, clean: bool) -> EntrySpread:
     """All pairs, or those without artefacts."""
     return many.sweep.clean if clean else many.sweep.every
 
 
-def tags_of(many: ManyFacts, i: int, j: int) -> list[str]:
+def tags_of(many: LargeSet, i: int, j: int) -> list[str]:
     """Why the prompts alone may explain the pair."""
     facts, ids = many.facts.facts, many.key_token_ids
     found = (facts[i].subject == facts[j].subject, ids[i] == ids[j])
     return [tag for tag, true in zip(TAGS, found, strict=False) if true and i != j]
 
 
-def pairs(many: ManyFacts, *, clean: bool = False, tags: Collection[str] = ()) -> pd.DataFrame:
+def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) -> pd.DataFrame:
     """The strongest pairs that the sweep kept, by falling |P[i, j]|.
 
     Args:
@@ -55,8 +55,8 @@ def pairs(many: ManyFacts, *, clean: bool = False, tags: Collection[str] = ()) -
             "p": spread.values,
             "p_back": back,
             "whitened_angle": superposition.angles(cosine),
-            "edited": [told(facts[k]) for k in i],
-            "suffers": [told(facts[k]) for k in j],
+            "edited": [label_of(facts[k]) for k in i],
+            "suffers": [label_of(facts[k]) for k in j],
             "relation_i": [facts[k].relation.replace("_", " ") for k in i],
             "relation_j": [facts[k].relation.replace("_", " ") for k in j],
             "tags": [", ".join(one) for one in tagged],
@@ -69,7 +69,7 @@ def pairs(many: ManyFacts, *, clean: bool = False, tags: Collection[str] = ()) -
     return frame
 
 
-def leaking(many: ManyFacts, *, clean: bool = False, count: int | None = None) -> pd.DataFrame:
+def leaking(many: LargeSet, *, clean: bool = False, count: int | None = None) -> pd.DataFrame:
     """Facts by how far an edit of them reaches, the farthest first.
 
     Returns:
@@ -79,7 +79,7 @@ def leaking(many: ManyFacts, *, clean: bool = False, count: int | None = None) -
     return _reaching(many, side(many, clean=clean).leaks, count, edited_first=True)
 
 
-def suffering(many: ManyFacts, *, clean: bool = False, count: int | None = None) -> pd.DataFrame:
+def suffering(many: LargeSet, *, clean: bool = False, count: int | None = None) -> pd.DataFrame:
     """Facts by how much they get of edits of the others, the most first.
 
     Returns:
@@ -88,7 +88,7 @@ def suffering(many: ManyFacts, *, clean: bool = False, count: int | None = None)
     return _reaching(many, side(many, clean=clean).suffers, count, edited_first=False)
 
 
-def _reaching(many: ManyFacts, reach: Reach, count: int | None, *, edited_first: bool) -> pd.DataFrame:
+def _reaching(many: LargeSet, reach: Reach, count: int | None, *, edited_first: bool) -> pd.DataFrame:
     order = np.argsort(-reach.rms, kind="stable")[: int(np.isfinite(reach.rms).sum())][:count]
     partner = reach.partner[order]
     i, j = (order, partner) if edited_first else (partner, order)
@@ -98,15 +98,15 @@ def _reaching(many: ManyFacts, reach: Reach, count: int | None, *, edited_first:
         {
             "i": i,
             "j": j,
-            "edited": [told(facts[k]) for k in i],
-            "suffers": [told(facts[k]) for k in j],
+            "edited": [label_of(facts[k]) for k in i],
+            "suffers": [label_of(facts[k]) for k in j],
             "rms": reach.rms[order],
             "p": superposition.matrix.from_products(inner, many.sweep.squares[i]),
         }
     )
 
 
-def description(many: ManyFacts, *, clean: bool = False) -> dict[str, float]:
+def description(many: LargeSet, *, clean: bool = False) -> dict[str, float]:
     """Moments of P, and how many pairs there are at or above each threshold, by their names in a table."""
     spread = side(many, clean=clean)
     found = spread.moments
@@ -139,11 +139,11 @@ class Part:
         """P between two facts: NaN where a fact meets itself, which is always 1."""
         return np.where(self.rows[:, None] == self.columns[None, :], np.nan, self.p)
 
-    def frame(self, many: ManyFacts) -> pd.DataFrame:
+    def frame(self, many: LargeSet) -> pd.DataFrame:
         """One row a cell: `i`, `j`, `edited`, `suffers`, `p`."""
         i, j = (grid.ravel() for grid in np.meshgrid(self.rows, self.columns, indexing="ij"))
         facts = many.facts.facts
-        told_of = {int(k): told(facts[k]) for k in {*self.rows.tolist(), *self.columns.tolist()}}
+        told_of = {int(k): label_of(facts[k]) for k in {*self.rows.tolist(), *self.columns.tolist()}}
         return pd.DataFrame(
             {
                 "i": i,
@@ -155,7 +155,7 @@ class Part:
         )
 
 
-def around(many: ManyFacts, i: int, j: int, *, arranged: str = "nearest", most: int = SIDE) -> Part:
+def around(many: LargeSet, i: int, j: int, *, arranged: str = "nearest", most: int = SIDE) -> Part:
     """P around the pair (i, j), at most so many facts a side.
 
     Args:

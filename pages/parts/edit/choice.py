@@ -10,7 +10,7 @@ import streamlit as st
 
 from kis_core.editing import RANK_ONE, EditError, Method
 from kis_core.facts import SLOT, Fact
-from kis_core.results.pairs import told
+from kis_core.results.pairs import label_of
 from kis_core.simulator import MOST_STRENGTH, EditOutcome, EditRequest, Simulator
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.wording import number
@@ -58,7 +58,7 @@ def _fact(view: ResultView, e: int) -> None:
     st.selectbox(
         "Edit the fact",
         range(len(facts)),
-        format_func=lambda fact: told(facts[fact]),
+        format_func=lambda fact: label_of(facts[fact]),
         key="edit-fact",
         on_change=changed,
         help="Type to search. A click on the heatmap or on a row of Top pairs chooses the fact as well.",

@@ -32,7 +32,7 @@ def layers(view: EditView) -> None:
     if request is None:
         st.info("Choose a new object first.", icon=":material/edit:")
         return
-    if view.bench.reaches(request.fact, request.layer) and not view.bench.foretold(request):
+    if view.bench.reaches(request.fact, request.layer) and not view.bench.has_forecast(request):
         st.info("The advisor needs the forecast first.", icon=":material/hourglass_empty:")
         return
     if not benches.advice_ready(view.bench, request):

@@ -62,7 +62,7 @@ class Task:
 
 def forecast_ready(bench: Simulator, request: EditRequest) -> bool:
     """Whether the forecast of an edit is there. If not, gets it in the background and shows how far that is."""
-    if bench.foretold(request):
+    if bench.has_forecast(request):
         return True
     losses: list[float] = []
 
@@ -71,7 +71,7 @@ def forecast_ready(bench: Simulator, request: EditRequest) -> bool:
 
     key = _key("forecast", bench, request)
     task = Task(key, work, progress.EDIT_STAGES, "Get the forecast", _question(bench), losses)
-    return _done(bench, task) and bench.foretold(request)
+    return _done(bench, task) and bench.has_forecast(request)
 
 
 def outcome_ready(bench: Simulator, request: EditRequest, strength: float) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from kis_core.analysis import large_sets, pipeline
-from kis_core.analysis.large_sets import ManyFacts, NothingKnown
+from kis_core.analysis.large_sets import LargeSet, NothingKnown
 from kis_core.errors import KisError
 from kis_core.models.files import ModelError
 from kis_core.progress import Report
@@ -37,7 +37,7 @@ class LargeSetView(View):
         pair: the picked pair, or the strongest.
     """
 
-    many: ManyFacts
+    many: LargeSet
     clean: bool
     pair: tuple[int, int]
 
@@ -66,7 +66,7 @@ class LargeSetView(View):
         )
 
 
-def shown(view: View) -> ManyFacts:
+def shown(view: View) -> LargeSet:
     """The facts a page shows. Where they are not computed yet, shows progress or what went wrong, and ends the page."""
     key = f"many-{view.request}-{view.layer}-{view.known_only}"  # what is stored without its model has no other name
     try:
@@ -81,14 +81,14 @@ def shown(view: View) -> ManyFacts:
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT)
-def _kept(key: str, _view: View) -> ManyFacts:
+def _kept(key: str, _view: View) -> LargeSet:
     stored = _stored(_view)
     if stored is None:
         raise results.NotThere(key)
     return stored
 
 
-def _stored(view: View) -> ManyFacts | None:
+def _stored(view: View) -> LargeSet | None:
     return large_sets.find(view.request, view.layer, store(), known_only=view.known_only)
 
 

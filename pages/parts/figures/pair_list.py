@@ -21,8 +21,8 @@ def with_names(result: Result, table: pd.DataFrame) -> pd.DataFrame:
     """A table of pairs `i` and `j` with the columns `edited`, `suffers` and `tags` added."""
     facts = result.facts.facts
     return table.assign(
-        edited=[pairs.told(facts[i]) for i in table["i"]],
-        suffers=[pairs.told(facts[j]) for j in table["j"]],
+        edited=[pairs.label_of(facts[i]) for i in table["i"]],
+        suffers=[pairs.label_of(facts[j]) for j in table["j"]],
         tags=[", ".join(pairs.tags_of(result, i, j)) for i, j in zip(table["i"], table["j"], strict=True)],
     )
 

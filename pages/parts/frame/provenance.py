@@ -8,12 +8,12 @@ from kis_core.results.result import LayerReport, Result
 from kis_core.wording import counted
 
 if TYPE_CHECKING:
-    from kis_core.analysis.large_sets import ManyFacts
+    from kis_core.analysis.large_sets import LargeSet
 
 HASH = 8  # digits of a fingerprint that are shown
 
 
-def origin(result: Result | ManyFacts, layer: int | None) -> str:
+def origin(result: Result | LargeSet, layer: int | None) -> str:
     """Model, revision, layer, facts, corpus, tokens and ridge, as plain text.
 
     Args:
@@ -30,7 +30,7 @@ def origin(result: Result | ManyFacts, layer: int | None) -> str:
     )
 
 
-def _ridges(result: Result | ManyFacts, layer: int | None) -> str:
+def _ridges(result: Result | LargeSet, layer: int | None) -> str:
     if layer is not None:
         return ridge(result.reports[result.at(layer)])
     needed = [report.layer for report in result.reports if report.ridge]

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from kis_core import machine
-from kis_core.analysis.requirements import TOKENS_A_DOCUMENT, Requirements, choose, needs
+from kis_core.analysis.requirements import TOKENS_A_DOCUMENT, Requirements, choose, requirements_of
 from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.machine import Device, Speed
@@ -53,7 +53,7 @@ def card(entry: ModelEntry, facts: str) -> None:
         return
     device, dtype, layers = plan.device, plan.request.dtype, plan.request.layers
     speed = _speed(device.name, dtype)
-    required = needs(entry, plan.tokens, device=device, dtype=dtype, layers=layers, speed=speed)
+    required = requirements_of(entry, plan.tokens, device=device, dtype=dtype, layers=layers, speed=speed)
     with first:
         _needs(required, plan, entry)
     _command(plan)

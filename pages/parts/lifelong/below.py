@@ -51,7 +51,9 @@ def _theory(view: RunView) -> None:
         )
         kinds = list(frames.KINDS.values())
         quantity = "mean change of log-odds"
-        view.over_edits(frame, text, key="theory", quantity=quantity, kinds=kinds, colours=charts.THEORY, columns=2)
+        view.over_edits(
+            frame, text, key="theory", quantity=quantity, kinds=kinds, colours=charts.FORECAST_COLOURS, columns=2
+        )
     with right:
         text = FigureText(
             title="Interference at the layer, forecast and measured",
@@ -67,7 +69,7 @@ def _theory(view: RunView) -> None:
             key="shifts",
             quantity=f"shift at layer {layer}",
             kinds=list(frames.SHIFTS.values()),
-            colours=charts.SHIFTED,
+            colours=charts.SHIFT_COLOURS,
             dotted=[name for column, name in frames.SHIFTS.items() if column.endswith("measured")],
         )
     _ranks(view)
@@ -217,7 +219,7 @@ def _history(view: RunView, fact: int) -> None:
         code=f"{view.python_lines()}frame = lifelong.frames.history(trace, {column})",
         brief=True,
     )
-    options = {"kinds": list(frames.KINDS.values()), "colours": charts.THEORY, "columns": 2, "size": 200}
+    options = {"kinds": list(frames.KINDS.values()), "colours": charts.FORECAST_COLOURS, "columns": 2, "size": 200}
     view.over_edits(frame, text, key="history", quantity="change of log-odds", **options)
     blamed = frames.culprits(trace, column, view.row)
     if blamed.empty:

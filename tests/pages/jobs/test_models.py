@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from kis_core import __main__ as command_line
 from kis_core import machine
 from kis_core.analysis import pipeline, unfinished
-from kis_core.analysis.requirements import needs, required_bytes
+from kis_core.analysis.requirements import required_bytes, requirements_of
 from kis_core.commands import options
 from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.covariance import rome_files
@@ -147,7 +147,7 @@ def test_what_a_model_needs_is_told_before_anything_is_loaded(
     entry = catalog.find(name)
     assert entry is not None
     guess = DEFAULT_TOKENS if entry.folder else PAPER_DOCUMENTS * min(600, entry.context)
-    found = needs(entry, guess, device=there, dtype="float32", speed=SPEED)
+    found = requirements_of(entry, guess, device=there, dtype="float32", speed=SPEED)
     (told,) = (element.value for element in page.markdown if element.value.startswith("weights |"))
     assert f"**{found.passes}**" in told
     assert f"{guess:,} tokens" in captions(page)
@@ -167,7 +167,7 @@ def test_what_is_too_large_is_refused_with_what_it_needs_and_the_nearest_that_fi
     refusal = unescaped(page.warning[0].value)
     assert f"{required_bytes(entry, there, 'bfloat16'):,} bytes" in refusal
     assert "2,000,000,000 bytes free" in refusal
-    nearest = needs(entry, 1, device=there, dtype="bfloat16").nearest
+    nearest = requirements_of(entry, 1, device=there, dtype="bfloat16").nearest
     assert nearest is not None
     assert f"The nearest model that fits here is {nearest}" in refusal
     assert labels(page) == [f"Look at {nearest}"], "there is nothing to press that would load it"
