@@ -174,8 +174,8 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
 
     Returns:
         columns `i`, `j` (the fact with the largest |P[i, j]|), `edited`, `suffers` (both by `label_of`), `reach` (the
-        norm of row i of P without its diagonal), `p` (P[i, j]), `leaks` (the number of facts that get a tenth of the edit or
-        more); facts whose key is zero are left out.
+        norm of row i of P without its diagonal), `p` (P[i, j]), `leaks` (the number of facts that get a tenth of the
+        edit or more); facts whose key is zero are left out.
     """
     p = result.p[result.at(layer)].copy()
     np.fill_diagonal(p, 0.0)
