@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with closing(ProgressLine()) as line:
-            for told in args.command(args, line):
+            for output in args.command(args, line):
                 line.close()
-                sys.stdout.write(f"{told}\n")
+                sys.stdout.write(f"{output}\n")
                 sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

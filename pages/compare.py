@@ -199,7 +199,7 @@ def _blocks(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) 
     key = ("blocks", side.name, state.get("order"), both.first.result.identity, both.first.layer, *both.key(""))
     blocks = remembered(side.view.result, key, lambda: charts.blocks(side.values, order)[0])
     look: dict[str, Any] = {"limit": side.limit, "picked": both.pair, "size": SIZE, "value": side.quantity}
-    return drawing(charts.overview, side.values, order, labels=labels, told=blocks, **look)
+    return drawing(charts.overview, side.values, order, labels=labels, largest=blocks, **look)
 
 
 def _pick_cell(name: str, order: np.ndarray, blocks_of: np.ndarray | None, cell: dict[str, Any]) -> None:

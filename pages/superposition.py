@@ -130,7 +130,7 @@ def _overview(view: HeatmapView) -> None:
         "labels": view.labels,
         "window": view.window,
         "picked": view.pair,
-        "told": blocks,
+        "largest": blocks,
     }
     figure(
         view,

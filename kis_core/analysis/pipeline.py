@@ -94,8 +94,8 @@ def run(
         store: where it is kept, and what it took.
         device: the model runs on; see `loading.load`.
         models: who lends it; by default it is loaded for this run alone.
-        report: told of every batch.
-        looked: told of each look at how far P still moves while C grows.
+        report: called with every batch.
+        looked: called with each look at how far P still moves while C grows.
 
     Raises:
         ModelError, UnsupportedArchitecture, FactFileError, CorpusError, RequestError, SubjectNotFound: wrong input.
@@ -265,12 +265,12 @@ def provenance(resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSeco
         "documents_requested": resolved.second_moment_key["documents"],
         "moment_dtype": resolved.second_moment_key["dtype"],
         "tokens_counted": moment.tokens,
-        "documents_read": moment.told.get("documents"),
-        "documents_sha256_sum": moment.told.get("sha256_sum"),
-        "padding": moment.told.get("padding"),
-        "settled": moment.told.get("settled", False),
-        "looks": moment.told.get("looks", []),
-        "statistics": moment.told.get("statistics"),
+        "documents_read": moment.reading.get("documents"),
+        "documents_sha256_sum": moment.reading.get("sha256_sum"),
+        "padding": moment.reading.get("padding"),
+        "settled": moment.reading.get("settled", False),
+        "looks": moment.reading.get("looks", []),
+        "statistics": moment.reading.get("statistics"),
         "dtype": request.dtype,
         "device": str(loaded.device),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED}

@@ -47,14 +47,14 @@ class LayerSecondMoment:
         layer: its number.
         matrix: C, (d_m, d_m) float64.
         tokens: behind it.
-        told: how the text was read: documents, their digest, padding, looks at P.
+        reading: how the text was read: documents, their digest, padding, looks at P.
         later: layers that wait for another pass.
     """
 
     layer: int
     matrix: np.ndarray
     tokens: int
-    told: dict[str, Any]
+    reading: dict[str, Any]
     later: int = 0
 
 
@@ -76,9 +76,9 @@ def moments(
         loaded: the model.
         layers: which.
         store: where C and checkpoints are kept.
-        report: told of every batch.
+        report: called with every batch.
         keys: (m, d_m) keys of the facts by layer, to look at how far their P still moves.
-        looked: told of these looks.
+        looked: called with these looks.
         share: of the work that this process does; of several, only the first one gets C.
 
     Raises:
@@ -131,13 +131,13 @@ def _computed(
     wanted = set(missing) if share.first else set()  # of a pass taken up again, some layers may be stored already
     for number, group in enumerate(groups):
 
-        def told(stage: str, done: int, total: int, number: int = number) -> None:
+        def report_group(stage: str, done: int, total: int, number: int = number) -> None:
             report(stage, number * total + done, len(groups) * total)
 
         if isinstance(text, Statistics):
-            found = _from_files(resolved, text, loaded, group, told)
+            found = _from_files(resolved, text, loaded, group, report_group)
         else:
-            found = _pass(resolved, text, loaded, group, store, told, keys, looked, share)
+            found = _pass(resolved, text, loaded, group, store, report_group, keys, looked, share)
         unkept: dict[int, LayerSecondMoment] = {}
         for moment in found:
             if moment.layer in wanted and not _keep(resolved, moment, store):
@@ -185,10 +185,10 @@ def read(resolved: ResolvedRequest, layer: int, store: Store, width: int | None 
     """A stored C, of so many rows if that is known, or None: there is none, or it is damaged."""
     if (entry := store.get(_name(resolved, layer), **({} if width is None else {"d_m": width}))) is None:
         return None
-    told = entry.meta["told"]
-    if told.get("looks_of", "") != resolved.facts.fingerprint:
-        told = told | {"looks": []}  # looks at P of other facts
-    return LayerSecondMoment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], told)
+    reading = entry.meta["told"]
+    if reading.get("looks_of", "") != resolved.facts.fingerprint:
+        reading = reading | {"looks": []}  # looks at P of other facts
+    return LayerSecondMoment(layer, unpacked(entry.arrays["triangle"]), entry.meta["tokens"], reading)
 
 
 def _name(resolved: ResolvedRequest, layer: int) -> str:
@@ -217,9 +217,9 @@ def unpacked(triangle: np.ndarray) -> np.ndarray:
 
 def _keep(resolved: ResolvedRequest, moment: LayerSecondMoment, store: Store) -> bool:
     """Store C; where it cannot be, the log says why and the work goes on."""
-    told = {"tokens": moment.tokens, "told": moment.told, "about": about(resolved) | {"layer": moment.layer}}
+    meta = {"tokens": moment.tokens, "told": moment.reading, "about": about(resolved) | {"layer": moment.layer}}
     try:
-        store.put(_name(resolved, moment.layer), told, {"triangle": packed(moment.matrix)})
+        store.put(_name(resolved, moment.layer), meta, {"triangle": packed(moment.matrix)})
     except StoreError as error:
         log.warning("C of layer %d was computed but not kept: %s", moment.layer, error)
         return False
@@ -290,9 +290,9 @@ def _begun(resolved: ResolvedRequest, asked: set[int], missing: set[int], store:
 
     mine = (key_of(SECOND_MOMENT, resolved.second_moment_key), share.rank, share.world)
     for meta in store.listed(HEAD).values():
-        told = meta["about"]
-        layers = set(told.get("layers", ()))
-        if tuple(map(told.get, ("of", "rank", "world"))) == mine and layers <= asked and layers & missing:
+        pass_of = meta["about"]
+        layers = set(pass_of.get("layers", ()))
+        if tuple(map(pass_of.get, ("of", "rank", "world"))) == mine and layers <= asked and layers & missing:
             return sorted(layers)
     return []
 
@@ -326,13 +326,13 @@ def _pass(
     outcome = one.run(
         text.documents, report=report, checkpoints=checkpoints, settling=watching if share.world == 1 else None
     )
-    told = outcome.reading.to_json() | {
+    reading = outcome.reading.to_json() | {
         "padding": outcome.padding,
         "settled": outcome.settled,
         "looks": [as_json(look) for look in watching.looks],
         "looks_of": watching.of,
     }
     for layer, moment in one.moments():
-        yield LayerSecondMoment(layer, moment.matrix, moment.tokens, told)
+        yield LayerSecondMoment(layer, moment.matrix, moment.tokens, reading)
     share.wait()
     checkpoints.clear()

@@ -151,13 +151,13 @@ def overview(
     window: Window | None = None,
     picked: tuple[int, int] | None = None,
     size: int = 260,
-    told: np.ndarray | None = None,
+    largest: np.ndarray | None = None,
     value: str = "P",
 ) -> alt.LayerChart:
     """A large P in blocks, with the window of the detail drawn in: click a block, or drag over a region.
 
     It takes what `heatmap` takes. Here `window` is the part that a detail beside it shows, if there is one, and
-    `told` the first result of `blocks`, if it is known already.
+    `largest` the first result of `blocks`, if it is known already.
 
     Returns:
         a chart whose selection `PICK` has the fields `r` and `c`, the first positions of the clicked block, and whose
@@ -165,7 +165,7 @@ def overview(
     """
     m, order = len(p), np.asarray(order)
     side = block_side(m)
-    largest = blocks(p, order)[0] if told is None else told
+    largest = blocks(p, order)[0] if largest is None else largest
     rows, columns = np.divmod(np.arange(largest.size, dtype=np.int32), len(largest))
     cells = pd.DataFrame({"r": rows * side, "c": columns * side, "p": largest.ravel().astype(np.float32).round(4)})
     cells = cells[np.isfinite(cells["p"])].reset_index(drop=True)

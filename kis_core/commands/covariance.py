@@ -80,7 +80,7 @@ def _covariance(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
 def _write(out: Path, resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSecondMoment) -> Path:
     """Write C of a layer where ROME looks for it; gives the path."""
     name, module = _short_name(resolved), loaded.architecture.module_path(moment.layer)
-    samples = moment.told["documents"]
+    samples = moment.reading["documents"]
     path = rome_files.path_for(out, name, _dataset(resolved), module, samples)
     whole = pipeline.provenance(resolved, loaded, moment)
     provenance = {part: whole[part] for part in PROVENANCE} | {"model": name, "layer": moment.layer, "module": module}

@@ -190,7 +190,7 @@ def mean_changes(trace: EditTrace, row: int) -> tuple[float, float]:
 
 
 def falls_short(trace: EditTrace, row: int) -> bool:
-    """Whether first order explains so little of a measured mean loss that a reader has to be told (`SHORT_SHARE`)."""
+    """Whether first order explains so little of a measured mean loss that the page says so (`SHORT_SHARE`)."""
     measured, forecast = mean_changes(trace, row)
     return measured < 0 and forecast > measured * SHORT_SHARE
 

@@ -33,7 +33,7 @@ SEED = 1408  # of the choice of held-out sentences, the same for all runs
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class HeldOutText:
     """Text to take the perplexity on.
 
     Attributes:
@@ -45,7 +45,7 @@ class HeldOut:
     source: str
 
 
-def held_out(simulator: Simulator) -> HeldOut:
+def held_out(simulator: Simulator) -> HeldOutText:
     """Text the model was not trained on, or that C at least was not taken over, as far as there is any.
 
     Of the demo corpus: held-out sentences about the facts looked at, which no drawn edit is about, or about any. The
@@ -64,14 +64,14 @@ def held_out(simulator: Simulator) -> HeldOut:
         chosen = random.Random(SEED).sample(known.sentences, HELD_OUT_SENTENCES)  # noqa: S311 - no secret
         whose = " about the facts looked at" if known.about_the_facts else ""
         why = ", as C came without its text" if without_text else ""
-        return HeldOut(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
+        return HeldOutText(tuple(chosen), f"{len(chosen)} sentences{whose} held out in the demo family’s training{why}")
     if pipeline.text_here(request.corpus, simulator.store) not in (None, provenance["corpus_sha256"]):
         raise RequestError(f"The text {request.corpus} changed since C was taken over it; analyse anew.")
     documents = corpora.load(request.corpus).documents()
     taken = deque(_behind_c(simulator, documents), maxlen=HELD_OUT_DOCUMENTS)
     if following := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
-        return HeldOut(following, f"{len(following)} documents of the corpus that C was not taken over")
-    return HeldOut(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
+        return HeldOutText(following, f"{len(following)} documents of the corpus that C was not taken over")
+    return HeldOutText(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
 
 
 def _behind_c(simulator: Simulator, documents: Iterator[str]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ..
     return tuple((fact.text, text) for fact, text in zip(facts, said, strict=True))
 
 
-def read(loaded: LoadedModel, text: HeldOut) -> float:
+def read(loaded: LoadedModel, text: HeldOutText) -> float:
     """Perplexity on the text."""
     return perplexity(loaded, text.texts)
 

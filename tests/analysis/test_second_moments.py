@@ -212,13 +212,13 @@ class TestGroups:
         asked = replace(resolved, request=replace(resolved.request, tokens=None, documents=7))
         for found in moments(asked, gpt2, LAYERS, store):
             assert found.tokens == sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS[:7])
-            assert found.told["documents"] == 7
-            assert found.told["characters"] == sum(map(len, TEXTS[:7]))
-            assert 0 <= found.told["padding"] < reading.MOST_PADDING
+            assert found.reading["documents"] == 7
+            assert found.reading["characters"] == sum(map(len, TEXTS[:7]))
+            assert 0 <= found.reading["padding"] < reading.MOST_PADDING
         digest = corpora.DocumentsRead()
         for place, text in enumerate(TEXTS[:7]):
             digest.add(place, text)
-        assert found.told["sha256_sum"] == digest.digest
+        assert found.reading["sha256_sum"] == digest.digest
 
 
 @pytest.mark.usefixtures("every_batch")
@@ -296,10 +296,10 @@ class TestResume:
         alone = list(moments(mine, gpt2, LAYERS, Store(tmp_path / "alone"), keys=keys[5]))
         assert matrices(iter(found)) == matrices(iter(alone))
         assert [count for _, count in passes] == [6, passes[2][1] - 5, passes[2][1]]
-        assert 0 < len(found[0].told["looks"]) < len(alone[0].told["looks"])
-        assert [tokens for tokens, *_ in found[0].told["looks"]] == looks
+        assert 0 < len(found[0].reading["looks"]) < len(alone[0].reading["looks"])
+        assert [tokens for tokens, *_ in found[0].reading["looks"]] == looks
         [again] = moments(others, gpt2, [0], store, keys=keys[3])
-        assert again.told["looks"] == []
+        assert again.reading["looks"] == []
 
 
 class TestSettled:
@@ -315,9 +315,9 @@ class TestSettled:
         keys = {layer: rng.normal(size=(6, WIDTH)) for layer in LAYERS}
         settled = replace(resolved, request=replace(resolved.request, tokens=None, settled=0.9))
         [found, *_] = moments(settled, gpt2, LAYERS, store, keys=keys)
-        assert found.told["settled"]
+        assert found.reading["settled"]
         assert found.tokens < sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS)
-        assert all(share < 0.9 for _, _, share in found.told["looks"][-6:])
+        assert all(share < 0.9 for _, _, share in found.reading["looks"][-6:])
         assert resolved.second_moment_key != settled.second_moment_key
 
 
@@ -347,7 +347,7 @@ class TestStatisticsAsCorpus:
             p, q = (superposition(Whitener.fit(c.matrix).whiten(keys)) for c in (one, other))
             condition = Whitener.fit(one.matrix).condition_number
             np.testing.assert_allclose(q, p, rtol=0, atol=FLOAT32 * condition * np.abs(p).max())
-            assert other.told == {"statistics": "wikipedia_stats", "documents": 100_000, "looks": []}
+            assert other.reading == {"statistics": "wikipedia_stats", "documents": 100_000, "looks": []}
         assert passes == []
         assert left(store) == set()
 

@@ -18,7 +18,7 @@ from pages.parts.frame.choices import (
     Number,
     OneOf,
     Range,
-    Settings,
+    SettingsChoice,
     Several,
     Tuple,
     Whole,
@@ -40,7 +40,7 @@ KINDS: dict[str, Choice] = {
     "words": Words(),
     "how C is taken": Behind(lambda: CORPORA),
     "strength": Number(1.0, 0.0, 1.5),
-    "settings": Settings(("steps", "clamp", "mean_key")),
+    "settings": SettingsChoice(("steps", "clamp", "mean_key")),
 }
 REFUSALS = (
     r"there are|a number from|(is|are) written like|no such text|C needs at least|settles at|count from|runs in one|"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.parts.frame.choices import MOST_CHARACTERS, Number, Settings
+from pages.parts.frame.choices import MOST_CHARACTERS, Number, SettingsChoice
 from tests.simulator.edit_frame_tools import ROUNDING
 
 WRITTEN = 0.005  # a strength is written with two digits
@@ -54,7 +54,7 @@ def test_both_ends_of_a_range_count(text: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 999_999_999_999), min_size=1))
 def test_settings_come_back(millionths: dict[str, int]) -> None:
-    kind = Settings(NAMES)
+    kind = SettingsChoice(NAMES)
     settings = tuple(sorted((name, number / 1e6) for name, number in millionths.items()))
     found = kind.read(kind.write(settings))
     assert [name for name, _ in found] == [name for name, _ in settings]
@@ -73,7 +73,7 @@ def test_settings_come_back(millionths: dict[str, int]) -> None:
     ],
 )
 def test_settings_are_written_as_people_write_them(settings: tuple[tuple[str, float], ...], text: str) -> None:
-    assert Settings(NAMES).write(settings) == text
+    assert SettingsChoice(NAMES).write(settings) == text
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_settings_are_written_as_people_write_them(settings: tuple[tuple[str, fl
     ],
 )
 def test_settings_are_read_by_name_the_last_one_counts(text: str, settings: tuple[tuple[str, float], ...]) -> None:
-    assert Settings(NAMES).read(text) == settings
+    assert SettingsChoice(NAMES).read(text) == settings
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_settings_are_read_by_name_the_last_one_counts(text: str, settings: tupl
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused_with_the_names_there_are(text: str) -> None:
     with pytest.raises(ValueError, match=r"written like steps:20, with the names steps, clamp, mean_key$"):
-        Settings(NAMES).read(text)
+        SettingsChoice(NAMES).read(text)
 
 
 @given(st.from_regex(r"(steps|clamp):\d{1,9}(\.\d{0,8})?(~steps:\d)?", fullmatch=True))
 def test_what_looks_like_settings_is_read_or_refused(text: str) -> None:
-    kind = Settings(NAMES)
+    kind = SettingsChoice(NAMES)
     try:
         value = kind.read(text)
     except ValueError as refusal:
@@ -117,4 +117,4 @@ def test_very_many_settings_are_read_whole_or_not_at_all() -> None:
     text = "steps:12~" * (MOST_CHARACTERS // len("steps:12~") - 1) + "clamp:123456"
     assert len(text) == MOST_CHARACTERS + 1
     with pytest.raises(ValueError, match=r"written like|at most"):
-        Settings(NAMES).read(text)
+        SettingsChoice(NAMES).read(text)

@@ -128,8 +128,8 @@ class LargeSet:
 
 def key(resolved: ResolvedRequest, layer: int, *, known_only: bool = False) -> str:
     """Name of a sweep in the store."""
-    told = {"model": resolved.request.model, "revision": resolved.request.revision, "known": known_only}
-    return key_of(KIND, _determines_keys(resolved, layer) | told)
+    determined = {"model": resolved.request.model, "revision": resolved.request.revision, "known": known_only}
+    return key_of(KIND, _determines_keys(resolved, layer) | determined)
 
 
 def _determines_keys(resolved: ResolvedRequest, layer: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def run(
         known_only: of the facts whose answer is the model's first choice, token by token.
         device: the model runs on.
         models: who lends it; by default it is loaded for this run alone.
-        report: told of every batch and block.
+        report: called with every batch and block.
 
     Raises:
         ModelError, UnsupportedArchitecture, FactFileError, CorpusError, SubjectNotFound, NotFinite: as `pipeline.run`.

@@ -115,7 +115,7 @@ def sweep(
         labels: whole numbers (m,) each; two facts with the same one, such as the subject, are an artefact pair.
         strongest: how many of the strongest pairs are kept.
         side: facts a block; by default as many as `WORKING_BYTES` allow.
-        report: told after each row of blocks.
+        report: called after each row of blocks.
 
     Raises:
         ValueError: labels of another length, or a key that is not finite.

@@ -73,7 +73,7 @@ def leaking(many: LargeSet, *, clean: bool = False, count: int | None = None) ->
     """Facts by how far an edit of them reaches, the farthest first.
 
     Returns:
-        columns `i`, `j` (whom it hits most), `edited`, `suffers` (both as `told`), `rms` (of P[i, :] over the other
+        columns `i`, `j` (whom it hits most), `edited`, `suffers` (both by `label_of`), `rms` (of P[i, :] over the other
         facts), `p` (P[i, j]); facts without a P are left out.
     """
     return _reaching(many, side(many, clean=clean).leaks, count, edited_first=True)

@@ -198,7 +198,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SettingsChoice:
     """Named numbers and switches, such as hyper-parameters that are not the default."""
 
     names: tuple[str, ...]

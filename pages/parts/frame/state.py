@@ -37,7 +37,7 @@ from pages.parts.frame.choices import (
     Number,
     OneOf,
     Range,
-    Settings,
+    SettingsChoice,
     Several,
     Tuple,
     Whole,
@@ -147,7 +147,7 @@ CHOICES: dict[str, Choice] = {
     "target": Words(most=MOST_WORDS),  # new object of an edit
     "method": _among(*(method.name for method in RANK_ONE)),
     "strength": Number(1.0, 0.0, MOST_STRENGTH),
-    "how": Settings(HOW),
+    "how": SettingsChoice(HOW),
     "by": _among(*FORECASTS),
     "performed": _among("no", "yes"),
     "look": _among(*LOOKS),
