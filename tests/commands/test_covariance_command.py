@@ -106,7 +106,7 @@ def test_one_file_a_layer_where_rome_looks_for_it(
     for layer, path in zip((0, 2), printed, strict=True):
         stored, written = read(ingredients, layer, Store()), rome_files.read(path)
         assert stored is not None
-        assert (written.tokens, written.samples) == (stored.tokens, stored.told["documents"]) == (TOKENS, samples)
+        assert (written.tokens, written.samples) == (stored.tokens, stored.reading["documents"]) == (TOKENS, samples)
         np.testing.assert_allclose(written.matrix, stored.matrix, **SHARED)
     assert read(ingredients, 1, Store()) is None
 
