@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # the process that hands the tests out needs none of it
     from kis_core.models.loaded import LoadedModel
     from kis_core.store import Store
 
+MAIN = sys.modules["__main__"]
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 BROWSER = "tests/browser/"
 SLOWEST = 10  # files that are named at the end
@@ -80,6 +82,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KIS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is drawn in a test takes the place of the main module; a process spawned later would draw it again."""
+    monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
 @contextmanager
