@@ -86,7 +86,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that is drawn in a test takes the place of the main module; a process spawned later would draw it again."""
+    """A page drawn in a test takes the place of the main module, which a process spawned later would draw again."""
     monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
