@@ -395,23 +395,6 @@ def digest(model: torch.nn.Module) -> str:
 
 
 class TestWrongInput:
-    def test_of_a_request(self) -> None:
-        for changes, reason in (
-            ({"tokens": 0}, "at least one token; 0 were"),
-            ({"tokens": -3}, "at least one token; -3 were"),
-            ({"layers": ()}, r"layers count from 0; \(\) were"),
-            ({"layers": (-1, 2)}, r"layers count from 0; \(-1, 2\) were"),
-            ({"documents": 0}, "at least one document; 0 were"),
-            ({"settled": 1.0}, "a share between 0 and 1"),
-            ({"dtype": "int8"}, "float16; 'int8' was asked for"),
-        ):
-            with pytest.raises(RequestError, match=reason):
-                Request(**changes)
-
-    def test_layers_have_one_form(self) -> None:
-        assert Request(layers=[2, 0, 2]) == Request(layers=(0, 2))
-        assert hash(Request(layers=[1])) == hash(Request(layers=(1,)))
-
     def test_of_what_a_request_names(self, request_: Request, store: Store, tmp_path: Path) -> None:
         (tmp_path / "blank.txt").write_text("\n \n")
         (tmp_path / "bad.csv").write_text("subject,prompt,target\nMalta,no slot,x\n")

@@ -17,10 +17,9 @@ import pytest
 import torch
 
 from kis_core import corpora
-from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, ProgressLine, main
+from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, main
 from kis_core.analysis.pipeline import Request, run
 from kis_core.commands import analysing
-from kis_core.commands.line import duration
 from kis_core.machine import Device
 from kis_core.models import catalog
 from kis_core.progress import STAGES
@@ -352,66 +351,3 @@ def test_an_interrupt_ends_with_its_own_status(
     monkeypatch.setattr(analysing, "run", interrupted)
     assert main(setting.arguments()) == INTERRUPTED == 130
     assert capsys.readouterr().err.endswith("\nstopped; what was already computed is kept\n")
-
-
-class TestProgress:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        """The time, which the test moves on."""
-        now = [0.0]
-        monkeypatch.setattr("kis_core.commands.line.time.monotonic", lambda: now[0])
-        return now
-
-    def on_a_terminal(self) -> ProgressLine:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(sys.stderr, "isatty", lambda: True)
-            return ProgressLine()
-
-    def test_moves_on_one_line_of_a_terminal(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
-        line = self.on_a_terminal()
-        line("Whitening", 1, 4)
-        clock[0] = 7.0
-        line("Whitening", 4, 4)
-        line.close()
-        line.close()
-        assert capsys.readouterr().err == "\r\x1b[K   0.0 s   25%  Whitening\r\x1b[K   7.0 s  100%  Whitening\n"
-
-    def test_tells_pace_and_time_left_of_what_takes_hours(
-        self, capsys: pytest.CaptureFixture[str], clock: list[float]
-    ) -> None:
-        line = self.on_a_terminal()
-        for now, done in ((100.0, 500_000), (100.5, 501_000), (110.0, 520_000), (120.0, 500_000 + 60_000)):
-            clock[0] = now
-            line("Second moment of the keys", done, 10_000_000)
-        told = [part.partition("keys")[2] for part in capsys.readouterr().err.split("\r\x1b[K")[1:]]
-        # 20,000 tokens in 10 s and 9,480,000 to go; then 60,000 in 20 s, and 9,440,000
-        assert told == ["", "", "  2,000 tokens/s, 1 h 19 min left", "  3,000 tokens/s, 52 min left"]
-
-    def test_counts_no_tokens_where_layers_are_counted(
-        self, capsys: pytest.CaptureFixture[str], clock: list[float]
-    ) -> None:
-        line = self.on_a_terminal()
-        for clock[0] in (0.0, 10.0):
-            line("Second moment of the keys", int(clock[0]), 40)
-            line("Downloading the model", int(clock[0] * 5e6), 100_000_000)
-        assert "tokens/s" not in capsys.readouterr().err
-
-    def test_leaves_the_line_for_what_else_is_said(
-        self, capsys: pytest.CaptureFixture[str], clock: list[float]
-    ) -> None:
-        line = self.on_a_terminal()
-        line("Downloading the model", 0, 100_000_000)
-        clock[0] = 10.0
-        line("Downloading the model", 50_000_000, 100_000_000)
-        line.say("left out row 3")
-        line.say("left out row 4")
-        *_, last = capsys.readouterr().err.split("\r\x1b[K")
-        assert last == "  10.0 s   50%  Downloading the model  5 MB/s, 10 s left\nleft out row 3\nleft out row 4\n"
-
-    @pytest.mark.parametrize(
-        ("seconds", "told"),
-        [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3599.0, "59 min"), (3600.0, "1 h 00 min"),
-         (90_061.0, "25 h 01 min")],
-    )  # fmt: skip
-    def test_says_times_as_people_do(self, seconds: float, told: str) -> None:
-        assert duration(seconds) == told
