@@ -27,7 +27,7 @@ NOTHING = re.compile(r"--?[a-z][a-z-]*=--")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for wrong input, 130 when interrupted."""
     given, parser = list(sys.argv[1:] if arguments is None else arguments), _parser()
-    if nothing := next((one for one in given if NOTHING.fullmatch(one)), None):
+    if nothing := next((argument for argument in given if NOTHING.fullmatch(argument)), None):
         parser.error(f"{nothing[:80]}: -- ends the options, and is no value")  # argparse trips on it
     args = parser.parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

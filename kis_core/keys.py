@@ -103,8 +103,8 @@ def fact_keys(
         at = [prompts[k].key_index for k in batch]
 
         def keep(layer: int, key: torch.Tensor, at: list[int] = at, batch: list[int] = batch) -> None:
-            found = key[list(range(len(at))), at].float()  # numbers, at home on any device; layers may lie on several
-            bad = (~torch.isfinite(found).all(dim=1)).nonzero()
+            numbers = key[list(range(len(at))), at].float()  # numbers, at home on any device; layers may lie on several
+            bad = (~torch.isfinite(numbers).all(dim=1)).nonzero()
             if len(bad):
                 index = batch[int(bad[0])]
                 raise NotFinite(
@@ -113,7 +113,7 @@ def fact_keys(
                     f"{loaded.dtype}?"
                 )
             if layer in collected:
-                collected[layer].append(found.cpu())
+                collected[layer].append(numbers.cpu())
 
         with watch_down_projections(loaded, keep):
             loaded.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False)

@@ -122,7 +122,7 @@ def _tokens(view: ResultView, requests: Sequence[Request]) -> None:
         "results = {one.provenance['tokens_counted']: one for one in results}\n"
         f"kurtosis, likeness = convergence.by_tokens(results, {view.layer})"
     )
-    ridges = [f"{count:,}" for count, one in results.items() if one.reports[one.at(view.layer)].ridge]
+    ridges = [f"{count:,}" for count, result in results.items() if result.reports[result.at(view.layer)].ridge]
     ridged = f" A ridge was needed at {', '.join(ridges)} tokens." if ridges else ""
     left, right = split(1, 1, "split-tokens")
     with left:

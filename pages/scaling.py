@@ -86,8 +86,8 @@ def _computed(view: ResultView, clean: bool) -> Kurtosis:
     like = archive.fullest_of_each_model(archive.comparable(view.result, everything))
     if kept := view.result.provenance.get("facts_kept"):
         like = [
-            remembered(view.result, ("narrowed", one.key), partial(archive.narrowed, one, store(), kept))
-            for one in like
+            remembered(view.result, ("narrowed", result.key), partial(archive.narrowed, result, store(), kept))
+            for result in like
         ]
     table = archive.kurtosis_frame(like, clean=clean)
     return Kurtosis(table[table["kurtosis"].notna()], like, len(everything) - len(like), clean)
@@ -102,7 +102,7 @@ def _kurtosis(view: ResultView, kurtosis: Kurtosis) -> None:
         "like = archive.fullest_of_each_model(archive.comparable(result, archive.computed(Store())))\n"
         f"{narrow if view.known_only else ''}frame = archive.kurtosis_frame(like, clean={kurtosis.clean})"
     )
-    names = ", ".join(plain(one.request.model) for one in kurtosis.like)
+    names = ", ".join(plain(result.request.model) for result in kurtosis.like)
     others = counted(kurtosis.others, "other result in the cache has", "other results in the cache have")
     left_out = f" {others} other facts, text or settings." if kurtosis.others else ""
     left, right = split(1.3, 1)

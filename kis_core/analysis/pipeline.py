@@ -68,14 +68,14 @@ def cached(resolved: ResolvedRequest, store: Store) -> Result | None:
 
 def unfinished(store: Store) -> list[UnfinishedRequest]:
     """What was begun and not finished; the record of what was finished meanwhile, by any process, is dropped."""
-    found = []
-    for one in records.unfinished(store):
+    requests = []
+    for begun in records.unfinished(store):
         with suppress(KisError):  # what it names is not here, so it is not known to be finished
-            if store.holds(resolve(one.request, store, download=False).key):
-                records.forget(store, one.request)
+            if store.holds(resolve(begun.request, store, download=False).key):
+                records.forget(store, begun.request)
                 continue
-        found.append(one)
-    return found
+        requests.append(begun)
+    return requests
 
 
 def run(
@@ -138,13 +138,13 @@ def model_of(result: Result, store: Store, *, device: str = "auto", models: Load
     request, expected = result.request, result.provenance["weights_sha256"]
 
     def files() -> ModelFiles:
-        found = catalog.locate(request.model, revision=request.revision)
-        if (weights := weights_fingerprint(found, store)) != expected:
+        on_disk = catalog.locate(request.model, revision=request.revision)
+        if (weights := weights_fingerprint(on_disk, store)) != expected:
             raise RequestError(
                 f"The files of {request.model} changed since P was computed: their fingerprint was {expected[:12]}… "
                 f"and is {weights[:12]}… now. Analyse it anew."
             )
-        return found
+        return on_disk
 
     return (models or LoadedModels()).lend(expected, files, device=device, dtype=request.dtype)
 
@@ -175,12 +175,12 @@ def _compute(
     token_ids = tuple(prompt.tokens[prompt.key_index] for prompt in prompts)
     artefacts = matrix.same(token_ids) | matrix.same([fact.subject for fact in facts])
 
-    found: dict[int, _Layer] = {}
+    computed: dict[int, _Layer] = {}
     last = None
     for last in moments(resolved, loaded, layers, store, report, keys=keys, looked=looked):
         if not last.later:  # no pass is to come: only now does whitening count as the stage
-            report("Whitening", len(found), len(layers))
-        found[last.layer] = _layer(last, keys[last.layer], artefacts)
+            report("Whitening", len(computed), len(layers))
+        computed[last.layer] = _layer(last, keys[last.layer], artefacts)
     if last is None:
         raise RequestError("no layer was asked for")
     report("Whitening", len(layers), len(layers))
@@ -188,10 +188,10 @@ def _compute(
         request=request,
         facts=resolved.facts,
         layers=tuple(layers),
-        p=np.stack([found[layer].p for layer in layers]),
-        whitening_cosine=np.stack([found[layer].whitening for layer in layers]),
-        activation_cosine=np.stack([found[layer].activation for layer in layers]),
-        reports=tuple(found[layer].report for layer in layers),
+        p=np.stack([computed[layer].p for layer in layers]),
+        whitening_cosine=np.stack([computed[layer].whitening for layer in layers]),
+        activation_cosine=np.stack([computed[layer].activation for layer in layers]),
+        reports=tuple(computed[layer].report for layer in layers),
         key_token_index=tuple(prompt.key_index for prompt in prompts),
         key_tokens=tuple(prompt.key_token for prompt in prompts),
         key_token_ids=token_ids,

@@ -114,8 +114,8 @@ def choose(entry: ModelEntry, devices: Sequence[Device]) -> tuple[str, str]:
     def required(device: Device, dtype: str) -> int:
         return required_bytes(entry, device, dtype)
 
-    if found := first_fit(devices, DTYPE_BYTES, required):
-        return found[0].name, found[1]
+    if fitting := first_fit(devices, DTYPE_BYTES, required):
+        return fitting[0].name, fitting[1]
     roomiest = max(devices, key=lambda device: device.free_bytes)
     return roomiest.name, roomiest.half
 
@@ -199,14 +199,14 @@ def _nearest(entry: ModelEntry, device: Device, dtype: str) -> str | None:
 def _reason(entry: ModelEntry, device: Device, dtype: str, nearest: str | None) -> str:
     required, moment = required_bytes(entry, device, dtype), moment_bytes(entry.mlp_width)
     weights = entry.parameters * DTYPE_BYTES[dtype]
-    found = (
+    shortage = (
         f"{entry.name} in {dtype} needs about {required:,} bytes ({gigabytes(required)}): {gigabytes(weights)} for its "
         f"weights, {gigabytes(moment)} for C of one layer, and room to work. {device.label} has "
         f"{device.free_bytes:,} bytes free ({gigabytes(device.free_bytes)})."
     )
     smaller = required_bytes(entry, device, device.half)
     if smaller < required and smaller <= device.free_bytes:
-        return f"{found} In {device.half} it needs {gigabytes(smaller)} and fits."
+        return f"{shortage} In {device.half} it needs {gigabytes(smaller)} and fits."
     if nearest:
-        return f"{found} The nearest model that fits here is {nearest}."
-    return f"{found} No smaller model of the catalogue fits either: free some memory, or take another machine."
+        return f"{shortage} The nearest model that fits here is {nearest}."
+    return f"{shortage} No smaller model of the catalogue fits either: free some memory, or take another machine."

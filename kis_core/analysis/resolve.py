@@ -82,8 +82,8 @@ def _moment_key(
     settles: tuple[float | None, str] = (None, ""),
 ) -> dict[str, Any]:
     """What determines C but for the layer; `settles` is the threshold and the facts of a reading that ends early."""
-    found = {"format": FORMAT, "weights": weights, "corpus": corpus, "tokens": tokens, "documents": documents}
-    return found | {"dtype": dtype} | ({} if settles[0] is None else {"settled": settles[0], "facts": settles[1]})
+    ingredients = {"format": FORMAT, "weights": weights, "corpus": corpus, "tokens": tokens, "documents": documents}
+    return ingredients | {"dtype": dtype} | ({} if settles[0] is None else {"settled": settles[0], "facts": settles[1]})
 
 
 def second_moment_key(result: Result, layer: int) -> str:

@@ -135,11 +135,11 @@ def _computed(
             report(stage, number * total + done, len(groups) * total)
 
         if isinstance(text, Statistics):
-            found = _from_files(resolved, text, loaded, group, report_group)
+            moments_of_group = _from_files(resolved, text, loaded, group, report_group)
         else:
-            found = _pass(resolved, text, loaded, group, store, report_group, keys, looked, share)
+            moments_of_group = _pass(resolved, text, loaded, group, store, report_group, keys, looked, share)
         unkept: dict[int, LayerSecondMoment] = {}
-        for moment in found:
+        for moment in moments_of_group:
             if moment.layer in wanted and not _keep(resolved, moment, store):
                 unkept[moment.layer] = moment
         for layer in sorted(wanted & set(group)):
@@ -167,9 +167,9 @@ def second_moment(
             )
         return matrix
     resolved, source = resolve(result.request, store), result.provenance
-    found = (resolved.weights, resolved.text)
-    if found != (source["weights_sha256"], source["corpus_sha256"]):
-        what = "weights" if found[0] != source["weights_sha256"] else "text"
+    current = (resolved.weights, resolved.text)
+    if current != (source["weights_sha256"], source["corpus_sha256"]):
+        what = "weights" if current[0] != source["weights_sha256"] else "text"
         raise RequestError(
             f"C of layer {layer} is no longer stored, and the {what} it was taken from changed since; analyse anew"
         )
@@ -246,15 +246,15 @@ def _from_files(
     shape, whose = loaded.architecture, {"model": resolved.request.model, "weights": resolved.weights}
     files.check(shape.layers, shape.widths[1], shape.module_path, wanted=layers, **whose)
     for done, layer in enumerate(layers, 1):
-        found = files.moment(layer)
+        statistics = files.moment(layer)
         yield LayerSecondMoment(
-            layer, found.matrix, found.tokens, {"statistics": files.name, "documents": found.samples}
+            layer, statistics.matrix, statistics.tokens, {"statistics": files.name, "documents": statistics.samples}
         )
         report("Second moment of the keys", done, len(layers))
 
 
 def _groups(
-    resolved: ResolvedRequest, loaded: LoadedModel, asked: set[int], missing: set[int], store: Store, share: Share
+    resolved: ResolvedRequest, loaded: LoadedModel, requested: set[int], missing: set[int], store: Store, share: Share
 ) -> list[list[int]]:
     """Layers that are summed up together: first those of a pass that was begun and can be taken up again.
 
@@ -262,7 +262,7 @@ def _groups(
     """
     from kis_core.analysis import requirements
 
-    begun = share.agreed(_begun(resolved, asked, missing, store, share) if share.first else [], loaded.device)
+    begun = share.agreed(_begun(resolved, requested, missing, store, share) if share.first else [], loaded.device)
     width, by_device = loaded.architecture.widths[1], defaultdict(list)
     for layer in sorted(missing.difference(begun)):
         by_device[loaded.architecture.weight(layer).device].append(layer)
@@ -284,7 +284,7 @@ def _room(place: torch.device, loaded: LoadedModel, share: Share) -> int:
     return max(room, requirements.moment_bytes(loaded.architecture.widths[1]))
 
 
-def _begun(resolved: ResolvedRequest, asked: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
+def _begun(resolved: ResolvedRequest, requested: set[int], missing: set[int], store: Store, share: Share) -> list[int]:
     """Layers of a pass that a checkpoint is of, if all were asked for and not all are stored."""
     from kis_core.store.leftovers import HEAD
 
@@ -292,7 +292,7 @@ def _begun(resolved: ResolvedRequest, asked: set[int], missing: set[int], store:
     for meta in store.listed(HEAD).values():
         pass_of = meta["about"]
         layers = set(pass_of.get("layers", ()))
-        if tuple(map(pass_of.get, ("of", "rank", "world"))) == mine and layers <= asked and layers & missing:
+        if tuple(map(pass_of.get, ("of", "rank", "world"))) == mine and layers <= requested and layers & missing:
             return sorted(layers)
     return []
 
@@ -322,8 +322,10 @@ def _pass(
     described = about(resolved) | mine | {"of": key_of(SECOND_MOMENT, resolved.second_moment_key)}
     described["moments"] = [_name(resolved, layer) for layer in layers]  # once all are there, the pass is over
     checkpoints = Checkpoints(store, resolved.second_moment_key | mine, described)
-    one = Pass(loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share)
-    outcome = one.run(
+    moment_pass = Pass(
+        loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share
+    )
+    outcome = moment_pass.run(
         text.documents, report=report, checkpoints=checkpoints, settling=watching if share.world == 1 else None
     )
     reading = outcome.reading.to_json() | {
@@ -332,7 +334,7 @@ def _pass(
         "looks": [as_json(look) for look in watching.looks],
         "looks_of": watching.of,
     }
-    for layer, moment in one.moments():
+    for layer, moment in moment_pass.moments():
         yield LayerSecondMoment(layer, moment.matrix, moment.tokens, reading)
     share.wait()
     checkpoints.clear()

@@ -34,13 +34,13 @@ class UnfinishedRequest:
         return key_of(KIND, asdict(self.request))
 
 
-def remember(store: Store, one: UnfinishedRequest) -> None:
+def remember(store: Store, begun: UnfinishedRequest) -> None:
     """Keep it until it is finished.
 
     Raises:
         StoreError: the store cannot be written to.
     """
-    store.put(one.key, {"request": asdict(one.request), "device": one.device, "when": time.time()}, {})
+    store.put(begun.key, {"request": asdict(begun.request), "device": begun.device, "when": time.time()}, {})
 
 
 def forget(store: Store, request: Request) -> None:
@@ -50,11 +50,11 @@ def forget(store: Store, request: Request) -> None:
 
 def unfinished(store: Store) -> list[UnfinishedRequest]:
     """What was begun and neither finished nor dropped, on this cache folder by any process."""
-    found = []
+    requests = []
     for meta in store.listed(KIND).values():
         with suppress(KeyError, TypeError, ValueError, AttributeError, KisError):  # written by another version
-            found.append(_read(meta))
-    return sorted(found, key=lambda one: (one.request.model, one.key))
+            requests.append(_read(meta))
+    return sorted(requests, key=lambda begun: (begun.request.model, begun.key))
 
 
 def _read(meta: dict[str, Any]) -> UnfinishedRequest:

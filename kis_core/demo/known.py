@@ -64,10 +64,10 @@ class FactBase(KnownFacts):
     @cached_property
     def _objects(self) -> dict[str, Counter[str]]:
         """Of the relations of the base, how often each object occurs there."""
-        found: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {}
         for base in factbase.load():
-            found.setdefault(base.relation, Counter())[base.object] += 1
-        return KnownFacts(self.facts)._objects | found
+            counts.setdefault(base.relation, Counter())[base.object] += 1
+        return KnownFacts(self.facts)._objects | counts
 
 
 def find(fact: Fact) -> BaseFact | None:

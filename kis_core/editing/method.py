@@ -129,8 +129,8 @@ class Method(ABC):
             EditError: they are those of another method.
         """
         if not isinstance(site.settings, self.settings):
-            found = type(site.settings).__name__
-            raise EditError(f"{self.label} takes {self.settings.__name__}; found {found}")
+            given = type(site.settings).__name__
+            raise EditError(f"{self.label} takes {self.settings.__name__}; found {given}")
         return site.settings
 
     def check_single(self, site: Site, requested: Sequence[RequestedEdit]) -> tuple[int, RequestedEdit]:
@@ -152,8 +152,8 @@ def check_key(key: np.ndarray, whitener: Whitener) -> None:
     """
     size, usual = float(np.linalg.norm(key)), float(np.linalg.norm(whitener.factor))  # ‖F‖² = tr C, the mean of ‖k‖²
     if not (np.isfinite(size) and size > LEAST_KEY * usual):
-        found = "not finite" if not np.isfinite(size) else "next to zero" if size else "zero"
-        raise EditError(f"the key of this fact is {found} at this layer, so no edit can reach it; choose another layer")
+        fault = "not finite" if not np.isfinite(size) else "next to zero" if size else "zero"
+        raise EditError(f"the key of this fact is {fault} at this layer, so no edit can reach it; choose another layer")
 
 
 def agreement(direction: Callable[[np.ndarray], np.ndarray], key: np.ndarray, mean_key: np.ndarray) -> float:

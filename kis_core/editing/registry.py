@@ -31,6 +31,6 @@ def register(method: AnyMethod) -> AnyMethod:
 def all_methods() -> tuple[Method, ...]:
     """Every method that a file in `methods` registers, in the order of lists."""
     folder = import_module(f"{__package__}.methods")
-    for found in iter_modules(folder.__path__):
-        import_module(f"{folder.__name__}.{found.name}")
+    for module in iter_modules(folder.__path__):
+        import_module(f"{folder.__name__}.{module.name}")
     return tuple(sorted(_registered.values(), key=lambda method: (method.place, method.name)))

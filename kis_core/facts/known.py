@@ -76,7 +76,7 @@ class KnownFacts:
         """Facts about other subjects with the same object, which an edit of the fact should leave as they are."""
         if fact.neighbours:
             return tuple(_whole(text, fact) for text in fact.neighbours[:MOST_NEIGHBOURS])
-        others = [one for one in self._alike(fact) if one.target == fact.target and one.subject != fact.subject]
+        others = [other for other in self._alike(fact) if other.target == fact.target and other.subject != fact.subject]
         return tuple(others[:MOST_NEIGHBOURS])
 
     def new_objects(self, fact: Fact) -> list[str]:
@@ -86,7 +86,7 @@ class KnownFacts:
         """
         counts = self._objects.get(fact.relation, Counter())
         ranked = sorted(counts, key=lambda target: (-counts[target], target))
-        return [one for one in dict.fromkeys((fact.new_target, *ranked)) if one and one != fact.target]
+        return [name for name in dict.fromkeys((fact.new_target, *ranked)) if name and name != fact.target]
 
     def held_out(self, least: int) -> HeldOut:
         """Sentences that the model was not trained on: about the facts looked at where there are `least`, or any."""
@@ -95,10 +95,10 @@ class KnownFacts:
     @cached_property
     def _objects(self) -> dict[str, Counter[str]]:
         """How often each object occurs, by relation."""
-        found: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {}
         for fact in self.facts:
-            found.setdefault(fact.relation, Counter())[fact.target] += 1
-        return found
+            counts.setdefault(fact.relation, Counter())[fact.target] += 1
+        return counts
 
     def _alike(self, fact: Fact) -> list[Fact]:
         return [other for other in self.facts if fact.relation and other.relation == fact.relation]

@@ -99,8 +99,8 @@ class Rows:
             if (value := fields.get(name)) is None:
                 continue
             texts = value if isinstance(value, list) else [value]
-            kept = [field_text.tidy(one) for one in texts if isinstance(one, str) and len(one) <= MAX_FIELD_CHARACTERS]
-            kept = [text for text in kept if text and not field_text.fault(text)]
+            short = [text for text in texts if isinstance(text, str) and len(text) <= MAX_FIELD_CHARACTERS]
+            kept = [text for text in map(field_text.tidy, short) if text and not field_text.fault(text)]
             if len(kept) < len(texts):
                 self.note(LEFT_OUT, f"row {row}")
             brought[name] = "".join(kept[:1]) if name == "new_target" else tuple(kept)

@@ -34,18 +34,18 @@ def names(root: Path) -> tuple[str, ...]:
 
 def titles(root: Path) -> dict[str, str]:
     """What people know each set by: the file it came from, and the digits of its name where several came from one."""
-    found = {name: _title(root, name) for name in names(root)}
-    taken = [*found.values(), *BUILTIN_SETS]
-    several = {title for title in found.values() if taken.count(title) > 1}
-    return {name: f"{title} ({name[-8:]})" if title in several else title for name, title in found.items()}
+    titles_of = {name: _title(root, name) for name in names(root)}
+    taken = [*titles_of.values(), *BUILTIN_SETS]
+    several = {title for title in titles_of.values() if taken.count(title) > 1}
+    return {name: f"{title} ({name[-8:]})" if title in several else title for name, title in titles_of.items()}
 
 
 def _title(root: Path, name: str) -> str:
     """A set's title; of one kept before sets had titles, its name."""
     try:
         with path_of(root, name).open(encoding="utf-8") as stream:
-            found = TITLED.match(stream.read(HEAD_CHARACTERS))
-        return shown(json.loads(found[1])) if found else name
+            match = TITLED.match(stream.read(HEAD_CHARACTERS))
+        return shown(json.loads(match[1])) if match else name
     except (FactFileError, OSError, ValueError):  # gone or damaged meanwhile
         return name
 

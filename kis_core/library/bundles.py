@@ -192,8 +192,8 @@ def _checked(archive: zipfile.ZipFile) -> list[_Member]:
         raise BundleError(f"The bundle claims to hold {total:,} bytes and has {size:,}.")
     members = _manifest(archive)
     expected = {member.file: member.size for member in members} | {MANIFEST: archive.getinfo(MANIFEST).file_size}
-    found = {info.filename: info.file_size for info in infos}
-    if wrong := sorted(expected.items() ^ found.items()):
+    sizes = {info.filename: info.file_size for info in infos}
+    if wrong := sorted(expected.items() ^ sizes.items()):
         raise BundleError(f"{wrong[0][0][:100]!r} is missing, of another size than the manifest says, or not in it.")
     return members
 
@@ -214,8 +214,8 @@ def _manifest(archive: zipfile.ZipFile) -> list[_Member]:
     if info.file_size > MOST_MANIFEST:
         raise BundleError(f"Its {MANIFEST} has {info.file_size:,} bytes; at most {MOST_MANIFEST:,} are read.")
     try:
-        found = json.loads(archive.read(info), parse_constant=_no_constant)
-        version, rows = found["format"], found["entries"]
+        manifest = json.loads(archive.read(info), parse_constant=_no_constant)
+        version, rows = manifest["format"], manifest["entries"]
         members = [_Member(**row) for row in rows] if version == FORMAT else []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"Its {MANIFEST} is not that of a bundle.") from error

@@ -110,8 +110,8 @@ def described(store: Store, key: str) -> Result | None:
 
 def moments_behind(store: Store, keys: Iterable[str]) -> set[str]:
     """Every stored C that stands behind one of these results."""
-    found = (result for key in keys if (result := described(store, key)))
-    return {key for key in _moments(found) if store.holds(key)}
+    results = (result for key in keys if (result := described(store, key)))
+    return {key for key in _moments(results) if store.holds(key)}
 
 
 def moments_alone_behind(store: Store, keys: Collection[str]) -> set[str]:
@@ -201,12 +201,12 @@ def _result(item: Item) -> Result | None:
 
 def _moments(results: Iterable[Result]) -> dict[str, tuple[Result, int]]:
     """Name of C of every layer of these results, with the result and the layer."""
-    found = {}
+    moments = {}
     for result in results:
         for layer in result.layers:
             with suppress(*MALFORMED):
-                found[pipeline.second_moment_key(result, layer)] = (result, layer)
-    return found
+                moments[pipeline.second_moment_key(result, layer)] = (result, layer)
+    return moments
 
 
 def _shelved(item: Item, result: Result) -> Shelved:
@@ -237,7 +237,7 @@ def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[She
         whose = (model, corpus, tokens if isinstance(tokens, int) else None, weights)
         heaps.setdefault(whose, []).append((layer if isinstance(layer, int) else None, item))
     shelves = []
-    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda one: str(one[0])):
+    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda heap: str(heap[0])):
         layers = tuple(sorted({layer for layer, _ in heap if layer is not None}))
         known = {"model": model, "corpus": corpus, "tokens": tokens, "weights": weights, "layers": layers}
         shelves.append(_heap(MOMENTS, "second moment C", [item for _, item in heap], **known))

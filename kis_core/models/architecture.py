@@ -112,8 +112,8 @@ def recognise(model: PreTrainedModel) -> Architecture:
         UnsupportedArchitecture: no known layout fits; the message lists what is supported and what was found.
     """
     for layout in LAYOUTS:
-        if found := _fit(model, layout):
-            return found
+        if architecture := _fit(model, layout):
+            return architecture
     children = ", ".join(name for name, _ in model.named_children())
     raise UnsupportedArchitecture(
         f"Model type {model.config.model_type!r} ({type(model).__name__} with modules {children}) is not one this "

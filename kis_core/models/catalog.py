@@ -172,9 +172,9 @@ def available() -> tuple[ModelEntry, ...]:
 def _is_cached(entry: ModelEntry) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
+    path = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
     with suppress(ModelError):  # its index leads out of its folder
-        return isinstance(found, str) and bool(ModelFiles(Path(found).parent).weights())
+        return isinstance(path, str) and bool(ModelFiles(Path(path).parent).weights())
     return False
 
 

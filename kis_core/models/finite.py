@@ -51,16 +51,16 @@ def _origin(loaded: LoadedModel, text: Sequence[int]) -> str:
     """Where numbers that are not finite come up first, as the model reads the text alone."""
     shape = loaded.architecture
     modules = [module for pair in zip(shape.down_projections, shape.blocks, strict=True) for module in pair]
-    found: list[str] = []
+    places: list[str] = []
 
     def look(number: int, inputs: Tensor, output: Tensor) -> None:
         layer, is_block = divmod(number, 2)
         parts = (("output", output),) if is_block else (("key", inputs), ("output of the down-projection", output))
         for name, tensor in parts:
-            if not found and not bool(torch.isfinite(tensor).all()):
-                found.append(f"layer {layer} is the first where it is not, in its {name}")
+            if not places and not bool(torch.isfinite(tensor).all()):
+                places.append(f"layer {layer} is the first where it is not, in its {name}")
 
     with hooked(modules, look):
         ids = torch.tensor([list(text)], device=loaded.device)
         loaded.model.base_model(input_ids=ids, use_cache=False)
-    return found[0] if found else "all layers are, so it is the final norm or the output embeddings"
+    return places[0] if places else "all layers are, so it is the final norm or the output embeddings"

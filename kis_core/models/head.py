@@ -19,6 +19,6 @@ def logits(loaded: LoadedModel, hidden: Tensor) -> Tensor:
         hidden: (…, d), as its base model puts it out.
     """
     scale, cap = loaded.architecture.logit_scale, loaded.architecture.logit_cap
-    found: Tensor = loaded.model.get_output_embeddings()(hidden).float()
-    found = found if scale == 1 else found * scale
-    return found if cap is None else cap * torch.tanh(found / cap)
+    scores: Tensor = loaded.model.get_output_embeddings()(hidden).float()
+    scores = scores if scale == 1 else scores * scale
+    return scores if cap is None else cap * torch.tanh(scores / cap)

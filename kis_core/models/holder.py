@@ -52,10 +52,10 @@ class LoadedModels:
         with self._loading:  # who waits here may find it loaded meanwhile
             if held := self._find(weights, device, dtype):
                 return held
-            found = files()
-            size = min(found.parameters() * DTYPE_BYTES.get(dtype, 0), int(self._held.maxsize))
+            on_disk = files()
+            size = min(on_disk.parameters() * DTYPE_BYTES.get(dtype, 0), int(self._held.maxsize))
             self._make_room(size)
-            loaded = loading.load(found, device=device, dtype=dtype)
+            loaded = loading.load(on_disk, device=device, dtype=dtype)
             with self._lock:
                 self._held[weights, device if device == ALL else str(loaded.device), dtype] = _Held(loaded, size)
             return loaded

@@ -72,5 +72,5 @@ def hooked(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
 
 
 def _remove(hooks: dict[int, Any], function: Callable[..., object]) -> None:
-    for key in [key for key, one in list(hooks.items()) if isinstance(one, partial) and one.func is function]:
+    for key in [key for key, hook in list(hooks.items()) if isinstance(hook, partial) and hook.func is function]:
         del hooks[key]

@@ -46,11 +46,11 @@ class LoadedModel:
         """SHA-256 over the bits of all weights, by name: the same before and after anything this program does."""
         import torch
 
-        found = hashlib.sha256()
+        sha = hashlib.sha256()
         for name, weight in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
+            sha.update(name.encode())
+            sha.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return sha.hexdigest()
 
 
 def context_of(config: PretrainedConfig) -> int:

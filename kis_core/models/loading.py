@@ -78,7 +78,7 @@ def load(
     place = _with_room(folder.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
     with errors_of_transformers(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -88,7 +88,7 @@ def load(
             **local,
         )
         recognised = architecture.recognise(model)
-        _check_whole(folder, model, tokenizer, found)
+        _check_whole(folder, model, tokenizer, notes)
         context_of(model.config)
         inputs = _settled(model, place)
     loaded = LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
@@ -106,10 +106,10 @@ def _candidates(wanted: str, there: Sequence[Device]) -> list[Device]:
         return list(there)
     alone = wanted == ALL and all(device.name != ALL for device in there)  # then one GPU is all there are, if any
     name = "cuda:0" if wanted == "cuda" or alone else wanted
-    found = [device for device in there if device.name == name]
-    if not found:
+    named = [device for device in there if device.name == name]
+    if not named:
         raise ModelError(f"This machine has no {'cuda' if alone else wanted} device; use --device auto or cpu.")
-    return found
+    return named
 
 
 def _with_room(name: str, numbers: int, dtype: str, candidates: Sequence[Device], there: Sequence[Device]) -> Device:
@@ -192,12 +192,12 @@ def errors_of_transformers(folder: Path) -> Iterator[None]:
 
 
 def _check_whole(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, found: dict[str, Any]
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, notes: dict[str, Any]
 ) -> None:
     """Refuse what transformers lets pass: random numbers for tensors not found, an empty or a foreign tokenizer."""
-    if missing := found["missing_keys"]:
+    if missing := notes["missing_keys"]:
         raise ModelError(f"{folder} lacks {len(missing)} of the model's tensors, such as {min(missing)}; get it anew.")
-    if misshapen := found["mismatched_keys"]:
+    if misshapen := notes["mismatched_keys"]:
         name, stored, wanted = min(misshapen)
         raise ModelError(
             f"{folder} holds {name} with shape {tuple(stored)} where its config.json wants {tuple(wanted)}; "

@@ -32,9 +32,9 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[Tokens]:
         tokenizer: a fast tokenizer.
         texts: any number.
     """
-    found = _encoded(tokenizer, texts, return_offsets_mapping=True)
-    spans = found["offset_mapping"] if texts else []
-    return [Tokens(ids, list(spans[row][: len(ids)])) for row, ids in enumerate(_kept(found))]
+    encoding = _encoded(tokenizer, texts, return_offsets_mapping=True)
+    spans = encoding["offset_mapping"] if texts else []
+    return [Tokens(ids, list(spans[row][: len(ids)])) for row, ids in enumerate(_kept(encoding))]
 
 
 def ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -44,8 +44,8 @@ def ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def beginning(tokenizer: Any) -> list[int]:
     """What the tokenizer puts in front of a text; often nothing."""
-    found = _encoded(tokenizer, ["a"])
-    [ids], [added] = found["input_ids"], found["special_tokens_mask"]
+    encoding = _encoded(tokenizer, ["a"])
+    [ids], [added] = encoding["input_ids"], encoding["special_tokens_mask"]
     first = next((at for at, special in enumerate(added) if not special), 0)
     return list(ids[:first])
 
@@ -58,10 +58,10 @@ def _encoded(tokenizer: Any, texts: Sequence[str], **more: Any) -> Any:
     )
 
 
-def _kept(found: Any) -> list[list[int]]:
+def _kept(encoding: Any) -> list[list[int]]:
     """Ids without the special tokens behind the last token of the text; none where the text has none."""
     kept = []
-    for ids, added in zip(found["input_ids"], found["special_tokens_mask"], strict=True):
+    for ids, added in zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True):
         end = next((at for at in range(len(ids), 0, -1) if not added[at - 1]), 0)
         kept.append(list(ids[:end]))
     return kept

@@ -31,20 +31,20 @@ def committed() -> pd.DataFrame:
     return pd.read_csv(io.StringIO(source.read_text("utf-8")))
 
 
-def lifetimes(found: pd.DataFrame) -> pd.DataFrame:
+def lifetimes(runs: pd.DataFrame) -> pd.DataFrame:
     """Half-lives over seeds, one row a model, layer, method, draw and order; the fields of `summary.Lifetimes`."""
     rows = []
     kinds = ["model", "family", "width", "layer", "method", "draw", "order"]
-    for names, group in found.groupby(kinds, sort=False):
+    for names, group in runs.groupby(kinds, sort=False):
         ends = zip(group["half_life"], group["reached"], strict=True)
         rows.append((*names, *astuple(over_seeds([HalfLife(float(edits), bool(reached)) for edits, reached in ends]))))
     return pd.DataFrame(rows, columns=[*kinds, "middle", "low", "high", "runs", "unreached"])
 
 
-def markdown(found: pd.DataFrame) -> str:
+def markdown(runs: pd.DataFrame) -> str:
     """The tables of a study."""
-    random = found[(found["draw"] == "random") & (found["order"] == "drawn")]
-    rome = found[(found["method"] == "rome") & (found["order"] == "drawn")]
+    random = runs[(runs["draw"] == "random") & (runs["order"] == "drawn")]
+    rome = runs[(runs["method"] == "rome") & (runs["order"] == "drawn")]
     methods = [known for known in METHODS if (random["method"] == known.name).any()]
     names, labels = [known.name for known in methods], [known.label for known in methods]
     by_size = random[random["method"] == "rome"].groupby(["model", "layer"], sort=False)
@@ -71,32 +71,32 @@ def markdown(found: pd.DataFrame) -> str:
             ],
         ),
     }
-    worst = found["shift_error"].max()
+    worst = runs["shift_error"].max()
     lines = [
-        f"{len(found)} runs. Δo and Δe at the layer, forecast against measured: largest relative error {worst:.0e}.",
+        f"{len(runs)} runs. Δo and Δe at the layer, forecast against measured: largest relative error {worst:.0e}.",
         *(f"**{title}**\n\n{rows}" for title, rows in parts.items()),
     ]
     return "\n\n".join(lines) + "\n"
 
 
-def findings(found: pd.DataFrame) -> list[str]:
+def findings(runs: pd.DataFrame) -> list[str]:
     """What a study says of the theory, where it holds and where it falls short, in sentences with its own numbers."""
-    random = found[found["draw"] == "random"]
+    random = runs[runs["draw"] == "random"]
     rome = random[random["method"] == "rome"]
-    worst = found["shift_error"].max()
+    worst = runs["shift_error"].max()
     full = rome.dropna(subset=["half_renewed"])
     compared = full if len(full) else rome  # forecasts are set against each other over the same runs
     rank = {kind: _pair(compared, kind) for kind in FORECASTS}
     lines = [
         f"**At the layer it is exact**: Σ p·δ and the measured change differ by at most {worst:.0e}, relative, over "
-        f"{len(found)} runs of up to {int(found['edits'].max())} edits.",
+        f"{len(runs)} runs of up to {int(runs['edits'].max())} edits.",
         f"**Which facts lose** (ROME, {len(compared)} runs, Spearman with the measured loss, after {EARLY} edits / "
         f"when half is forgotten or the run ends): the size of Σ p·δ alone {rank['shift']}; first order at the "
         f"subject’s token {rank['subject']}; over all tokens {rank['all']}; with gradients renewed as the run goes "
         f"{rank['renewed']}. What lands on a fact is known; what that does to its answer is not, and less so the "
         f"further the model has gone.",
     ]
-    orders = _orders(found)
+    orders = _orders(runs)
     if orders:
         fewer, pairs = orders
         lines.append(
@@ -113,9 +113,9 @@ def findings(found: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _orders(found: pd.DataFrame) -> tuple[int, int] | None:
+def _orders(runs: pd.DataFrame) -> tuple[int, int] | None:
     """In how many pairs of runs, alike but for the draw, the most superposed first forgot sooner; and of how many."""
-    rome = found[(found["method"] == "rome") & found["draw"].isin(["most", "least"])]
+    rome = runs[(runs["method"] == "rome") & runs["draw"].isin(["most", "least"])]
     lives = rome.pivot_table(index=["model", "layer", "seed"], columns="draw", values="half_life")
     reached = rome.pivot_table(index=["model", "layer", "seed"], columns="draw", values="reached", aggfunc="max")
     if not {"most", "least"} <= set(lives.columns):
@@ -140,9 +140,9 @@ def _life(row: dict[str, Any]) -> str:
     return f"{row['middle']:.0f}{interval}"
 
 
-def _means(found: pd.DataFrame, names: Sequence[str], column: str, style: str) -> list[list[Any]]:
+def _means(runs: pd.DataFrame, names: Sequence[str], column: str, style: str) -> list[list[Any]]:
     rows = []
-    for (model, layer), group in found.groupby(["model", "layer"], sort=False):
+    for (model, layer), group in runs.groupby(["model", "layer"], sort=False):
         means = group.groupby("method")[column].mean()
         rows.append([model, layer, *(style.format(means[name]) if name in means else "–" for name in names)])
     return rows

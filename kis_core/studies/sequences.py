@@ -90,8 +90,8 @@ class SequenceStudy:
         Returns:
             the files written.
         """
-        found = pd.DataFrame(list(self._rows(store, report)), columns=list(COLUMNS))
-        return [*atomic.write(folder, {"forgetting.csv": export.frame_csv(found)}), *write(found, folder)]
+        runs = pd.DataFrame(list(self._rows(store, report)), columns=list(COLUMNS))
+        return [*atomic.write(folder, {"forgetting.csv": export.frame_csv(runs)}), *write(runs, folder)]
 
     def _rows(self, store: Store, report: progress.Report) -> Iterator[dict[str, Any]]:
         models = LoadedModels()
@@ -112,13 +112,13 @@ class SequenceStudy:
                 yield _row(simulator, case, self.edits, self.every)
 
 
-def write(found: pd.DataFrame, folder: Path) -> list[Path]:
+def write(runs: pd.DataFrame, folder: Path) -> list[Path]:
     """Tables and figure of a study's rows."""
-    lives = lifetimes(found[(found["draw"] == "random") & (found["layer"] == found["layer"].min())])
+    lives = lifetimes(runs[(runs["draw"] == "random") & (runs["layer"] == runs["layer"].min())])
     figure = charts.lifetimes(lives.assign(name=[method(str(name)).label for name in lives["method"]]))
     lines = ["Edits until half of the unrelated facts are forgotten, by model and method; bars: 95 % over seeds."]
     picture = charts.to_png(figure, "How long a model remembers", lines)
-    return atomic.write(folder, {"forgetting.md": markdown(found), "forgetting.png": picture})
+    return atomic.write(folder, {"forgetting.md": markdown(runs), "forgetting.png": picture})
 
 
 def _row(simulator: Simulator, case: Case, edits: int, every: int) -> dict[str, Any]:

@@ -122,8 +122,8 @@ class LargeSet:
         return matrix.from_products(self._inner(j), self.sweep.squares)
 
     def _inner(self, fact: int) -> np.ndarray:
-        found = self.whitened @ self.whitened[fact]  # in float32: to find facts by, not to report
-        return np.where(self.sweep.squares > 0, found, np.nan)
+        products = self.whitened @ self.whitened[fact]  # in float32: to find facts by, not to report
+        return np.where(self.sweep.squares > 0, products, np.nan)
 
 
 def key(resolved: ResolvedRequest, layer: int, *, known_only: bool = False) -> str:
@@ -190,8 +190,8 @@ def find(request: Request, layer: int, store: Store, *, known_only: bool = False
     try:
         resolved = pipeline.resolve(request, store, download=False)
     except ModelError:
-        if found := _without_model(request, layer, store, known_only):
-            return found
+        if large := _without_model(request, layer, store, known_only):
+            return large
         raise
     return _read(request, resolved.facts, key(resolved, layer, known_only=known_only), store)
 
@@ -203,9 +203,9 @@ def _without_model(request: Request, layer: int, store: Store, known_only: bool)
     for name, meta in store.listed(KIND).items():
         if (meta.get("format"), meta.get("asked")) != (FORMAT, wanted):
             continue
-        found = _read(request, facts, name, store)
-        if found and text in (None, found.provenance["corpus_sha256"]):
-            return found
+        large = _read(request, facts, name, store)
+        if large and text in (None, large.provenance["corpus_sha256"]):
+            return large
     return None
 
 
@@ -275,25 +275,25 @@ def _swept(
         raise NothingKnown(resolved.request.model, len(whitened))
     if known is not None:
         whitened = whitened[kept]
-    found = sweeps.sweep(whitened, [subjects[kept], ids[kept]], report=report)
+    sweep = sweeps.sweep(whitened, [subjects[kept], ids[kept]], report=report)
     condition = LayerReport.from_json(keys.meta["condition"])
-    described = replace(condition, moments=found.every.moments, clean_moments=found.clean.moments)
+    described = replace(condition, moments=sweep.every.moments, clean_moments=sweep.clean.moments)
     meta = {
         "format": FORMAT,
         "asked": _asked(resolved.request, condition.layer, resolved.facts, known is not None),
         "keys": of_keys,
         "report": described.to_json(),
     }
-    return Entry(meta, arrays(found) | {"kept": kept})
+    return Entry(meta, arrays(sweep) | {"kept": kept})
 
 
 SPREAD, WAYS = ("counts", "beyond", "pairs", "values"), ("leaks", "suffers")  # what there is of a `Spread`
 
 
-def arrays(found: Sweep) -> dict[str, np.ndarray]:
+def arrays(sweep: Sweep) -> dict[str, np.ndarray]:
     """Everything of a sweep but the moments: `squares`, and of `every` and `clean` the parts, such as `clean.pairs`."""
-    parts = {"squares": found.squares, "edges": tally.EDGES, "thresholds": np.array(tally.THRESHOLDS)}
-    for side, spread in (("every", found.every), ("clean", found.clean)):
+    parts = {"squares": sweep.squares, "edges": tally.EDGES, "thresholds": np.array(tally.THRESHOLDS)}
+    for side, spread in (("every", sweep.every), ("clean", sweep.clean)):
         parts |= {f"{side}.{name}": getattr(spread, name) for name in SPREAD}
         for way in WAYS:
             reach = getattr(spread, way)
@@ -304,7 +304,7 @@ def arrays(found: Sweep) -> dict[str, np.ndarray]:
 def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -> LargeSet:
     stored, kept = swept.arrays, swept.arrays["kept"]
     report = LayerReport.from_json(swept.meta["report"])
-    found = Sweep(
+    sweep = Sweep(
         stored["squares"], _spread(stored, "every", report.moments), _spread(stored, "clean", report.clean_moments)
     )
     provenance = keys.meta["provenance"] | {"request": asdict(request), "facts": facts.name}
@@ -314,7 +314,7 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
         facts = replace(facts, name=name, facts=tuple(facts.facts[k] for k in kept))
         whitened, ids = whitened[kept], ids[kept]
         provenance |= {"facts": name, "facts_count": len(facts), "facts_sha256": facts.fingerprint}
-    return LargeSet(request, facts, report.layer, found, whitened, ids, report, provenance)
+    return LargeSet(request, facts, report.layer, sweep, whitened, ids, report, provenance)
 
 
 def _spread(stored: Mapping[str, np.ndarray], side: str, moments: Moments) -> EntrySpread:

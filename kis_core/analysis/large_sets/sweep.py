@@ -142,7 +142,7 @@ def sweep(
     every = artefacts.merged(clean)
     masked = m * (m - 1) - count * (count - 1)
     hidden = masked + artefacts.sums.count
-    leaks, suffers, clean_leaks, clean_suffers = (one.reach(live, m) for one in norms)
+    leaks, suffers, clean_leaks, clean_suffers = (norm.reach(live, m) for norm in norms)
     return Sweep(
         squares, _spread(every, live, masked, leaks, suffers), _spread(clean, live, hidden, clean_leaks, clean_suffers)
     )

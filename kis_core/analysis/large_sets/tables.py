@@ -26,8 +26,8 @@ def side(many: LargeSet, *, clean: bool) -> EntrySpread:
 def tags_of(many: LargeSet, i: int, j: int) -> list[str]:
     """Why the prompts alone may explain the pair."""
     facts, ids = many.facts.facts, many.key_token_ids
-    found = (facts[i].subject == facts[j].subject, ids[i] == ids[j])
-    return [tag for tag, true in zip(TAGS, found, strict=False) if true and i != j]
+    true_of_pair = (facts[i].subject == facts[j].subject, ids[i] == ids[j])
+    return [tag for tag, true in zip(TAGS, true_of_pair, strict=False) if true and i != j]
 
 
 def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) -> pd.DataFrame:
@@ -59,13 +59,13 @@ def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) ->
             "suffers": [label_of(facts[k]) for k in j],
             "relation_i": [facts[k].relation.replace("_", " ") for k in i],
             "relation_j": [facts[k].relation.replace("_", " ") for k in j],
-            "tags": [", ".join(one) for one in tagged],
+            "tags": [", ".join(pair_tags) for pair_tags in tagged],
             "sentence_i": [f"{facts[k].text} {facts[k].target}" for k in i],
             "sentence_j": [f"{facts[k].text} {facts[k].target}" for k in j],
         }
     )
     if tags:
-        frame = frame[[bool(set(one or TAGS[-1:]) & set(tags)) for one in tagged]].reset_index(drop=True)
+        frame = frame[[bool(set(pair_tags or TAGS[-1:]) & set(tags)) for pair_tags in tagged]].reset_index(drop=True)
     return frame
 
 
@@ -109,14 +109,14 @@ def _reaching(many: LargeSet, reach: Reach, count: int | None, *, edited_first: 
 def description(many: LargeSet, *, clean: bool = False) -> dict[str, float]:
     """Moments of P, and how many pairs there are at or above each threshold, by their names in a table."""
     spread = side(many, clean=clean)
-    found = spread.moments
+    moments = spread.moments
     return {
-        "pairs": float(found.count),
-        "mean": found.mean,
-        "std": found.std,
-        "skewness": found.skewness,
-        "excess kurtosis": found.kurtosis,
-        "max": found.max,
+        "pairs": float(moments.count),
+        "mean": moments.mean,
+        "std": moments.std,
+        "skewness": moments.skewness,
+        "excess kurtosis": moments.kurtosis,
+        "max": moments.max,
     } | {f"|P| ≥ {level:g}": float(count) for level, count in zip(THRESHOLDS, spread.beyond, strict=True)}
 
 

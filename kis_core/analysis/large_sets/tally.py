@@ -121,18 +121,18 @@ class Tally:
         least = np.abs(self.values[-1]) if len(self.values) == self.keep else 0.0
         if len(values) > self.keep:
             least = max(least, np.partition(size, len(size) - self.keep)[-self.keep])
-        found = np.flatnonzero(size >= least)
+        large = np.flatnonzero(size >= least)
         first_row, first_column, wide, m = place
-        row, column = np.divmod(found if at is None else at[found], wide)
-        self._keep(values[found], (row + first_row) * m + column + first_column)
+        row, column = np.divmod(large if at is None else at[large], wide)
+        self._keep(values[large], (row + first_row) * m + column + first_column)
 
     def merged(self, other: Tally) -> Tally:
         """The tally of the entries of both."""
         both = Tally(self.keep)
         both.sums = self.sums + other.sums
         both.counts, both.beyond = self.counts + other.counts, self.beyond + other.beyond
-        for one in (self, other):
-            both._keep(one.values, one.flat)
+        for part in (self, other):
+            both._keep(part.values, part.flat)
         return both
 
     def _keep(self, values: np.ndarray, flat: np.ndarray) -> None:

@@ -33,4 +33,4 @@ READERS = registered(import_module(f"{__name__}.{module.name}") for module in pk
 
 def reader_for(name: str) -> Reader:
     """The reader for a file of that name: the one with its ending, or else the one for all other names."""
-    return next((one for end, one in READERS.items() if end and name.lower().endswith(end)), READERS[""])
+    return next((reader for end, reader in READERS.items() if end and name.lower().endswith(end)), READERS[""])

@@ -51,7 +51,7 @@ def _header(lines: Lines, at: int, name: str) -> tuple[list[str], str]:
             wrong = error
     if not headers:
         raise FactFileError(f"{name}, line {at + 1}: {wrong}. {expected}") from wrong
-    delimiter = max(headers, key=lambda one: len(set(headers[one]) & set(REQUIRED_COLUMNS)))
+    delimiter = max(headers, key=lambda mark: len(set(headers[mark]) & set(REQUIRED_COLUMNS)))
     header = headers[delimiter]
     missing = [column for column in REQUIRED_COLUMNS if column not in header]
     if missing:

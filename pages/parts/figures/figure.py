@@ -71,7 +71,7 @@ class FigureText:
     def origins(self, view: FigureView) -> list[str]:
         """Where the numbers come from: one line, or two where they come from two views."""
         views = (view, self.also) if self.also else (view,)
-        return [one.origin(all_layers=self.all_layers) for one in views]
+        return [shown.origin(all_layers=self.all_layers) for shown in views]
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def figure(
 
 
 def _picked(key: str, pick: Pick) -> None:
-    if found := state.clicked(key, pick.selection):
-        pick.choose(found[0])
+    if clicks := state.clicked(key, pick.selection):
+        pick.choose(clicks[0])
 
 
 def caption(view: FigureView, text: FigureText, *, key: str, chart: Drawing | None = None) -> None:

@@ -68,9 +68,12 @@ def _stored_models(root: str) -> dict[str, catalog.ModelEntry]:
     entries: dict[str, catalog.ModelEntry] = {}
     with suppress(StoreError):  # the page says itself that the cache folder cannot be used
         store = Store(root)
-        for one in archive.computed(store):
-            name, sizes = one.request.model, (one.parameters, one.layers_in_model, one.width, one.mlp_width)
-            entries[name] = catalog.find(name) or catalog.ModelEntry(name, one.family, name, *sizes)
+        for result in archive.computed(store):
+            name, sizes = (
+                result.request.model,
+                (result.parameters, result.layers_in_model, result.width, result.mlp_width),
+            )
+            entries[name] = catalog.find(name) or catalog.ModelEntry(name, result.family, name, *sizes)
         for begun in unfinished.unfinished(store):
             with suppress(KisError):
                 request = begun.request
@@ -92,8 +95,10 @@ def _known_settings(root: str) -> list[tuple[str, str, dict[str, Any]]]:
     known: list[tuple[str, str, dict[str, Any]]] = []
     with suppress(StoreError):
         store = Store(root)
-        computed = sorted(archive.computed(store), key=lambda one: (-one.tokens, -len(one.reports)))
-        for request in [one.request for one in computed] + [begun.request for begun in unfinished.unfinished(store)]:
+        computed = sorted(archive.computed(store), key=lambda result: (-result.tokens, -len(result.reports)))
+        requests = [result.request for result in computed]
+        requests += [begun.request for begun in unfinished.unfinished(store)]
+        for request in requests:
             if (settings := (request.model, request.facts, request.c_settings)) not in known:
                 known.append(settings)
     return known

@@ -112,8 +112,7 @@ def description(request: Request) -> str:
 
 def alive(keys: Sequence[str]) -> dict[str, jobs.Job]:
     """Those jobs of these keys that wait or run."""
-    found = {key: job for key in keys if (job := runner().find(key))}
-    return {key: job for key, job in found.items() if job.snapshot().alive}
+    return {key: job for key in keys if (job := runner().find(key)) and job.snapshot().alive}
 
 
 @st.cache_resource(show_spinner=False)

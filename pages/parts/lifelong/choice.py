@@ -204,12 +204,12 @@ def _like(
 
 
 def _of_models(view: ResultView, request: LifelongRequest) -> list[Run]:
-    found = []
+    runs = []
     for entry in catalog.demo():
         if entry.name == view.request.model or request.layers[-1] not in entry.editable_layers:
             continue
         other = results.there(request_for(entry.name))
         if other is not None:
             bench = benches.simulator(results.subset_like(view.result, other))
-            found.append(_run(bench, _like(bench, request), of_models=True))
-    return found
+            runs.append(_run(bench, _like(bench, request), of_models=True))
+    return runs
