@@ -58,6 +58,19 @@ class LayerSecondMoment:
     later: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What `moments` was called with."""
+
+    resolved: ResolvedRequest
+    loaded: LoadedModel
+    layers: list[int]
+    store: Store
+    keys: Mapping[int, np.ndarray]
+    looked: Looked | None
+    share: Share
+
+
 def moments(
     resolved: ResolvedRequest,
     loaded: LoadedModel,
@@ -101,21 +114,12 @@ def moments(
     # two analyses of other facts want the same C: one takes it, the other waits and finds it
     alone = store.alone(key_of("pass", resolved.second_moment_key), report) if share.world == 1 else nullcontext()
     with alone:
-        yield from _computed(resolved, loaded, list(layers), missing, store, report, keys or {}, looked, share)
+        yield from _computed(_Work(resolved, loaded, list(layers), store, keys or {}, looked, share), missing, report)
 
 
-def _computed(
-    resolved: ResolvedRequest,
-    loaded: LoadedModel,
-    layers: list[int],
-    missing: list[int],
-    store: Store,
-    report: progress.Report,
-    keys: Mapping[int, np.ndarray],
-    looked: Looked | None,
-    share: Share,
-) -> Iterator[LayerSecondMoment]:
+def _computed(work: _Work, missing: list[int], report: progress.Report) -> Iterator[LayerSecondMoment]:
     """C of the missing layers, from files or in passes; what somebody else stored meanwhile is read."""
+    resolved, loaded, store, share = work.resolved, work.loaded, work.store, work.share
     width = loaded.architecture.widths[1]
     for layer in list(missing) if share.world == 1 else ():
         if moment := read(resolved, layer, store, width):
@@ -127,7 +131,7 @@ def _computed(
     if isinstance(text, Statistics):
         groups = [sorted(missing)]
     else:
-        groups = _groups(resolved, loaded, set(layers), set(missing), store, share)
+        groups = _groups(resolved, loaded, set(work.layers), set(missing), store, share)
     wanted = set(missing) if share.first else set()  # of a pass taken up again, some layers may be stored already
     for number, group in enumerate(groups):
 
@@ -137,7 +141,7 @@ def _computed(
         if isinstance(text, Statistics):
             moments_of_group = _from_files(resolved, text, loaded, group, report_group)
         else:
-            moments_of_group = _pass(resolved, text, loaded, group, store, report_group, keys, looked, share)
+            moments_of_group = _pass(work, text, group, report_group)
         unkept: dict[int, LayerSecondMoment] = {}
         for moment in moments_of_group:
             if moment.layer in wanted and not _keep(resolved, moment, store):
@@ -297,37 +301,26 @@ def _begun(resolved: ResolvedRequest, requested: set[int], missing: set[int], st
     return []
 
 
-def _pass(
-    resolved: ResolvedRequest,
-    text: Corpus,
-    loaded: LoadedModel,
-    layers: list[int],
-    store: Store,
-    report: progress.Report,
-    keys: Mapping[int, np.ndarray],
-    looked: Looked | None,
-    share: Share,
-) -> Iterator[LayerSecondMoment]:
+def _pass(work: _Work, text: Corpus, layers: list[int], report: progress.Report) -> Iterator[LayerSecondMoment]:
+    """C of these layers in one pass over the text."""
     from kis_core.covariance.checkpoint import Checkpoints
     from kis_core.covariance.passes import Pass, tokens_per_batch
     from kis_core.covariance.reading import Extent
     from kis_core.covariance.settling import Settling, as_json, watched
 
+    resolved, loaded, share, keys = work.resolved, work.loaded, work.share, work.keys
     request = resolved.request
     if request.settled is not None and (share.world > 1 or not keys):
         raise RequestError("reading until P has settled needs facts, and one process alone; leave `settled` out")
     seen = {layer: keys[layer][:WATCHED_FACTS] for layer in watched(layers) if layer in keys}
-    watching = Settling(seen, request.settled, looked, resolved.facts.fingerprint)
+    watching = Settling(seen, request.settled, work.looked, resolved.facts.fingerprint)
     mine = {"layers": layers, "rank": share.rank, "world": share.world}
     described = about(resolved) | mine | {"of": key_of(SECOND_MOMENT, resolved.second_moment_key)}
     described["moments"] = [_name(resolved, layer) for layer in layers]  # once all are there, the pass is over
-    checkpoints = Checkpoints(store, resolved.second_moment_key | mine, described)
-    moment_pass = Pass(
-        loaded, layers, Extent(request.tokens, request.documents), tokens_per_batch(loaded.device), share
-    )
-    outcome = moment_pass.run(
-        text.documents, report=report, checkpoints=checkpoints, settling=watching if share.world == 1 else None
-    )
+    checkpoints = Checkpoints(work.store, resolved.second_moment_key | mine, described)
+    extent, settling = Extent(request.tokens, request.documents), watching if share.world == 1 else None
+    moment_pass = Pass(loaded, layers, extent, tokens_per_batch(loaded.device), share)
+    outcome = moment_pass.run(text.documents, report=report, checkpoints=checkpoints, settling=settling)
     reading = outcome.reading.to_json() | {
         "padding": outcome.padding,
         "settled": outcome.settled,

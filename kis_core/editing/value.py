@@ -135,7 +135,8 @@ def search(
         added = partial(_everywhere, loaded, layer, reaching)
     drift = _drift(loaded, fact) if hyperparameters.kl else None
     size = float(outputs[0].norm()) if size is None else size
-    delta, losses, probability = _descend(loaded, sentences, drift, added, layer, size, hyperparameters, seen, report)
+    objective = _Objective(loaded, layer, added, sentences, drift, size)
+    delta, losses, probability = _descend(objective, hyperparameters, seen, report)
     return Value(
         delta=delta.cpu().double().numpy(),
         key=keys[0].numpy(),
@@ -174,18 +175,33 @@ def _drift(loaded: LoadedModel, fact: Fact) -> Prompt:
     return tokenize_prompts(loaded.tokenizer, [about(fact)], context=loaded.context)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Objective:
+    """What the descent lowers.
+
+    Attributes:
+        loaded: the model.
+        layer: edited.
+        added: adds δ there.
+        sentences: the new object in its contexts.
+        drift: the prompt whose next word is to stay, or None.
+        size: ‖v₀‖.
+    """
+
+    loaded: LoadedModel
+    layer: int
+    added: Added
+    sentences: Sequence[Sentence]
+    drift: Prompt | None
+    size: float
+
+
 def _descend(
-    loaded: LoadedModel,
-    sentences: Sequence[Sentence],
-    drift: Prompt | None,
-    added: Added,
-    layer: int,
-    size: float,
-    settings: Hyperparameters,
-    seen: Callable[[float], None] | None,
-    report: progress.Report,
+    objective: _Objective, settings: Hyperparameters, seen: Callable[[float], None] | None, report: progress.Report
 ) -> tuple[Tensor, list[float], float]:
-    """Adam on δ; `size` is ‖v₀‖. Returns δ, the losses, and the probability of the new object."""
+    """Adam on δ. Returns δ, the losses, and the probability of the new object."""
+    loaded, layer, added, sentences = objective.loaded, objective.layer, objective.added, objective.sentences
+    drift, size = objective.drift, objective.size
     width, _ = loaded.architecture.widths
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
