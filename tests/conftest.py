@@ -33,6 +33,9 @@ SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 BROWSER = "tests/browser/"
 SLOWEST = 10  # files that are named at the end
 
+sys.dont_write_bytecode = False  # compiled once, not by each process, whatever the environment says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("ci", settings.get_profile("quick"), derandomize=True, print_blob=True)
 settings.register_profile("stress", settings.get_profile("quick"), max_examples=200)

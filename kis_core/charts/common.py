@@ -16,7 +16,7 @@ LABEL_SIZE = 13
 LABEL_CHARACTERS = 22
 AROUND = 105  # pixels that axes, their titles and a legend take above and below the plot
 TOOLBAR = 30  # pixels at the top of a chart for the page's toolbar, where no legend leaves room for it
-NEAR_END = 0.7  # of the axis: the name of a line further right stands on its left side
+NAME_SHARE = 0.3  # of the axis, which a name beside a line may take
 NAME_STEP = 18  # pixels from the name of one line down to the next
 WORDS = {"labelFontSize": LABEL_SIZE, "labelColor": MUTED, "titleColor": MUTED}
 CONFIG: dict[str, Any] = {
@@ -128,6 +128,8 @@ def outline(draw: Callable[..., alt.Chart], **options: Any) -> list[alt.Chart]:
 def named_lines(values: Mapping[str, float], x: Callable[[str], alt.X], span: tuple[float, float]) -> list[alt.Chart]:
     """Vertical lines with their names at the top, each name below the one before; NaN is left out.
 
+    A name stands on the side away from the other lines, where the axis has room for it.
+
     Args:
         values: place of each line, by its name.
         x: encodings on the x axis, as `on_axis` gives them.
@@ -136,8 +138,9 @@ def named_lines(values: Mapping[str, float], x: Callable[[str], alt.X], span: tu
     marks = [(value, name, row) for row, (name, value) in enumerate(values.items()) if np.isfinite(value)]
     base = alt.Chart(pd.DataFrame(marks, columns=["at", "name", "row"])).encode(x=x("at"))
     chart = [base.mark_rule(color=PAPER, strokeWidth=4), base.mark_rule(color=INK, strokeWidth=2, strokeDash=[6, 3])]
+    room, rightmost = NAME_SHARE * (span[1] - span[0]), max((value for value, _, _ in marks), default=np.nan)
     for row, value in enumerate(values.values()):
-        side = -1 if value > span[0] + NEAR_END * (span[1] - span[0]) else 1
+        side = -1 if value > span[1] - room or span[0] + room < value < rightmost else 1
         name = base.transform_filter(f"datum.row === {row}").mark_text(
             align="left" if side > 0 else "right",
             baseline="top",

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
+SCREEN = {"width": 1440, "height": 900}
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -94,7 +95,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def opened(url: str, *, dark: bool = False) -> Page:
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark" if dark else "light")
+        context = browser.new_context(
+            viewport=SCREEN, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda r: complaints.append(f"left the machine: {r.url}") if _foreign(r.url) else None)

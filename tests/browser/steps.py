@@ -39,9 +39,9 @@ def click_cell(page: Page, across: float, down: float, *, chart: int = 0) -> Non
 
 
 def pair_in(page: Page) -> str:
-    found = re.search(r"pair=(\d+-\d+)", page.url)
-    assert found, f"no pair in {page.url}"
-    return found[1]
+    match = re.search(r"pair=(\d+-\d+)", page.url)
+    assert match, f"no pair in {page.url}"
+    return match[1]
 
 
 def inspected(page: Page) -> str:

@@ -57,8 +57,8 @@ def test_one_pair_is_followed_from_the_heatmap_to_the_tail(server: str, open_pag
     go_to(page, "Distributions")
     shown(page)
     i, j = pair.split("-")
-    told = re.compile(rf"Marked: the picked pair, P\[{i}, {j}\] = {re.escape(f'{value:+.3f}')}")
-    expect(page.get_by_text(told).first).to_be_visible()
+    marked = re.compile(rf"Marked: the picked pair, P\[{i}, {j}\] = {re.escape(f'{value:+.3f}')}")
+    expect(page.get_by_text(marked).first).to_be_visible()
     inspects(page, pair)
     until(page, lambda: [float(row[2]) for row in marked_rows(page)] == [value], "the tail does not mark the pair")
 
@@ -79,17 +79,17 @@ def test_a_click_on_the_tail_lists_its_pairs_and_the_link_reopens_them(server: s
     click_cell(page, 0.6, 0.4)
     until(page, lambda: heading.inner_text() != before, "the click listed nothing")
     until(page, lambda: "tail=" in page.url, "the link does not say the tail")
-    found = re.search(r"The ([\d,]+) pairs with P from (-?[\d.]+) to (-?[\d.]+)", heading.inner_text())
-    assert found
+    in_heading = re.search(r"The ([\d,]+) pairs with P from (-?[\d.]+) to (-?[\d.]+)", heading.inner_text())
+    assert in_heading
 
     def listed() -> list[float]:
         return [float(row[2]) for row in rows_of(page, 1) if len(row) > 2]
 
     until(page, lambda: bool(listed()), "the table stays empty")
     values = listed()
-    assert all(float(found[2]) - 0.001 <= value <= float(found[3]) + 0.001 for value in values)
+    assert all(float(in_heading[2]) - 0.001 <= value <= float(in_heading[3]) + 0.001 for value in values)
     again = shown(open_page(page.url))
-    expect(again.get_by_text(found[0])).to_be_visible()
+    expect(again.get_by_text(in_heading[0])).to_be_visible()
 
 
 @pytest.mark.stress
@@ -203,12 +203,13 @@ def test_a_large_fact_set_stays_usable(
         times[what] = inspects_another(page, before)
         page.wait_for_timeout(1000)
     with capsys.disabled():
-        told = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in times.items())
-        print(f"\n{count} facts: {told} (drawn; click to inspector)")
+        took = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in times.items())
+        print(f"\n{count} facts: {took} (drawn; click to inspector)")
     assert pair_in(page) == inspected(page)
     assert "window=" in page.url
 
 
+@pytest.mark.stress
 def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str, open_page: Open) -> None:
     page = shown(open_page(f"{server}/superposition?{MODEL}&facts={large_set(warm_cache, 200)}"))
     overview = page.locator("[data-testid=stVegaLiteChart] canvas").first
@@ -218,9 +219,9 @@ def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str
     page.mouse.move(*end, steps=8)
     page.mouse.up()
     until(page, lambda: "window=" in page.url, "the drag moved nothing")
-    found = re.search(r"window=(\d+)-(\d+)-(\d+)-(\d+)", page.url)
-    assert found
-    top, bottom, left, right = map(int, found.groups())
+    window = re.search(r"window=(\d+)-(\d+)-(\d+)-(\d+)", page.url)
+    assert window
+    top, bottom, left, right = map(int, window.groups())
     assert 0 <= top < bottom <= 200
     assert 0 <= left < right <= 200
     assert max(bottom - top, right - left) <= 128

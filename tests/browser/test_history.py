@@ -65,6 +65,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     until(page, lambda: slider.input_value() == "0", "another tab disturbs this one")
 
 
+@pytest.mark.stress
 def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> None:
     page = shown(open_page(f"{server}/?model=demo-gpt2-32"))
     click_cell(page, 0.7, 0.5)
@@ -89,7 +90,7 @@ def test_nothing_of_a_strangers_link_becomes_a_live_one(server: str, open_page: 
     )
     note = page.get_by_text("This link asks for something that is not here")
     expect(note).to_be_visible()
-    told = page.locator("[data-testid=stAlert]").first.inner_text().replace("\u2060", "")
-    assert all(text in told for text in hostile), told
+    note_text = page.locator("[data-testid=stAlert]").first.inner_text().replace("\u2060", "")
+    assert all(text in note_text for text in hostile), note_text
     assert page.locator("a[href*='evil']").count() == 0
     assert "Overview" in page.title()

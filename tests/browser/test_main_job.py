@@ -41,7 +41,7 @@ def test_first_heatmap_with_an_empty_cache_then_with_a_warm_one(
     assert list((warm_cache / "matrices").glob("superposition-*")), "nothing was cached"
 
 
-def test_a_click_opens_the_pair_under_the_mouse_and_its_link_reopens_it(
+def test_a_click_opens_the_pair_its_link_reopens_it_and_arrow_keys_walk_on(
     server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = shown(open_page(f"{server}/superposition?{MODEL}&pair=0-1&order=similarity"))
@@ -57,17 +57,15 @@ def test_a_click_opens_the_pair_under_the_mouse_and_its_link_reopens_it(
     assert cards.all_inner_texts()[:2] == [edited, suffers]
     with capsys.disabled():
         print(f"\nclick to inspector: {seconds:.2f} s")
-    pair = pair_in(page)
+    pair = pair_in(shown(page))
     assert inspected(page) == pair
     expect(page.get_by_text("whitened angle")).to_be_visible()
     expect(page.get_by_text("next word after")).to_have_count(2)
     again = shown(open_page(page.url))
     assert inspected(again) == pair_in(again) == pair
 
-
-def test_arrow_keys_walk_the_strongest_pairs(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{MODEL}"))
-    start = inspected(page)
+    page.goto(f"{server}/superposition?{MODEL}")
+    start = inspected(shown(page))
     page.keyboard.press("ArrowRight")
     inspects_another(page, start)
     expect(page.get_by_text(re.compile(r"pair [\d,]+ of 16,256"))).to_be_visible()
