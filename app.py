@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts
+from kis_core import charts, superposition
 from kis_core.facts import Fact
 from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import number
@@ -57,7 +57,7 @@ def drawn(view: ResultView) -> None:
 def _matrix(view: ResultView) -> None:
     p = view.p
     order, labels = ordered(view, "relation")
-    limit, large = charts.colour_limit(p), len(p) > charts.DETAIL
+    limit, large = superposition.colour_limit(p), len(p) > superposition.DETAIL
     look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": state.picked(len(p)), "size": SIZE}
     if large:
         chart = drawing(charts.overview, p, order, **look)
@@ -75,7 +75,9 @@ def _matrix(view: ResultView) -> None:
     event = figure(view, chart, text, key="overview", on_select="rerun", selection_mode=charts.PICK)
     if cells := event["selection"].get(charts.PICK):
         row, column = int(cells[0]["r"]), int(cells[0]["c"])
-        pair = charts.strongest_in_block(p, order, row, column) if large else (int(order[row]), int(order[column]))
+        pair = (
+            superposition.strongest_in_block(p, order, row, column) if large else (int(order[row]), int(order[column]))
+        )
         state.choose("pair", pair)
         state.go("pages/superposition.py")
 

@@ -148,9 +148,9 @@ class Side:
 def _figures(both: Comparison) -> None:
     first, second = both.first, both.second
     p, q, names = first.p, second.p, both.names
-    limit = max(charts.colour_limit(p), charts.colour_limit(q))
+    limit = max(superposition.colour_limit(p), superposition.colour_limit(q))
     difference, title = p - q, f"Difference · {names[0]} − {names[1]}"
-    far, code = charts.colour_limit(difference), f"{both.q_lines}\np - q"
+    far, code = superposition.colour_limit(difference), f"{both.q_lines}\np - q"
     left, right = split(1, 1, "split-heatmaps")
     with left:
         _heatmap(both, Side("first-p", f"P · {names[0]}", p, limit, "p", first, second))
@@ -165,7 +165,7 @@ def _figures(both: Comparison) -> None:
 
 def _heatmap(both: Comparison, side: Side) -> None:
     order, labels = ordered(both.first, state.get("order"))
-    blocks = len(side.values) > charts.DETAIL
+    blocks = len(side.values) > superposition.DETAIL
     st.markdown(f"**{plain(side.title)}**")
     figure(
         side.view,
@@ -197,7 +197,7 @@ def _cells(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -
 
 def _blocks(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -> Drawing:
     key = ("blocks", side.name, state.get("order"), both.first.result.identity, both.first.layer, *both.key(""))
-    blocks = remembered(side.view.result, key, lambda: charts.blocks(side.values, order)[0])
+    blocks = remembered(side.view.result, key, lambda: superposition.blocks(side.values, order)[0])
     look: dict[str, Any] = {"limit": side.limit, "picked": both.pair, "size": SIZE, "value": side.quantity}
     return drawing(charts.overview, side.values, order, labels=labels, largest=blocks, **look)
 
@@ -206,7 +206,7 @@ def _pick_cell(name: str, order: np.ndarray, blocks_of: np.ndarray | None, cell:
     _forget_others(name)
     row, column = int(cell["r"]), int(cell["c"])
     pair = (int(order[row]), int(order[column]))
-    state.choose("pair", pair if blocks_of is None else charts.strongest_in_block(blocks_of, order, row, column))
+    state.choose("pair", pair if blocks_of is None else superposition.strongest_in_block(blocks_of, order, row, column))
 
 
 def _pick_point(point: dict[str, Any]) -> None:
@@ -228,7 +228,7 @@ def _scatter(both: Comparison) -> None:
     st.markdown(f"**P against P** · Pearson {number(pearson, '.2f')}, Spearman {number(spearman, '.2f')}")
     look: dict[str, Any] = {"names": both.names, "subjects": both.first.subjects, "size": SIZE}
     look["picked"] = both.pair if both.pair and both.pair[0] != both.pair[1] else None
-    look["pairs"] = remembered(result, both.key("counted"), lambda: charts.counted(p, q))
+    look["pairs"] = remembered(result, both.key("counted"), lambda: superposition.count_pairs(p, q))
     figure(
         both.first,
         drawing(charts.scatter, p, q, **look),
@@ -236,7 +236,7 @@ def _scatter(both: Comparison) -> None:
             title=f"P against P, {both.names[0]} and {both.names[1]}",
             caption="Grey: how many pairs; dots: the pairs that differ most; ring: the picked pair. Click a dot.",
             help=f"{HELP}\n\nOn the dashed line a pair has the same P on both sides.",
-            data=lambda: charts.differing(p, q, p.size),
+            data=lambda: superposition.differing(p, q, p.size),
             code=f"{both.q_lines}\nsuperposition.correlation(p, q), superposition.rank_correlation(p, q)",
             narrow=_both_known(both.second),
             also=both.second,
@@ -261,7 +261,9 @@ def _both_known(other: View) -> str:
 
 def _differing(both: Comparison) -> None:
     result, names = both.first.result, both.names
-    points = remembered(result, both.key("differing"), lambda: charts.differing(both.first.p, both.second.p, LISTED))
+    points = remembered(
+        result, both.key("differing"), lambda: superposition.differing(both.first.p, both.second.p, LISTED)
+    )
     points = points.rename(columns={"x": "here", "y": "there"})
     table = with_names(result, points.assign(difference=points["here"] - points["there"]))
     left, right = split(1.45, 1, "split-list")

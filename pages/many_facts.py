@@ -248,7 +248,7 @@ def _part(view: LargeSetView) -> None:
     )
     part = tables.around(many, i, j, arranged=arranged or "nearest")
     rows, columns = ([many.facts.facts[fact].subject for fact in side] for side in (part.rows, part.columns))
-    limit = charts.colour_limit(part.between)
+    limit = superposition.colour_limit(part.between)
     at = (int(np.flatnonzero(part.rows == i)[0]), int(np.flatnonzero(part.columns == j)[0]))
     figure(
         view,

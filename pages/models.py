@@ -84,8 +84,8 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
     available = {entry.name for entry in catalog.available()}
     rows: list[dict[str, Any]] = []
     for entry in filter(None, map(catalog.find, names)):
-        here = "embedded" if entry.folder else "downloaded" if entry.name in available else ""
-        if not entry.folder and entry.name in computed - available:
+        here = "embedded" if entry.files else "downloaded" if entry.name in available else ""
+        if not entry.files and entry.name in computed - available:
             here = "result stored"
         fits, memory = _fits(entry, devices)
         row: dict[str, Any] = {
@@ -95,9 +95,9 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
             "memory": memory,
             "here": here,
         }
-        row |= {"download": "" if entry.folder else volume(entry.download_bytes), "paper": entry.paper}
+        row |= {"download": "" if entry.files else volume(entry.download_bytes), "paper": entry.paper}
         row |= {"layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated}
-        row |= {"revision": "" if entry.folder else (entry.revision or "newest")[:HASH]}
+        row |= {"revision": "" if entry.files else (entry.revision or "newest")[:HASH]}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from kis_core import charts
-from kis_core.charts import DETAIL, Window
+from kis_core import charts, superposition
+from kis_core.charts import Window
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS
 from pages.parts.figures.drawing import drawing
@@ -51,7 +51,7 @@ class HeatmapView(ResultView):
     @property
     def is_large(self) -> bool:
         """Whether P is too large to be drawn cell by cell as a whole."""
-        return len(self.order) > DETAIL
+        return len(self.order) > superposition.DETAIL
 
 
 def main() -> None:
@@ -81,13 +81,13 @@ def _heatmap(seen: ResultView, pair: tuple[int, int] | None) -> None:
         colours = st.selectbox("Colours to ±", state.LIMITS, **state.widget("limit"))
         hide = st.toggle("Hide the diagonal", **state.toggle("diagonal", on="hidden"))
     p, m = seen.p, len(seen.p)
-    limit = charts.colour_limit(p) if colours == "auto" else float(colours)
+    limit = superposition.colour_limit(p) if colours == "auto" else float(colours)
     order, labels = ordered(seen, name)
-    window = _window(order, pair) if m > DETAIL else charts.whole(m)
+    window = _window(order, pair) if m > superposition.DETAIL else charts.whole(m)
     view = HeatmapView(seen.request, seen.layer, seen.known_only, seen.result, pair, name, order, labels, limit, window)
     if view.is_large:
         _overview(view)
-    beyond = charts.beyond(p, limit)
+    beyond = superposition.beyond(p, limit)
     look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": pair, "hide_diagonal": hide, "window": window}
     figure(
         view,
@@ -99,7 +99,7 @@ def _heatmap(seen: ResultView, pair: tuple[int, int] | None) -> None:
             "cell.",
             help=HELP,
             data=lambda: _cells(view),
-            code="charts.heatmap(p, range(len(p)), limit=charts.colour_limit(p), "
+            code="charts.heatmap(p, range(len(p)), limit=superposition.colour_limit(p), "
             "labels=[f.subject for f in result.facts.facts], names=[f.subject for f in result.facts.facts])",
         ),
         key=state.fresh(f"heatmap-{name}"),
@@ -121,9 +121,9 @@ def _window(order: np.ndarray, pair: tuple[int, int] | None) -> Window:
 
 def _overview(view: HeatmapView) -> None:
     key = state.fresh(f"whole-{view.order_name}")
-    side = charts.block_side(len(view.p))
+    side = superposition.block_side(len(view.p))
     blocks = remembered(
-        view.result, ("blocks", view.layer, view.order_name), lambda: charts.blocks(view.p, view.order)[0]
+        view.result, ("blocks", view.layer, view.order_name), lambda: superposition.blocks(view.p, view.order)[0]
     )
     look: dict[str, Any] = {
         "limit": view.limit,
@@ -142,7 +142,7 @@ def _overview(view: HeatmapView) -> None:
             f"region.",
             help=HELP,
             data=lambda: pd.DataFrame(blocks),
-            code="blocks, side = charts.blocks(p, range(len(p)))",
+            code="blocks, side = superposition.blocks(p, range(len(p)))",
             brief=True,
         ),
         key=key,
@@ -153,13 +153,13 @@ def _overview(view: HeatmapView) -> None:
 
 def _roamed(key: str, view: HeatmapView) -> None:
     """A click on the overview picks the strongest pair of that block; a drag makes its region the detail."""
-    m, side = len(view.p), charts.block_side(len(view.p))
+    m, side = len(view.p), superposition.block_side(len(view.p))
     before = st.session_state.get("brushed")
     brushed = st.session_state["brushed"] = st.session_state[key]["selection"].get(charts.BRUSH)
     cells = state.clicked(key, charts.PICK)
     if cells and brushed in (before, None, {}):  # the region is that of before, so this is a click
         row, column = int(cells[0]["r"]), int(cells[0]["c"])
-        state.choose("pair", charts.strongest_in_block(view.p, view.order, row, column))
+        state.choose("pair", superposition.strongest_in_block(view.p, view.order, row, column))
         state.choose("window", tuple(view.window.around(row + side // 2, column + side // 2, m)))
     elif brushed:
         rows, columns = (sorted(brushed.get(field, (0, 0))) for field in ("r", "c"))

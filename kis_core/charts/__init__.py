@@ -19,5 +19,3 @@ from kis_core.charts.lifelong import (
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
 from kis_core.charts.scatter import PAIR, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover
-from kis_core.superposition.agreement import counted, differing
-from kis_core.superposition.overview import DETAIL, beyond, block_side, blocks, colour_limit, strongest_in_block

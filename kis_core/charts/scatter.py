@@ -8,7 +8,7 @@ import pandas as pd
 
 from kis_core.charts.colours import FAINT, INK, MUTED, ORANGE, PAPER
 from kis_core.charts.common import axis, clicks, on_axis, outline, plain, tip, title
-from kis_core.superposition.agreement import PairCounts, counted
+from kis_core.superposition.agreement import PairCounts, count_pairs
 
 PAIR = "pair"  # name of the selection that a click on a point makes
 
@@ -32,12 +32,12 @@ def scatter(
         subjects: (m,) for the tooltip.
         picked: pair (i, j) to mark.
         size: height in pixels.
-        pairs: the result of `counted`, if it is known already.
+        pairs: the result of `count_pairs`, if it is known already.
 
     Returns:
         a chart whose selection `PAIR` has the fields `i` and `j`.
     """
-    pairs = pairs or counted(first, second)
+    pairs = pairs or count_pairs(first, second)
     span = (pairs.low, pairs.high)
     names = (title(names[0]), title(names[1]))
     points = pairs.points.assign(

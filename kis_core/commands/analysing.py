@@ -58,7 +58,7 @@ def _models(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 def _row(entry: ModelEntry, here: tuple[Device, ...]) -> tuple[str, ...]:
     return (
         entry.name, entry.family, f"{entry.parameters / 1e6:,.2f} M", str(entry.layers), str(entry.width),
-        str(entry.mlp_width), str(entry.context), "embedded" if entry.folder else entry.source,
+        str(entry.mlp_width), str(entry.context), "embedded" if entry.files else entry.source,
         "gated" if entry.gated else "-", (entry.revision or "-")[:REVISION_DIGITS],
         gigabytes(entry.download_bytes) if entry.download_bytes else "-", _fits(entry, here),
     )  # fmt: skip

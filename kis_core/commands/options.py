@@ -36,8 +36,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Where the model runs."""
-    parser.add_argument("--device", type=device, default=DEVICES[0], metavar="NAME",
-                        help="auto, cpu, mps, cuda, cuda:N, or all for every GPU together (%(default)s)")  # fmt: skip
+    where = "auto, cpu, mps, cuda, cuda:N, or all for every GPU together (%(default)s)"
+    parser.add_argument("--device", type=device, default=DEVICES[0], metavar="NAME", help=where)
 
 
 def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str) -> None:
@@ -51,11 +51,10 @@ def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str
     corpus_help = CORPUS_HELP if corpus is None else f"{CORPUS_HELP} (%(default)s)"
     parser.add_argument("--corpus", required=corpus is None, default=corpus, metavar=CORPUS, help=corpus_help)
     parser.add_argument("--tokens", type=count, metavar="N|all", help=f"behind C, at most ({tokens})")
-    parser.add_argument("--documents", type=count, metavar="N|all",
-                        help=f"that are read, at most (all; {PAPER_DOCUMENTS:,} of wikipedia)")  # fmt: skip
-    parser.add_argument("--settled", type=number, metavar="SHARE",
-                        help="read until P of the facts moves by less than this share of its spread (not by default)",
-                        )  # fmt: skip
+    most = f"that are read, at most (all; {PAPER_DOCUMENTS:,} of wikipedia)"
+    parser.add_argument("--documents", type=count, metavar="N|all", help=most)
+    until = "read until P of the facts moves by less than this share of its spread (not by default)"
+    parser.add_argument("--settled", type=number, metavar="SHARE", help=until)
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +67,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def add_facts(parser: argparse.ArgumentParser, default: str | None = BUILTIN_FACTS) -> None:
     """Which facts; they have to be named where there is no default."""
-    parser.add_argument("--facts", required=default is None, default=default, metavar="builtin|FILE",
-                        help="CSV or CounterFact JSON")  # fmt: skip
+    kinds = "CSV or CounterFact JSON"
+    parser.add_argument("--facts", required=default is None, default=default, metavar="builtin|FILE", help=kinds)
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -99,10 +98,10 @@ def request_of(
         tokens = None if args.tokens == ALL else args.tokens
     elif documents is not None:
         tokens = None
+    extent = {"tokens": tokens, "documents": None if documents == ALL else documents, "settled": args.settled}
     return Request(
-        args.model, args.facts, args.corpus, tokens, layers, args.revision, args.dtype,
-        documents=None if documents == ALL else documents, settled=args.settled,
-    )  # fmt: skip
+        args.model, args.facts, args.corpus, layers=layers, revision=args.revision, dtype=args.dtype, **extent
+    )
 
 
 def count(text: str) -> int | str:

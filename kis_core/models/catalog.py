@@ -42,7 +42,7 @@ class ModelEntry:
         source: Hugging Face id; the name itself for an embedded model.
         parameters, layers, width, mlp_width: size, L, d and d_m.
         gated: a licence has to be accepted on the Hub first.
-        folder: where an embedded model lies; None for one of the Hub.
+        files: those of an embedded model; None for one of the Hub.
         context: the longest sequence, in tokens, it was built for; 0 where nobody said.
         dtype: the numbers its weights are stored in.
         revision: the commit of the Hub that is read; None for the newest.
@@ -58,7 +58,7 @@ class ModelEntry:
     width: int
     mlp_width: int
     gated: bool = False
-    folder: ModelFiles | None = None
+    files: ModelFiles | None = None
     context: int = 0
     dtype: str = "float32"
     revision: str | None = None
@@ -73,7 +73,7 @@ class ModelEntry:
     @property
     def download_bytes(self) -> int:
         """About how much is downloaded, 0 for an embedded model; masks stored with some GPTs add a few per cent."""
-        return 0 if self.folder else self.parameters * DTYPE_BYTES[self.dtype]
+        return 0 if self.files else self.parameters * DTYPE_BYTES[self.dtype]
 
 
 def _read_hub() -> tuple[ModelEntry, ...]:
@@ -120,7 +120,7 @@ def demo() -> tuple[ModelEntry, ...]:
                 config.get("n_layer") or config["num_hidden_layers"],
                 member.width,
                 member.mlp_width,
-                folder=files,
+                files=files,
                 context=config.get("n_positions") or config["max_position_embeddings"],
                 dtype=config.get("dtype") or config["torch_dtype"],
             )
@@ -195,8 +195,8 @@ def locate(
         Gated: its licence has to be accepted first.
     """
     if entry := find(name):
-        if entry.folder:
-            return entry.folder
+        if entry.files:
+            return entry.files
         name, revision = entry.source, revision or entry.revision
     if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
         return ModelFiles(Path(name).resolve()).checked()

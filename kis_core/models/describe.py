@@ -60,4 +60,4 @@ def _read(name: str, path: Path, revision: str | None) -> ModelEntry:
     files = ModelFiles(path.parent) if os.path.isdir(name) else None
     size = model.num_parameters(), shape.layers, width, mlp_width
     dtype = dtype if dtype in DTYPE_BYTES else "float32"
-    return ModelEntry(name, TYPED, name, *size, folder=files, context=context, dtype=dtype, revision=revision)
+    return ModelEntry(name, TYPED, name, *size, files=files, context=context, dtype=dtype, revision=revision)

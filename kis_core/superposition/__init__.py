@@ -4,7 +4,7 @@ All statistics take a P of shape (m, m), and leave out its diagonal and what is 
 entries of P are not independent: row i and column i share fact i. Intervals are therefore drawn *over facts*.
 """
 
-from kis_core.superposition.agreement import correlation, layer_similarity, rank_correlation
+from kis_core.superposition.agreement import correlation, count_pairs, differing, layer_similarity, rank_correlation
 from kis_core.superposition.angles import (
     angle_shares,
     angle_spreads,
@@ -39,4 +39,5 @@ from kis_core.superposition.moments import (
     off_diagonal,
     without,
 )
+from kis_core.superposition.overview import DETAIL, beyond, block_side, blocks, colour_limit, strongest_in_block
 from kis_core.superposition.subsampling import bands, convergence, convergence_sizes

@@ -30,7 +30,7 @@ class PairCounts:
     high: float
 
 
-def counted(first: np.ndarray, second: np.ndarray) -> PairCounts:
+def count_pairs(first: np.ndarray, second: np.ndarray) -> PairCounts:
     """Count the pairs of two P, (m, m) over the same facts, and find those that differ most."""
     a, b = _in_both(first, second)
     low, high = (float(min(a.min(), b.min())), float(max(a.max(), b.max()))) if len(a) else (0.0, 0.0)

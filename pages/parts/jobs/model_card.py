@@ -38,7 +38,7 @@ class AnalysisPlan:
 
 def card(entry: ModelEntry, facts: str) -> None:
     """Draw the card of a model; `facts` is the chosen fact set."""
-    st.markdown(f"#### {plain(Path(entry.name).name if entry.folder else entry.name)}")
+    st.markdown(f"#### {plain(Path(entry.name).name if entry.files else entry.name)}")
     _facts(entry)
     if not entry.safetensors:
         st.warning(
@@ -62,7 +62,7 @@ def card(entry: ModelEntry, facts: str) -> None:
 def _facts(entry: ModelEntry) -> None:
     parts = [entry.family, f"{count(entry.parameters)} parameters", f"{entry.layers} layers"]
     parts += [f"d = {entry.width:,}", f"dₘ = {entry.mlp_width:,}", f"context {entry.context:,}"]
-    if not entry.folder:
+    if not entry.files:
         parts.append(f"download about {volume(entry.download_bytes)}")
     st.caption(plain(" · ".join(parts)))
     if entry.gated:
@@ -103,7 +103,7 @@ def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
         help="P of the chosen facts is computed whenever the text has grown by half, in the first, middle and last "
         "layer. When it moved less than this twice in a row, reading ends.",
     )
-    revision = None if entry.folder else entry.revision
+    revision = None if entry.files else entry.revision
     limits: dict[str, Any] = {"documents": None if builtin else documents, "settled": SETTLED if settles else None}
     try:
         request = Request(entry.name, facts, corpus, tokens, layers, revision, dtype, **limits)
