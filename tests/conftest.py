@@ -5,6 +5,7 @@ And how the suite runs: property tests by profile, browser tests first and in on
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 BROWSER = "tests/browser/"
 SLOWEST = 10  # files that are named at the end
 
+gc.disable()  # until all is imported: it would be looked through thousands of times, and there is no garbage in it
 sys.dont_write_bytecode = False  # compiled once, not by each process, whatever the environment says
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -57,6 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests first, for they take longest, then those of pages."""
     first = (BROWSER, "tests/pages/")
     items.sort(key=lambda item: next((at for at, folder in enumerate(first) if item.nodeid.startswith(folder)), 9))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, but nothing that was imported is looked at again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

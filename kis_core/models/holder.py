@@ -67,6 +67,8 @@ class LoadedModels:
 
     def _make_room(self, size: int) -> None:
         with self._lock:
+            count = len(self._held)
             while self._held and self._held.currsize + size > self._held.maxsize:
                 self._held.popitem()
-        gc.collect()  # a model of several parts may refer to itself
+        if len(self._held) < count:
+            gc.collect()  # a model of several parts may refer to itself

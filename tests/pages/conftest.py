@@ -99,7 +99,7 @@ class Cache:
 
 
 def one_layer_entry(folder: Path) -> catalog.ModelEntry:
-    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, folder=ModelFiles(folder))
+    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, files=ModelFiles(folder))
 
 
 def save_one_layer(folder: Path) -> Path:
