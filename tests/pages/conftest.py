@@ -23,6 +23,7 @@ from kis_core.analysis.pipeline import Request, Result
 from kis_core.facts import Fact, FactSet, saved
 from kis_core.models import catalog
 from kis_core.models.files import ModelFiles
+from kis_core.models.holder import LoadedModels
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
@@ -122,8 +123,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         requests += [made.request(facts, model=ONE_LAYER) for facts in ("builtin", "mixed")]
         requests += [made.request(facts, tokens=tokens) for facts in ("builtin", "mixed") for tokens in FEWER_TOKENS]
         with_one_layer(made, patch)
+        models = LoadedModels()
         for request in requests:
-            pipeline.run(request, Store(folder))
+            pipeline.run(request, Store(folder), models=models)
     return made
 
 
