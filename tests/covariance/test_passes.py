@@ -125,10 +125,7 @@ class TestOutOfMemory:
         self, gpt2: LoadedModel, layer: int, error: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
     ) -> None:
         undisturbed = run(new(gpt2, layers=[0, 1, 2]))
-        with (
-            before(gpt2.architecture.blocks[layer], above(SCARCE, error)),
-            caplog.at_level(logging.WARNING),
-        ):
+        with before(gpt2.architecture.blocks[layer], above(SCARCE, error)), caplog.at_level(logging.WARNING):
             found = run(new(gpt2, layers=[0, 1, 2]))
         assert found.tokens == undisturbed.tokens
         assert found.outcome.reading == undisturbed.outcome.reading

@@ -5,9 +5,8 @@ The keys are computed once more by hand, from the weights and from what goes int
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 from transformers import (
-    BertConfig,
     BloomConfig,
     LlamaConfig,
     MambaConfig,
     MixtralConfig,
     PretrainedConfig,
-    Qwen2MoeConfig,
 )
 from transformers.pytorch_utils import Conv1D
 
@@ -31,7 +28,10 @@ from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models import head
 from kis_core.models.architecture import LAYOUTS, UnsupportedArchitecture, recognise
-from kis_core.models.hooks import hooked, keep_positions
+from kis_core.models.checks import adds_plainly, check_logits
+from kis_core.models.describe import TYPED, described
+from kis_core.models.files import ModelFiles
+from kis_core.models.hooks import hooked
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.log_odds import tokenize_sentences
 from kis_core.spillover.sensitivity import sensitivity
@@ -106,10 +106,9 @@ MLP: dict[str, tuple[str, str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "Granite": ("mlp", "gate_proj", gated(silu)),
     "Cohere": ("mlp", "gate_proj", gated(silu)),
 }
-LAYOUT = {  # those that share the layout of another one
-    "Mistral": "Llama", "Qwen2": "Llama", "Qwen3": "Llama", "Gemma 2": "Llama", "Gemma 3": "Llama", "Phi-3": "Llama",
-    "Granite": "Llama", "Cohere": "Llama", "OPT, norm after": "OPT",
-}  # fmt: skip
+AS_LLAMA = ("Mistral", "Qwen2", "Qwen3", "Gemma 2", "Gemma 3", "Phi-3", "Granite", "Cohere")
+LAYOUT = dict.fromkeys(AS_LLAMA, "Llama") | {"OPT, norm after": "OPT"}  # those that share the layout of another one
+NOT_PLAIN = ("Gemma 2", "Gemma 3", "Gemma 3 with images", "Granite", "OPT, norm after")
 PATHS = {
     "GPT-2": "transformer.h.1.mlp.c_proj", "GPT-J": "transformer.h.1.mlp.fc_out",
     "GPT-NeoX": "gpt_neox.layers.1.mlp.dense_4h_to_h", "Llama": "model.layers.1.mlp.down_proj",
@@ -155,8 +154,13 @@ def run_alone(loaded: LoadedModel, text: str) -> None:
 
 
 class TestEveryArchitecture:
-    def test_recognised_by_its_modules(self, name: str) -> None:
-        model = tiny.on_meta(tiny.every_config()[name])
+    def test_recognised_by_its_modules_and_sized_by_its_configuration_alone(self, name: str, tmp_path: Path) -> None:
+        config = tiny.every_config()[name]
+        config.save_pretrained(tmp_path)
+        model, entry = tiny.on_meta(config), described(str(tmp_path))
+        assert (entry.parameters, entry.layers, entry.width, entry.mlp_width) == (model.num_parameters(), 3, 24, 40)
+        assert (entry.name, entry.source, entry.family) == (str(tmp_path), str(tmp_path), TYPED)
+        assert (entry.context, entry.folder, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
         model.config.model_type = "a name that says nothing"
         found = recognise(model)
         assert (found.name, found.layers, found.widths) == (LAYOUT.get(name, name), 3, (24, 40))
@@ -165,42 +169,38 @@ class TestEveryArchitecture:
         for layer, module in enumerate(found.down_projections):
             assert model.get_submodule(found.module_path(layer)) is module
 
-    def test_the_key_is_what_the_mlp_makes_of_its_input(self, name: str, loaded: LoadedModel) -> None:
+    def test_the_key_is_what_the_mlp_makes_of_its_input_and_what_the_weight_multiplies(
+        self, name: str, loaded: LoadedModel
+    ) -> None:
+        """In a padded batch, against texts that run alone."""
         where, first, formula = MLP[name]
         prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
+        assert len({len(prompt.tokens) for prompt in prompts}) > 1
         keys = fact_keys(loaded, prompts)
         for layer, block in enumerate(loaded.architecture.blocks):
-            mlp, seen = block.get_submodule(where), []
-            handle = mlp.get_submodule(first).register_forward_pre_hook(lambda _, i, seen=seen: seen.append(i[0]))
+            mlp, seen, outputs = block.get_submodule(where), [], []
+            projection = loaded.architecture.down_projections[layer]
+            handles = (
+                mlp.get_submodule(first).register_forward_pre_hook(lambda _, i, seen=seen: seen.append(i[0])),
+                projection.register_forward_hook(lambda _, __, output, outputs=outputs: outputs.append(output)),
+            )
             for fact in FACTS:
                 run_alone(loaded, fact.text)
-            handle.remove()
-            inputs = torch.stack([x.reshape(-1, 24)[p.key_index] for x, p in zip(seen, prompts, strict=True)])
+            for handle in handles:
+                handle.remove()
+            inputs, outputs = (
+                torch.stack([x.reshape(-1, 24)[p.key_index] for x, p in zip(each, prompts, strict=True)])
+                for each in (seen, outputs)
+            )
             assert_close(keys[layer], formula(mlp, inputs).numpy(), BY_HAND)
+            weight, bias = loaded.architecture.weight(layer), getattr(projection, "bias", None)
+            product = keys[layer].astype(np.float64) @ weight.double().numpy().T
+            assert_close(outputs.numpy(), product + (0 if bias is None else bias.double().numpy()), BY_HAND)
 
-    def test_the_projection_is_w_k_plus_b(self, loaded: LoadedModel) -> None:
-        architecture = loaded.architecture
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-
-        def keep(layer: int, key: Tensor, output: Tensor) -> None:
-            found[layer] = key[0], output[0]
-
-        with hooked(architecture.down_projections, keep):
-            run_alone(loaded, FACTS[0].text)
-        for layer, (key, output) in found.items():
-            weight = architecture.weight(layer)
-            assert weight.shape == (24, 40)
-            bias = getattr(architecture.down_projections[layer], "bias", None)
-            expected = key.double() @ weight.double().T + (0 if bias is None else bias.double())
-            assert_close(output.numpy(), expected.numpy(), BY_HAND)
-
-    def test_in_a_padded_batch_as_alone(self, loaded: LoadedModel) -> None:
-        prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
-        assert len({len(prompt.tokens) for prompt in prompts}) > 1
-        together = fact_keys(loaded, prompts)
-        assert together.shape == (3, len(FACTS), 40)
-        for index, prompt in enumerate(prompts):
-            assert_close(together[:, [index]], fact_keys(loaded, [prompt]), FLOAT32)
+    def test_is_told_from_one_that_does_something_else(self, name: str, loaded: LoadedModel) -> None:
+        check_logits(loaded)
+        assert adds_plainly(loaded) == (name not in NOT_PLAIN)
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
 
     def test_second_moments_as_one_document_at_a_time(self, loaded: LoadedModel) -> None:
         keys: list[list[np.ndarray]] = [[] for _ in range(3)]
@@ -216,8 +216,9 @@ class TestEveryArchitecture:
             assert moment.tokens == len(every)
             assert_close(moment.matrix, every.T @ every / len(every), FLOAT32)
 
-    def test_an_addition_to_the_output_of_one_text_reaches_that_text_alone(self, loaded: LoadedModel) -> None:
-        tokens = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "OPT")))
+    def test_an_addition_to_the_output_of_one_text_reaches_that_text_alone(self, name: str) -> None:
+        loaded, tokens = lively(name), torch.tensor([[5, 6, 7], [5, 6, 7]])
 
         def add(_: int, __: Tensor, output: Tensor) -> Tensor:
             assert output.shape == (2, 3, 24)
@@ -232,6 +233,7 @@ class TestEveryArchitecture:
         assert (moved[1:] > 1e-3).all()
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
 
+    @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "Gemma 2", "Granite", "Cohere")))
     def test_logits_are_the_models_own(self, name: str) -> None:
         loaded = lively(name)
         outputs = loaded.model.get_output_embeddings().weight
@@ -248,6 +250,7 @@ class TestEveryArchitecture:
         bent = float((expected - bare).abs().max()) > 0.1 * float(bare.abs().max())
         assert bent == (name in ("Gemma 2", "Granite", "Cohere"))
 
+    @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("Gemma 2", "OPT, norm after")))
     def test_gradients_of_log_odds_equal_finite_differences(self, name: str) -> None:
         loaded = lively(name)
         loaded.model.double()
@@ -267,53 +270,34 @@ class TestEveryArchitecture:
         assert (gradients * direction.numpy()).sum() == pytest.approx(slope, rel=0, abs=DIFFERENCE * scale)
 
 
+SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2}
+HEADS = SIZES | {"num_attention_heads": 2, "intermediate_size": 20, "num_key_value_heads": 1}
+UNSUPPORTED = (
+    BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2),
+    MambaConfig(**SIZES),
+    MixtralConfig(num_local_experts=2, **HEADS),
+    LlamaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=0),
+)
+
+
 class TestRecognise:
     def test_every_architecture_is_computed_by_hand(self) -> None:
         assert set(MLP) == set(tiny.EVERY_ARCHITECTURE) == set(tiny.every_config())
         assert tuple(tiny.configs()) == tiny.ARCHITECTURES
         assert {LAYOUT.get(name, name) for name in MLP} == {layout.name for layout in LAYOUTS}
+        assert len({(layout.blocks, layout.down_projection) for layout in LAYOUTS}) == len(LAYOUTS)
+        supported = ", ".join(map(str, LAYOUTS))
+        assert all(name.removesuffix(", norm after") in supported for name in MLP)
 
-    @pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)
-    def test_each_is_named_among_what_is_supported(self, name: str) -> None:
-        said = ", ".join(map(str, LAYOUTS))
-        assert name.removesuffix(", norm after") in said
-
-    @pytest.mark.parametrize(
-        ("config", "found"),
-        [
-            (BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2), ("'bloom'", "BloomForCausalLM")),
-            (
-                BertConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    is_decoder=True,
-                ),
-                ("'bert'", "BertLMHeadModel"),
-            ),
-            (MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2), ("'mamba'", "MambaForCausalLM")),
-            (
-                MixtralConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    num_key_value_heads=1, num_local_experts=2,
-                ),
-                ("'mixtral'", "MixtralForCausalLM"),
-            ),
-            (
-                Qwen2MoeConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    num_key_value_heads=1, num_experts=2, decoder_sparse_step=2, moe_intermediate_size=8,
-                ),
-                ("'qwen2_moe'", "Qwen2MoeForCausalLM"),
-            ),
-        ],
-        ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
-    )  # fmt: skip
-    def test_an_unsupported_one_is_told_what_was_found_and_what_is_supported(
-        self, config: PretrainedConfig, found: tuple[str, ...]
+    @pytest.mark.parametrize("config", UNSUPPORTED, ids=lambda config: config.model_type)
+    def test_an_unsupported_one_is_refused_with_what_it_is_and_what_is_supported(
+        self, config: PretrainedConfig
     ) -> None:
+        model = tiny.on_meta(config)
         with pytest.raises(UnsupportedArchitecture) as caught:
-            recognise(tiny.on_meta(config))
-        for wanted in (*found, *(layout.name for layout in LAYOUTS), "one MLP a layer"):
-            assert wanted in str(caught.value)
+            recognise(model)
+        named = (f"'{config.model_type}'", type(model).__name__, *(layout.name for layout in LAYOUTS))
+        assert all(wanted in str(caught.value) for wanted in (*named, "one MLP a layer"))
 
     @pytest.mark.parametrize(
         "other", [nn.Identity(), nn.Linear(41, 24), nn.Embedding(24, 40)], ids=lambda module: type(module).__name__
@@ -323,63 +307,3 @@ class TestRecognise:
         model.model.layers[1].mlp.down_proj = other
         with pytest.raises(UnsupportedArchitecture, match="LlamaForCausalLM"):
             recognise(model)
-
-    def test_a_model_without_layers_is_refused(self) -> None:
-        with pytest.raises(UnsupportedArchitecture):
-            recognise(tiny.on_meta(LlamaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=0)))
-
-    def test_layouts_have_names_and_places_of_their_own(self) -> None:
-        assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
-        assert len({(layout.blocks, layout.down_projection) for layout in LAYOUTS}) == len(LAYOUTS)
-
-
-class Flattening(nn.Module):
-    """A block that hands its last part all tokens in one row, as OPT does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.part = nn.Linear(4, 4)
-        keep_positions(self.part, self)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        flat = hidden.reshape(-1, 4)
-        return (flat + self.part(flat)).view(hidden.shape)
-
-
-class TestKeepPositions:
-    def test_the_block_is_no_part_of_its_part_and_copies_keep_together(self) -> None:
-        block = Flattening()
-        assert len(list(block.modules())) == 2
-        assert set(block.state_dict()) == {"part.weight", "part.bias"}
-        twin = copy.deepcopy(block)
-        with torch.no_grad(), hooked([twin.part], lambda _, inputs, __: shapes.append(tuple(inputs.shape))):
-            shapes: list[tuple[int, ...]] = []
-            twin(torch.zeros(2, 3, 4))
-            block(torch.zeros(3, 3, 4))
-        assert shapes == [(2, 3, 4)]
-
-    def test_each_thread_sees_its_own_batches(self) -> None:
-        block, turn, found = Flattening(), threading.Barrier(2, timeout=60), {}
-
-        def run(rows: int) -> None:
-            seen: list[tuple[int, ...]] = []
-
-            def see(_: int, inputs: Tensor, output: Tensor) -> Tensor:
-                seen.append(tuple(inputs.shape))
-                turn.wait()  # the other one is in its pass too
-                return output + rows
-
-            with torch.no_grad(), hooked([block.part], see):
-                plain = torch.zeros(rows, 12 // rows, 4)
-                found[rows] = block(plain), seen
-
-        threads = [threading.Thread(target=run, args=(rows,)) for rows in (2, 3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for rows in (2, 3):
-            output, seen = found[rows]
-            assert seen == [(rows, 12 // rows, 4)]
-            assert torch.allclose(output, block.part.bias.detach() + rows)
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())

@@ -100,15 +100,14 @@ def test_the_revision_is_the_one_asked_for(online: Hub, revision: str | None, as
     assert online.revisions == asked_for
 
 
-def test_what_is_here_is_found_without_the_hub(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_here_is_found_without_the_hub_and_an_interrupted_download_is_not_here(
+    online: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     downloaded = hub_files(NAME, None, download=True)
     monkeypatch.setattr(HfApi, "repo_info", None)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", None)
     assert hub_files(NAME, None, download=False) == downloaded
-
-
-def test_an_interrupted_download_is_not_here(online: Hub) -> None:
-    (hub_files(NAME, None, download=True).path / "model.safetensors").unlink()
+    (downloaded.path / "model.safetensors").unlink()
     with pytest.raises(NotHere, match="is not on this machine; “Compute” on the page Models downloads it"):
         hub_files(NAME, None, download=False)
 
@@ -145,6 +144,8 @@ def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatc
         hub_files(NAME, "v1", download=True)
     assert not isinstance(caught.value, NotHere)
     assert seen == [True, True, False]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *where, **how: "/".join(where))
+    assert hub_configuration(NAME, "v1") == Path(NAME, CONFIGURATION)
 
 
 def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
@@ -177,15 +178,3 @@ def test_what_goes_wrong_becomes_advice(
     with pytest.raises(ModelError, match=advice) as caught:
         ask(NAME, "v1", download=True)
     assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)
-
-
-def test_the_configuration_alone_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def fetch(*where: Any, **how: Any) -> str:
-        asked.append((*where, how))
-        return str(tmp_path / CONFIGURATION)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert hub_configuration(NAME, "v1") == tmp_path / CONFIGURATION
-    assert asked == [(NAME, CONFIGURATION, {"revision": "v1", "local_files_only": False})]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return SimpleNamespace(device="cpu" if device == "auto" else device, dtype=dtype, name=files.name)
 
     monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # it takes half a second
     monkeypatch.setattr(ModelFiles, "parameters", lambda files: PARAMETERS[files.name])
     return found
 
@@ -65,12 +67,9 @@ def test_room_is_made_before_the_next_is_loaded(loads: list[str], monkeypatch: p
     models, held = LoadedModels(MOST), []
     lent(models, "large")
     load = loading.load
-
-    def look(*args: Any, **named: Any) -> Any:
-        held.append(len(models._held))
-        return load(*args, **named)
-
-    monkeypatch.setattr(loading, "load", look)
+    monkeypatch.setattr(
+        loading, "load", lambda *args, **named: (held.append(len(models._held)), load(*args, **named))[1]
+    )
     lent(models, "small")
     assert held == [0]
 
@@ -87,16 +86,12 @@ def test_an_error_leaves_the_others_as_they_were(loads: list[str]) -> None:
 
 
 def test_threads_that_want_the_same_wait_for_one_load(loads: list[str]) -> None:
-    models, found, begin = LoadedModels(MOST), [], threading.Barrier(4)
+    models, begin = LoadedModels(MOST), threading.Barrier(4)
 
-    def work() -> None:
+    def work(_: int) -> Any:
         begin.wait(timeout=60)
-        found.append(lent(models, "small"))
+        return lent(models, "small")
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for step in ("start", "join"):
-        for thread in threads:
-            call: Callable[[], None] = getattr(thread, step)
-            call()
+    with ThreadPoolExecutor(4) as pool:
+        assert len({id(held) for held in pool.map(work, range(4))}) == 1
     assert loads == ["small"]
-    assert all(one is found[0] for one in found)
