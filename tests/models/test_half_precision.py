@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -33,31 +33,20 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
 from kis_core.spillover import Sensitivity, forecast, measure, sensitivity
+from tests import tiny
 from tests.editing.sequence_tools import SETTINGS
 from tests.spillover.test_sensitivity import FACTS, hooks_of, lively
 
-DTYPES = ("bfloat16", "float16")
 READ = 16
 """Roundings, of the largest number, that what is read off one pass may be off: a sum of some ten rounded terms, at each
 of some ten operations in a row; seen 6."""
 CHANGED = 64
 """The same of what is a difference of two passes, or the outcome of several steps down a gradient; seen 33."""
 LAYER = 1
-HOWS = {
-    "at the subject": Hyperparameters(
-        steps=5, learning_rate=0.3, weight_decay=0, prefixes=(), kl=0.0625, stop_loss=0, mean_key=True
-    ),
-    "everywhere": Hyperparameters(
-        steps=5, learning_rate=0.3, weight_decay=0, prefixes=(), stop_loss=0, everywhere=True
-    ),
-}
+FEW = Hyperparameters(steps=5, learning_rate=0.3, weight_decay=0, prefixes=(), stop_loss=0)
+HOWS = {"at the subject": replace(FEW, kl=0.0625, mean_key=True), "everywhere": replace(FEW, everywhere=True)}
 BEGINNINGS = ("It is said",)
 ASKED = RequestedEdit(FACTS[0], "Rome")
-
-
-def rounding(dtype: str) -> float:
-    """Largest relative error of one rounding."""
-    return float(torch.finfo(getattr(torch, dtype)).eps) / 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,8 @@ class Pair:
 
     @property
     def rounding(self) -> float:
-        return rounding(self.half.dtype)
+        """Largest relative error of one."""
+        return float(torch.finfo(getattr(torch, self.half.dtype)).eps) / 2
 
     def sites(self, layers: tuple[int, ...], how: Hyperparameters, name: str) -> tuple[Site, Site]:
         chosen = {layer: self.whiteners[layer] for layer in layers}
@@ -103,15 +93,12 @@ def pair_of(architecture: str, dtype: str) -> Pair:
     return Pair(models[0], models[1], whiteners)
 
 
-CASES = [
-    *(("GPT-2", dtype) for dtype in DTYPES),
-    *(pytest.param(("Llama", dtype), marks=pytest.mark.stress) for dtype in DTYPES),
-]
+CASES = [f"{architecture} in {dtype}" for architecture in ("GPT-2", "Llama") for dtype in ("bfloat16", "float16")]
 
 
-@pytest.fixture(params=CASES, ids="-".join, scope="module")
+@pytest.fixture(params=tiny.in_full(CASES, CASES[:1]), scope="module")
 def pair(request: pytest.FixtureRequest) -> Pair:
-    return pair_of(*request.param)
+    return pair_of(*request.param.split(" in "))
 
 
 @pytest.fixture(autouse=True)
@@ -152,27 +139,22 @@ def test_keys(pair: Pair) -> None:
 
 @pytest.mark.parametrize("how", HOWS)
 def test_the_value_is_searched_for(pair: Pair, how: str) -> None:
-    values = []
-    for loaded in (pair.half, pair.single):
-        values.append(
-            search(
-                loaded,
-                ASKED.fact,
-                ASKED.target,
-                LAYER,
-                HOWS[how],
-                prefixes=BEGINNINGS,
-                reach=lambda key, mean: pair.whiteners[LAYER].solve(key) / (key @ pair.whiteners[LAYER].solve(key)),
-            )
+    solved = pair.whiteners[LAYER].solve
+    found, expected = (
+        search(
+            *(loaded, ASKED.fact, ASKED.target, LAYER, HOWS[how]),
+            prefixes=BEGINNINGS,
+            reach=lambda key, mean: solved(key) / (key @ solved(key)),
         )
-    found, expected = values
+        for loaded in (pair.half, pair.single)
+    )
     pair.close(np.array(found.losses), np.array(expected.losses), READ)
     pair.close(found.delta, expected.delta, CHANGED)
     assert expected.losses[-1] < expected.losses[0] - 0.1, "a test of nothing"
 
 
-@pytest.mark.parametrize("name", [one.name for one in METHODS])
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", tiny.in_full([one.name for one in METHODS], ("rome", "alphaedit", "fine-tuning")))
+@pytest.mark.parametrize("how", tiny.in_full(HOWS, ("at the subject",)))
 def test_every_method_edits(pair: Pair, name: str, how: str) -> None:
     spreads = method(name).spreads
     half, single = pair.sites((0, LAYER) if spreads else (LAYER,), HOWS[how], name)
@@ -183,26 +165,20 @@ def test_every_method_edits(pair: Pair, name: str, how: str) -> None:
     assert found.probability == pytest.approx(expected.probability, rel=CHANGED * pair.rounding)
 
 
-def test_forecasts(pair: Pair, edit: Edit, sentences: list[Sentence], facts: tuple[Sensitivity, Sensitivity]) -> None:
-    half, single = facts
-    for told in (forecast.shift, forecast.subject_token, forecast.all_tokens, forecast.largest_share):
-        pair.close(told(edit, half), told(edit, single), CHANGED)
-    ran = [
-        forecast.propagated(loaded, sentences, edit, own) for loaded, own in ((pair.half, half), (pair.single, single))
-    ]
+def test_forecasts_and_measurement(
+    pair: Pair, edit: Edit, sentences: list[Sentence], facts: tuple[Sensitivity, Sensitivity]
+) -> None:
+    models = (pair.half, pair.single)
+    for predict in (forecast.shift, forecast.subject_token, forecast.all_tokens, forecast.largest_share):
+        pair.close(*(predict(edit, own) for own in facts), CHANGED)
+    ran = [forecast.propagated(loaded, sentences, edit, own) for loaded, own in zip(models, facts, strict=True)]
     pair.close(*ran, CHANGED)
-    logits = [forecast.first_order_logits(loaded, sentences, edit) for loaded in (pair.half, pair.single)]
+    logits = [forecast.first_order_logits(loaded, sentences, edit) for loaded in models]
     for found, expected in zip(*logits, strict=True):
         pair.close(found.numpy(), expected.numpy(), CHANGED)
-
-
-def test_measurement(pair: Pair, edit: Edit, sentences: list[Sentence], facts: tuple[Sensitivity, Sensitivity]) -> None:
-    half, single = (
-        measure(loaded, sentences, edit, own) for loaded, own in zip((pair.half, pair.single), facts, strict=True)
-    )
-    pair.close(half.shift, single.shift, CHANGED)
-    pair.close(half.log_odds, single.log_odds, CHANGED)
-    pair.close(half.log_prob, single.log_prob, CHANGED)
+    half, single = (measure(loaded, sentences, edit, own) for loaded, own in zip(models, facts, strict=True))
+    for name in ("shift", "log_odds", "log_prob"):
+        pair.close(getattr(half, name), getattr(single, name), CHANGED)
 
 
 def test_what_an_edited_model_says(pair: Pair, edit: Edit) -> None:

@@ -16,6 +16,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows, next_token_logits
 from kis_core.scoring.log_odds import read, tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
+from tests import tiny
 from tests.spillover.test_sensitivity import FACTS, lively
 
 FLOAT32 = 1e-5  # relative: logits of size 30, and sums of their exponentials; seen 3e-7
@@ -23,7 +24,7 @@ LOUD = 20  # times the weights that make logits, which then pass Gemma 2's cap o
 CAP = 30
 
 
-@pytest.fixture(params=["Gemma 2", "Granite", "Cohere", "Llama"], scope="module")
+@pytest.fixture(params=tiny.in_full(["Gemma 2", "Granite", "Cohere", "Llama"], ("Gemma 2", "Granite")), scope="module")
 def loud(request: pytest.FixtureRequest) -> LoadedModel:
     loaded = lively(request.param)
     loaded.model.get_output_embeddings().weight.mul_(LOUD)

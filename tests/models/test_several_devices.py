@@ -25,6 +25,7 @@ from kis_core.scoring.answers import knows, top_answers
 from kis_core.scoring.log_odds import tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
 from kis_core.spillover import forecast, measure, sensitivity
+from tests import tiny
 from tests.editing.sequence_tools import SETTINGS
 from tests.spillover.test_sensitivity import FACTS, lively
 
@@ -88,7 +89,7 @@ def bring_to(place: torch.device, module: nn.Module) -> None:
     module.register_forward_pre_hook(bring, with_kwargs=True)
 
 
-@pytest.fixture(params=["GPT-2", pytest.param("Llama", marks=pytest.mark.stress)], scope="module")
+@pytest.fixture(params=tiny.in_full(["GPT-2", "Llama"], ("GPT-2",)), scope="module")
 def whole(request: pytest.FixtureRequest) -> LoadedModel:
     return lively(request.param)
 
@@ -99,10 +100,8 @@ def spread(whole: LoadedModel) -> Iterator[LoadedModel]:
     loaded = lively({"GPT-2": "GPT-2", "Llama": "Llama"}[whole.architecture.name])
     first, middle, last = loaded.architecture.blocks
     bring_to(FAR, middle)
-    for module in (
-        last,
-        *(part for name, part in loaded.model.base_model.named_children() if name in ("ln_f", "norm")),
-    ):
+    behind = [part for name, part in loaded.model.base_model.named_children() if name in ("ln_f", "norm")]
+    for module in (last, *behind):
         bring_to(HERE, module)
     with TwoDevices([*middle.parameters(), *middle.buffers()]):
         assert loaded.architecture.weight(1).device == FAR
@@ -127,16 +126,14 @@ def test_keys_and_answers(whole: LoadedModel, spread: LoadedModel) -> None:
     both(spread, whole, lambda loaded: [*knows(loaded, FACTS), perplexity(loaded, ["Oslo lies in Norway."])])
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", [one.name for one in METHODS])
+@pytest.mark.parametrize("how", tiny.in_full(HOWS, ("at the subject",)))
+@pytest.mark.parametrize("name", tiny.in_full([one.name for one in METHODS], ("rome", "alphaedit", "fine-tuning")))
 def test_every_method(whole: LoadedModel, spread: LoadedModel, name: str, how: str) -> None:
     layers = (0, 1) if method(name).spreads else (1,)
     whiteners = {layer: Whitener.fit(np.diag(np.arange(1.0, 41))) for layer in layers}
 
     def made(loaded: LoadedModel) -> list[np.ndarray]:
-        site = Site(
-            loaded, layers, whiteners, HOWS[how], SETTINGS.get(name, Settings()), ("It is said",), standing=STANDING
-        )
+        site = Site(loaded, layers, whiteners, HOWS[how], SETTINGS.get(name, Settings()), ("It is said",), STANDING)
         (one,) = method(name).perform(site, [ASKED])
         return [one.keys, *(change.matrix for change in one.changes)]
 
@@ -150,14 +147,8 @@ def test_forecasts_and_measurement(whole: LoadedModel, spread: LoadedModel) -> N
         facts = sensitivity(loaded, sentences, edit.layer)
         logits, change = forecast.first_order_logits(loaded, sentences, edit)
         measured = measure(loaded, sentences, edit, facts)
-        return [
-            forecast.propagated(loaded, sentences, edit, facts),
-            logits.numpy(),
-            change.numpy(),
-            measured.shift,
-            measured.log_odds,
-            facts.gradients,
-            facts.hidden,
-        ]
+        ran = forecast.propagated(loaded, sentences, edit, facts)
+        numbers = (logits.numpy(), change.numpy(), measured.shift, measured.log_odds, facts.gradients, facts.hidden)
+        return [ran, *numbers]
 
     both(spread, whole, made)
