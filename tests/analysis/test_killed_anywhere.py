@@ -22,7 +22,7 @@ from kis_core.store.store import Store
 from tests import tiny
 from tests.store.store_tools import close, leftovers
 
-QUICK, MANY = 5, 300  # kills
+QUICK, MANY = 3, 300  # kills
 FACTS = "subject,prompt,target\nMalta,The capital of {} is,Valletta\nOslo,{} lies in,Norway\nRome,{} is in,Italy\n"
 ROOTS = 10  # kills of one analysis; the next one begins anew
 

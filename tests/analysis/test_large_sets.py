@@ -73,9 +73,6 @@ def gone(*_: Any, **__: Any) -> None:
     raise ModelError("the weights are not here")
 
 
-# The numbers
-
-
 def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None:
     p, report = dense.p[LAYER], dense.reports[LAYER]
     assert found.window(range(MIXED), range(MIXED)) == pytest.approx(p, **ROUNDED)
@@ -85,6 +82,8 @@ def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None
         assert (mine.count, mine.masked) == (theirs.count, theirs.masked)
         for name in ("mean", "std", "skewness", "kurtosis", "max"):
             assert getattr(mine, name) == pytest.approx(getattr(theirs, name), **ROUNDED), name
+    assert found.row(3) == pytest.approx(p[3], **ROUNDED)
+    assert found.column(3) == pytest.approx(p[:, 3], **ROUNDED)
     assert found.sweep.every.moments == found.report.moments
     assert found.key_token_ids.tolist() == list(dense.key_token_ids)
     assert found.provenance == dense.provenance
@@ -92,11 +91,6 @@ def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None
     assert found.at(LAYER) == 0
     with pytest.raises(RequestError, match="layer 0 was not computed; there is 1"):
         found.at(0)
-
-
-def test_rows_and_columns_are_those_of_p(found: LargeSet, dense: Result) -> None:
-    assert found.row(3) == pytest.approx(dense.p[LAYER][3], **ROUNDED)
-    assert found.column(3) == pytest.approx(dense.p[LAYER][:, 3], **ROUNDED)
 
 
 def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, found: LargeSet) -> None:
@@ -110,13 +104,10 @@ def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense
     )
     assert known.window([2], [5]) == pytest.approx(found.window([2], [5]))
     assert large_sets.find(request_, LAYER, store, known_only=True) is not None
-
-
-def test_where_nothing_is_answered_it_is_said(store: Store) -> None:
     name = saved.save(store.root, FactSet("wrong", facts()[ANSWERED:]))
-    request = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
+    none_known = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
     with pytest.raises(NothingKnown, match=r"demo-gpt2-32 answers none of these 8 facts.*Switch off"):
-        large_sets.run(request, LAYER, store, known_only=True, device="cpu")
+        large_sets.run(none_known, LAYER, store, known_only=True, device="cpu")
 
 
 def test_keys_of_some_layers_alone() -> None:
@@ -124,9 +115,6 @@ def test_keys_of_some_layers_alone() -> None:
     prompts = tokenize_prompts(loaded.tokenizer, facts(), context=loaded.context)
     every = fact_keys(loaded, prompts)
     assert np.array_equal(fact_keys(loaded, prompts, layers=[2, 0]), every[[2, 0]])
-
-
-# Kept and found again
 
 
 @pytest.mark.usefixtures("no_model", "found")
@@ -148,40 +136,11 @@ def test_what_is_stored_is_found_where_the_weights_are_gone(
     for other, layer in ((request_, 0), (Request(model=MODEL, tokens=TOKENS), LAYER)):
         with pytest.raises(ModelError, match="not here"):
             large_sets.find(other, layer, store)
-
-
-def test_what_is_not_stored_is_not_found(store: Store, request_: Request, found: LargeSet) -> None:
+    monkeypatch.undo()
     assert large_sets.find(request_, LAYER + 1, store) is None
-    assert large_sets.find(Request(model=MODEL, facts=request_.facts, tokens=TOKENS + 1), LAYER, store) is None
 
 
-def test_a_sweep_whose_keys_are_lost_is_computed_anew(tmp_path: Path, request_: Request) -> None:
-    store = Store(tmp_path)
-    first = large_sets.run(request_, LAYER, store, device="cpu")
-    (keys,) = store.listed(large_sets.KEYS)
-    store.delete(keys)
-    assert large_sets.find(request_, LAYER, store) is None
-    again = large_sets.run(request_, LAYER, store, device="cpu")
-    assert again.sweep.every.values.tolist() == first.sweep.every.values.tolist()
-
-
-def test_a_layer_that_is_not_there_is_told(store: Store, request_: Request) -> None:
-    with pytest.raises(RequestError, match="the model has layers 0 to 3; layer 7 was asked for"):
-        large_sets.run(request_, 7, store, device="cpu")
-
-
-def test_every_stage_is_one_of_those_told_beforehand(tmp_path: Path, request_: Request) -> None:
-    seen: list[str] = []
-
-    def saw(stage: str, *_: object) -> None:
-        seen.append(stage)
-
-    large_sets.run(request_, LAYER, Store(tmp_path), known_only=True, device="cpu", report=saw)
-    assert list(dict.fromkeys(seen)) == list(large_sets.STAGES)
-    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
-
-
-def test_a_cancel_ends_it_and_keeps_what_was_finished(tmp_path: Path, request_: Request) -> None:
+def test_what_is_lost_or_was_cancelled_is_computed_anew(tmp_path: Path, request_: Request) -> None:
     store = Store(tmp_path)
 
     def stop(stage: str, *_: object) -> None:
@@ -192,9 +151,17 @@ def test_a_cancel_ends_it_and_keeps_what_was_finished(tmp_path: Path, request_: 
         large_sets.run(request_, LAYER, store, device="cpu", report=stop)
     assert store.listed(pipeline.SECOND_MOMENT)
     assert not store.listed(large_sets.KEYS)
-
-
-# Tables
+    stages: list[str] = []
+    first = large_sets.run(request_, LAYER, store, device="cpu", report=lambda stage, *_: stages.append(stage))
+    assert set(stages) <= large_sets.STAGES.keys()
+    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
+    (keys,) = store.listed(large_sets.KEYS)
+    store.delete(keys)
+    assert large_sets.find(request_, LAYER, store) is None
+    again = large_sets.run(request_, LAYER, store, device="cpu")
+    assert again.sweep.every.values.tolist() == first.sweep.every.values.tolist()
+    with pytest.raises(RequestError, match="the model has layers 0 to 3; layer 7 was asked for"):
+        large_sets.run(request_, 7, store, device="cpu")
 
 
 def test_the_strongest_pairs_are_those_of_the_dense_table(found: LargeSet, dense: Result) -> None:
@@ -251,10 +218,6 @@ def test_the_part_around_a_pair(arranged: str, found: LargeSet, dense: Result) -
         assert frame["p"].tolist() == part.p.ravel().tolist()
         assert np.isnan(part.between).sum() == len(set(part.rows) & set(part.columns))
     assert many_tables.around(found, 0, 1, arranged=arranged).p.shape == (MIXED, MIXED), "all there are"
-
-
-def test_the_nearest_facts_come_by_their_strength(found: LargeSet, dense: Result) -> None:
-    part = many_tables.around(found, 4, 9, most=5)
-    p = np.abs(dense.p[LAYER])
+    p, part = np.abs(dense.p[LAYER]), many_tables.around(found, 4, 9, most=5)
     assert part.columns.tolist() == [9, *[k for k in np.argsort(-p[4]) if k not in (4, 9)][:4]]
     assert part.rows.tolist() == [4, *[k for k in np.argsort(-p[:, 9]) if k not in (4, 9)][:4]]

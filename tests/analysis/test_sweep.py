@@ -6,18 +6,17 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kis_core.analysis.large_sets import sweep
 from kis_core.analysis.large_sets.sweep import EntrySpread, Sweep
 from kis_core.analysis.large_sets.tally import EDGES, THRESHOLDS, Sums, counted
-from kis_core.progress import Cancelled
 from kis_core.superposition import ISOTROPIC, SAME_STD, moments, without
 from kis_core.superposition.matrix import same, strongest_pairs, superposition
 
-SIDES = (None, 1, 7, 64)
+SIDES = (None, 1, 7)
 CLOSE = {"rel": 1e-12, "abs": 1e-12}
 KEPT = 40
 
@@ -66,15 +65,12 @@ def check_reach(reach: sweep.Reach, rows: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("m", [1, 2, 3, 50, 257])
+@pytest.mark.parametrize("m", [1, 2, 3, 20])
 def test_it_is_what_the_dense_matrix_gives(m: int, side: int | None) -> None:
-    if m == 257 and side == 1:
-        side = 16  # one fact a block is tried on the smaller ones
     whitened, codes = keys(m), labels(m)
     check(sweep.sweep(whitened, codes, strongest=KEPT, side=side), superposition(whitened), codes)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     arrays(np.int8, st.tuples(st.integers(1, 9), st.just(3)), elements=st.integers(-2, 2)),
     st.integers(1, 9),
@@ -182,34 +178,20 @@ def test_memory_is_bounded_whatever_the_number_of_facts(monkeypatch: pytest.Monk
     sweep.sweep(whitened, labels(m))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    side = sweep.block_side(32)
+    held = 2 * 8 * 32 * side + 8 * sweep.TILES_HELD * side**2
+    assert held <= most < 2 * 8 * 32 * (side + 1) + 64 * (side + 1) ** 2 or side == sweep.LEAST_SIDE
     assert peak < 2 * most < m * m * 8 / 8, "an eighth of the matrix would not fit"
 
 
-@pytest.mark.parametrize("width", [1, 64, 3072, 16384, 10**7])
-def test_blocks_fit_the_memory_set_aside(width: int) -> None:
-    side = sweep.block_side(width)
-    held = 2 * 8 * width * side + 8 * sweep.TILES_HELD * side**2
-    assert held <= sweep.WORKING_BYTES or side == sweep.LEAST_SIDE
-    assert side == sweep.LEAST_SIDE or 2 * 8 * width * (side + 1) + 64 * (side + 1) ** 2 > sweep.WORKING_BYTES
-
-
-def test_what_cannot_be_swept_is_told() -> None:
+def test_progress_is_told_and_what_cannot_be_swept_refused() -> None:
+    told: list[tuple[str, int, int]] = []
+    sweep.sweep(keys(50), side=10, report=lambda *at: told.append(at))
+    assert [done for _, done, _ in told[:-1]] == [5, 9, 12, 14, 15]
+    assert told[-1] == (sweep.STAGE, 1, 1)
     with pytest.raises(ValueError, match=r"5 keys, but labels of shape \(4,\)"):
         sweep.sweep(keys(5), [np.zeros(4, dtype=int)])
     broken = keys(5)
     broken[3, 1] = np.nan
     with pytest.raises(ValueError, match="fact 3 is not finite"):
         sweep.sweep(broken)
-
-
-def test_progress_is_told_and_a_cancel_ends_it() -> None:
-    told: list[tuple[str, int, int]] = []
-    sweep.sweep(keys(50), side=10, report=lambda *at: told.append(at))
-    assert [done for _, done, _ in told[:-1]] == [5, 9, 12, 14, 15]
-    assert told[-1] == (sweep.STAGE, 1, 1)
-
-    def stop(*_: object) -> None:
-        raise Cancelled(sweep.STAGE)
-
-    with pytest.raises(Cancelled):
-        sweep.sweep(keys(50), side=10, report=stop)

@@ -37,6 +37,12 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 
 
+WRONG: tuple[dict[str, Any], ...] = (
+    *({"model": 3}, {"facts": None}, {"tokens": 0}, {"tokens": "many"}, {"dtype": "int8"}, {"layers": "03"}),
+    *({"layers": []}, {"layers": [-1]}, {"settled": 2}, {"documents": -1}, {"sudo": True}),
+)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("asked"))
@@ -50,15 +56,14 @@ def test_what_is_remembered_comes_back_until_it_is_forgotten(shared: Store, requ
     assert unfinished.unfinished(shared) == []
 
 
-def test_what_is_not_there_is_forgotten_in_peace(store: Store) -> None:
+def test_they_are_listed_by_model_and_asked_for_twice_remembered_once_with_the_last_device(store: Store) -> None:
     unfinished.forget(store, Request())
-    assert unfinished.unfinished(store) == []
-
-
-def test_asked_for_twice_is_remembered_once_with_the_last_device(store: Store) -> None:
-    unfinished.remember(store, UnfinishedRequest(Request(), "cpu"))
-    unfinished.remember(store, UnfinishedRequest(Request(), "cuda:0"))
-    assert unfinished.unfinished(Store(store.root)) == [UnfinishedRequest(Request(), "cuda:0")], "by any process"
+    for model, device in (("b", "cpu"), ("a", "cpu"), ("b", "cuda:0")):
+        unfinished.remember(store, UnfinishedRequest(Request(model), device))
+    found = unfinished.unfinished(Store(store.root))
+    assert found == [UnfinishedRequest(Request("a"), "cpu"), UnfinishedRequest(Request("b"), "cuda:0")], (
+        "by any process"
+    )
 
 
 def test_everything_but_the_device_tells_two_apart() -> None:
@@ -68,33 +73,13 @@ def test_everything_but_the_device_tells_two_apart() -> None:
     assert UnfinishedRequest(Request(), "cpu").key == UnfinishedRequest(Request(), "cuda:0").key
 
 
-def test_they_are_listed_by_model(store: Store) -> None:
-    for model in ("b", "a", "c"):
-        unfinished.remember(store, UnfinishedRequest(Request(model)))
-    assert [one.request.model for one in unfinished.unfinished(store)] == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": 3}, {"facts": None}, {"corpus": ["wikipedia"]}, {"tokens": 0}, {"tokens": "many"}, {"revision": 7},
-        {"dtype": "int8"}, {"dtype": None}, {"layers": "03"}, {"layers": []}, {"layers": [-1]}, {"layers": 2},
-        {"settled": 2}, {"settled": "soon"}, {"documents": -1}, {"sudo": True},
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("change", WRONG, ids=str)
 def test_what_another_version_wrote_is_left_alone(change: dict[str, Any], store: Store) -> None:
     unfinished.remember(store, UnfinishedRequest(Request()))
     store.put(key_of(KIND, change), {"request": asdict(Request()) | change, "device": "cpu"}, {})
+    for number, meta in enumerate(({}, {"request": None, "device": "cpu"}, {"request": asdict(Request())})):
+        store.put(key_of(KIND, {"odd": number}), meta, {})
     assert unfinished.unfinished(store) == [UnfinishedRequest(Request())]
-
-
-@pytest.mark.parametrize(
-    "meta", [{}, {"request": None, "device": "cpu"}, {"request": {}, "device": "cpu"}, {"request": asdict(Request())}]
-)
-def test_what_says_nothing_is_left_alone(meta: dict[str, Any], store: Store) -> None:
-    store.put(key_of(KIND, {"odd": True}), meta, {})
-    assert unfinished.unfinished(store) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes anywhere")
