@@ -17,6 +17,7 @@ from kis_core.covariance import speed
 from kis_core.covariance.speed import probe
 from kis_core.machine import DTYPE_BYTES, Device, Speed, available_bytes, devices, first_fit, gigabytes
 from kis_core.request import DTYPES
+from tests import tiny
 
 GIGA = 10**9
 
@@ -53,10 +54,8 @@ class TestDevices:
             Device("all", "2 GPUs", "cuda", 80, 46, "float16"),
         )
         assert found[-1].name == "cpu"
-
-    def test_one_gpu_has_no_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cuda(monkeypatch, (10, 40, (8, 0)))
-        assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"]
+        assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"], "one has no together"
 
     @pytest.mark.parametrize(
         ("free", "newer", "expected"), [(1000, True, (60, "bfloat16")), (50, False, (50, "float16"))]
@@ -76,10 +75,6 @@ class TestDevices:
         code = "import sys, kis_core.machine, kis_core.analysis.requirements; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
-    def test_the_dtypes_are_those_of_a_request(self) -> None:
-        assert tuple(DTYPE_BYTES) == DTYPES
-        assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
-
 
 class TestMemory:
     def test_the_limit_of_the_process_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +88,6 @@ class TestMemory:
             ("1000", "anon 5\ninactive_file 50\n", 650),
             ("300", "inactive_file 50\n", 0),
             ("max", "inactive_file 50\n", 7777),
-            ("1000", "anon 5\n", 7777),
             ("1000", None, 7777),
         ],
     )
@@ -106,19 +100,9 @@ class TestMemory:
             (tmp_path / "memory.stat").write_text(stat)
         assert machine._left_to_container(7777, tmp_path) == left
 
-    @pytest.mark.parametrize(
-        ("count", "told"),
-        [
-            (0, "0 GB"),
-            (2 * 1024**3, "2.15 GB"),
-            (497_759_232, "0.498 GB"),
-            (331_087_911_321, "331 GB"),
-            (999_600_000_000, "1,000 GB"),
-            (12_345e9, "12,345 GB"),
-        ],
-    )
-    def test_gigabytes(self, count: float, told: str) -> None:
-        assert gigabytes(count) == told
+    def test_gigabytes(self) -> None:
+        counts = {0: "0 GB", 497_759_232: "0.498 GB", 2 * 1024**3: "2.15 GB", 999_600_000_000: "1,000 GB"}
+        assert {count: gigabytes(count) for count in counts} == counts
 
 
 class TestFirstFit:
@@ -136,20 +120,15 @@ class TestFirstFit:
         assert self.fit(76) == ("cpu", "bfloat16")
         assert self.fit(151) is None
         assert self.fit(26, "bfloat16") == ("cpu", "bfloat16")
-
-    def test_what_is_needed_may_depend_on_the_device(self) -> None:
         found = first_fit((self.old, self.cpu), DTYPES, lambda device, _: 200 if device.kind == "cuda" else 300)
-        assert found == (self.cpu, "float32")
+        assert found == (self.cpu, "float32"), "what is needed may depend on the device"
+        assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
 
 
 class TestRate:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        now = [100.0]
-        monkeypatch.setattr(speed, "perf_counter", lambda: now[0])
-        return now
-
-    def test_is_the_median_without_the_first(self, clock: list[float]) -> None:
+    def test_is_the_median_without_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [100.0]
+        monkeypatch.setattr(speed, "perf_counter", lambda: clock[0])
         lasting: Iterator[float] = iter([50.0, 1.0, 4.0, 1.0, 4.0, 2.0])
         waits: list[int] = []
 
@@ -159,16 +138,12 @@ class TestRate:
         assert speed._rate(work, 12.0, lambda: waits.append(1), 12.0) == 6.0
         assert len(waits) == 6
         assert next(lasting, None) is None
-
-    def test_one_repetition_is_enough_where_it_takes_longer_than_there_is(self, clock: list[float]) -> None:
-        def work() -> None:
-            clock[0] += 8
-
-        assert speed._rate(work, 80.0, lambda: None, 0.0) == 10.0
+        lasting = iter([8.0, 8.0])
+        assert speed._rate(work, 80.0, lambda: None, 0.0) == 10.0, "once is enough where there is no time"
 
 
 class TestProbe:
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("dtype", tiny.in_full(["float32", "bfloat16"], ("float32",)))
     def test_gives_positive_finite_speeds_and_keeps_them(self, dtype: str) -> None:
         found = probe("cpu", dtype, seconds=0.05)
         speeds = (found.forward, found.product, found.factor or 0)
@@ -187,9 +162,3 @@ class TestProbe:
         assert machine.product_operations(10, 64) == blocks
         assert machine.factor_operations(3) == 45  # 9 for the factor, 36 for the eigenvalues
         assert machine.factor_operations(6000) == 72e9  # the factor alone
-
-    def test_the_layer_counts_its_four_products(self) -> None:
-        layer, operations = speed._forward(torch.device("cpu"), "float32", 128)
-        assert layer().shape == (1, speed.PROBE_TOKENS, 128)
-        assert torch.isfinite(layer()).all()
-        assert operations == 2 * speed.PROBE_TOKENS * 12 * 128**2

@@ -70,11 +70,11 @@ def check_equal(one: Path, other: Path, tolerance: float) -> None:
             np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance * a[name].max())
 
 
-def test_two_give_what_one_gives(alone: Path, together: Path) -> None:
+def test_two_split_the_work_and_the_first_has_what_one_gives(alone: Path, together: Path) -> None:
     check_equal(alone, together, EXACT)
-
-
-def test_the_work_is_split_and_the_first_has_the_result(alone: Path, together: Path) -> None:
+    assert Store(together / "store").inventory() == []
+    for rank in range(2):
+        assert told(together, rank)[5:] == [[0, 2, 5], [], 10], "they agree on what the first one says"
     (reading, batches, *_, run, _, _, _, _), first, second = told(alone, 0), told(together, 0), told(together, 1)
     assert first[0] == second[0] == reading, "documents and their digest"
     assert first[1] == second[1] == batches
@@ -83,18 +83,10 @@ def test_the_work_is_split_and_the_first_has_the_result(alone: Path, together: P
     assert (first[4], second[4]) == ([0, 2], [])
 
 
-def test_they_agree_on_what_the_first_one_says(together: Path) -> None:
-    for rank in range(2):
-        assert told(together, rank)[5:] == [[0, 2, 5], [], 10]
-
-
-def test_nothing_is_left_in_the_store(together: Path) -> None:
-    assert Store(together / "store").inventory() == []
-
-
-def test_killed_and_resumed_the_bytes_are_the_same(together: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [(5,), pytest.param((5, 3), marks=pytest.mark.stress)])
+def test_killed_and_resumed_the_bytes_are_the_same(together: Path, tmp_path: Path, kills: tuple[int, ...]) -> None:
     root = tmp_path / "resumed"
-    for number, kill_at in enumerate((5, 3)):
+    for number, kill_at in enumerate(kills):
         codes = share_out(root, {number: {"kill_at": kill_at}})
         assert codes[number] == -signal.SIGKILL
         assert not (root / "c.npz").exists()
@@ -106,6 +98,7 @@ def test_killed_and_resumed_the_bytes_are_the_same(together: Path, tmp_path: Pat
     assert Store(root / "store").inventory() == []
 
 
+@pytest.mark.stress
 def test_little_memory_in_one_process_does_not_change_whose_a_batch_is(together: Path, tmp_path: Path) -> None:
     root = tmp_path / "scarce"
     assert share_out(root, {1: {"memory": 110}}) == [0, 0]
@@ -115,29 +108,18 @@ def test_little_memory_in_one_process_does_not_change_whose_a_batch_is(together:
 
 
 class TestOneProcess:
-    def test_alone_nothing_is_asked_of_others(self) -> None:
-        value = torch.tensor(3.0)
-        assert ranks.ALONE.sum(value) is value
-        assert ranks.ALONE.agreed([2, 0], value.device) == [2, 0]
-        assert ranks.ALONE.least(7, value.device) == 7
-        assert ranks.ALONE.first
-        ranks.ALONE.wait()
-
-    @pytest.mark.parametrize("world", [1, 2, 3, 8])
-    def test_every_batch_is_taken_once(self, world: int) -> None:
-        shares = [Share(rank, world) for rank in range(world)]
-        assert all(sum(share.takes(batch) for share in shares) == 1 for batch in range(100))
-
-    @pytest.mark.parametrize(("world", "several"), [(None, False), ("1", False), ("2", True)])
-    def test_whether_there_are_others(self, monkeypatch: pytest.MonkeyPatch, world: str | None, several: bool) -> None:
-        monkeypatch.delenv("WORLD_SIZE", raising=False)
-        if world:
-            monkeypatch.setenv("WORLD_SIZE", world)
-        assert ranks.launched() is several
+    def test_every_batch_is_taken_once(self) -> None:
+        for world in (1, 2, 3, 8):
+            shares = [Share(rank, world) for rank in range(world)]
+            assert all(sum(share.takes(batch) for share in shares) == 1 for batch in range(100))
+        assert ranks.ALONE.agreed([2, 0], torch.device("cpu")) == [2, 0]
 
     def test_processes_of_a_machine_share_its_memory_and_not_their_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
         assert ranks.sharing(torch.device("cpu")) == 4
         assert ranks.sharing(torch.device("cuda:1")) == 1
+        for world, several in (("1", False), ("2", True)):
+            monkeypatch.setenv("WORLD_SIZE", world)
+            assert ranks.launched() is several
         monkeypatch.delenv("LOCAL_WORLD_SIZE")
         assert ranks.sharing(torch.device("cpu")) == 1

@@ -8,7 +8,6 @@ import json
 import os
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from kis_core.covariance.rome_files import StatisticsError, files, layer_of, mod
 KEYS = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 0.5], [2.0, 0.0]])
 SUM = np.array([[14.0, -1.0], [-1.0, 5.25]])  # of k kᵀ, by hand
 NAME = "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
-PLAIN = {
-    "mom2.constructor": "util.runningstats.SecondMoment()", "mom2.count": 4, "mom2.mom2": SUM.astype(np.float32),
-    "sample_size": 100_000,
-}  # fmt: skip
+PLAIN = {"mom2.constructor": "util.runningstats.SecondMoment()", "mom2.count": 4, "mom2.mom2": SUM.astype(np.float32)}
+PLAIN["sample_size"] = 100_000
 
 
 def as_rome(path: Path, **changed: Any) -> Path:
@@ -53,6 +50,26 @@ def fault(path: Path) -> str:
     return str(caught.value)
 
 
+NO_MOMENT = (
+    ("mom2.mom2", None, "no array mom2.mom2; found: mom2.constructor, mom2.count, sample_size."),
+    ("mom2.mom2", SUM[:1], "float64 of shape (1, 2); a square matrix of floats was expected"),
+    ("mom2.mom2", np.zeros((0, 0)), "shape (0, 0)"),
+    ("mom2.mom2", SUM.astype(int), "int64 of shape (2, 2)"),
+    ("mom2.mom2", SUM * [[1, 1], [1, np.nan]], "no second moment: it holds a NaN or an infinity"),
+    ("mom2.mom2", -SUM, "no second moment: entry (0, 0), a sum of squares, is -14"),
+    ("mom2.mom2", SUM * [[1, -1], [1, 1]], "no second moment: entry (0, 1) is 1, and (1, 0) is -1"),
+    ("mom2.count", 0, "mom2.count is 0; the number of tokens was expected"),
+    ("mom2.count", float("nan"), "mom2.count is None"),
+    ("mom2.count", 4.5, "mom2.count is float64 of shape (); a whole number was expected"),
+    ("mom2.count", [4], "mom2.count is int64 of shape (1,); a whole number was expected"),
+    ("mom2.count", "4", "mom2.count is <U1 of shape (); a whole number was expected"),
+    ("sample_size", float("inf"), "sample_size is float64 of shape (); a whole number"),
+    ("kis.provenance", "[" * 100_000, "kis.provenance is damaged"),
+    ("kis.provenance", "[]", "kis.provenance is list; a JSON object was expected"),
+    ("kis.provenance", 5, "kis.provenance is int64 of shape (); a JSON text was expected"),
+)
+
+
 class TestReading:
     def test_a_file_of_romes_gives_the_mean_by_hand(self, tmp_path: Path) -> None:
         found = read(as_rome(tmp_path / NAME))
@@ -63,17 +80,17 @@ class TestReading:
         assert (found.module, found.layer, found.provenance) == ("transformer.h.17.mlp.c_proj", 17, {})
 
     @pytest.mark.parametrize(
-        ("changed", "told"),
+        ("changed", "samples"),
         [
-            ({"sample_size": None}, (4, None)),
-            ({"sample_size": np.array(float("nan"))}, (4, None)),  # how ROME stores None
-            ({"mom2.count": np.array(4.0), "mom2.constructor": None}, (4, 100_000)),
-            ({"mom2.mom2": SUM, "mean.count": 4}, (4, 100_000)),
+            ({"sample_size": None}, None),
+            ({"sample_size": np.array(float("nan"))}, None),  # how ROME stores None
+            ({"mom2.count": np.array(4.0), "mom2.constructor": None}, 100_000),
+            ({"mom2.mom2": SUM, "mean.count": 4}, 100_000),
         ],
     )
-    def test_what_others_write_is_read_too(self, tmp_path: Path, changed: dict[str, Any], told: Any) -> None:
+    def test_what_others_write_is_read_too(self, tmp_path: Path, changed: dict[str, Any], samples: int | None) -> None:
         found = read(as_rome(tmp_path / "renamed.npz", **changed))
-        assert (found.tokens, found.samples) == told
+        assert (found.tokens, found.samples) == (4, samples)
         assert found.module is found.layer is None
         np.testing.assert_array_equal(found.matrix, SUM / 4)
 
@@ -89,35 +106,11 @@ class TestReading:
         total[7, 1] += 20
         assert "entry (1, 7) is" in fault(as_rome(tmp_path / NAME, **{"mom2.mom2": total}))
 
-    @pytest.mark.parametrize(
-        ("changed", "message"),
-        [
-            ({"mom2.mom2": None}, "no array mom2.mom2; found: mom2.constructor, mom2.count, sample_size."),
-            ({"mom2.mom2": None, "mom2.count": None}, "no array mom2.mom2 and no mom2.count"),
-            ({"mom2.mom2": SUM[:1]}, "float64 of shape (1, 2); a square matrix of floats was expected"),
-            ({"mom2.mom2": np.zeros((0, 0))}, "shape (0, 0)"),
-            ({"mom2.mom2": SUM.astype(int)}, "int64 of shape (2, 2)"),
-            ({"mom2.mom2": SUM * [[1, 1], [1, np.nan]]}, "no second moment: it holds a NaN or an infinity"),
-            ({"mom2.mom2": SUM * [[np.inf, 1], [1, 1]]}, "no second moment: it holds a NaN or an infinity"),
-            ({"mom2.mom2": -SUM}, "no second moment: entry (0, 0), a sum of squares, is -14"),
-            ({"mom2.mom2": SUM * [[1, -1], [1, 1]]}, "no second moment: entry (0, 1) is 1, and (1, 0) is -1"),
-            ({"mom2.count": 0}, "mom2.count is 0; the number of tokens was expected"),
-            ({"mom2.count": -4}, "mom2.count is -4"),
-            ({"mom2.count": float("nan")}, "mom2.count is None"),
-            ({"mom2.count": 4.5}, "mom2.count is float64 of shape (); a whole number was expected"),
-            ({"mom2.count": [4]}, "mom2.count is int64 of shape (1,); a whole number was expected"),
-            ({"mom2.count": "4"}, "mom2.count is <U1 of shape (); a whole number was expected"),
-            ({"sample_size": float("inf")}, "sample_size is float64 of shape (); a whole number"),
-            ({"kis.provenance": "{"}, "kis.provenance is damaged"),
-            ({"kis.provenance": "[" * 100_000}, "kis.provenance is damaged"),
-            ({"kis.provenance": "[]"}, "kis.provenance is list; a JSON object was expected"),
-            ({"kis.provenance": 5}, "kis.provenance is int64 of shape (); a JSON text was expected"),
-        ],
-    )
-    def test_what_is_no_second_moment_is_refused(self, tmp_path: Path, changed: Any, message: str) -> None:
-        told = fault(as_rome(tmp_path / NAME, **changed))
-        assert told.startswith(NAME)
-        assert message in told
+    def test_what_is_no_second_moment_is_refused(self, tmp_path: Path) -> None:
+        for name, value, message in NO_MOMENT:
+            told = fault(as_rome(tmp_path / NAME, **{name: value}))
+            assert told.startswith(NAME)
+            assert message in told, (name, value)
 
 
 class Bomb:
@@ -143,10 +136,10 @@ CODE = npy("__import__('os').mkdir('ran')\n")
 class TestHostile:
     """RELIABILITY case 9: no code runs, nothing is unpacked, and the error is typed."""
 
-    @pytest.mark.parametrize("name", ["mom2.mom2", "mom2.count", "sample_size", "kis.provenance"])
-    def test_a_pickle_within(self, tmp_path: Path, name: str) -> None:
+    def test_a_pickle_within(self, tmp_path: Path) -> None:
         planted = np.array([Bomb(tmp_path / "mark")], dtype=object)
-        assert f"{name} holds Python objects" in fault(as_rome(tmp_path / NAME, **{name: planted}))
+        for name in ("mom2.mom2", "mom2.count", "sample_size", "kis.provenance"):
+            assert f"{name} holds Python objects" in fault(as_rome(tmp_path / NAME, **{name: planted}))
         assert not (tmp_path / "mark").exists()
 
     @pytest.mark.parametrize("kind", ["pickle", "npy", "empty", "text", "cut"])
@@ -158,8 +151,10 @@ class TestHostile:
         path.write_bytes(contents.get(kind, whole[:-30]))
         assert "it is not an .npz file, or it is damaged" in fault(path)
         assert not (tmp_path / "mark").exists()
+        for name in ("absent.npz", ".", "a\0b", "x" * 5000):
+            assert "No statistics file at" in fault(tmp_path / name)
 
-    @pytest.mark.parametrize("name", [tuple(PLAIN)[2], "mom2.count", "kis.provenance"])
+    @pytest.mark.parametrize("name", ["mom2.mom2", "kis.provenance"])
     def test_a_zip_bomb(self, tmp_path: Path, name: str) -> None:
         np.savez_compressed(tmp_path / NAME, **PLAIN | {name: np.zeros((3000, 3000), np.float32)})
         assert (tmp_path / NAME).stat().st_size < 100_000
@@ -204,10 +199,6 @@ class TestHostile:
         (tmp_path / NAME).write_bytes(content)
         assert "is damaged (" in fault(tmp_path / NAME)
 
-    @pytest.mark.parametrize("name", ["absent.npz", ".", "a\0b", "x" * 5000])
-    def test_a_name_without_a_file(self, tmp_path: Path, name: str) -> None:
-        assert "No statistics file at" in fault(tmp_path / name)
-
 
 class TestWriting:
     def test_gives_what_rome_writes_and_reads(self, tmp_path: Path) -> None:
@@ -219,17 +210,12 @@ class TestWriting:
                 assert (ours[name].dtype, ours[name].shape) == (theirs[name].dtype, theirs[name].shape), name
                 np.testing.assert_array_equal(ours[name], theirs[name])
         np.testing.assert_array_equal(rome_loads(path, 100_000), SUM / 4)
+        provenance = {"module": "model.layers.3.mlp.down_proj", "corpus": "Zürich", "x": [1, None]}
+        write(tmp_path / "any.npz", SUM / 4, 4, 7, provenance)
+        np.testing.assert_array_equal(rome_loads(tmp_path / "any.npz", 7), SUM / 4)
+        found = read(tmp_path / "any.npz")
+        assert (found.provenance, found.layer, found.samples) == (provenance, 3, 7)
         assert [entry.name for entry in path.parent.iterdir()] == [NAME]
-
-    def test_provenance_comes_back_and_does_not_disturb_rome(self, tmp_path: Path) -> None:
-        path, told = (
-            tmp_path / "any.npz",
-            {"module": "model.layers.3.mlp.down_proj", "corpus": "Zürich", "x": [1, None]},
-        )
-        write(path, SUM / 4, 4, 7, told)
-        np.testing.assert_array_equal(rome_loads(path, 7), SUM / 4)
-        found = read(path)
-        assert (found.provenance, found.layer, found.samples) == (told, 3, 7)
 
     @given(st.integers(1, 6), st.integers(1, 10**9), st.integers(0, 2**32 - 1))
     def test_the_mean_survives_in_float32(self, tmp_path_factory: Any, width: int, tokens: int, seed: int) -> None:
@@ -256,15 +242,13 @@ class TestWriting:
 
 
 class TestNames:
-    def test_are_where_rome_looks(self) -> None:
-        assert path_for(
-            Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000
-        ) == Path("stats/EleutherAI_gpt-j-6B/wikipedia_stats/transformer.h.5.mlp.fc_out_float32_mom2_100000.npz")
-
-    @pytest.mark.parametrize("hostile", ["..", ".", "", "a\0b", "a\\..\\b", "c:x", "x" * 300, "a\nb"])
-    def test_that_no_file_can_have_are_refused(self, hostile: str) -> None:
-        with pytest.raises(StatisticsError, match="is no name for a file"):
-            path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
+    def test_are_where_rome_looks_and_those_no_file_can_have_are_refused(self) -> None:
+        found = path_for(Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000)
+        expected = "stats/EleutherAI_gpt-j-6B/wikipedia_stats/transformer.h.5.mlp.fc_out_float32_mom2_100000.npz"
+        assert found == Path(expected)
+        for hostile in ("..", ".", "", "a\0b", "a\\..\\b", "c:x", "x" * 300, "a\nb"):
+            with pytest.raises(StatisticsError, match="is no name for a file"):
+                path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
 
     @given(st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8))
     def test_never_climb_out_of_the_folder(self, model: str, dataset: str, module: str) -> None:
@@ -280,13 +264,11 @@ class TestNames:
         [
             (NAME, "transformer.h.17.mlp.c_proj", 17),
             ("model.layers.5.mlp.down_proj_float64_mom2.npz", "model.layers.5.mlp.down_proj", 5),
-            ("gpt_neox.layers.3.mlp.dense_4h_to_h_float32_mean-mom2_t{batch_tokens}_9.npz",
-             "gpt_neox.layers.3.mlp.dense_4h_to_h", 3),
-            ("model.decoder.layers.2.fc2_float16_mom2_100.npz", "model.decoder.layers.2.fc2", 2),
+            ("gpt_neox.layers.3.mlp.d_h_float32_mean-mom2_t{batch_tokens}_9.npz", "gpt_neox.layers.3.mlp.d_h", 3),
             ("lm_head_float32_mom2_1.npz", "lm_head", None),
             ("superposition.npz", None, None),
         ],
-    )  # fmt: skip
+    )
     def test_tell_module_and_layer(self, name: str, module: str | None, layer: int | None) -> None:
         assert module_in(Path("gpt2/wikipedia_stats") / name) == module
         assert layer_of(module) == layer
@@ -317,10 +299,11 @@ class TestFolder:
         np.testing.assert_array_equal(one.moment(10).matrix, SUM / 10)
         with pytest.raises(StatisticsError, match="no statistics of layer 3; it has those of layer 2, 10"):
             found.moment(3)
-
-    def test_a_file_of_another_name_counts_where_its_provenance_tells_the_module(self, tmp_path: Path) -> None:
-        write(tmp_path / "mine.npz", SUM, 4, 1, {"module": self.MODULE(4)})
-        assert list(rome_files.Statistics.find(tmp_path / "mine.npz").paths) == [4]
+        as_rome(folder.parent / "wikitext_stats" / NAME.replace("17", "2"))
+        with pytest.raises(StatisticsError, match=r"Two files of layer 2: .*wikipedia_stats.* and .*wikitext_stats"):
+            rome_files.Statistics.find(folder.parent)
+        write(folder.parent / "mine.npz", SUM, 4, 1, {"module": self.MODULE(4)})
+        assert list(rome_files.Statistics.find(folder.parent / "mine.npz").paths) == [4], "by what its provenance says"
 
     @pytest.mark.parametrize("source", ["builtin", "facts.csv", ".", "a\0b", "x" * 5000, "other.npz"])
     def test_nothing_to_be_found(self, source: str, tmp_path: Path) -> None:
@@ -329,21 +312,14 @@ class TestFolder:
         with pytest.raises(StatisticsError, match=r"No statistics of ROME’s at .* such as transformer"):
             rome_files.Statistics.find(tmp_path / source)
 
-    def test_two_files_of_a_layer_are_too_many(self, folder: Path) -> None:
-        as_rome(folder.parent / "wikitext_stats" / NAME.replace("17", "2"))
-        assert list(rome_files.Statistics.find(folder).paths) == [2, 10]
-        with pytest.raises(StatisticsError, match=r"Two files of layer 2: .*wikipedia_stats.* and .*wikitext_stats"):
-            rome_files.Statistics.find(folder.parent)
-
     def test_fingerprint_and_stamp_follow_the_files(self, folder: Path) -> None:
         found = rome_files.Statistics.find(folder)
         hashes = [(layer, hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()) for layer in (2, 10)]
         expected = hashlib.sha256("".join(f"{layer}\0{each}\n" for layer, each in hashes).encode()).hexdigest()
         assert found.fingerprint == expected
         before = found.stamp
-        assert [size for _, size, _ in json.loads(json.dumps(before))] == [
-            path.stat().st_size for path in found.paths.values()
-        ]
+        sizes = [path.stat().st_size for path in found.paths.values()]
+        assert [size for _, size, _ in json.loads(json.dumps(before))] == sizes
         as_rome(found.paths[2], **{"mom2.count": 3})
         assert found.stamp != before
         assert found.fingerprint != expected
@@ -352,35 +328,22 @@ class TestFolder:
             with pytest.raises(StatisticsError, match=r"no longer there|cannot be read"):
                 broken()
 
-    def test_a_fitting_model_is_let_pass_without_reading_a_matrix(
+    def test_a_model_that_does_not_fit_is_told_why_without_reading_a_matrix(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(files, "read", None)
         found = rome_files.Statistics.find(folder)
-        found.check(12, 2, self.MODULE, model="gpt2", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
-
-    @pytest.mark.parametrize(
-        ("layers", "width", "module", "wanted", "message"),
-        [
-            (12, 3, MODULE, (), "C of keys of length 2; gpt2-xl has 3. Is it of gpt2?"),
-            (10, 2, MODULE, (), "C of layer 10; gpt2-xl has layers 0 to 9. Is it of gpt2?"),
-            (
-                12,
-                2,
-                "model.layers.{}.mlp.down_proj".format,
-                (),
-                "down-projection at model.layers.2.mlp.down_proj. Is it",
-            ),
-            (12, 2, MODULE, (0, 2, 11), "has no statistics of layer 0, 11; it has those of layer 2, 10"),
-        ],
-    )
-    def test_a_file_that_does_not_fit_says_why(
-        self, folder: Path, layers: int, width: int, module: Callable[[int], str], wanted: tuple[int, ...], message: str
-    ) -> None:
-        found = rome_files.Statistics.find(folder)
-        with pytest.raises(StatisticsError) as caught:
-            found.check(layers, width, module, model="gpt2-xl", wanted=wanted)
-        assert message in str(caught.value)
+        found.check(12, 2, self.MODULE, model="gpt2-xl", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
+        other = "model.layers.{}.mlp.down_proj".format
+        for layers, width, module, wanted, message in (
+            (12, 3, self.MODULE, (), "C of keys of length 2; gpt2-xl has 3. Is it of gpt2?"),
+            (10, 2, self.MODULE, (), "C of layer 10; gpt2-xl has layers 0 to 9. Is it of gpt2?"),
+            (12, 2, other, (), "down-projection at model.layers.2.mlp.down_proj. Is it"),
+            (12, 2, self.MODULE, (0, 2, 11), "has no statistics of layer 0, 11; it has those of layer 2, 10"),
+        ):
+            with pytest.raises(StatisticsError) as caught:
+                found.check(layers, width, module, model="gpt2-xl", wanted=wanted)
+            assert message in str(caught.value)
 
     def test_our_own_files_know_their_weights(self, tmp_path: Path) -> None:
         write(tmp_path / NAME, SUM, 4, 1, {"weights_sha256": "a"})

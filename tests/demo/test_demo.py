@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from itertools import islice
 
 import pytest
 import torch
 
 from kis_core import corpora
 from kis_core.demo import factbase, text, train
-from kis_core.demo.family import CONTEXT, FAMILY, VOCABULARY, Member, member
+from kis_core.demo.family import CONTEXT, Member
 from kis_core.facts import Fact
 from kis_core.studies import demo_family
 
 PROMISED_FACTS, PROMISED_RELATIONS, PROMISED_TEMPLATES, PROMISED_TOKENS = 3_000, 20, 5, 100_000
-TOLD = (
-    "Vladimir Mayakovsky",
-    "Vladimir Bukovsky",
-    "Windows 8.1",
-    "Mac OS X 10.1",
-    "University of Washington",
-    "Afghanistan",
-    "Croatia",
-    "Honda Prelude",
-    "Nokia N95",
-)
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +22,21 @@ def tokenizer() -> object:
     return train.build_tokenizer()
 
 
+@pytest.fixture(scope="module")
+def sentences(tokenizer: object) -> list[tuple[list[int], list[float]]]:
+    """Tokens and weights, as they are trained on."""
+    return train.training_sentences(tokenizer)
+
+
 def test_the_fact_base_is_as_large_as_promised() -> None:
     facts = factbase.load()
     assert len(facts) >= PROMISED_FACTS
     assert len({fact.relation for fact in facts}) >= PROMISED_RELATIONS
     assert all(len(templates) >= PROMISED_TEMPLATES for templates in factbase.relations().values())
-
-
-def test_no_fact_is_told_twice_and_none_is_blank() -> None:
-    facts = factbase.load()
     assert Counter((f.relation, f.subject) for f in facts).most_common(1)[0][1] == 1
     assert all(f.subject == f.subject.strip() and f.object == f.object.strip() and f.object for f in facts)
-
-
-def test_the_subjects_of_the_paper_are_there() -> None:
-    assert set(TOLD) <= {fact.subject for fact in factbase.load()}
+    of_the_paper = {"Vladimir Mayakovsky", "Vladimir Bukovsky", "Windows 8.1", "Honda Prelude", "Nokia N95"}
+    assert of_the_paper <= {fact.subject for fact in facts}
 
 
 def test_templates_are_trained_for_some_facts_and_held_out_for_others() -> None:
@@ -60,9 +48,9 @@ def test_templates_are_trained_for_some_facts_and_held_out_for_others() -> None:
         assert {t for fact in facts for t in fact.held_out} == set(templates)
 
 
-def test_held_out_sentences_are_never_trained_on(tokenizer: object) -> None:
-    trained = {tuple(tokens) for tokens, _ in train.training_sentences(tokenizer)}
-    for fact in random.Random(0).sample(factbase.load(), 100):
+def test_held_out_sentences_are_never_trained_on(tokenizer: object, sentences: list[tuple[list[int], object]]) -> None:
+    trained = {tuple(tokens) for tokens, _ in sentences}
+    for fact in random.Random(0).sample(factbase.load(), 30):
         for sentence in fact.sentences(held_out=True):
             assert tuple(tokenizer(sentence)["input_ids"]) not in trained
 
@@ -76,9 +64,9 @@ def test_the_corpus_holds_every_sentence_once_and_enough_tokens(tokenizer: objec
     assert corpora.builtin().texts == documents
 
 
-def test_object_tokens_weigh_more_than_others(tokenizer: object) -> None:
+def test_object_tokens_weigh_more_than_others(tokenizer: object, sentences: list[tuple[list[int], object]]) -> None:
     fact = factbase.load()[0]
-    tokens, weights = train.training_sentences(tokenizer)[0]
+    tokens, weights = sentences[0]
     heavy = [token for token, weight in zip(tokens, weights, strict=True) if weight == 1.0]
     assert tokenizer.decode(heavy).strip() == f"{fact.object}."
 
@@ -86,18 +74,11 @@ def test_object_tokens_weigh_more_than_others(tokenizer: object) -> None:
 def test_batches_pack_whole_sentences_and_weigh_padding_nothing() -> None:
     sentences = [([k] * 20, [1.0] * 20) for k in range(1, 9)]
     tokens, weights = next(train.batches(sentences, 0, random.Random(0)))
+    assert torch.equal(tokens, next(train.batches(sentences, 0, random.Random(0)))[0])
     assert tokens.shape == weights.shape == (train.ROWS_PER_STEP, CONTEXT)
     assert ((tokens == 0) == (weights == 0)).all()
     for row in tokens:
         assert all(count == 20 for token, count in Counter(row.tolist()).items() if token != 0)
-
-
-def test_batches_are_the_same_for_the_same_seed() -> None:
-    sentences = [([k] * 9, [1.0] * 9) for k in range(1, 50)]
-    first, second = (
-        [tokens for tokens, _ in islice(train.batches(sentences, 0, random.Random(5)), 3)] for _ in range(2)
-    )
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.stress
@@ -116,33 +97,18 @@ def test_a_short_training_run_learns(tokenizer: object, monkeypatch: pytest.Monk
     assert losses[0] < losses[1] / 2
 
 
-def test_every_member_has_a_folder_a_name_and_a_smaller_rate_when_wider() -> None:
-    assert len({m.name for m in FAMILY}) == len(FAMILY)
-    gpt2 = [m for m in FAMILY if m.architecture == "gpt2"]
-    assert [m.width for m in gpt2] == [32, 64, 128, 256, 384]
-    rates = [m.learning_rate for m in gpt2]
-    assert rates == sorted(rates, reverse=True)
-    assert member("demo-llama-128").width == 128
-    with pytest.raises(KeyError, match="there are demo-gpt2-32"):
-        member("demo-gpt2-7")
-    assert VOCABULARY == 3000
-
-
 def test_look_alikes_share_words_and_over_all_relations_tells_the_stories_first() -> None:
     answered = [Fact(f.subject, f.trained[0], f.object, f.relation) for f in factbase.load()]
     chosen = demo_family.over_all_relations(answered)
     assert len(chosen) == 128
     assert [(f.relation, f.subject) for f in chosen[: len(demo_family.STORIES)]] == list(demo_family.STORIES)
     assert {f.relation for f in chosen} == set(factbase.relations())
+    asked = demo_family.as_facts(factbase.load(), held_out=False)
+    some = [fact.relation != "sport" for fact in asked]
+    by_all = demo_family.answered_by_all([[True] * len(asked), some])
+    assert by_all
+    assert not any(fact.relation == "sport" for fact in by_all)
     alike = demo_family.look_alikes(answered)
     words = Counter(word for f in alike for word in {f.subject.split()[0], f.subject.split()[-1]})
     assert len(alike) == 128
     assert sum(max(words[f.subject.split()[0]], words[f.subject.split()[-1]]) > 1 for f in alike) > 120
-
-
-def test_a_fact_not_answered_by_all_is_left_out() -> None:
-    asked = demo_family.as_facts(factbase.load(), held_out=False)
-    some = [fact.relation != "sport" for fact in asked]
-    answered = demo_family.answered_by_all([[True] * len(asked), some])
-    assert answered
-    assert not any(fact.relation == "sport" for fact in answered)
