@@ -138,13 +138,6 @@ class TestResult:
             assert np.array_equal(getattr(part, name), getattr(full, name)[[0, 2]])
         assert part.reports == (full.reports[0], full.reports[2])
 
-    def test_a_corpus_shorter_than_asked_for_is_told(self, request_: Request, store: Store) -> None:
-        Path(request_.corpus).write_text("Malta is an island.\nOslo is a town.", encoding="utf-8")
-        result = run(replace(request_, tokens=10_000), store, device="cpu")
-        assert 8 <= result.provenance["tokens_counted"] < 30
-        assert all(report.ridge > 0 and report.rank < 40 for report in result.reports)
-        assert all(report.condition_number == float("inf") for report in result.reports)
-
 
 class TestCache:
     def test_the_second_time_nothing_is_computed_even_under_other_file_names(

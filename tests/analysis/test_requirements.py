@@ -77,17 +77,14 @@ class TestSizes:
     @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
     def test_block_parameters_are_those_of_the_layers(self, name: str) -> None:
         """Against a model's own matrices; the widths are those of real ones, in small."""
-        config = tiny.configs()[name]
-        gated = name == "Llama"
-        config.update(
-            {"hidden_size": 32, "intermediate_size": 88, "num_key_value_heads": 2, "head_dim": 16}
-            if gated
-            else {"hidden_size": 32, "intermediate_size": 128, "n_inner": 128}
-        )
+        config, inner = tiny.configs()[name], 88 if name == "Llama" else 128
+        config.update({"hidden_size": 32, "intermediate_size": inner, "n_inner": inner})
+        if name == "Llama":
+            config.update({"num_key_value_heads": 2, "head_dim": 16})
         made = tiny.on_meta(config)
         blocks = made.get_submodule({"GPT-NeoX": "gpt_neox.layers", "Llama": "model.layers"}.get(name, "transformer.h"))
         matrices = sum(weight.numel() for weight in blocks.parameters() if weight.ndim == 2)
-        size = sized("m", "", made.num_parameters(), 3, 32, 88 if gated else 128)
+        size = sized("m", "", made.num_parameters(), 3, 32, inner)
         assert block_parameters(size) == matrices
         assert block_parameters(replace(size, parameters=1000)) == 1000, "never more than there are"
 

@@ -97,18 +97,6 @@ class TestCheckpoints:
         save(checkpoints(store), 7)
         assert left(store) == [HEAD, PART, PART], "its halves are swept up"
 
-    def test_a_store_that_does_not_answer_costs_nothing(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def locked(*_: object) -> None:
-            raise StoreError("the index is locked")
-
-        monkeypatch.setattr(store._index, "use", locked)
-        one = checkpoints(store)
-        save(one, 5)
-        one.clear()
-        assert "the checkpoint was not kept: " in caplog.text
-
     @pytest.mark.parametrize("number", [0, 1])
     def test_a_damaged_part_makes_it_none(self, store: Store, number: int) -> None:
         save(checkpoints(store), 5)
@@ -186,18 +174,6 @@ class TestResume:
                 scarce(stop)
         assert scarce(1000) == whole
         assert whole.tokens == (200, 200)
-
-    def test_what_memory_there_is_is_not_found_out_again(
-        self, gpt2: LoadedModel, store: Store, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
-            whole = run(new(gpt2))
-            told = len(caplog.records)
-            assert told > 0
-            with pytest.raises(Cancelled):
-                run(new(gpt2), store=store, report=after(10))  # some are too large before, and some after
-            assert run(new(gpt2), store=store) == whole
-        assert len(caplog.records) == 2 * told
 
     def test_killed_when_all_is_read_but_not_yet_stored(self, gpt2: LoadedModel, store: Store) -> None:
         whole = run(new(gpt2), store=store)

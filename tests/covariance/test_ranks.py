@@ -1,10 +1,11 @@
-"""Two processes that share a pass over the text give what one gives, killed and resumed or short of memory as well."""
+"""Two processes that share a pass over the text give what one gives, also short of memory.
+
+Killed and resumed they are in tests/commands/test_covariance_command.py.
+"""
 
 from __future__ import annotations
 
 import ast
-import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,19 @@ import torch
 from kis_core.covariance import ranks
 from kis_core.covariance.ranks import Share
 from kis_core.store.store import Store
-from tests import rank_workers
+from tests import covariance_workers, rank_workers
 
 EXACT = 1e-12  # relative to C's largest entry: float64 sums in another order
 HALVED = 1e-5  # the same where batches had another shape, in the float32 of the forward pass
 PATIENCE = 120  # seconds until a test gives up on a process; reached only when something hangs
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def share_out(root: Path, disturbed: dict[int, dict[str, int]] | None = None) -> list[int | None]:
-    """Run two processes; their exit codes. Where one is killed, so is the other, as torchrun does."""
+def share_out(root: Path, **disturbed: int) -> list[int | None]:
+    """Run two processes, the second one disturbed; their exit codes."""
     root.mkdir(exist_ok=True)
-    port = free_port()
-    processes = [rank_workers.start(rank, 2, port, root, **(disturbed or {}).get(rank, {})) for rank in range(2)]
-    killed = [rank for rank, how in (disturbed or {}).items() if "kill_at" in how]
-    for rank in killed or range(2):
-        processes[rank].join(PATIENCE)
-    for process in processes if killed else ():
-        process.kill()
+    port = covariance_workers.free_port()
+    processes = [rank_workers.start(rank, 2, port, root, **(disturbed if rank else {})) for rank in range(2)]
+    for process in processes:
         process.join(PATIENCE)
     return [process.exitcode for process in processes]
 
@@ -83,25 +74,9 @@ def test_two_split_the_work_and_the_first_has_what_one_gives(alone: Path, togeth
     assert (first[4], second[4]) == ([0, 2], [])
 
 
-@pytest.mark.parametrize("kills", [(5,), pytest.param((5, 3), marks=pytest.mark.stress)])
-def test_killed_and_resumed_the_bytes_are_the_same(together: Path, tmp_path: Path, kills: tuple[int, ...]) -> None:
-    root = tmp_path / "resumed"
-    for number, kill_at in enumerate(kills):
-        codes = share_out(root, {number: {"kill_at": kill_at}})
-        assert codes[number] == -signal.SIGKILL
-        assert not (root / "c.npz").exists()
-    assert share_out(root) == [0, 0]
-    assert rank_workers.digest(root) == rank_workers.digest(together)
-    for rank in range(2):
-        assert told(root, rank)[:2] == told(together, rank)[:2]
-        assert told(root, rank)[2] < told(together, rank)[2], "it went on, and did not begin anew"
-    assert Store(root / "store").inventory() == []
-
-
-@pytest.mark.stress
 def test_little_memory_in_one_process_does_not_change_whose_a_batch_is(together: Path, tmp_path: Path) -> None:
     root = tmp_path / "scarce"
-    assert share_out(root, {1: {"memory": 110}}) == [0, 0]
+    assert share_out(root, memory=110) == [0, 0]
     check_equal(together, root, HALVED)
     assert told(root, 0) == told(together, 0)
     assert told(root, 1)[3] > told(together, 1)[3], "some were tried in vain"

@@ -79,10 +79,10 @@ class TestOfTheFactBase:
         own = replace(as_fact(MAYAKOVSKY), prompt="As a child, {} spoke")
         assert asked(own, SET) == asked(as_fact(MAYAKOVSKY), SET)
 
-    @pytest.mark.parametrize("change", [{"target": "French"}, {"relation": "other"}, {"subject": "Nobody"}])
-    def test_a_fact_the_base_does_not_have_is_looked_for_in_its_set(self, change: dict[str, str]) -> None:
-        found = asked(replace(as_fact(MAYAKOVSKY), **change), SET)
-        assert (found.paraphrases, found.neighbours) == ((), ())
+    def test_a_fact_the_base_does_not_have_is_looked_for_in_its_set(self) -> None:
+        for change in ({"target": "French"}, {"relation": "other"}, {"subject": "Nobody"}):
+            found = asked(replace(as_fact(MAYAKOVSKY), **change), SET)
+            assert (found.paraphrases, found.neighbours) == ((), ())
 
     @pytest.mark.parametrize("relation", ["native_language", "citizenship", "animal_class"])
     def test_new_objects_where_it_knows_the_relation(self, relation: str) -> None:

@@ -61,13 +61,6 @@ def test_the_published_facts_and_the_demo_base_are_those_that_results_are_stored
     assert FactSet("", catalog.known_facts(catalog.DEFAULT, ()).everything).fingerprint == DEMO_FINGERPRINT
 
 
-def test_the_builtin_facts_written_with_blanks_and_quotes_are_the_builtin_facts() -> None:
-    rows = [("subject", "prompt", "target", "relation")]
-    rows += [(fact.subject, fact.prompt, fact.target, fact.relation) for fact in facts.builtin().facts]
-    text = "\n".join(", ".join(f'"{cell}"' for cell in row) for row in rows)
-    assert read(text).fingerprint == FINGERPRINTS["builtin"]
-
-
 def test_a_line_break_inside_a_quoted_field_belongs_to_it() -> None:
     found = read(HEADER + '"Ada\nLovelace",{} spoke,English\nParis,{} is the capital of,France\n,,\n')
     assert found.facts == (Fact("Ada\nLovelace", "{} spoke", "English"), PARIS)
@@ -166,16 +159,10 @@ def test_another_encoding_is_refused_with_byte_and_line() -> None:
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         message = refused((HEADER + CITIES).encode(encoding))
         assert "begins with zero bytes, as UTF-16 and UTF-32 without a byte order mark do" in message
+    mixed = (HEADER + "Köln,{} is in,Germany\r\nZürich,{} is in,Switzerland\n").encode().replace("ü".encode(), b"\xfc")
+    assert "byte 0xFC in line 3" in refused(mixed), "one bad byte makes no other text of the rest"
     cut = (HEADER + CITIES).encode("utf-16")[:-1]
     assert "is UTF-16 with a fault: byte 0x0A in line 3" in refused(cut)
-
-
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_one_bad_byte_is_named_and_makes_no_other_text_of_the_rest(mark: str) -> None:
-    data = (mark + HEADER + "Köln,{} is in,Germany\r\nZürich,{} is in,Switzerland\n").encode()
-    said = refused(data.replace("ü".encode(), b"\xfc"))
-    assert "byte 0xFC in line 3" in said
-    assert "mend the character" in said.lower()
 
 
 RECORD = '[{"requested_rewrite": {"subject": "%s", "prompt": "{} is in", "target_true": {"str": "x"}}}]'

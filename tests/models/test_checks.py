@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -121,17 +120,8 @@ class TestAddsPlainly:
 
     def test_one_layer_that_scales_is_enough_and_only_if_it_is_looked_at(self) -> None:
         loaded = lively("GPT-NeoX")
-        block = loaded.model.gpt_neox.layers[1]
-
-        class Halved(nn.Module):
-            def __init__(self, mlp: nn.Module) -> None:
-                super().__init__()
-                self.mlp = mlp
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return self.mlp(x) / 2
-
-        block.mlp = Halved(block.mlp)
+        mlp = loaded.model.gpt_neox.layers[1].mlp
+        mlp.forward = lambda x, forward=mlp.forward: forward(x) / 2
         assert not adds_plainly(loaded)
         assert not adds_plainly(loaded, [1])
         assert adds_plainly(loaded, [0, 2])

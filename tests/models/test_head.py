@@ -50,13 +50,6 @@ def test_the_fixture_is_loud_enough(loud: LoadedModel) -> None:
     assert bent == (loud.model.config.model_type != "llama"), "a test of no scale"
 
 
-def test_next_tokens(loud: LoadedModel) -> None:
-    prompts = [prompt.tokens for prompt in tokenize_prompts(loud.tokenizer, FACTS, context=loud.context)]
-    found = next_token_logits(loud, prompts).numpy()
-    expected = np.stack([own_logits(loud, tokens)[-1] for tokens in prompts])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * np.abs(expected).max())
-
-
 def test_log_probabilities_and_first_tokens(loud: LoadedModel) -> None:
     sentences = tokenize_sentences(loud.tokenizer, FACTS, context=loud.context)
     with torch.no_grad():
@@ -66,7 +59,9 @@ def test_log_probabilities_and_first_tokens(loud: LoadedModel) -> None:
         expected = sum(log[token] for log, token in zip(logs, sentence.answer, strict=True))
         assert float(found.log_prob[row]) == pytest.approx(expected, rel=FLOAT32)
         first = own_logits(loud, sentence.tokens)[sentence.prompt_end]
-        np.testing.assert_allclose(found.first_token[row].numpy(), first, rtol=0, atol=FLOAT32 * np.abs(first).max())
+        next_token = next_token_logits(loud, [sentence.tokens[: sentence.prompt_end + 1]])[0].numpy()
+        for logits in (found.first_token[row].numpy(), next_token):
+            np.testing.assert_allclose(logits, first, rtol=0, atol=FLOAT32 * np.abs(first).max())
 
 
 def test_perplexity(loud: LoadedModel) -> None:
@@ -87,16 +82,6 @@ def test_what_the_model_knows_is_its_own_first_choice(loud: LoadedModel) -> None
     assert knows(loud, [FACTS[0], answered]) == [False, expected]
 
 
-def test_the_search_for_a_value_begins_at_the_models_own_probability(loud: LoadedModel) -> None:
-    how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0)
-    told = replace(FACTS[0], target="Rome")
-    found = search(loud, FACTS[0], "Rome", 1, how)
-    (sentence,) = tokenize_sentences(loud.tokenizer, [told], context=loud.context)
-    logs = log_softmax(own_logits(loud, sentence.tokens))[sentence.prompt_end :]
-    mean = np.mean([log[token] for log, token in zip(logs, sentence.answer, strict=True)])
-    assert found.losses[0] == pytest.approx(-mean, rel=FLOAT32)
-
-
 def test_what_is_said_of_the_subject_is_compared_with_the_models_own_words(loud: LoadedModel) -> None:
     """After one step of the search: the loss grows by the divergence of what follows the subject."""
     how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0, learning_rate=1)
@@ -113,6 +98,10 @@ def test_what_is_said_of_the_subject_is_compared_with_the_models_own_words(loud:
     handle = loud.architecture.down_projections[1].register_forward_hook(move)
     after = log_softmax(own_logits(loud, ids)[prompt.key_index])
     handle.remove()
+    (sentence,) = tokenize_sentences(loud.tokenizer, [replace(FACTS[0], target="Rome")], context=loud.context)
+    logs = log_softmax(own_logits(loud, sentence.tokens))[sentence.prompt_end :]
+    mean = np.mean([log[token] for log, token in zip(logs, sentence.answer, strict=True)])
+    assert bare.losses[0] == pytest.approx(-mean, rel=FLOAT32), "the search begins at the model's own probability"
     np.testing.assert_allclose(weighed.delta, bare.delta, atol=1e-6)  # nothing has diverged before the first step
     diverged = float((np.exp(after) * (after - before)).sum())  # as in ROME's code
     assert weighed.losses[1] - bare.losses[1] == pytest.approx(diverged, rel=1e-2)

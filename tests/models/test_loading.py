@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Pretr
 
 from kis_core import machine
 from kis_core.covariance.passes import second_moments
-from kis_core.facts import Fact
 from kis_core.machine import Device
 from kis_core.models import loading
 from kis_core.models.files import ModelError, ModelFiles
@@ -69,12 +68,9 @@ class TestMemory:
             load(ModelFiles(folder), device="cpu", memory=lambda: TWO_GIGABYTES)
         assert perf_counter() - begun < AT_ONCE
 
-    def test_the_limit_of_the_process_counts(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, resource.RLIM_INFINITY))
-        with pytest.raises(ModelError, match="100,000 are free"):
-            load(ModelFiles(folder), device="cpu")
-
-    def test_a_refusal_names_the_precision_that_would_fit(self, folder: Path) -> None:
+    def test_a_refusal_names_the_precision_or_the_device_that_would_fit(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         numbers = sum(parameter.numel() for parameter in tiny.model("GPT-2").model.parameters())
         half = int(2 * numbers * OVERHEAD)
         with pytest.raises(ModelError, match=r"in float32 on cpu; .* In bfloat16 on cpu it takes \S+ GB and fits\."):
@@ -83,8 +79,6 @@ class TestMemory:
             load(ModelFiles(folder), device="cpu", dtype="bfloat16", memory=lambda: half - 1)
         with pytest.raises(ModelError, match="the weights were read"):
             load(ModelFiles(folder), device="cpu", dtype="bfloat16", memory=lambda: half)
-
-    def test_or_the_device_that_would(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         have(monkeypatch, gpu(0, 1000), CPU)
         with pytest.raises(ModelError, match=r"on cuda:0; 1,000 are free .* In float32 on cpu it takes \S+ GB"):
             load(ModelFiles(folder), device="cuda")
@@ -171,35 +165,16 @@ class TestSpread:
         assert torch.equal(*(answers.next_token_logits(one, [[5, 6, 7], [8]]) for one in (spread, alone)))
 
 
-CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried")
-FACTS = (Fact("Malta", "The capital of {} is", "Valletta"), Fact("Oslo", "The city of {} lies in", "Norway"))
-
-
-class TestPrecision:
-    @pytest.mark.parametrize("name", tiny.in_full(tiny.ARCHITECTURES, ("Llama",)))
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-    def test_half_precision_is_read_like_any_other(self, name: str, dtype: str, tmp_path: Path) -> None:
-        files = ModelFiles(tiny.save(name, tmp_path / "model"))
-        half, full = load(files, device="cpu", dtype=dtype), load(files, device="cpu")
-        assert {parameter.dtype for parameter in half.model.parameters()} == {getattr(torch, dtype)}
-        assert (half.dtype, full.dtype) == (dtype, "float32")
-        moments = [second_moments(one, ["The city of Oslo lies in Norway."], tokens=9)[0] for one in (half, full)]
-        assert moments[0].matrix.dtype == "float64"
-        assert abs(moments[0].matrix - moments[1].matrix).max() < 2**-4 * abs(moments[1].matrix).max()
-        with pytest.raises(ModelError, match="one of float32, bfloat16, float16; 'int8' was asked for"):
-            load(files, dtype="int8")
-
-    def test_the_digest_is_of_names_and_bits_and_shows_one_bit_of_a_bfloat16_weight(self, folder: Path) -> None:
-        loaded = load(ModelFiles(folder), device="cpu", dtype="bfloat16")
-        before, bits = loaded.digest(), loaded.model.transformer.ln_f.weight.view(torch.int16)
-        by_hand = hashlib.sha256()
-        for name, weight in sorted(loaded.model.state_dict().items()):
-            by_hand.update(name.encode() + weight.view(torch.int16).numpy().tobytes())
-        assert loaded.digest() == before == by_hand.hexdigest()
-        bits[-1] ^= 1
-        assert loaded.digest() != before
-        bits[-1] ^= 1
-        assert loaded.digest() == before
+def test_the_digest_is_of_names_and_bits_and_shows_one_bit_of_a_bfloat16_weight(folder: Path) -> None:
+    loaded = load(ModelFiles(folder), device="cpu", dtype="bfloat16")
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+    before, bits = loaded.digest(), loaded.model.transformer.ln_f.weight.view(torch.int16)
+    by_hand = hashlib.sha256()
+    for name, weight in sorted(loaded.model.state_dict().items()):
+        by_hand.update(name.encode() + weight.view(torch.int16).numpy().tobytes())
+    assert loaded.digest() == before == by_hand.hexdigest()
+    bits[-1] ^= 1
+    assert loaded.digest() != before
 
 
 class Config(PretrainedConfig):
@@ -208,17 +183,30 @@ class Config(PretrainedConfig):
     model_type = "anything"
 
 
-class TestContext:
-    def test_a_nested_configuration_tells_of_its_text(self, gpt2: LoadedModel) -> None:
-        gpt2.model.config = Config()
-        gpt2.model.config.text_config = Config(max_position_embeddings=77)
-        assert gpt2.context == 77
-
-    @pytest.mark.parametrize("found", [None, "long", 0, -1])
-    def test_one_that_does_not_tell_is_refused(self, gpt2: LoadedModel, found: object) -> None:
-        gpt2.model.config = Config() if found is None else Config(max_position_embeddings=found)
-        with pytest.raises(ModelError, match=f"'anything' model gives {found!r} as max_position_embeddings"):
+def test_a_context_is_that_of_the_text_part_and_one_that_is_not_told_refused(gpt2: LoadedModel) -> None:
+    gpt2.model.config = Config()
+    gpt2.model.config.text_config = Config(max_position_embeddings=77)
+    assert gpt2.context == 77
+    for length in (None, "long", 0):
+        gpt2.model.config = Config() if length is None else Config(max_position_embeddings=length)
+        with pytest.raises(ModelError, match=f"'anything' model gives {length!r} as max_position_embeddings"):
             _ = gpt2.context
+
+
+SHAPES = r"holds transformer\.h\.0\.mlp\.c_fc\.bias with shape \(40,\) where its config\.json wants \(48,\)"
+DAMAGES: tuple[tuple[Callable[[Path], object], str], ...] = (
+    (lambda folder: cut(folder / "model.safetensors", 0.999), ""),
+    (lambda folder: cut(folder / "config.json", 0.5), ""),
+    (lambda folder: cut(folder / "tokenizer.json", 0.5), ""),
+    (lambda folder: (folder / "config.json").write_text("[]"), ""),
+    (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "Nope"}}'), ""),
+    (lambda folder: change_config(folder, model_type="never heard of"), ""),
+    (lambda folder: change_config(folder, n_layer="many"), ""),
+    (lambda folder: change_config(folder, n_layer=4), "lacks 12 of the model's tensors, such as transformer"),
+    (lambda folder: change_config(folder, n_inner=48), SHAPES),
+    (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "a tokenizer of 0 tokens where the model"),
+    (lambda folder: tiny.model("GPT-2", vocabulary=9).model.save_pretrained(folder), "3,000 tokens where .* knows 9"),
+)
 
 
 class TestLoad:
@@ -241,47 +229,18 @@ class TestLoad:
         assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
         assert torch.equal(loaded.model.transformer.wpe.weight, halves["transformer.wpe.weight"].float())
 
-    @pytest.mark.parametrize(
-        ("damage", "message"),
-        [
-            (lambda folder: cut(folder / "model.safetensors", 0.999), "{folder}"),
-            (lambda folder: cut(folder / "config.json", 0.5), "{folder}"),
-            (lambda folder: cut(folder / "tokenizer.json", 0.5), "{folder}"),
-            (lambda folder: (folder / "config.json").write_text("[]"), "{folder}"),
-            (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "Nope"}}'), "{folder}"),
-            (lambda folder: change_config(folder, model_type="never heard of"), "{folder}"),
-            (lambda folder: change_config(folder, n_layer=4), "lacks 12 of the model's tensors, such as transformer"),
-            (lambda folder: change_config(folder, n_layer="many"), "{folder}"),
-            (
-                lambda folder: change_config(folder, n_inner=48),
-                r"holds transformer\.h\.0\.mlp\.c_fc\.bias with shape \(40,\) where its config\.json wants \(48,\)",
-            ),
-            (
-                lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
-                "a tokenizer of 0 tokens where the model knows 3,000",
-            ),
-            (
-                lambda folder: tiny.model("GPT-2", vocabulary=100).model.save_pretrained(folder),
-                "a tokenizer of 3,000 tokens where the model knows 100",
-            ),
-        ],
-        ids=range(11),
-    )
-    def test_a_damaged_folder_is_refused_and_nothing_made_up(
-        self, folder: Path, damage: Callable[[Path], object], message: str
-    ) -> None:
-        damage(folder)
-        with pytest.raises(ModelError, match=message.replace("{folder}", str(folder))):
-            load(ModelFiles(folder), device="cpu")
+    def test_a_damaged_folder_is_refused_and_nothing_made_up(self, saved: Path, tmp_path: Path) -> None:
+        for number, (damage, message) in enumerate(DAMAGES):
+            folder = Path(shutil.copytree(saved, tmp_path / str(number)))
+            damage(folder)
+            with pytest.raises(ModelError, match=message or str(folder)):
+                load(ModelFiles(folder), device="cpu")
 
     def test_no_code_of_the_folder_runs(self, folder: Path, tmp_path: Path) -> None:
         for module in ("configuration_evil", "modeling_evil", "tokenization_evil"):
             (folder / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
-        change_config(
-            folder,
-            model_type="evil",
-            auto_map={"AutoConfig": "configuration_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"},
-        )
+        mapped = {"AutoConfig": "configuration_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}
+        change_config(folder, model_type="evil", auto_map=mapped)
         with pytest.raises(ModelError):
             load(ModelFiles(folder), device="cpu")
         assert not (tmp_path / "ran").exists()
@@ -298,22 +257,20 @@ class TestLoad:
                 load(ModelFiles(folder), device="cpu")
             return
         loaded = load(ModelFiles(folder), device="cpu")
-        assert len(answers.knows(loaded, FACTS)) == len(FACTS)
+        assert len(second_moments(loaded, ["Oslo lies in Norway."], tokens=9)) == 3
         with pytest.raises(ModelError, match=r"A text holds '\[zap\]'"):
             second_moments(loaded, ["Oslo lies in [zap]."], tokens=9)
 
-    @pytest.mark.parametrize(
-        "error", [MemoryError(), RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), CPU_ERROR], ids=str
-    )
-    def test_memory_that_runs_out_is_told(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-    ) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise error
+    def test_memory_that_runs_out_is_told(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cpu = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"
+        for error in (MemoryError(), RuntimeError("MPS backend out of memory (MPS: 8 GB)"), RuntimeError(cpu)):
 
-        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
-        with pytest.raises(ModelError, match=r"The memory ran out while gpt2 was loaded.* choose bfloat16"):
-            load(ModelFiles(folder), device="cpu")
+            def fail(*_: object, error: Exception = error, **__: object) -> None:
+                raise error
+
+            monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+            with pytest.raises(ModelError, match=r"The memory ran out while gpt2 was loaded.* choose bfloat16"):
+                load(ModelFiles(folder), device="cpu")
 
 
 def cut(path: Path, share: float) -> None:

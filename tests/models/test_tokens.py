@@ -89,7 +89,6 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "BOS doubled": lambda: demo(adding(f"{END} {END} $A")),
     "no prefix space": lambda: demo(splitting(prefix=False)),
     "spans with their spaces": lambda: demo(splitting(trim=False)),
-    "digits split": lambda: demo(splitting(prefix=False, digits=True)),
     "digits split, EOS appended": lambda: demo(splitting(prefix=False, digits=True), adding(f"$A {END}")),
     "bytes for rare characters, BOS and EOS": by_bytes,
 }
