@@ -27,25 +27,19 @@ def _gpt2(width: int, layers: int, heads: int) -> GPT2Config:
 
 
 def _pythia(width: int, layers: int, heads: int, vocabulary: int = 50_304) -> GPTNeoXConfig:
-    return GPTNeoXConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=heads,
-    )  # fmt: skip
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+    return GPTNeoXConfig(vocab_size=vocabulary, num_attention_heads=heads, **sizes)
 
 
 def _opt(width: int, layers: int, heads: int) -> OPTConfig:
-    return OPTConfig(
-        hidden_size=width, word_embed_proj_dim=width, ffn_dim=4 * width, num_hidden_layers=layers,
-        num_attention_heads=heads,
-    )  # fmt: skip
+    sizes = {"hidden_size": width, "word_embed_proj_dim": width, "ffn_dim": 4 * width, "num_hidden_layers": layers}
+    return OPTConfig(num_attention_heads=heads, **sizes)
 
 
 def _sizes(width: int, inner: int, layers: int, heads: int, groups: int, context: int) -> dict[str, int]:
     """Of architectures with names as Llama's; `groups` are the key-value heads."""
-    return {
-        "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": groups, "max_position_embeddings": context,
-    }  # fmt: skip
+    widths = {"hidden_size": width, "intermediate_size": inner, "max_position_embeddings": context}
+    return widths | {"num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": groups}
 
 
 def _llama3(*sizes: int, tied: bool = False) -> LlamaConfig:
@@ -64,10 +58,8 @@ def _gemma3(vocabulary: int, *sizes: int) -> Gemma3TextConfig:
     return Gemma3TextConfig(vocab_size=vocabulary, head_dim=256, **_sizes(*sizes))
 
 
-_EYES = {
-    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
-    "image_size": 896, "patch_size": 14, "vision_use_head": False,
-}  # fmt: skip
+_EYES = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+_EYES |= {"image_size": 896, "patch_size": 14, "vision_use_head": False}
 
 
 def published() -> dict[str, PretrainedConfig]:

@@ -6,7 +6,6 @@ import math
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,23 +122,6 @@ class TestFirstFit:
         found = first_fit((self.old, self.cpu), DTYPES, lambda device, _: 200 if device.kind == "cuda" else 300)
         assert found == (self.cpu, "float32"), "what is needed may depend on the device"
         assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
-
-
-class TestRate:
-    def test_is_the_median_without_the_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        clock = [100.0]
-        monkeypatch.setattr(speed, "perf_counter", lambda: clock[0])
-        lasting: Iterator[float] = iter([50.0, 1.0, 4.0, 1.0, 4.0, 2.0])
-        waits: list[int] = []
-
-        def work() -> None:
-            clock[0] += next(lasting)
-
-        assert speed._rate(work, 12.0, lambda: waits.append(1), 12.0) == 6.0
-        assert len(waits) == 6
-        assert next(lasting, None) is None
-        lasting = iter([8.0, 8.0])
-        assert speed._rate(work, 80.0, lambda: None, 0.0) == 10.0, "once is enough where there is no time"
 
 
 class TestProbe:

@@ -102,19 +102,6 @@ def test_values_by_hand() -> None:
     assert (found.clean.moments.count, found.clean.moments.masked) == (4, 8)
 
 
-def test_the_order_of_the_facts_does_not_matter() -> None:
-    whitened, codes = keys(90), labels(90)
-    order = np.random.default_rng(2).permutation(90)
-    found = sweep.sweep(whitened, codes, side=32)
-    moved = sweep.sweep(whitened[order], [code[order] for code in codes], side=32)
-    for one, other in ((found.every, moved.every), (found.clean, moved.clean)):
-        assert one.counts.tolist() == other.counts.tolist()
-        assert one.moments.kurtosis == pytest.approx(other.moments.kurtosis, **CLOSE)
-        assert one.pairs.tolist() == order[other.pairs].tolist()
-        assert one.suffers.rms[order] == pytest.approx(other.suffers.rms, **CLOSE)
-        assert one.leaks.partner[order].tolist() == order[other.leaks.partner].tolist()
-
-
 def test_all_keys_zero_or_equal() -> None:
     nothing = sweep.sweep(np.zeros((5, 3)), [np.zeros(5, dtype=int)], side=2)
     assert nothing.zero_keys == 5

@@ -181,18 +181,6 @@ class TestResume:
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == 0
 
-    @pytest.mark.parametrize("number", [0, 2])
-    def test_a_damaged_part_makes_it_begin_anew(self, gpt2: LoadedModel, store: Store, number: int) -> None:
-        whole = run(new(gpt2))
-        with pytest.raises(Cancelled):
-            run(new(gpt2), store=store, report=after(5))
-        parts = [item.path for item in store.inventory(PART)]
-        assert len(parts) == 3  # the looks, and two layers
-        parts[number].write_bytes(b"")
-        counting = Counting()
-        assert run(new(gpt2), store=store, report=counting) == whole
-        assert counting.batches == whole.outcome.batches
-
     def test_one_cut_into_other_batches_begins_anew(
         self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:

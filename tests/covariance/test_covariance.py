@@ -10,33 +10,15 @@ from hypothesis import strategies as st
 
 from kis_core.covariance import whitener
 from kis_core.covariance.moment import SecondMomentSum
-from kis_core.covariance.passes import second_moments
 from kis_core.covariance.whitener import MAX_CONDITION, RIDGE_SHARE, Whitener
-from kis_core.keys import NotFinite
-from kis_core.models.loaded import LoadedModel
 from kis_core.superposition.matrix import superposition
-from tests import tiny
-
-pytestmark = pytest.mark.usefixtures("without_gradients")
 
 EXACT = 1e-12  # float64 sums of a few hundred terms in another order
-FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes of another batch shape
 REFERENCE = 1e-8  # RELIABILITY case 13: the ridge keeps the condition at 1e7, which leaves nine digits
 DIAGONAL = 1e-6  # RELIABILITY case 13
 ENDS = 1e-4  # of a condition number whose two ends are found by Lanczos
 
-DOCUMENTS = (
-    "The river Rhine flows through several towns.",
-    "Malta lies south of Italy.",
-    "A clock.",
-    "Paris was visited by many people in those years, and so was London, long before anybody had heard of it.",
-    "Who wrote this novel, and when did they write it?",
-)
 D = 12
-
-
-def tokens_in(loaded: LoadedModel, documents: tuple[str, ...]) -> int:
-    return sum(len(loaded.tokenizer(document)["input_ids"]) for document in documents)
 
 
 class TestSecondMomentSum:
@@ -48,20 +30,6 @@ class TestSecondMomentSum:
         assert moment.matrix.tolist() == [[5.0, 7.0], [7.0, 10.0]]
         assert moment.tokens == 2
 
-    def test_pieces_give_what_the_whole_gives_and_leave_the_keys_alone(self) -> None:
-        keys = torch.randn(90, D, generator=torch.Generator().manual_seed(1))
-        before = keys.clone()
-        whole, pieces = SecondMomentSum(), SecondMomentSum()
-        whole.add(keys)
-        for piece in (keys[:1], keys[1:40], keys[40:]):
-            pieces.add(piece)
-        assert torch.equal(keys, before)
-        np.testing.assert_allclose(pieces.mean().matrix, whole.mean().matrix, rtol=0, atol=EXACT)
-        matrix = whole.mean().matrix
-        assert (matrix == matrix.T).all()
-        assert matrix.dtype == np.float64
-        np.testing.assert_allclose(matrix, np.mean([np.outer(k, k) for k in keys.double().numpy()], axis=0), atol=EXACT)
-
     @pytest.mark.parametrize("value", [float("nan"), -float("inf"), None])
     def test_what_is_not_finite_is_refused_and_so_is_nothing_at_all(self, value: float | None) -> None:
         total, keys = SecondMomentSum(), torch.ones(4, D)
@@ -72,41 +40,6 @@ class TestSecondMomentSum:
         keys[2, D - 1] = value
         with pytest.raises(FloatingPointError):
             total.add(keys)
-
-
-class TestSecondMoments:
-    def test_padding_counts_for_nothing(self, gpt2: LoadedModel) -> None:
-        plain = second_moments(gpt2, DOCUMENTS, tokens=10_000)
-        gpt2.model.transformer.wte.weight[0] = 100.0  # the id that fills padding, and that no document holds
-        loud = second_moments(gpt2, DOCUMENTS, tokens=10_000)
-        for one, other in zip(plain, loud, strict=True):
-            assert one.tokens == other.tokens == tokens_in(gpt2, DOCUMENTS)
-            np.testing.assert_allclose(one.matrix, other.matrix, rtol=0, atol=EXACT)
-
-    @pytest.mark.parametrize("tokens_per_batch", [1, 30])
-    def test_batches_do_not_change_it(self, gpt2: LoadedModel, tokens_per_batch: int) -> None:
-        usual = second_moments(gpt2, DOCUMENTS, tokens=40)
-        other = second_moments(gpt2, DOCUMENTS, tokens=40, tokens_per_batch=tokens_per_batch)
-        for one, two in zip(usual, other, strict=True):
-            assert one.tokens == two.tokens == 40
-            np.testing.assert_allclose(one.matrix, two.matrix, rtol=0, atol=FLOAT32 * one.matrix.max())
-
-    @pytest.mark.parametrize(("tokens_per_batch", "batch"), [(1, "1"), (512, r"\d")])
-    def test_a_nan_names_layer_batch_and_the_guilty_text(
-        self, gpt2: LoadedModel, tokens_per_batch: int, batch: str
-    ) -> None:
-        documents = ["A clock.", "The novel was written in Malta by somebody else."]
-        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
-        gpt2.model.transformer.wte.weight[token] = float("nan")
-        with pytest.raises(NotFinite, match=rf"layer 0, batch {batch}: .* begins with ' ?The novel was written"):
-            second_moments(gpt2, documents, tokens=1000, tokens_per_batch=tokens_per_batch)
-        assert not any(module._forward_pre_hooks for module in gpt2.model.modules())
-        with pytest.raises(ValueError, match="holds no token"):
-            second_moments(gpt2, ["", ""], tokens=10)
-
-    def test_a_long_document_is_cut_at_the_context(self, gpt2: LoadedModel) -> None:
-        long = " ".join(["river"] * 500)
-        assert second_moments(gpt2, [long, long], tokens=10_000, layers=[0])[0].tokens == 2 * tiny.CONTEXT
 
 
 def c_of(case: str, rng: np.random.Generator) -> tuple[np.ndarray, int]:
@@ -186,14 +119,6 @@ class TestWhitener:
         p = superposition(whitener.whiten(rng.normal(size=(9, D))))
         assert np.isfinite(p).all()
         np.testing.assert_allclose(np.diag(p), 1.0, rtol=0, atol=DIAGONAL)
-
-    def test_sums_in_float32_of_too_few_tokens_are_whitened_all_the_same(self) -> None:
-        for seed in range(20):
-            keys = np.random.default_rng(seed).normal(size=(40, 60)).astype(np.float32)
-            rounded = (keys.T @ keys / np.float32(40)).astype(np.float64)
-            whitener = Whitener.fit((rounded + rounded.T) / 2)
-            assert whitener.condition_number > MAX_CONDITION or whitener.ridge == 0
-            assert np.isfinite(superposition(whitener.whiten(keys[:5]))).all()
 
     @pytest.mark.parametrize(
         ("matrix", "reason"),

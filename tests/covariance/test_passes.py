@@ -13,6 +13,7 @@ import torch
 from kis_core.covariance import moment, passes, reading
 from kis_core.covariance.layer_sums import OutOfMemory
 from kis_core.covariance.moment import SecondMomentSum
+from kis_core.covariance.passes import second_moments
 from kis_core.covariance.reading import Extent
 from kis_core.keys import NotFinite
 from kis_core.models.loaded import LoadedModel
@@ -23,7 +24,6 @@ from tests.covariance.pass_tools import out_of_memory_above as above
 
 EXACT = 1e-12  # relative: float64 sums in another order
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes over batches of another shape
-SINGLE = 1e-6  # the same for products of a batch taken in float32; their sum is in float64
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +156,18 @@ class TestOutOfMemory:
             run(new(gpt2))
         assert not any(module._forward_hooks for module in gpt2.model.modules())
 
+    @pytest.mark.parametrize(("tokens_per_batch", "batch"), [(1, "1"), (512, r"\d")])
+    def test_a_nan_names_layer_batch_and_the_guilty_text(
+        self, gpt2: LoadedModel, tokens_per_batch: int, batch: str
+    ) -> None:
+        documents = ["A clock.", "The novel was written in Malta by somebody else."]
+        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
+        gpt2.model.transformer.wte.weight[token] = float("nan")
+        with pytest.raises(NotFinite, match=rf"layer 0, batch {batch}: .* begins with ' ?The novel was written"):
+            second_moments(gpt2, documents, tokens=1000, tokens_per_batch=tokens_per_batch)
+        with pytest.raises(ValueError, match="holds no token"):
+            second_moments(gpt2, ["", ""], tokens=10)
+
     def test_a_nan_in_a_halved_batch_is_still_found(self, gpt2: LoadedModel, tmp_path: Path) -> None:
         gpt2.model.transformer.h[2].mlp.c_fc.bias[0] = float("nan")
         store = Store(tmp_path / "cache")
@@ -163,6 +175,16 @@ class TestOutOfMemory:
         with scarce, pytest.raises(NotFinite, match=r"layer 2, batch 0: .* begins with"):
             run(new(gpt2), store=store)
         assert store.inventory() == []
+
+
+def test_where_sums_lie_and_what_products_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On chips without fast float64, and without any."""
+    assert moment.home(torch.device("mps")) == torch.device("cpu")
+    assert moment.home(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert moment.product_dtype(torch.device("cpu")) == torch.float64
+    for capability, dtype in {(8, 0): torch.float64, (9, 0): torch.float64, (8, 6): torch.float32}.items():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, known=capability: known)
+        assert moment.product_dtype(torch.device("cuda:0")) == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -178,25 +200,3 @@ def test_every_width_is_covered_whatever_the_blocks_and_padding_counts_for_nothi
     total.add(keys[1:])
     assert np.array_equal(total.mean().matrix, keys.double().numpy().T @ keys.double().numpy() / 3)
     assert total.mean().tokens == 3
-
-
-class TestDevices:
-    """Chips without fast float64, and without any: what can be seen of them on a processor."""
-
-    def test_products_in_float32_are_as_good_as_their_rounding(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        exact = run(new(gpt2))
-        monkeypatch.setattr(moment, "product_dtype", lambda _: torch.float32)
-        rounded = run(new(gpt2))
-        close(rounded.c, exact.c, SINGLE)
-        assert rounded.c != exact.c
-        assert rounded.tokens == exact.tokens
-
-    def test_where_sums_lie(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert moment.home(torch.device("mps")) == torch.device("cpu")
-        assert moment.home(torch.device("cuda:1")) == torch.device("cuda:1")
-        assert moment.product_dtype(torch.device("cpu")) == torch.float64
-        for capability, dtype in {(8, 0): torch.float64, (9, 0): torch.float64, (8, 6): torch.float32}.items():
-            monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, told=capability: told)
-            assert moment.product_dtype(torch.device("cuda:0")) == dtype

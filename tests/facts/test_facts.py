@@ -179,35 +179,6 @@ def test_a_missing_and_an_oversized_file_are_refused(tmp_path: Path) -> None:
         facts.load(path)
 
 
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=100).map(lambda tail: csv_bytes() + tail)))
-def test_any_bytes_give_facts_or_a_fact_file_error(data: bytes) -> None:
-    for name in ("any.csv", "any.json"):
-        outcome: FactSet | str
-        try:
-            outcome = facts.parse(data, name=name)
-        except FactFileError as error:
-            outcome = str(error)
-        assert len(outcome) > 0 if isinstance(outcome, FactSet) else name in outcome
-
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["prompt", "subject", "target_true", "str", "relation_id"]), inner),
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.lists(st.one_of(json_values, st.fixed_dictionaries({"requested_rewrite": json_values})), max_size=4))
-def test_any_json_records_beside_a_good_one_leave_it_readable(records: list[Any]) -> None:
-    content = json.dumps([*records, counterfact(PARIS)]).encode()
-    loaded = facts.parse(content, name="known.json")
-    assert loaded.facts[-1] == PARIS
-    assert len(loaded.facts) + len(loaded.issues) == len(records) + 1
-
-
 @given(fact_lists)
 def test_csv_and_counterfact_of_the_same_facts_have_one_fingerprint(written: list[Fact]) -> None:
     loaded = facts.parse(json.dumps([counterfact(fact) for fact in written]).encode(), name="other.json")

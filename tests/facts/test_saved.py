@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,9 +28,6 @@ from kis_core.facts.saved import (
 from kis_core.files import field_text
 from kis_core.files.atomic import NotWritten
 from kis_core.models import catalog
-from kis_core.results import archive
-from kis_core.store.store import Store
-from tests.results.results_tools import made
 
 OUTSIDE = "outside-0123abcd"
 SPECIAL = "\n\r\t\"'\\{}<>=@,;&\u00a0\u2028\u200d🦆"
@@ -64,23 +59,6 @@ def test_a_set_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, fa
     assert found.facts == given_set.facts
     assert found.issues == ()
     assert found.fingerprint == given_set.fingerprint
-
-
-def test_what_counterfact_brings_is_stored_with_a_result_and_tells_two_sets_apart(root: Path) -> None:
-    result = made(np.eye(2)[None])
-    brought = {"new_target": "Rome", "paraphrases": ("Malta's capital is",), "neighbours": ("Oslo lies in", "Rome is")}
-    fingerprints = {result.facts.fingerprint}
-    for name, value in brought.items():
-        fact = replace(result.facts.facts[0], **{name: value})
-        facts = replace(result.facts, facts=(fact, *result.facts.facts[1:]))
-        provenance = result.provenance | {"facts_sha256": facts.fingerprint}
-        entry = archive.to_entry(replace(result, facts=facts, provenance=provenance))
-        Store(root).put(f"superposition-{'0' * 64}", entry.meta, entry.arrays)
-        found = archive.read(f"superposition-{'0' * 64}", Store(root))
-        assert found
-        assert found.facts.facts == facts.facts
-        fingerprints.add(facts.fingerprint)
-    assert len(fingerprints) == 4
 
 
 def test_the_same_facts_under_the_same_file_name_are_the_same_set_and_others_another(root: Path) -> None:

@@ -123,10 +123,6 @@ class TestTheyAreGone:
         assert hooks_on(chain) == 0
         assert chain(ONE).item() == 8
 
-    def test_after_an_error_in_the_block(self, chain: nn.Sequential, ending: type[BaseException]) -> None:
-        with pytest.raises(ending, match="midway"), hooked(list(chain), lambda _, __, output: output * 0):
-            raise ending("midway")
-
     def test_after_an_error_of_what_is_called_which_ends_the_pass(
         self, chain: nn.Sequential, ending: type[BaseException]
     ) -> None:
