@@ -81,23 +81,19 @@ class TestMemory:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, resource.RLIM_INFINITY))
         assert available_bytes() == 100_000
 
-    @pytest.mark.parametrize(
-        ("limit", "stat", "left"),
-        [
+    def test_that_of_a_container_does_where_it_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "memory.current").write_text("400\n")
+        for limit, stat, left in (
             ("1000", "anon 5\ninactive_file 50\n", 650),
             ("300", "inactive_file 50\n", 0),
             ("max", "inactive_file 50\n", 7777),
-            ("1000", None, 7777),
-        ],
-    )
-    def test_that_of_a_container_does_where_it_is_told(
-        self, tmp_path: Path, limit: str, stat: str | None, left: int
-    ) -> None:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text("400\n")
-        if stat is not None:
+            ("1000", "anon 5\n", 7777),
+        ):
+            (tmp_path / "memory.max").write_text(f"{limit}\n")
             (tmp_path / "memory.stat").write_text(stat)
-        assert machine._left_to_container(7777, tmp_path) == left
+            assert machine._left_to_container(7777, tmp_path) == left
+        (tmp_path / "memory.stat").unlink()
+        assert machine._left_to_container(7777, tmp_path) == 7777
 
     def test_gigabytes(self) -> None:
         counts = {0: "0 GB", 497_759_232: "0.498 GB", 2 * 1024**3: "2.15 GB", 999_600_000_000: "1,000 GB"}

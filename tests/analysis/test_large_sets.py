@@ -16,14 +16,12 @@ from kis_core.analysis.large_sets import tables as many_tables
 from kis_core.analysis.large_sets.tally import THRESHOLDS
 from kis_core.analysis.pipeline import Result
 from kis_core.facts import Fact, FactSet, saved
-from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
 from kis_core.request import Request, RequestError
 from kis_core.results import pairs
 from kis_core.results.pairs import TAGS
 from kis_core.store.store import Store
-from tests import tiny
 
 MODEL, LAYER, TOKENS = "demo-gpt2-32", 1, 1000
 ANSWERED, MIXED = 12, 20
@@ -108,13 +106,6 @@ def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense
     none_known = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
     with pytest.raises(NothingKnown, match=r"demo-gpt2-32 answers none of these 8 facts.*Switch off"):
         large_sets.run(none_known, LAYER, store, known_only=True, device="cpu")
-
-
-def test_keys_of_some_layers_alone() -> None:
-    loaded = tiny.model("GPT-2")
-    prompts = tokenize_prompts(loaded.tokenizer, facts(), context=loaded.context)
-    every = fact_keys(loaded, prompts)
-    assert np.array_equal(fact_keys(loaded, prompts, layers=[2, 0]), every[[2, 0]])
 
 
 @pytest.mark.usefixtures("no_model", "found")

@@ -162,25 +162,6 @@ class TestGroups:
         assert take() == whole
         assert [layers for layers, _ in passes] == [LAYERS, [1], [0, 2], [1]]
 
-    def test_a_crash_between_groups_costs_only_the_group(
-        self, take: Take, store: Store, passes: Passes, room: Callable[[float], None]
-    ) -> None:
-        room(1)
-        shares: list[float] = []
-
-        def report(_: str, done: int, total: int) -> None:
-            shares.append(done / total)
-            if len(passes) == 3:
-                raise Cancelled
-
-        with pytest.raises(Cancelled):
-            take(LAYERS, report)
-        passes.pop()
-        assert shares == sorted(shares)
-        assert set(take()) == set(LAYERS)
-        assert [layers for layers, _ in passes] == [[0], [1], [2]]
-        assert left(store) == set()
-
     def test_how_the_text_was_read_is_told(self, gpt2: LoadedModel, resolved: ResolvedRequest, store: Store) -> None:
         asked = replace(resolved, request=replace(resolved.request, tokens=None, documents=7))
         for found in moments(asked, gpt2, LAYERS, store):

@@ -11,7 +11,6 @@ import torch
 
 from kis_core.editing import Hyperparameters, search
 from kis_core.facts import Fact
-from kis_core.keys import tokenize_prompts
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows, next_token_logits
 from kis_core.scoring.log_odds import read, tokenize_sentences
@@ -82,27 +81,10 @@ def test_what_the_model_knows_is_its_own_first_choice(loud: LoadedModel) -> None
     assert knows(loud, [FACTS[0], answered]) == [False, expected]
 
 
-def test_what_is_said_of_the_subject_is_compared_with_the_models_own_words(loud: LoadedModel) -> None:
-    """After one step of the search: the loss grows by the divergence of what follows the subject."""
-    how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0, learning_rate=1)
-    bare, weighed = (search(loud, FACTS[0], "Rome", 1, replace(how, kl=kl)) for kl in (0.0, 1.0))
-    ids = loud.tokenizer.encode("Malta is a")
-    (prompt,) = tokenize_prompts(loud.tokenizer, [Fact("Malta", "{} is a", "x")], context=loud.context)
-    before = log_softmax(own_logits(loud, ids)[prompt.key_index])
-
-    def move(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
-        output = output.clone()
-        output[0, prompt.key_index] += torch.from_numpy(bare.delta).float()
-        return output
-
-    handle = loud.architecture.down_projections[1].register_forward_hook(move)
-    after = log_softmax(own_logits(loud, ids)[prompt.key_index])
-    handle.remove()
+def test_the_search_for_a_value_begins_at_the_models_own_probability(loud: LoadedModel) -> None:
+    how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0)
+    found = search(loud, FACTS[0], "Rome", 1, how)
     (sentence,) = tokenize_sentences(loud.tokenizer, [replace(FACTS[0], target="Rome")], context=loud.context)
     logs = log_softmax(own_logits(loud, sentence.tokens))[sentence.prompt_end :]
     mean = np.mean([log[token] for log, token in zip(logs, sentence.answer, strict=True)])
-    assert bare.losses[0] == pytest.approx(-mean, rel=FLOAT32), "the search begins at the model's own probability"
-    np.testing.assert_allclose(weighed.delta, bare.delta, atol=1e-6)  # nothing has diverged before the first step
-    diverged = float((np.exp(after) * (after - before)).sum())  # as in ROME's code
-    assert weighed.losses[1] - bare.losses[1] == pytest.approx(diverged, rel=1e-2)
-    assert diverged > 1e-3, "a test of nothing"
+    assert found.losses[0] == pytest.approx(-mean, rel=FLOAT32)

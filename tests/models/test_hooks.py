@@ -193,23 +193,3 @@ class TestKeepPositions:
             twin(torch.zeros(2, 3, 4))
             block(torch.zeros(3, 3, 4))
         assert shapes == [(2, 3, 4)]
-
-    def test_each_thread_sees_its_own_batches(self) -> None:
-        block, turn = Flattening(), threading.Barrier(2, timeout=PATIENCE)
-
-        def run(rows: int) -> None:
-            seen: list[tuple[int, ...]] = []
-
-            def see(_: int, inputs: Tensor, output: Tensor) -> Tensor:
-                seen.append(tuple(inputs.shape))
-                turn.wait()  # the other one is in its pass too
-                return output + rows
-
-            with torch.no_grad(), hooked([block.part], see):
-                output = block(torch.zeros(rows, 12 // rows, 4))
-            assert seen == [(rows, 12 // rows, 4)]
-            assert torch.allclose(output, block.part.bias.detach() + rows)
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(run, (2, 3)))
-        assert hooks_on(block) == 0
