@@ -134,16 +134,6 @@ def test_counts_are_those_of_numpy(values: list[float]) -> None:
     assert found.tolist() == np.histogram(values, EDGES)[0].tolist()
 
 
-def test_a_window_is_a_part_of_p() -> None:
-    whitened = keys(20)
-    whitened[4] = 0
-    rows, columns = np.array([3, 4, 19]), range(2, 9)
-    found = sweep.window(whitened, rows, columns)
-    assert found == pytest.approx(superposition(whitened)[np.ix_(rows, columns)], nan_ok=True, **CLOSE)
-    single = whitened.astype(np.float32)
-    assert sweep.window(single, rows, columns) == pytest.approx(found, rel=1e-5, abs=1e-6, nan_ok=True)
-
-
 def test_bars_hold_every_entry_once_beside_what_a_normal_would_give() -> None:
     found = sweep.sweep(keys(200, 64)).every
     frame = sweep.bars(found, 64, most=50)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from kis_core.analysis import unfinished
 from kis_core.analysis.unfinished import KIND, UnfinishedRequest
 from kis_core.request import DTYPES, Request
-from kis_core.store.store import Store, StoreError, key_of
+from kis_core.store.store import Store, key_of
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 COUNTS = st.none() | st.integers(1, 10**12)
@@ -80,10 +78,3 @@ def test_what_another_version_wrote_is_left_alone(change: dict[str, Any], store:
     for number, meta in enumerate(({}, {"request": None, "device": "cpu"}, {"request": asdict(Request())})):
         store.put(key_of(KIND, {"odd": number}), meta, {})
     assert unfinished.unfinished(store) == [UnfinishedRequest(Request())]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes anywhere")
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError):
-        unfinished.remember(Store(tmp_path / "cache"), UnfinishedRequest(Request()))

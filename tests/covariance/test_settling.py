@@ -34,22 +34,16 @@ def look(settling: Settling, c: dict[int, np.ndarray], tokens: int) -> bool:
     return settling.look(c.__getitem__, tokens)
 
 
-class TestMoved:
-    def test_by_hand(self) -> None:
-        before, after_ = np.array([[7.0, 1.0], [0.2, -5.0]]), np.array([[1.0, 1.0], [0.5, 1.0]])
-        assert moved(before, after_) == pytest.approx(MOVED), "the diagonal, which is always one, counts for nothing"
-        assert moved(after_, after_) == 0.0
-
-    def test_entries_that_are_not_finite_are_left_out(self) -> None:
-        p = np.arange(9.0).reshape(3, 3)
-        q = p + 1
-        q[0] = np.nan  # the row of a zero key
-        spread = np.std([q[1, 0], q[1, 2], q[2, 0], q[2, 1]])
-        assert moved(p, q) == pytest.approx(1 / spread)
-
-    @pytest.mark.parametrize("p", [np.full((2, 2), np.nan), np.ones((3, 3)), np.ones((1, 1))])
-    def test_where_there_is_no_spread_it_is_not_a_number(self, p: np.ndarray) -> None:
-        assert np.isnan(moved(p, p))
+def test_how_much_p_moved_by_hand() -> None:
+    before, after_ = np.array([[7.0, 1.0], [0.2, -5.0]]), np.array([[1.0, 1.0], [0.5, 1.0]])
+    assert moved(before, after_) == pytest.approx(MOVED), "the diagonal, which is always one, counts for nothing"
+    assert moved(after_, after_) == 0.0
+    p = np.arange(9.0).reshape(3, 3)
+    q = p + 1
+    q[0] = np.nan  # the row of a zero key
+    assert moved(p, q) == pytest.approx(1 / np.std([q[1, 0], q[1, 2], q[2, 0], q[2, 1]]))
+    for flat in (np.full((2, 2), np.nan), np.ones((3, 3)), np.ones((1, 1))):
+        assert np.isnan(moved(flat, flat)), "where there is no spread it is not a number"
 
 
 class TestSettling:

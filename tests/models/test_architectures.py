@@ -216,23 +216,6 @@ class TestEveryArchitecture:
             assert moment.tokens == len(every)
             assert_close(moment.matrix, every.T @ every / len(every), FLOAT32)
 
-    @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "OPT")))
-    def test_an_addition_to_the_output_of_one_text_reaches_that_text_alone(self, name: str) -> None:
-        loaded, tokens = lively(name), torch.tensor([[5, 6, 7], [5, 6, 7]])
-
-        def add(_: int, __: Tensor, output: Tensor) -> Tensor:
-            assert output.shape == (2, 3, 24)
-            changed = output.clone()
-            changed[1, 1, :12] += 1  # not all 24, which a LayerNorm would take off again
-            return changed
-
-        with torch.no_grad(), hooked([loaded.architecture.down_projections[0]], add):
-            logits = loaded.model(tokens, use_cache=False).logits
-        moved = (logits[1] - logits[0]).abs().amax(dim=-1)
-        assert moved[0] < FLOAT32 * logits.abs().max(), "the token before it"
-        assert (moved[1:] > 1e-3).all()
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
-
     @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "Gemma 2", "Granite", "Cohere")))
     def test_logits_are_the_models_own(self, name: str) -> None:
         loaded = lively(name)

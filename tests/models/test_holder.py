@@ -74,17 +74,6 @@ def test_room_is_made_before_the_next_is_loaded(loads: list[str], monkeypatch: p
     assert held == [0]
 
 
-def test_an_error_leaves_the_others_as_they_were(loads: list[str]) -> None:
-    def gone() -> ModelFiles:
-        raise OSError("gone")
-
-    models = LoadedModels(MOST)
-    first = lent(models, "small")
-    with pytest.raises(OSError, match="gone"):
-        models.lend("sha of another", gone, device="auto", dtype="float32")
-    assert lent(models, "small") is first
-
-
 def test_threads_that_want_the_same_wait_for_one_load(loads: list[str]) -> None:
     models, begin = LoadedModels(MOST), threading.Barrier(4)
 
