@@ -109,7 +109,7 @@ OF_FORMAT = (
 
 
 @pytest.mark.parametrize(("module", "kinds"), OF_FORMAT)
-def test_a_raised_format_leaves_what_was_stored_before_alone(
+def test_a_raised_format_is_another_name(
     module: Any, kinds: set[str], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = derived(resolved(BASE), store)

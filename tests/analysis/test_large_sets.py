@@ -119,9 +119,7 @@ def test_what_is_stored_needs_no_model(store: Store, request_: Request, found: L
 
 
 @pytest.mark.usefixtures("found")
-def test_what_is_stored_is_found_where_the_weights_are_gone(
-    store: Store, request_: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_found_where_the_weights_are_gone(store: Store, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "locate", gone)
     assert large_sets.find(request_, LAYER, store) is not None
     for other, layer in ((request_, 0), (Request(model=MODEL, tokens=TOKENS), LAYER)):

@@ -97,9 +97,7 @@ def assert_equal(one: Result, other: Result) -> None:
 
 
 class TestResult:
-    def test_is_what_was_asked_for_and_its_provenance_names_everything_that_made_it(
-        self, request_: Request, store: Store
-    ) -> None:
+    def test_is_what_was_asked_for_and_says_how_it_was_made(self, request_: Request, store: Store) -> None:
         told: list[tuple[str, int, int]] = []
         result = run(replace(request_, layers=(2, 0)), store, device="cpu", report=lambda *now: told.append(now))
         assert [fact.subject for fact in result.facts.facts] == ["Malta", "Oslo", "Malta", "Paris"]
@@ -139,7 +137,7 @@ class TestResult:
 
 
 class TestCache:
-    def test_the_second_time_nothing_is_computed_even_under_other_file_names(
+    def test_the_second_time_nothing_is_computed(
         self, request_: Request, store: Store, tmp_path: Path, count: Count
     ) -> None:
         assert cached(resolve(request_, store), store) is None
@@ -183,7 +181,7 @@ class TestCache:
         keys["a weight"] = resolve(request_, store).key
         assert len(set(keys.values())) == len(keys) == 14
 
-    def test_two_fact_sets_at_once_take_one_pass(
+    def test_two_sets_at_once_take_one_pass(
         self, request_: Request, store: Store, count: Count, tmp_path: Path
     ) -> None:
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
@@ -211,9 +209,7 @@ class TestCache:
         assert len(list((store.root / "damaged").iterdir())) == 1
 
 
-def test_a_cancel_at_any_stage_keeps_no_result_but_c_once_it_is_there(
-    request_: Request, store: Store, count: Count, tmp_path: Path
-) -> None:
+def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: Count, tmp_path: Path) -> None:
     for stage in TOLD:
 
         def stop(now: str, *_: int, stage: str = stage) -> None:
@@ -256,7 +252,7 @@ class TestNotFinite:
         save_file(weights, path, metadata={"format": "pt"})
         self.refused(replace(request_, layers=(0,)), store, told, monkeypatch)
 
-    def test_an_overflow_of_half_precision_in_one_text_names_that_text(
+    def test_an_overflow_of_float16_names_its_text(
         self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As Gemma's residual stream in float16: each number is fine where it is stored, and their sum is not."""

@@ -147,9 +147,7 @@ class TestNeverCheaper:
 
 
 class TestRefusal:
-    def test_seventy_billion_on_two_gigabytes_politely_and_without_a_byte(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_seventy_billion_on_two_gigabytes_without_a_byte(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("a model was made")
 
@@ -209,7 +207,7 @@ class TestChoice:
             (LLAMA_70B, (GPU, TWO_GIGABYTES), ("cuda:0", "bfloat16")),  # fits nowhere
         ],
     )
-    def test_the_first_device_and_the_most_digits_that_fit(
+    def test_the_first_device_that_fits(
         self, model: ModelEntry, devices: tuple[Device, ...], expected: tuple[str, str]
     ) -> None:
         assert choose(model, devices) == expected

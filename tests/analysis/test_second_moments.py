@@ -125,7 +125,7 @@ def test_nothing_of_a_packed_c_is_lost(size: int, seed: int) -> None:
 
 
 class TestGroups:
-    def test_little_memory_gives_the_same_bits(
+    def test_little_memory_same_bits(
         self, take: Take, tmp_path: Path, passes: Passes, room: Callable[[float], None]
     ) -> None:
         found = {}
@@ -136,7 +136,7 @@ class TestGroups:
             assert found[layers] == found[3]
         assert [layers for layers, _ in passes] == [LAYERS, [0, 1], [2], [0], [1], [2]]
 
-    def test_of_several_gpus_each_group_takes_what_fits_on_each(
+    def test_what_fits_on_each_gpu(
         self, resolved: ResolvedRequest, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         free = {"cuda:0": 2.5, "cuda:1": 4.5}
@@ -151,9 +151,7 @@ class TestGroups:
         assert _groups(resolved, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
         assert _groups(resolved, loaded, every, {1, 5}, store, ALONE) == [[1, 5]]
 
-    def test_only_what_is_missing_or_damaged_is_computed(
-        self, take: Take, store: Store, tmp_path: Path, passes: Passes
-    ) -> None:
+    def test_only_what_is_missing_is_computed(self, take: Take, store: Store, tmp_path: Path, passes: Passes) -> None:
         whole = take(into=Store(tmp_path / "whole"))
         take([1])
         assert take() == take() == whole
@@ -176,9 +174,7 @@ class TestResume:
         assert [count for _, count in rest] == [3, 2, 4, batches - 2 - 1 - 3]
         assert left(store) == set()
 
-    def test_one_that_was_begun_is_ended_first_whatever_memory_there_is_now(
-        self, take: Take, passes: Passes, room: Callable[[float], None]
-    ) -> None:
+    def test_what_was_begun_is_ended_first(self, take: Take, passes: Passes, room: Callable[[float], None]) -> None:
         with pytest.raises(Cancelled):
             take([0, 2], after(5))
         room(1)
@@ -207,7 +203,7 @@ class TestResume:
         assert passes[-1] == (LAYERS, 0)
         assert left(store) == set()
 
-    def test_of_other_facts_the_text_read_is_taken_up_and_their_looks_are_not(
+    def test_looks_at_other_facts_are_not_taken_up(
         self, gpt2: LoadedModel, asked: Request, store: Store, tmp_path: Path, passes: Passes
     ) -> None:
         asked, rng = replace(asked, tokens=None), np.random.default_rng(0)
@@ -228,7 +224,7 @@ class TestResume:
         assert again.reading["looks"] == []
 
 
-def test_a_settled_pass_needs_facts_ends_early_and_says_so(
+def test_a_settled_pass_ends_early_and_says_so(
     take: Take, gpt2: LoadedModel, resolved: ResolvedRequest, store: Store, passes: Passes
 ) -> None:
     settled = replace(resolved, request=replace(resolved.request, tokens=None, settled=0.9))

@@ -108,9 +108,7 @@ class TestFiles:
         finally:
             tracemalloc.stop()
 
-    def test_a_broken_line_is_refused_after_those_before_it_and_so_is_one_without_end(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_broken_and_an_endless_line_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "text.txt").write_bytes(b"One.\nTwo.\nZ\xfcrich\n")
         documents = corpora.load(tmp_path / "text.txt").documents()
         assert [next(documents), next(documents)] == ["One.", "Two."]
@@ -207,9 +205,7 @@ class TestWikipedia:
         assert len(found) == 5
 
     @pytest.mark.parametrize("error", [ConnectionError("no route"), TimeoutError(), KeyError(1)])
-    def test_a_connection_that_breaks_tells_after_how_many_documents_or_what_to_do(
-        self, error: Exception, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_connection_that_breaks_says_where(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
         def rows() -> Iterator[dict[str, Any]]:
             yield from ({"text": text} for text in (THREE[0], None, THREE[1]))
             raise error

@@ -76,7 +76,7 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         ("number", "error"), [(1, StoreError("disk full")), (3, StoreError("disk full")), (2, MemoryError())]
     )
-    def test_what_cannot_be_written_costs_nothing(
+    def test_not_written_costs_nothing(
         self, store: Store, number: int, error: Exception, caplog: pytest.LogCaptureFixture
     ) -> None:
         save(checkpoints(store), 5)
@@ -181,9 +181,7 @@ class TestResume:
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == 0
 
-    def test_one_cut_into_other_batches_begins_anew(
-        self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_other_batches_begin_anew(self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Cancelled):
             run(new(gpt2), store=store, report=after(5))
         monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE + 1)
@@ -191,9 +189,7 @@ class TestResume:
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == whole.outcome.batches
 
-    def test_the_arrays_of_a_checkpoint_are_half_empty_and_none_is_left_once_it_is_cleared(
-        self, gpt2: LoadedModel, store: Store
-    ) -> None:
+    def test_arrays_are_half_empty_and_cleared_without_a_trace(self, gpt2: LoadedModel, store: Store) -> None:
         one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
         ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
         [sums] = [store.get(item.key).arrays for item in store.inventory(PART) if item.meta["name"] == "layer 0"]

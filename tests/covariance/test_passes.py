@@ -110,9 +110,7 @@ class TestOutOfMemory:
         assert "going on with half of it" in caplog.text
         assert len(caplog.records) < 4, "what memory there is is learnt, not found out again in every batch"
 
-    def test_in_the_midst_of_adding_is_never_passed_over(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_in_the_midst_of_adding(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         real, calls = torch.Tensor.addmm_, Counting()
 
         def scarce(self: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -135,9 +133,7 @@ class TestOutOfMemory:
         assert not any(module._forward_hooks for module in gpt2.model.modules())
 
     @pytest.mark.parametrize(("tokens_per_batch", "batch"), [(1, "1"), (512, r"\d")])
-    def test_a_nan_names_layer_batch_and_the_guilty_text(
-        self, gpt2: LoadedModel, tokens_per_batch: int, batch: str
-    ) -> None:
+    def test_a_nan_names_the_guilty_text(self, gpt2: LoadedModel, tokens_per_batch: int, batch: str) -> None:
         documents = ["A clock.", "The novel was written in Malta by somebody else."]
         [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
         gpt2.model.transformer.wte.weight[token] = float("nan")
@@ -167,9 +163,7 @@ def test_where_sums_lie_and_what_products_are_taken_in(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("width", [1, 3, 4, 5, 9])
-def test_every_width_is_covered_whatever_the_blocks_and_padding_counts_for_nothing(
-    monkeypatch: pytest.MonkeyPatch, width: int, dtype: torch.dtype
-) -> None:
+def test_every_width_and_no_padding_is_summed(monkeypatch: pytest.MonkeyPatch, width: int, dtype: torch.dtype) -> None:
     """Products in either precision, their sum in float64; rows of padding need not even be finite."""
     monkeypatch.setattr(moment, "product_dtype", lambda _: dtype)
     keys, total = torch.arange(3.0 * width).reshape(3, width), SecondMomentSum()

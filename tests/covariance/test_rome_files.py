@@ -91,9 +91,7 @@ class TestReading:
             assert found.module is found.layer is None
             np.testing.assert_array_equal(found.matrix, SUM / 4)
 
-    def test_rounding_of_the_two_halves_is_averaged_over_all_blocks(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rounding_of_the_two_halves_is_averaged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "BLOCK", 3)
         keys = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
         total = keys.T @ keys + np.triu(np.full((8, 8), 1e-3, np.float32), 1)
@@ -299,9 +297,7 @@ class TestFolder:
             with pytest.raises(StatisticsError, match=r"no longer there|cannot be read"):
                 broken()
 
-    def test_a_model_that_does_not_fit_is_told_why_without_reading_a_matrix(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_model_that_does_not_fit_is_told_why(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "read", None)
         found = rome_files.Statistics.find(folder)
         found.check(12, 2, self.MODULE, model="gpt2-xl", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt

@@ -169,9 +169,7 @@ class TestEveryArchitecture:
         for layer, module in enumerate(found.down_projections):
             assert model.get_submodule(found.module_path(layer)) is module
 
-    def test_the_key_is_what_the_mlp_makes_of_its_input_and_what_the_weight_multiplies(
-        self, name: str, loaded: LoadedModel
-    ) -> None:
+    def test_the_key_is_what_goes_into_the_down_projection(self, name: str, loaded: LoadedModel) -> None:
         """In a padded batch, against texts that run alone."""
         where, first, formula = MLP[name]
         prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
@@ -273,9 +271,7 @@ class TestRecognise:
         assert all(name.removesuffix(", norm after") in supported for name in MLP)
 
     @pytest.mark.parametrize("config", UNSUPPORTED, ids=lambda config: config.model_type)
-    def test_an_unsupported_one_is_refused_with_what_it_is_and_what_is_supported(
-        self, config: PretrainedConfig
-    ) -> None:
+    def test_an_unsupported_one_is_refused_in_full(self, config: PretrainedConfig) -> None:
         model = tiny.on_meta(config)
         with pytest.raises(UnsupportedArchitecture) as caught:
             recognise(model)

@@ -32,7 +32,7 @@ def configured(folder: Path, **changes: Any) -> Path:
         ("dtype", "float64", "float32"),
     ],
 )
-def test_a_model_of_the_hub_is_read_from_its_configuration(
+def test_read_from_the_hub(
     field: str, stored: str | None, computed: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
@@ -69,9 +69,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED)
-def test_a_folder_whose_keys_cannot_be_read_is_refused(
-    change: dict[str, Any], message: str | None, folder: Path
-) -> None:
+def test_an_unreadable_folder_is_refused(change: dict[str, Any], message: str | None, folder: Path) -> None:
     with pytest.raises((ModelError, UnsupportedArchitecture), match=message):
         described(str(configured(folder, **change)))
 

@@ -97,9 +97,7 @@ def test_a_report_that_cancels_ends_the_download(online: Hub) -> None:
     assert max(online.fetched.values()) == CHUNK, "of no file more than the first chunk"
 
 
-def test_what_is_here_is_found_without_the_hub_and_an_interrupted_download_is_not_here(
-    online: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_here_is_found_without_the_hub(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     downloaded = hub_files(NAME, None, download=True)
     monkeypatch.setattr(HfApi, "repo_info", None)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", None)
@@ -109,9 +107,7 @@ def test_what_is_here_is_found_without_the_hub_and_an_interrupted_download_is_no
         hub_files(NAME, None, download=False)
 
 
-def test_a_shard_that_is_listed_and_not_there_is_not_here(
-    tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_listed_shard_that_is_not_there(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the Hub kept no listing of the files, the index of the weights tells."""
     folder = Path(shutil.copytree(saved, tmp_path / "partial"))
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

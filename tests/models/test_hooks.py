@@ -95,9 +95,7 @@ class TestChanging:
         found.backward()
         assert added.grad == 4.0
 
-    def test_an_inner_block_sees_what_the_outer_one_put_out_and_takes_only_its_own_hook(
-        self, chain: nn.Sequential
-    ) -> None:
+    def test_an_inner_block_takes_only_its_own_hook(self, chain: nn.Sequential) -> None:
         """Also where both call the same function, and beside a hook of somebody else."""
         seen: list[float] = []
 
@@ -123,9 +121,7 @@ class TestTheyAreGone:
         assert hooks_on(chain) == 0
         assert chain(ONE).item() == 8
 
-    def test_after_an_error_of_what_is_called_which_ends_the_pass(
-        self, chain: nn.Sequential, ending: type[BaseException]
-    ) -> None:
+    def test_after_an_error_of_what_is_called(self, chain: nn.Sequential, ending: type[BaseException]) -> None:
         seen: list[int] = []
 
         def fail(number: int, inputs: Tensor, output: Tensor) -> None:

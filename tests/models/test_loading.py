@@ -68,9 +68,7 @@ class TestMemory:
             load(ModelFiles(folder), device="cpu", memory=lambda: TWO_GIGABYTES)
         assert perf_counter() - begun < AT_ONCE
 
-    def test_a_refusal_names_the_precision_or_the_device_that_would_fit(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_refusal_names_what_would_fit(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         numbers = sum(parameter.numel() for parameter in tiny.model("GPT-2").model.parameters())
         half = int(2 * numbers * OVERHEAD)
         with pytest.raises(ModelError, match=r"in float32 on cpu; .* In bfloat16 on cpu it takes \S+ GB and fits\."):
