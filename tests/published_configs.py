@@ -62,22 +62,25 @@ _EYES = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27
 _EYES |= {"image_size": 896, "patch_size": 14, "vision_use_head": False}
 
 
+# width, layers, heads, and what else the builders above take
+_GPT2 = {"gpt2": (768, 12, 12), "gpt2-medium": (1024, 24, 16), "gpt2-large": (1280, 36, 20), "gpt2-xl": (1600, 48, 25)}
+_PYTHIA = {"pythia-70m": (512, 6, 8), "pythia-160m": (768, 12, 12), "pythia-410m": (1024, 24, 16)}
+_PYTHIA |= {"pythia-1b": (2048, 16, 8), "pythia-1.4b": (2048, 24, 16), "pythia-2.8b": (2560, 32, 32)}
+_PYTHIA |= {"pythia-6.9b": (4096, 32, 32, 50_432), "pythia-12b": (5120, 36, 40, 50_688)}
+_OPT = {"opt-125m": (768, 12, 12), "opt-1.3b": (2048, 24, 32), "opt-2.7b": (2560, 32, 32), "opt-6.7b": (4096, 32, 32)}
+_QWEN3 = {"qwen3-0.6b": (1024, 3072, 28, 16, 8), "qwen3-1.7b": (2048, 6144, 28, 16, 8)}
+_QWEN3 |= {"qwen3-4b": (2560, 9728, 36, 32, 8), "qwen3-8b": (4096, 12_288, 36, 32, 8)}
+_QWEN3 |= {"qwen3-14b": (5120, 17_408, 40, 40, 8)}
+
+
 def published() -> dict[str, PretrainedConfig]:
     """By the catalogue's names."""
     return {
-        "gpt2": _gpt2(768, 12, 12),
-        "gpt2-medium": _gpt2(1024, 24, 16),
-        "gpt2-large": _gpt2(1280, 36, 20),
-        "gpt2-xl": _gpt2(1600, 48, 25),
+        **{name: _gpt2(*sizes) for name, sizes in _GPT2.items()},
+        **{name: _pythia(*sizes) for name, sizes in _PYTHIA.items()},
+        **{name: _opt(*sizes) for name, sizes in _OPT.items()},
+        **{name: _qwen3(*sizes, tied=sizes[0] < 4000) for name, sizes in _QWEN3.items()},
         "gpt-j-6b": GPTJConfig(tie_word_embeddings=False),
-        "pythia-70m": _pythia(512, 6, 8),
-        "pythia-160m": _pythia(768, 12, 12),
-        "pythia-410m": _pythia(1024, 24, 16),
-        "pythia-1b": _pythia(2048, 16, 8),
-        "pythia-1.4b": _pythia(2048, 24, 16),
-        "pythia-2.8b": _pythia(2560, 32, 32),
-        "pythia-6.9b": _pythia(4096, 32, 32, 50_432),
-        "pythia-12b": _pythia(5120, 36, 40, 50_688),
         "llama-2-7b": LlamaConfig(**_sizes(4096, 11_008, 32, 32, 32, 4096)),
         "llama-2-13b": LlamaConfig(**_sizes(5120, 13_824, 40, 40, 40, 4096)),
         "llama-3-8b": _llama3(4096, 14_336, 32, 32, 8, 8192),
@@ -92,21 +95,12 @@ def published() -> dict[str, PretrainedConfig]:
         "qwen2.5-3b": _qwen2(2048, 11_008, 36, 16, 2, 32_768),
         "qwen2.5-7b": _qwen2(3584, 18_944, 28, 28, 4, LONG, vocabulary=152_064, tied=False),
         "qwen2.5-14b": _qwen2(5120, 13_824, 48, 40, 8, LONG, vocabulary=152_064, tied=False),
-        "qwen3-0.6b": _qwen3(1024, 3072, 28, 16, 8),
-        "qwen3-1.7b": _qwen3(2048, 6144, 28, 16, 8),
-        "qwen3-4b": _qwen3(2560, 9728, 36, 32, 8),
-        "qwen3-8b": _qwen3(4096, 12_288, 36, 32, 8, tied=False),
-        "qwen3-14b": _qwen3(5120, 17_408, 40, 40, 8, tied=False),
         "gemma-2-2b": Gemma2Config(vocab_size=256_000, head_dim=256, **_sizes(2304, 9216, 26, 8, 4, 8192)),
         "gemma-2-9b": Gemma2Config(vocab_size=256_000, head_dim=256, **_sizes(3584, 14_336, 42, 16, 8, 8192)),
         "gemma-3-1b": _gemma3(262_144, 1152, 6912, 26, 4, 1, 32_768),
         "gemma-3-4b": Gemma3Config(
             text_config=_gemma3(262_208, 2560, 10_240, 34, 8, 4, LONG), vision_config=_EYES, mm_tokens_per_image=256
         ),
-        "opt-125m": _opt(768, 12, 12),
-        "opt-1.3b": _opt(2048, 24, 32),
-        "opt-2.7b": _opt(2560, 32, 32),
-        "opt-6.7b": _opt(4096, 32, 32),
         "phi-1.5": PhiConfig(vocab_size=51_200, **_sizes(2048, 8192, 24, 32, 32, 2048)),
         "phi-2": PhiConfig(vocab_size=51_200, **_sizes(2560, 10_240, 32, 32, 32, 2048)),
         "phi-3.5-mini": Phi3Config(vocab_size=32_064, **_sizes(3072, 8192, 32, 32, 32, LONG)),

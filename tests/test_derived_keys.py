@@ -102,27 +102,21 @@ def test_where_c_comes_from_files_the_keys_still_depend_on_the_precision(store: 
 
 OF_RESULTS = {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}
 KINDS = OF_RESULTS | {"sweep of many facts"}
+OF_POOL = {"facts to edit", "run of edits"}
 OF_FORMAT = (
     *((archive, OF_RESULTS), (resolve, KINDS), (groundwork, {"value", "gradients"}), (queue, {"facts to edit"})),
     *((sequence, {"run of edits"}), (analysis, {"sweep of many facts"})),
 )
 
 
-@pytest.mark.parametrize(("module", "kinds"), OF_FORMAT)
-def test_a_raised_format_is_another_name(
-    module: Any, kinds: set[str], store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_raised_format_or_another_fact_base_is_another_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = derived(resolved(BASE), store)
-    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
-    after = derived(resolved(BASE), store)
-    assert {kind for kind in before if before[kind] != after[kind]} == kinds
-
-
-def test_another_fact_base_is_another_pool_and_another_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = derived(resolved(BASE), store)
-    monkeypatch.setattr(factbase, "fingerprint", lambda: "another")
-    after = derived(resolved(BASE), store)
-    assert {kind for kind in before if before[kind] != after[kind]} == {"facts to edit", "run of edits"}
+    changes = [*((module, "FORMAT", module.FORMAT + 1, kinds) for module, kinds in OF_FORMAT)]
+    for module, name, value, kinds in (*changes, (factbase, "fingerprint", lambda: "another", OF_POOL)):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, value)
+            after = derived(resolved(BASE), store)
+        assert {kind for kind in before if before[kind] != after[kind]} == kinds
 
 
 def test_what_depends_on_all_facts_is_not_shared_with_a_subset(store: Store) -> None:

@@ -56,19 +56,15 @@ class TestDevices:
         cuda(monkeypatch, (10, 40, (8, 0)))
         assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"], "one has no together"
 
-    @pytest.mark.parametrize(
-        ("free", "newer", "expected"), [(1000, True, (60, "bfloat16")), (50, False, (50, "float16"))]
-    )
-    def test_mps_shares_the_processors_memory(
-        self, monkeypatch: pytest.MonkeyPatch, free: int, newer: bool, expected: tuple[int, str]
-    ) -> None:
+    def test_mps_shares_the_processors_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: newer)
         monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 100)
         monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 40)
-        mps = devices(lambda: free)[-2]
-        assert (mps.name, mps.kind, mps.total_bytes) == ("mps", "mps", 100)
-        assert (mps.free_bytes, mps.half) == expected
+        for free, newer, expected in ((1000, True, (60, "bfloat16")), (50, False, (50, "float16"))):
+            monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_, newer=newer: newer)
+            mps = devices(lambda free=free: free)[-2]
+            assert (mps.name, mps.kind, mps.total_bytes) == ("mps", "mps", 100)
+            assert (mps.free_bytes, mps.half) == expected
 
     def test_importing_the_module_does_not_import_torch(self) -> None:
         code = "import sys, kis_core.machine, kis_core.analysis.requirements; sys.exit('torch' in sys.modules)"

@@ -22,7 +22,6 @@ from kis_core.store.store import Store
 from tests import tiny
 from tests.store.store_tools import close, leftovers
 
-QUICK, MANY = 3, 300  # kills
 FACTS = "subject,prompt,target\nMalta,The capital of {} is,Valletta\nOslo,{} lies in,Norway\nRome,{} is in,Italy\n"
 ROOTS = 10  # kills of one analysis; the next one begins anew
 
@@ -62,33 +61,24 @@ def killed_after(seconds: float, root: Path, request: Request) -> None:
     os.waitpid(child, 0)
 
 
-def rounds(count: int, seed: int, request: Request, expected: tuple[Result, float], folder: Path) -> None:
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
+def test_kills_change_nothing(
+    kills: int, seed: int, request_of: Request, expected: tuple[Result, float], tmp_path: Path
+) -> None:
     choose, (right, seconds) = random.Random(seed), expected
-    for first in range(0, count, ROOTS):
-        root = folder / f"store-{first}"
-        for _ in range(min(ROOTS, count - first)):
-            killed_after(choose.uniform(0, 1.2 * seconds), root, request)
+    for first in range(0, kills, ROOTS):
+        root = tmp_path / f"store-{first}"
+        for _ in range(min(ROOTS, kills - first)):
+            killed_after(choose.uniform(0, 1.2 * seconds), root, request_of)
         store = Store(root)
-        found = pipeline.run(request, store, device="cpu")
+        found = pipeline.run(request_of, store, device="cpu")
         assert np.array_equal(found.p, right.p)
-        assert found.provenance["tokens_counted"] == right.provenance["tokens_counted"]
-        assert found.provenance["documents_sha256_sum"] == right.provenance["documents_sha256_sum"]
+        for name in ("tokens_counted", "documents_sha256_sum"):
+            assert found.provenance[name] == right.provenance[name]
         close(store)
         again = Store(root)
         assert leftovers(root) == []
-        assert list((root / "locks").iterdir()) == []
         assert [item.kind for item in again.inventory() if item.kind in (HEAD, PART)] == []
-        assert list((root / "damaged").iterdir()) == []
+        assert list((root / "damaged").iterdir()) == list((root / "locks").iterdir()) == []
         close(again)
-
-
-def test_a_few_kills_change_nothing(request_of: Request, expected: tuple[Result, float], tmp_path: Path) -> None:
-    rounds(QUICK, 1, request_of, expected, tmp_path)
-
-
-@pytest.mark.stress
-@pytest.mark.timeout(3600)
-def test_three_hundred_kills_change_nothing(
-    request_of: Request, expected: tuple[Result, float], tmp_path: Path
-) -> None:
-    rounds(MANY, 2, request_of, expected, tmp_path)

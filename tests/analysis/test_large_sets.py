@@ -57,16 +57,6 @@ def found(store: Store, request_: Request, dense: Result) -> LargeSet:
     return large_sets.run(request_, LAYER, store, device="cpu")
 
 
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any attempt to load a model fails."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load", refuse)
-
-
 def gone(*_: Any, **__: Any) -> None:
     raise ModelError("the weights are not here")
 
@@ -108,8 +98,10 @@ def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense
         large_sets.run(none_known, LAYER, store, known_only=True, device="cpu")
 
 
-@pytest.mark.usefixtures("no_model", "found")
-def test_what_is_stored_needs_no_model(store: Store, request_: Request, found: LargeSet) -> None:
+def test_what_is_stored_needs_no_model(
+    store: Store, request_: Request, found: LargeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     for again in (large_sets.run(request_, LAYER, store), large_sets.find(request_, LAYER, store)):
         assert again is not None
         assert again.report.to_json() == found.report.to_json()

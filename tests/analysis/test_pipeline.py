@@ -210,7 +210,7 @@ class TestCache:
 
 
 def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: Count, tmp_path: Path) -> None:
-    for stage in TOLD:
+    for stage in ("Reading facts and text", "The model's own answers", "Whitening"):
 
         def stop(now: str, *_: int, stage: str = stage) -> None:
             if now == stage:
@@ -225,6 +225,13 @@ def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: 
     assert_equal(found, run(request_, Store(tmp_path / "new"), device="cpu"))
 
 
+DAMAGED = (
+    ("h.2.mlp.c_proj", float("nan"), "layer 2 is the first where it is not, in its output of the down-pro"),
+    ("ln_f", float("inf"), "all layers are, so it is the final norm or the output embeddings"),
+    ("h.1.mlp.c_proj", float("inf"), "layer 2: the key of fact"),  # the first that meets it at the subject
+)
+
+
 class TestNotFinite:
     """What the model says is looked at before the text is read: a typed error with layer and text, and nothing kept."""
 
@@ -235,17 +242,11 @@ class TestNotFinite:
         kept = {item.key.rpartition("-")[0] for item in store.inventory()}
         assert kept == {"fingerprint"}
 
-    @pytest.mark.parametrize(
-        ("tensor", "value", "told"),
-        [
-            ("h.2.mlp.c_proj", float("nan"), "layer 2 is the first where it is not, in its output of the down-pro"),
-            ("ln_f", float("inf"), "all layers are, so it is the final norm or the output embeddings"),
-            ("h.1.mlp.c_proj", float("inf"), "layer 2: the key of fact"),  # the first that meets it at the subject
-        ],
-    )
-    def test_a_damaged_weight_while_other_layers_are_asked_for(
+    @pytest.mark.parametrize(("tensor", "value", "told"), DAMAGED)
+    def test_a_damaged_weight(
         self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, tensor: str, value: float, told: str
     ) -> None:
+        """While other layers are asked for."""
         path = Path(request_.model) / "model.safetensors"
         weights = load_file(path)
         weights[f"transformer.{tensor}.weight"].view(-1)[0] = value

@@ -161,14 +161,9 @@ class TestRefusal:
         assert peak < 10**6
         assert not found.fits
         assert found.weights_bytes == 275_906_592_768
-        for part in (
-            f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes",
-            "276 GB for its weights",
-            "6.58 GB for C of one layer",
-            "a small machine has 2,147,483,648 bytes free (2.15 GB)",
-            f"The nearest model that fits here is {found.nearest}.",
-        ):
-            assert part in found.reason
+        assert f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes" in found.reason
+        assert "a small machine has 2,147,483,648 bytes free (2.15 GB)" in found.reason
+        assert f"The nearest model that fits here is {found.nearest}." in found.reason
         nearest = catalog.find(found.nearest or "")
         assert nearest is not None
         assert requirements_of(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
@@ -195,22 +190,17 @@ class TestRefusal:
 
 
 class TestChoice:
-    @pytest.mark.parametrize(
-        ("model", "devices", "expected"),
-        [
+    def test_the_first_device_that_fits_and_the_most_digits(self) -> None:
+        together = replace(GPU, name="all", free_bytes=300 * GIGA)
+        for model, devices, expected in (
             (GPT2, (GPU, BIG), ("cuda:0", "float32")),
             (LLAMA, (GPU, BIG), ("cuda:0", "bfloat16")),
             (LLAMA, (replace(GPU, half="float16"), BIG), ("cuda:0", "float16")),
             (LLAMA, (replace(GPU, free_bytes=GIGA), BIG), ("cpu", "float32")),
-            (LLAMA_70B, (GPU, BIG), ("cpu", "float32")),
-            (LLAMA_70B, (GPU, replace(GPU, name="all", free_bytes=300 * GIGA), BIG), ("all", "bfloat16")),
+            (LLAMA_70B, (GPU, together, BIG), ("all", "bfloat16")),
             (LLAMA_70B, (GPU, TWO_GIGABYTES), ("cuda:0", "bfloat16")),  # fits nowhere
-        ],
-    )
-    def test_the_first_device_that_fits(
-        self, model: ModelEntry, devices: tuple[Device, ...], expected: tuple[str, str]
-    ) -> None:
-        assert choose(model, devices) == expected
+        ):
+            assert choose(model, devices) == expected
 
     @given(models, st.lists(machines, min_size=1, max_size=4))
     def test_fits_if_anything_does(self, model: ModelEntry, devices: list[Device]) -> None:

@@ -92,12 +92,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
 
 
 @pytest.fixture
-def every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints after every batch."""
-    monkeypatch.setattr(Checkpoints, "due", lambda _: True)
-
-
-@pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Pretend that there is memory for so many layers."""
 
@@ -143,9 +137,8 @@ class TestGroups:
         gpus = [machine.Device(name, name, "cuda", 0, int(room * WIDTH**2 * 8)) for name, room in free.items()]
         monkeypatch.setattr(machine, "devices", lambda: (*gpus, replace(gpus[0], name="all")))
         monkeypatch.setattr(requirements, "budget", lambda device, _: device.free_bytes)
-        shape = SimpleNamespace(
-            widths=(24, WIDTH), weight=lambda layer: SimpleNamespace(device=torch.device(f"cuda:{layer // 4}"))
-        )
+        weights = [SimpleNamespace(device=torch.device(f"cuda:{layer // 4}")) for layer in range(8)]
+        shape = SimpleNamespace(widths=(24, WIDTH), weight=weights.__getitem__)
         loaded = SimpleNamespace(architecture=shape, device=torch.device("cuda:0"))
         every = set(range(8))
         assert _groups(resolved, loaded, every, every, store, ALONE) == [[0, 1, 4, 5, 6, 7], [2, 3]]
@@ -161,8 +154,11 @@ class TestGroups:
         assert [layers for layers, _ in passes] == [LAYERS, [1], [0, 2], [1]]
 
 
-@pytest.mark.usefixtures("every_batch")
 class TestResume:
+    @pytest.fixture(autouse=True)
+    def every_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Checkpoints, "due", lambda _: True)
+
     def test_goes_on_after_a_kill(self, take: Take, store: Store, tmp_path: Path, passes: Passes) -> None:
         whole = take(into=Store(tmp_path / "whole"))
         for stop in (3, 2, 4):
@@ -182,25 +178,29 @@ class TestResume:
         assert [layers for layers, _ in passes] == [[0, 2], [0, 2], [1]]
         assert passes[1][1] == passes[2][1] - 4
 
-    @pytest.mark.parametrize("stored", [0, 2])
-    def test_killed_while_storing_it_does_not_read_again(
-        self, take: Take, store: Store, tmp_path: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch, stored: int
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), StoreError("No space left on device")])
+    def test_what_cannot_be_stored_costs_no_pass(
+        self, take: Take, store: Store, tmp_path: Path, passes: Passes, error: BaseException
     ) -> None:
+        """Killed after the second layer, or on a full disk, which costs the store and not the result."""
         whole = take(into=Store(tmp_path / "whole"))
-        put, numbers = store.put, iter(range(stored))
+        put, numbers = store.put, iter(range(2))
 
         def dying(key: str, *arguments: Any) -> None:
             if key.startswith(f"{SECOND_MOMENT}-") and next(numbers, None) is None:
-                raise KeyboardInterrupt
+                raise error
             put(key, *arguments)
 
-        with monkeypatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(store, "put", dying)
-            with pytest.raises(KeyboardInterrupt):
-                take()
-        assert len(store.inventory(SECOND_MOMENT)) == stored
+            if isinstance(error, StoreError):
+                assert take() == whole
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    take()
+        assert len(store.inventory(SECOND_MOMENT)) == 2
         assert take() == whole
-        assert passes[-1] == (LAYERS, 0)
+        assert passes[-1][1] == 0 or (passes[-1][0], type(error)) == ([2], StoreError)
         assert left(store) == set()
 
     def test_looks_at_other_facts_are_not_taken_up(
@@ -271,19 +271,6 @@ class TestStatisticsAsCorpus:
             assert store.holds(second_moment_key(result, other.layer))
         assert passes == []
         assert left(store) == set()
-
-    def test_a_full_disk_costs_the_store_and_not_the_result(
-        self, take: Take, store: Store, files: ResolvedRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> None:
-            raise StoreError("could not write: No space left on device")
-
-        of, before = files, len(store.inventory(SECOND_MOMENT))  # files are written from what is stored of the text
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "put", full)
-            found = take(of=of)
-        assert len(store.inventory(SECOND_MOMENT)) == before
-        assert found == take(of=of)
 
     def test_a_layer_without_a_file_is_refused(self, take: Take, files: ResolvedRequest, store: Store) -> None:
         files.corpus.paths[1].unlink()

@@ -68,13 +68,10 @@ class TestFiles:
             assert (corpus.name, corpus.fingerprint) == (name, Texts("", THREE).fingerprint)
 
     def test_a_folder_of_parquet_files_is_read_in_the_order_of_their_names(self, tmp_path: Path) -> None:
-        folder = tmp_path / "shards"
-        folder.mkdir()
         for number in (10, 2, 1):
-            write_parquet(folder / f"train-{number:05}.parquet", {"text": [f"{number} a", f"{number} b"]})
-        (folder / "README.md").write_text("not a shard")
-        corpus = corpora.load(str(folder))
-        assert corpus.name == "shards"
+            write_parquet(tmp_path / f"train-{number:05}.parquet", {"text": [f"{number} a", f"{number} b"]})
+        (tmp_path / "README.md").write_text("not a shard")
+        corpus = corpora.load(str(tmp_path))
         assert list(corpus.documents()) == ["1 a", "1 b", "2 a", "2 b", "10 a", "10 b"]
         assert [Path(path).name[6:11] for path, *_ in corpus.stamp or ()] == ["00001", "00002", "00010"]
 
@@ -186,7 +183,9 @@ class TestWikipedia:
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         return calls
 
-    def test_gives_the_articles_of_one_pinned_commit(self, hub: list[tuple[Any, ...]]) -> None:
+    def test_gives_the_articles_of_one_pinned_commit(
+        self, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         corpus = corpora.load("wikipedia")
         assert corpus.name == "wikipedia"
         assert corpus.stamp is None
@@ -196,9 +195,7 @@ class TestWikipedia:
         how = {"split": "train", "streaming": True, "revision": wikipedia.REVISION}
         assert hub == [("wikimedia/wikipedia", "20231101.en", how)] * 2
         assert len(wikipedia.REVISION) == 40
-
-    def test_the_fingerprint_is_of_what_is_pinned(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = {corpora.load("wikipedia").fingerprint}
+        found = {corpus.fingerprint}
         for pinned in ("DATASET", "CONFIGURATION", "REVISION", "SPLIT"):
             monkeypatch.setattr(wikipedia, pinned, "other")
             found.add(corpora.load("wikipedia").fingerprint)
@@ -227,14 +224,11 @@ class TestWikipedia:
 texts = st.lists(st.text(st.characters(), min_size=1, max_size=4), max_size=4).map(tuple)
 
 
-class TestFingerprint:
-    def test_by_hand(self) -> None:
-        content = b"\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\xc3\xbc"
-        assert Texts("", ("a", "ü")).fingerprint == hashlib.sha256(content).hexdigest()
-
-    @given(texts, texts)
-    def test_is_equal_only_for_equal_documents(self, one: tuple[str, ...], other: tuple[str, ...]) -> None:
-        assert (Texts("a", one).fingerprint == Texts("b", other).fingerprint) == (one == other)
+@given(texts, texts)
+def test_fingerprints_are_equal_only_for_equal_documents(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert (Texts("a", one).fingerprint == Texts("b", other).fingerprint) == (one == other)
+    content = b"\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\xc3\xbc"
+    assert Texts("", ("a", "ü")).fingerprint == hashlib.sha256(content).hexdigest()
 
 
 def reading(items: list[tuple[int, str]]) -> DocumentsRead:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import tracemalloc
 import zipfile
@@ -159,7 +158,7 @@ class TestHostile:
 
     @pytest.mark.parametrize("name", ["mom2.mom2", "kis.provenance"])
     def test_a_zip_bomb(self, tmp_path: Path, name: str) -> None:
-        np.savez_compressed(tmp_path / NAME, **PLAIN | {name: np.zeros((3000, 3000), np.float32)})
+        np.savez_compressed(tmp_path / NAME, **PLAIN | {name: np.zeros((2000, 2000), np.float32)})
         assert (tmp_path / NAME).stat().st_size < 100_000
         tracemalloc.start()
         try:
@@ -283,15 +282,14 @@ class TestFolder:
 
     def test_fingerprint_and_stamp_follow_the_files(self, folder: Path) -> None:
         found = rome_files.Statistics.find(folder)
-        hashes = [(layer, hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()) for layer in (2, 10)]
-        expected = hashlib.sha256("".join(f"{layer}\0{each}\n" for layer, each in hashes).encode()).hexdigest()
-        assert found.fingerprint == expected
+        hashes = "".join(
+            f"{layer}\0{hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()}\n" for layer in (2, 10)
+        )
         before = found.stamp
-        sizes = [path.stat().st_size for path in found.paths.values()]
-        assert [size for _, size, _ in json.loads(json.dumps(before))] == sizes
+        assert found.fingerprint == hashlib.sha256(hashes.encode()).hexdigest()
+        assert [size for _, size, _ in before] == [path.stat().st_size for path in found.paths.values()]
         as_rome(found.paths[2], **{"mom2.count": 3})
         assert found.stamp != before
-        assert found.fingerprint != expected
         found.paths[2].unlink()
         for broken in (lambda: found.stamp, lambda: found.fingerprint):
             with pytest.raises(StatisticsError, match=r"no longer there|cannot be read"):

@@ -145,28 +145,26 @@ def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
     return error("no", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ask", [hub_files, hub_configuration])
-@pytest.mark.parametrize(
-    ("error", "advice"),
-    [
-        (refusal(hub_errors.GatedRepoError), "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf"),
-        (refusal(hub_errors.RevisionNotFoundError), "someone/tiny-opt has no revision 'v1'"),
-        (refusal(hub_errors.RepositoryNotFoundError), "There is no model 'someone/tiny-opt' on the Hugging Face Hub"),
-        (refusal(hub_errors.RemoteEntryNotFoundError), r"has no config\.json on the Hub.* an adapter has to be merged"),
-        (hub_errors.LocalEntryNotFoundError("no"), "at revision v1 and cannot be downloaded now"),
-        (hub_errors.HFValidationError("no"), "is neither a folder on this machine nor a model name"),
-        (httpx2.ReadTimeout("no"), r"could not be downloaded \(ReadTimeout\)"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_what_goes_wrong_becomes_advice(
-    ask: Callable[..., Path], error: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> str:
-        raise error
+FAILURES = {
+    "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf": refusal(hub_errors.GatedRepoError),
+    "someone/tiny-opt has no revision 'v1'": refusal(hub_errors.RevisionNotFoundError),
+    "There is no model 'someone/tiny-opt' on the Hugging Face Hub": refusal(hub_errors.RepositoryNotFoundError),
+    r"has no config\.json on the Hub.* an adapter has to be merged": refusal(hub_errors.RemoteEntryNotFoundError),
+    "at revision v1 and cannot be downloaded now": hub_errors.LocalEntryNotFoundError("no"),
+    "is neither a folder on this machine nor a model name": hub_errors.HFValidationError("no"),
+    r"could not be downloaded \(ReadTimeout\)": httpx2.ReadTimeout("no"),
+}
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(ModelError, match=advice) as caught:
-        ask(NAME, "v1", download=True)
-    assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)
+
+@pytest.mark.parametrize("ask", [hub_files, hub_configuration])
+def test_what_goes_wrong_becomes_advice(ask: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for advice, error in FAILURES.items():
+
+        def fail(*_: Any, error: Exception = error, **__: Any) -> str:
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+        with pytest.raises(ModelError, match=advice) as caught:
+            ask(NAME, "v1", download=True)
+        assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)

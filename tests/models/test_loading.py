@@ -144,23 +144,16 @@ class TestPlaces:
                 choose_device(unknown)
 
 
-class TestSpread:
-    """`device_map="auto"` for real, on the only device there is."""
-
-    @pytest.fixture(autouse=True)
-    def laid_out_by_accelerate(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loading, "_placement", lambda *_: {"device_map": "auto"})
-
-    def test_layers_that_no_gpu_holds_are_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        have(monkeypatch, Device("all", "2 GPUs", "cuda", 10**10, 10**10), CPU)
-        with pytest.raises(ModelError, match="The GPUs cannot hold all layers; some were left to cpu, from where"):
-            load(ModelFiles(folder), device="all")
-
-    def test_what_comes_back_is_what_one_device_gives(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        have(monkeypatch, Device("all", "all there is", "cpu", 10**10, 10**10))
-        spread, alone = load(ModelFiles(folder), device="all"), tiny.model("GPT-2")
-        assert spread.device == torch.device("cpu")
-        assert torch.equal(*(answers.next_token_logits(one, [[5, 6, 7], [8]]) for one in (spread, alone)))
+def test_spread_over_devices_it_gives_what_one_gives(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`device_map="auto"` for real, on the only device there is; layers that no GPU holds are refused."""
+    monkeypatch.setattr(loading, "_placement", lambda *_: {"device_map": "auto"})
+    have(monkeypatch, Device("all", "all there is", "cpu", 10**10, 10**10))
+    spread, alone = load(ModelFiles(folder), device="all"), tiny.model("GPT-2")
+    assert spread.device == torch.device("cpu")
+    assert torch.equal(*(answers.next_token_logits(one, [[5, 6, 7], [8]]) for one in (spread, alone)))
+    have(monkeypatch, Device("all", "2 GPUs", "cuda", 10**10, 10**10), CPU)
+    with pytest.raises(ModelError, match="The GPUs cannot hold all layers; some were left to cpu, from where"):
+        load(ModelFiles(folder), device="all")
 
 
 def test_the_digest_is_of_names_and_bits_and_shows_one_bit_of_a_bfloat16_weight(folder: Path) -> None:
