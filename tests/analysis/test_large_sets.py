@@ -108,17 +108,12 @@ def test_what_is_stored_needs_no_model(
         assert np.array_equal(again.whitened, found.whitened)
         for name, array in large_sets.arrays(found.sweep).items():
             assert np.array_equal(large_sets.arrays(again.sweep)[name], array, equal_nan=array.dtype.kind == "f"), name
-
-
-@pytest.mark.usefixtures("found")
-def test_found_where_the_weights_are_gone(store: Store, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert large_sets.find(request_, LAYER + 1, store) is None
     monkeypatch.setattr(catalog, "locate", gone)
     assert large_sets.find(request_, LAYER, store) is not None
     for other, layer in ((request_, 0), (Request(model=MODEL, tokens=TOKENS), LAYER)):
         with pytest.raises(ModelError, match="not here"):
             large_sets.find(other, layer, store)
-    monkeypatch.undo()
-    assert large_sets.find(request_, LAYER + 1, store) is None
 
 
 def test_what_is_lost_or_was_cancelled_is_computed_anew(tmp_path: Path, request_: Request) -> None:

@@ -1,10 +1,14 @@
-"""The whole way from a request to a result: computed once, keyed by content, safe to cancel, kind to the weights."""
+"""The whole way from a request to a result: computed once, keyed by content, safe to cancel and to kill."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +23,7 @@ from transformers import AutoTokenizer
 from kis_core import corpora
 from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
 from kis_core.corpora import CorpusError
+from kis_core.covariance import checkpoint
 from kis_core.covariance import passes as passes_module
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
@@ -26,8 +31,10 @@ from kis_core.models import loading
 from kis_core.models.download import STAGE as DOWNLOAD
 from kis_core.models.files import ModelError
 from kis_core.progress import STAGES, Cancelled, overall
+from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store
 from tests import tiny
+from tests.store.store_tools import close, leftovers
 
 TOLD = [stage for stage in STAGES if stage != DOWNLOAD]  # of a model that is here
 
@@ -40,6 +47,7 @@ ROWS = (
 )
 TOKENS = 300
 LAYERS = 3
+ROOTS = 10  # kills of one analysis; the next one begins anew
 ROUNDING = 1e-12  # of a few additions in float64
 BATCHED = 1e-5  # float32 passes over batches of another shape
 
@@ -287,3 +295,46 @@ class TestWrongInput:
             with pytest.raises(error, match=reason):
                 run(replace(request_, **changes), store, device="cpu")
         assert not any(path.name.startswith("superposition") for path in (store.root / "matrices").iterdir())
+
+
+def killed_after(seconds: float, root: Path, request: Request) -> None:
+    """Run the analysis in a forked process, and kill it after so long unless it has ended by then."""
+    if (child := os.fork()) == 0:
+        try:
+            run(request, Store(root), device="cpu")
+        finally:
+            os._exit(0)
+    kill = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
+    kill.start()
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # so that the timer meets a process of ours, dead or alive
+    kill.cancel()
+    kill.join()
+    os.waitpid(child, 0)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
+def test_kills_at_any_moment_change_nothing(
+    kills: int, seed: int, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", 1e9)  # after every batch
+    run(request_, Store(tmp_path / "first"), device="cpu")
+    began = time.monotonic()
+    right = run(request_, Store(tmp_path / "undisturbed"), device="cpu")
+    choose, seconds = random.Random(seed), time.monotonic() - began  # once all is imported
+    for first in range(0, kills, ROOTS):
+        root = tmp_path / f"store-{first}"
+        for _ in range(min(ROOTS, kills - first)):
+            killed_after(choose.uniform(0, 1.2 * seconds), root, request_)
+        store = Store(root)
+        found = run(request_, store, device="cpu")
+        assert np.array_equal(found.p, right.p)
+        for name in ("tokens_counted", "documents_sha256_sum"):
+            assert found.provenance[name] == right.provenance[name]
+        close(store)
+        again = Store(root)
+        assert leftovers(root) == []
+        assert [item.kind for item in again.inventory() if item.kind in (HEAD, PART)] == []
+        assert list((root / "damaged").iterdir()) == list((root / "locks").iterdir()) == []
+        close(again)

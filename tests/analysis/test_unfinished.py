@@ -18,21 +18,13 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 COUNTS = st.none() | st.integers(1, 10**12)
 REQUESTS = st.builds(
     Request,
-    model=WORDS,
-    facts=WORDS,
-    corpus=WORDS,
-    tokens=COUNTS,
-    layers=st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple),
-    revision=st.none() | WORDS,
-    dtype=st.sampled_from(DTYPES),
-    seed=st.integers(0, 9),
-    documents=COUNTS,
-    settled=st.none() | st.floats(0.001, 0.999),
+    *(WORDS, WORDS, WORDS, COUNTS, st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple)),
+    *(st.none() | WORDS, st.sampled_from(DTYPES), st.integers(0, 9), COUNTS, st.none() | st.floats(0.001, 0.999)),
 )
 OTHER: dict[str, Any] = {
-    "model": "gpt2", "facts": "else", "corpus": "wikipedia", "tokens": 7, "layers": (1,), "revision": "v1",
-    "dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.1,
-}  # fmt: skip
+    **{"model": "gpt2", "facts": "else", "corpus": "wikipedia", "tokens": 7, "layers": (1,), "revision": "v1"},
+    **{"dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.1},
+}
 
 
 WRONG: tuple[dict[str, Any], ...] = (

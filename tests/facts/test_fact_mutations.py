@@ -18,10 +18,10 @@ QUICK, MANY = 150, 10_000
 SECONDS_EACH = 0.5  # CPU time of reading a file of 1 kB: a thousand times what it takes, so only a runaway reaches it
 MOST_LOST = 2  # records beside the one touched: one that a quote left open may end in, and one it may have begun in
 PIECES = (
-    b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b"{}", b"'", b" ", b"\\", b"\x00", b"\x1b[31m", b"\xff",
-    b"\xe9", b"\x92", b'\n"', b'",', b',"', b',"x', b'"\n', "\u200b".encode(), "\ufeff".encode(), "\u00a0".encode(),
-    "é".encode(),
-)  # fmt: skip
+    *(b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b"{}", b"'", b" ", b"\\", b"\x00", b"\x1b[31m", b"\xff"),
+    *(b"\xe9", b"\x92", b'\n"', b'",', b',"', b',"x', b'"\n', "\u200b".encode(), "\ufeff".encode(), "\u00a0".encode()),
+    *("é".encode(),),
+)
 PLAIN = (
     Fact("Paris", "{} is the capital of", "France", "capital"),
     Fact("Danielle Darrieux", "The mother tongue of {}, they say, is", "French", "tongue"),

@@ -7,7 +7,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,6 @@ from hypothesis import strategies as st
 
 from kis_core import facts
 from kis_core.facts import Fact, FactFileError, FactSet, RowIssue
-from kis_core.facts.readers import READERS, registered
-from kis_core.facts.readers import counterfact as counterfact_format
 from kis_core.files import field_text
 from kis_core.files.csv_records import TWICE
 
@@ -150,13 +147,6 @@ def test_a_file_that_is_no_fact_file_is_refused_with_the_reason(name: str, conte
     with pytest.raises(FactFileError) as caught:
         facts.parse(content, name=name)
     assert message in str(caught.value)
-
-
-def test_two_formats_for_the_same_names_are_refused() -> None:
-    assert {ending for ending in READERS if ending} == {".csv", ".tsv", ".json"}
-    another = SimpleNamespace(READER=replace(counterfact_format.READER, label="another"))
-    with pytest.raises(ValueError, match=r"another and a CounterFact JSON file both claim names that end in '\.json'"):
-        registered([counterfact_format, another])
 
 
 def test_a_missing_and_an_oversized_file_are_refused(tmp_path: Path) -> None:

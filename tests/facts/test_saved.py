@@ -10,21 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
-from kis_core.facts import Fact, FactFileError, FactSet
+from kis_core.facts import Fact, FactFileError, FactSet, saved
 from kis_core.facts.readers.counterfact import TITLE
-from kis_core.facts.saved import (
-    FOLDER,
-    MOST_FACTS,
-    MOST_ON_EVERY_PAGE,
-    NAME,
-    STEM_CHARACTERS,
-    TITLE_CHARACTERS,
-    delete,
-    names,
-    path_of,
-    save,
-    titles,
-)
+from kis_core.facts.saved import FOLDER, NAME, delete, names, path_of, save, titles
 from kis_core.files import field_text
 from kis_core.files.atomic import NotWritten
 from kis_core.models import catalog
@@ -93,7 +81,7 @@ def test_a_title_is_short_printable_and_no_other_sets(root: Path) -> None:
         title = titles(root)[name]
         assert title.isprintable()
         assert title not in fact_sets.BUILTIN_SETS
-        assert len(title) <= 7 * TITLE_CHARACTERS
+        assert len(title) <= 7 * saved.TITLE_CHARACTERS
         assert fact_sets.load(path_of(root, name)).facts == KEPT.facts
 
 
@@ -108,8 +96,8 @@ STEMS = {
     "日本.csv": "facts",
     "-rf.csv": "rf",
     "C:\\temp\\x.csv": "c-temp-x",
-    "x" * 300 + ".csv": "x" * STEM_CHARACTERS,
-    "x" * (STEM_CHARACTERS - 1) + " y.csv": "x" * (STEM_CHARACTERS - 1),
+    "x" * 300 + ".csv": "x" * saved.STEM_CHARACTERS,
+    "x" * (saved.STEM_CHARACTERS - 1) + " y.csv": "x" * (saved.STEM_CHARACTERS - 1),
 }
 
 
@@ -125,14 +113,14 @@ def test_a_file_name_becomes_a_plain_one(root: Path) -> None:
 
 
 def test_so_many_facts_can_be_looked_at_and_no_more(root: Path) -> None:
-    most = FactSet("many.csv", KEPT.facts[:1] * MOST_FACTS)
-    assert MOST_FACTS > MOST_ON_EVERY_PAGE
-    assert len(fact_sets.load(path_of(root, save(root, most)))) == MOST_FACTS
+    most = FactSet("many.csv", KEPT.facts[:1] * saved.MOST_FACTS)
+    assert saved.MOST_FACTS > saved.MOST_ON_EVERY_PAGE
+    assert len(fact_sets.load(path_of(root, save(root, most)))) == saved.MOST_FACTS
     with pytest.raises(FactFileError, match=r"many\.csv holds 20,001 facts; at most 20,000 can be looked at"):
-        save(root, FactSet("many.csv", KEPT.facts[:1] * (MOST_FACTS + 1)))
+        save(root, FactSet("many.csv", KEPT.facts[:1] * (saved.MOST_FACTS + 1)))
     assert len(names(root)) == 1
     base = FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything)
-    assert MOST_ON_EVERY_PAGE < len(base) <= MOST_FACTS
+    assert saved.MOST_ON_EVERY_PAGE < len(base) <= saved.MOST_FACTS
     assert fact_sets.load(path_of(root, save(root, base))).facts == base.facts
 
 

@@ -31,12 +31,12 @@ MODEL_CARDS |= {"qwen2.5-0.5b": 494, "gemma-2-9b": 9_240, "gemma-3-4b": 4_300, "
 DOWNLOADS = {"gpt2": 4 * 124_439_808, "pythia-1b": 2 * 1_011_781_632, "llama-3-8b": 2 * 8_030_261_248}
 
 HOSTILE_NAMES = (
-    "", ".", "..", "../", "../../etc", "/", "/etc", "/etc/passwd", "/proc/self/mem", "~", "~root", "$HOME", "${HOME}",
-    "../link", "../loop", "gpt2\0", "a\0/../../etc", "x" * 300, "x/" * 150, "x" * 5000, "org/" + "x" * 97, "a/b/c",
-    "a/../b", "..\\..\\windows", "C:\\models", "file:///etc", "http://127.0.0.1/model", "org/na me", "org/name\n",
-    "org--name", "name-", "name.git", ".hidden", "-rf", "%2e%2e/%2e%2e", "\u202eevil", "\ud800", "мodel",
-    "$(touch here)", "; rm -rf .", "<script>", "{0.__class__}",
-)  # fmt: skip
+    *("", ".", "..", "../", "../../etc", "/", "/etc", "/etc/passwd", "/proc/self/mem", "~", "~root", "$HOME"),
+    *("${HOME}", "../link", "../loop", "gpt2\0", "a\0/../../etc", "x" * 300, "x/" * 150, "x" * 5000),
+    *("org/" + "x" * 97, "a/b/c", "a/../b", "..\\..\\windows", "C:\\models", "file:///etc", "http://127.0.0.1/model"),
+    *("org/na me", "org/name\n", "org--name", "name-", "name.git", ".hidden", "-rf", "%2e%2e/%2e%2e", "\u202eevil"),
+    *("\ud800", "мodel", "$(touch here)", "; rm -rf .", "<script>", "{0.__class__}"),
+)
 
 
 @pytest.fixture

@@ -26,8 +26,6 @@ CHUNK = 40  # bytes
 SIZES = {"config.json": 100, "model.safetensors": 400, "tokenizer.json": 200}
 OTHERS = {"pytorch_model.bin": 900, "onnx/model.safetensors": 800, "consolidated.safetensors": 700, "README.md": 5}
 
-Reports = list[tuple[str, int, int]]
-
 
 class Hub:
     """A Hub of one model: its listing is asked for, and its files arrive in chunks, as `http_get` tells of them."""
@@ -64,9 +62,8 @@ class Hub:
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """The code of huggingface_hub as it is, with nothing behind it but this."""
     hub = Hub()
-    for name, value in (("HF_HUB_CACHE", str(tmp_path / "hub")), ("HF_HUB_OFFLINE", False)):
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    for name, value in (("CACHE", str(tmp_path / "hub")), ("OFFLINE", False), ("DISABLE_XET", False)):
+        monkeypatch.setattr(constants, f"HF_HUB_{name}", value)
     monkeypatch.setattr(HfApi, "repo_info", hub.info)
     monkeypatch.setattr(HfApi, "list_repo_tree", hub.tree)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", hub.fetch)
@@ -74,7 +71,7 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_download_is_told_in_bytes_of_all_files_together(online: Hub) -> None:
-    told: Reports = []
+    told: list[tuple[str, int, int]] = []
     files = hub_files(NAME, None, download=True, report=lambda *report: told.append(report))
     assert sorted(path.name for path in files.path.iterdir()) == sorted(SIZES), "and nothing in another format"
     assert {stage for stage, _, _ in told} == {STAGE}
@@ -129,10 +126,9 @@ def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
-    with pytest.raises(NotHere, match="page Models"):
-        hub_files(NAME, None, download=False)
-    with pytest.raises(NotHere, match="page Models"):
-        hub_configuration(NAME, None, download=False)
+    for ask in (hub_files, hub_configuration):
+        with pytest.raises(NotHere, match="page Models"):
+            ask(NAME, None, download=False)
     with pytest.raises(ModelError, match="cannot be downloaded now") as caught:
         hub_files(NAME, "v1", download=True)
     assert not isinstance(caught.value, NotHere)

@@ -1,4 +1,4 @@
-"""The files of a model's folder: what counts, what is refused, and the fingerprint."""
+"""The files of a model's folder: what counts, what is refused, the fingerprint, and what its configuration tells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +16,14 @@ from safetensors.torch import save_file
 from transformers import AutoConfig
 
 from kis_core.analysis import pipeline, resolve
-from kis_core.models import loading
+from kis_core.models import catalog, describe, loading
+from kis_core.models.architecture import UnsupportedArchitecture
 from kis_core.models.describe import described
-from kis_core.models.files import INDEX, ModelError, ModelFiles
+from kis_core.models.files import INDEX, ModelError, ModelFiles, NotHere
 from kis_core.request import Request
 from kis_core.store.store import Store
 from tests import tiny
-from tests.models.test_describe import configured
+from tests.models.test_catalog import HOSTILE_NAMES
 
 
 def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
@@ -188,3 +191,81 @@ class TestPacked:
         with pytest.raises(ModelError, match=r"an adapter of 'gpt2'.* Merge it first") as caught:
             read(folder)
         assert ("or remove adapter_config.json" in str(caught.value)) == whole
+
+
+def configured(folder: Path, **changes: Any) -> Path:
+    """The folder, its configuration changed; None takes a field away."""
+    path = folder / "config.json"
+    fields = json.loads(path.read_text("utf-8")) | changes
+    path.write_text(json.dumps({name: value for name, value in fields.items() if value is not None}), "utf-8")
+    return folder
+
+
+def test_read_from_the_hub_without_its_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotHere):
+        described("someone/never-seen", download=False)
+    assert described("openai-community/gpt2") is catalog.find("gpt2"), "what the catalogue knows is not read"
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    asked: list[tuple[Any, ...]] = []
+    for field, stored, computed in (
+        *(("dtype", "bfloat16", "bfloat16"), ("torch_dtype", "float16", "float16")),
+        *(("dtype", None, "float32"), ("dtype", "float64", "float32")),
+    ):
+
+        def fetch(*where: Any, changes: dict[str, Any], **how: Any) -> Path:
+            asked.append((*where, how))
+            return configured(folder, **changes) / "config.json"
+
+        changes = {"dtype": None, "torch_dtype": None, field: stored}
+        monkeypatch.setattr(describe, "hub_configuration", partial(fetch, changes=changes))
+        entry = described("someone/tiny-gpt2", revision="v1", download=False)
+        assert asked[-1] == ("someone/tiny-gpt2", "v1", {"download": False})
+        assert (entry.name, entry.source, entry.folder, entry.revision) == ("someone/tiny-gpt2",) * 2 + (None, "v1")
+        assert entry.dtype == computed
+        assert entry.download_bytes == entry.parameters * (4 if computed == "float32" else 2)
+
+
+def test_a_folder_goes_by_its_whole_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    names = {described(name).name for name in ("gpt2/", "./gpt2", f"{folder}/", "link") if name != "gpt2"}
+    assert names == {str(folder.resolve())}
+
+
+@pytest.mark.parametrize(("field", "value"), [("model_type", "no-such-thing"), ("n_head", 7), ("n_layer", "three")])
+def test_an_unreadable_folder_is_refused(field: str, value: object, folder: Path) -> None:
+    with pytest.raises(ModelError):
+        described(str(configured(folder, **{field: value})))
+    with pytest.raises((ModelError, UnsupportedArchitecture), match="BertLMHead"):
+        described(str(configured(folder, model_type="bert", architectures=["BertModel"])))
+
+
+def test_a_damaged_or_missing_configuration_is_refused(folder: Path) -> None:
+    for content in (b"", b"[]", b"\xff\xfe\x00", b"{}", b"[" * 100_000):
+        (folder / "config.json").write_bytes(content)
+        with pytest.raises(ModelError):
+            described(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        described(str(folder))
+
+
+def test_no_code_of_a_folder_is_run(folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit('run')\n")
+    mapped = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    with pytest.raises(ModelError):
+        described(str(configured(folder, model_type="evil", auto_map=mapped)))
+    assert described(str(configured(folder, model_type="gpt2", auto_map=mapped))).layers == 3, "what is known is known"
+
+
+def test_hostile_names_are_refused_or_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, *_: Any, **__: Any) -> Path:
+        assert not any(mark in name for mark in ("..", "~", "$", "\\", "\0", " "))
+        raise NotHere("no")
+
+    monkeypatch.setattr(describe, "hub_configuration", absent)
+    monkeypatch.chdir(tmp_path)
+    for name in HOSTILE_NAMES:
+        with pytest.raises(ModelError) as caught:
+            described(name)
+        assert len(str(caught.value)) < 500

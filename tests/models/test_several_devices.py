@@ -124,7 +124,7 @@ def test_every_method(whole: LoadedModel, spread: LoadedModel, name: str, how: s
     whiteners = dict.fromkeys((0, 1), Whitener.fit(np.diag(np.arange(1.0, 41))))
 
     def made(loaded: LoadedModel) -> list[np.ndarray]:
-        changes, keys, _ = edited(loaded, name, how, whiteners, STANDING)
+        changes, keys, _ = edited(loaded, name, how, whiteners, steps=1, standing=STANDING)
         return [keys, *(change.matrix for change in changes)]
 
     both(spread, whole, made)

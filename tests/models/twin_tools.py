@@ -32,12 +32,18 @@ def every_case() -> list[Any]:
 
 
 def edited(
-    loaded: LoadedModel, name: str, how: str, whiteners: dict[int, Whitener], standing: tuple[Change, ...] = ()
+    loaded: LoadedModel,
+    name: str,
+    how: str,
+    whiteners: dict[int, Whitener],
+    *,
+    steps: int = 4,
+    standing: tuple[Change, ...] = (),
 ) -> tuple[tuple[Change, ...], np.ndarray, float]:
     """What a method changes, the keys it does so at, and the probability it aims at."""
     layers = SPREAD if method(name).spreads else (LAYER,)
     chosen, settings = {layer: whiteners[layer] for layer in layers}, SETTINGS.get(name, Settings())
-    site = Site(loaded, layers, chosen, HOWS[how], settings, ("It is said",), standing=standing)
+    site = Site(loaded, layers, chosen, replace(HOWS[how], steps=steps), settings, ("It is said",), standing=standing)
     (made,) = method(name).perform(site, [ASKED])
     return made.changes, made.keys, made.probability
 
