@@ -153,7 +153,9 @@ class TestRefusal:
         assert nearest is not None
         assert requirements_of(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
 
-    def test_the_same_family_comes_first_then_the_largest(self) -> None:
+    def test_the_same_family_comes_first_then_the_largest_that_is_readable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         readable = [one for one in catalog.entries() if one.safetensors]
         fitting = [one for one in readable if required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes]
         llamas = [one for one in fitting if one.family == "Llama"]
@@ -165,6 +167,10 @@ class TestRefusal:
         nothing = requirements_of(GPT2, 10, device=replace(TWO_GIGABYTES, free_bytes=100), dtype="float32")
         assert nothing.nearest is None
         assert "No smaller model of the catalogue fits either" in nothing.reason
+        unread = tuple(replace(one, safetensors=one.name != found.nearest) for one in catalog.entries())
+        monkeypatch.setattr(catalog, "entries", lambda: unread)
+        second = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest
+        assert second in {one.name for one in llamas} - {found.nearest}
 
     def test_fewer_digits_are_named_where_they_would_do(self) -> None:
         full = requirements_of(LLAMA, 10, device=GPU, dtype="float32")

@@ -323,12 +323,14 @@ def test_where_it_runs_and_what_it_computes_in_count(loads: list[str]) -> None:
 
 
 def test_room_is_made_before_the_next_is_loaded(loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    models, held = LoadedModels(MOST), []
+    models, held, original = LoadedModels(MOST), [], loading.load
+
+    def load(*args: Any, **named: Any) -> Any:
+        held.append(len(models._held))
+        return original(*args, **named)
+
     lent(models, "large")
-    load = loading.load
-    monkeypatch.setattr(
-        loading, "load", lambda *args, **named: (held.append(len(models._held)), load(*args, **named))[1]
-    )
+    monkeypatch.setattr(loading, "load", load)
     lent(models, "small")
     assert held == [0]
 

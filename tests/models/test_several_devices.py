@@ -24,7 +24,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows, top_answers
 from kis_core.scoring.perplexity import perplexity
 from tests import tiny
-from tests.models.twin_tools import edited, every_case, spillover
+from tests.models.test_half_precision import edited, every_case, spillover
 from tests.spillover.test_sensitivity import FACTS, lively
 
 HERE, FAR = torch.device("cpu"), torch.device("xla:1")  # never touched: only its name is used
