@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kis_core import facts as fact_sets
-from kis_core import progress
 from kis_core.analysis import large_sets, pipeline
 from kis_core.analysis.large_sets import LargeSet, NothingKnown, sweep
 from kis_core.analysis.large_sets import tables as many_tables
@@ -123,26 +121,15 @@ def test_what_is_stored_needs_no_model(
             large_sets.find(other, layer, store)
 
 
-def test_what_is_lost_or_was_cancelled_is_computed_anew(tmp_path: Path, request_: Request) -> None:
-    store = Store(tmp_path)
-
-    def stop(stage: str, *_: object) -> None:
-        if stage == "Whitening":
-            raise progress.Cancelled(stage)
-
-    with pytest.raises(progress.Cancelled):
-        large_sets.run(request_, LAYER, store, device="cpu", report=stop)
-    assert store.listed(pipeline.SECOND_MOMENT)
-    assert not store.listed(large_sets.KEYS)
-    stages: list[str] = []
-    first = large_sets.run(request_, LAYER, store, device="cpu", report=lambda stage, *_: stages.append(stage))
-    assert set(stages) <= large_sets.STAGES.keys()
-    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
-    (keys,) = store.listed(large_sets.KEYS)
-    store.delete(keys)
+def test_what_is_lost_is_computed_anew(store: Store, request_: Request, found: LargeSet) -> None:
+    seen: list[str] = []
+    for one in list(store.listed(large_sets.KEYS)):
+        store.delete(one)
     assert large_sets.find(request_, LAYER, store) is None
-    again = large_sets.run(request_, LAYER, store, device="cpu")
-    assert again.sweep.every.values.tolist() == first.sweep.every.values.tolist()
+    again = large_sets.run(request_, LAYER, store, device="cpu", report=lambda stage, *_: seen.append(stage))
+    assert again.sweep.every.values.tolist() == found.sweep.every.values.tolist()
+    assert set(seen) <= large_sets.STAGES.keys()
+    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
     with pytest.raises(RequestError, match="the model has layers 0 to 3; layer 7 was asked for"):
         large_sets.run(request_, 7, store, device="cpu")
 

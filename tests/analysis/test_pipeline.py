@@ -105,7 +105,9 @@ def assert_equal(one: Result, other: Result) -> None:
 
 
 class TestResult:
-    def test_is_what_was_asked_for_and_says_how_it_was_made(self, request_: Request, store: Store) -> None:
+    def test_is_what_was_asked_for_and_says_how_it_was_made(
+        self, request_: Request, store: Store, tmp_path: Path
+    ) -> None:
         told: list[tuple[str, int, int]] = []
         result = run(replace(request_, layers=(2, 0)), store, device="cpu", report=lambda *now: told.append(now))
         assert [fact.subject for fact in result.facts.facts] == ["Malta", "Oslo", "Malta", "Paris"]
@@ -114,6 +116,10 @@ class TestResult:
             assert matrix.shape == (2, 4, 4)
             assert matrix.dtype == np.float64
             np.testing.assert_array_equal(np.diagonal(matrix, axis1=1, axis2=2).round(12), 1.0)
+        full = run(request_, Store(tmp_path / "full"), device="cpu")
+        for name in ("p", "whitening_cosine", "activation_cosine"):
+            assert np.array_equal(getattr(result, name), getattr(full, name)[[0, 2]]), "a slice of the full run"
+        assert result.reports == (full.reports[0], full.reports[2])
         assert [report.layer for report in result.reports] == [0, 2]
         assert all(len(row) == 5 for row in result.answers)
         assert result.same_subject.nonzero()[0].tolist() == [0, 2]
@@ -136,13 +142,6 @@ class TestResult:
         assert shares[-1] == pytest.approx(1.0)
         assert (np.diff(shares) >= -ROUNDING).all(), "the bar never falls"
 
-    def test_a_subset_of_layers_is_a_slice_of_the_full_run(self, request_: Request, tmp_path: Path) -> None:
-        full = run(request_, Store(tmp_path / "full"), device="cpu")
-        part = run(replace(request_, layers=(2, 0)), Store(tmp_path / "part"), device="cpu")
-        for name in ("p", "whitening_cosine", "activation_cosine"):
-            assert np.array_equal(getattr(part, name), getattr(full, name)[[0, 2]])
-        assert part.reports == (full.reports[0], full.reports[2])
-
 
 class TestCache:
     def test_the_second_time_nothing_is_computed(
@@ -160,6 +159,12 @@ class TestCache:
         assert len(loads) == 1
         assert result.request == moved == Request(**result.provenance["request"])
         assert (result.provenance["facts"], result.provenance["corpus"]) == ("moved.csv", "moved.txt")
+        [path] = (store.root / "matrices").glob("superposition*")
+        path.write_bytes(path.read_bytes()[:-5] + b"wrong")
+        passes = count(passes_module, "Pass")
+        assert_equal(run(moved, store, device="cpu"), first)
+        assert (len(loads), passes) == (2, []), "what is damaged is computed anew"
+        assert len(list((store.root / "damaged").iterdir())) == 1
 
     def test_each_ingredient_makes_another_key(self, request_: Request, store: Store, tmp_path: Path) -> None:
         """Of what lies in files; tests/test_derived_keys.py has the fields of a request."""
@@ -205,20 +210,9 @@ class TestCache:
         assert len(passes) == 1
         np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
 
-    def test_a_damaged_result_is_computed_anew(self, request_: Request, store: Store, count: Count) -> None:
-        first = run(request_, store, device="cpu")
-        [path] = (store.root / "matrices").glob("superposition*")
-        content = bytearray(path.read_bytes())
-        content[-5] ^= 0x10
-        path.write_bytes(content)
-        loads, passes = count(loading, "load"), count(passes_module, "Pass")
-        assert_equal(run(request_, store, device="cpu"), first)
-        assert (len(loads), len(passes)) == (1, 0)
-        assert len(list((store.root / "damaged").iterdir())) == 1
-
 
 def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: Count, tmp_path: Path) -> None:
-    for stage in ("Reading facts and text", "The model's own answers", "Whitening"):
+    for stage in ("The model's own answers", "Whitening"):
 
         def stop(now: str, *_: int, stage: str = stage) -> None:
             if now == stage:
@@ -313,16 +307,15 @@ def killed_after(seconds: float, root: Path, request: Request) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
+@pytest.mark.parametrize(("kills", "seed"), [(2, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
 def test_kills_at_any_moment_change_nothing(
     kills: int, seed: int, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(checkpoint, "WRITING_SHARE", 1e9)  # after every batch
-    run(request_, Store(tmp_path / "first"), device="cpu")
     began = time.monotonic()
     right = run(request_, Store(tmp_path / "undisturbed"), device="cpu")
-    choose, seconds = random.Random(seed), time.monotonic() - began  # once all is imported
+    choose, seconds = random.Random(seed), time.monotonic() - began
     for first in range(0, kills, ROOTS):
         root = tmp_path / f"store-{first}"
         for _ in range(min(ROOTS, kills - first)):

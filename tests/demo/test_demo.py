@@ -43,8 +43,11 @@ def tokenizer() -> object:
 
 @pytest.fixture(scope="module")
 def sentences(tokenizer: object) -> list[tuple[list[int], list[float]]]:
-    """Tokens and weights, as they are trained on."""
-    return train.training_sentences(tokenizer)
+    """Tokens and weights of a tenth of the facts, as they are trained on."""
+    few = factbase.load()[::10]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factbase, "load", lambda: few)
+        return train.training_sentences(tokenizer)
 
 
 def test_the_fact_base_is_as_large_as_promised() -> None:
@@ -69,7 +72,7 @@ def test_templates_are_trained_for_some_facts_and_held_out_for_others() -> None:
 
 def test_held_out_sentences_are_never_trained_on(tokenizer: object, sentences: list[tuple[list[int], object]]) -> None:
     trained = {tuple(tokens) for tokens, _ in sentences}
-    for fact in random.Random(0).sample(factbase.load(), 30):
+    for fact in random.Random(0).sample(factbase.load()[::10], 30):
         for sentence in fact.sentences(held_out=True):
             assert tuple(tokenizer(sentence)["input_ids"]) not in trained
 

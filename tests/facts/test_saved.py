@@ -113,12 +113,9 @@ def test_a_file_name_becomes_a_plain_one(root: Path) -> None:
 
 
 def test_so_many_facts_can_be_looked_at_and_no_more(root: Path) -> None:
-    most = FactSet("many.csv", KEPT.facts[:1] * saved.MOST_FACTS)
-    assert saved.MOST_FACTS > saved.MOST_ON_EVERY_PAGE
-    assert len(fact_sets.load(path_of(root, save(root, most)))) == saved.MOST_FACTS
     with pytest.raises(FactFileError, match=r"many\.csv holds 20,001 facts; at most 20,000 can be looked at"):
         save(root, FactSet("many.csv", KEPT.facts[:1] * (saved.MOST_FACTS + 1)))
-    assert len(names(root)) == 1
+    assert names(root) == ()
     base = FactSet("demo-fact-base", catalog.known_facts(catalog.DEFAULT, ()).everything)
     assert saved.MOST_ON_EVERY_PAGE < len(base) <= saved.MOST_FACTS
     assert fact_sets.load(path_of(root, save(root, base))).facts == base.facts
