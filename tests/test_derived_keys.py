@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,8 @@ from tests.results.results_tools import made
 
 FACTS = FactSet("mine", (Fact("Oslo", "{} lies in", "Norway"), Fact("Rome", "{} lies in", "Italy")))
 BASE = Request(model="demo-gpt2-32", facts="mine.csv", corpus="text.txt", tokens=5000, layers=(0, 1))
-CHANGED: dict[str, Any] = {
-    "model": "demo-gpt2-64",
-    "facts": "others.csv",
-    "corpus": "other.txt",
-    "tokens": 6000,
-    "layers": (0, 1, 2),
-    "revision": "0123abc",
-    "dtype": "bfloat16",
-    "seed": 1,
-    "documents": 7,
-    "settled": 0.02,
-}
+CHANGED: dict[str, Any] = {"model": "demo-gpt2-64", "facts": "others.csv", "corpus": "other.txt", "tokens": 6000}
+CHANGED |= {"layers": (0, 1, 2), "revision": "0123abc", "dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.02}
 LAYER = 0
 P = np.stack([np.eye(5) + 0.1] * 2)
 
@@ -87,83 +76,60 @@ def test_every_field_of_a_request_is_changed_here() -> None:
     assert all(getattr(BASE, name) != value for name, value in CHANGED.items())
 
 
+def changed_kinds(one: ResolvedRequest, other: ResolvedRequest, store: Store) -> set[str]:
+    """Of what is worked out, the kinds whose names differ."""
+    before, after = derived(one, store), derived(other, store)
+    return {kind for kind in before if before[kind] != after[kind]}
+
+
 @pytest.mark.parametrize("name", CHANGED)
 def test_another_request_shares_no_name(name: str, store: Store) -> None:
-    before, after = derived(resolved(BASE), store), derived(resolved(replace(BASE, **{name: CHANGED[name]})), store)
-    same = {kind for kind in before if before[kind] == after[kind]}
+    changed = changed_kinds(resolved(BASE), resolved(replace(BASE, **{name: CHANGED[name]})), store)
     # a sweep has a layer of its own and draws nothing at random
-    assert same == ({"sweep of many facts"} if name in ("layers", "seed") else set())
+    assert KINDS - changed == ({"sweep of many facts"} if name in ("layers", "seed") else set())
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        pytest.param({"weights": "v"}, id="weights"),
-        pytest.param({"text": Texts("text", ("another text under the same name",))}, id="text"),
-    ],
-)
-def test_other_content_under_the_same_names_shares_no_name(other: dict[str, Any], store: Store) -> None:
-    before, after = derived(resolved(BASE), store), derived(resolved(BASE, **other), store)
-    assert not {kind for kind in before if before[kind] == after[kind]}
+def test_other_content_under_the_same_names_shares_no_name(store: Store) -> None:
+    for other in ({"weights": "v"}, {"text": Texts("text", ("another text under the same name",))}):
+        assert changed_kinds(resolved(BASE), resolved(BASE, **other), store) == KINDS
 
 
 def test_where_c_comes_from_files_the_keys_still_depend_on_the_precision(store: Store) -> None:
     files = Statistics("statistics", {LAYER: Path("layer0.npz")})
-    before, after = (
-        derived(resolved(replace(BASE, dtype=dtype), text=files), store) for dtype in ("float32", "bfloat16")
-    )
-    assert not {kind for kind in before if before[kind] == after[kind]}
+    half, full = (resolved(replace(BASE, dtype=dtype), text=files) for dtype in ("float32", "bfloat16"))
+    assert changed_kinds(half, full, store) == KINDS
 
 
-@pytest.mark.parametrize(
-    ("module", "kinds"),
-    [
-        (archive, {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}),
-        (resolve, None),
-        (groundwork, {"value", "gradients"}),
-        (queue, {"facts to edit"}),
-        (sequence, {"run of edits"}),
-        (analysis, {"sweep of many facts"}),
-    ],
+OF_RESULTS = {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}
+KINDS = OF_RESULTS | {"sweep of many facts"}
+OF_POOL = {"facts to edit", "run of edits"}
+OF_FORMAT = (
+    *((archive, OF_RESULTS), (resolve, KINDS), (groundwork, {"value", "gradients"}), (queue, {"facts to edit"})),
+    *((sequence, {"run of edits"}), (analysis, {"sweep of many facts"})),
 )
-def test_a_raised_format_leaves_what_was_stored_before_alone(
-    module: Any, kinds: set[str] | None, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+
+def test_a_raised_format_or_another_fact_base_is_another_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = derived(resolved(BASE), store)
-    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
-    after = derived(resolved(BASE), store)
-    assert {kind for kind in before if before[kind] != after[kind]} == (kinds or before.keys())
-
-
-def test_another_fact_base_is_another_pool_and_another_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = derived(resolved(BASE), store)
-    monkeypatch.setattr(factbase, "fingerprint", lambda: "another")
-    after = derived(resolved(BASE), store)
-    assert {kind for kind in before if before[kind] != after[kind]} == {"facts to edit", "run of edits"}
-
-
-@pytest.mark.parametrize("narrow", [lambda kept: kept, lambda kept: kept[::-1], lambda kept: kept[:1]])
-def test_subsets_are_told_apart_by_the_facts_that_are_kept(narrow: Callable[[list[int]], list[int]]) -> None:
-    whole = made(P)
-    twice = whole.subset([3, 1, 2], "three").subset([2, 0], "two")
-    assert twice.identity == whole.subset([2, 3], "the same two").identity
-    smaller = whole.subset(narrow([2, 3]), "some")
-    assert (smaller.identity == twice.identity) == (narrow([2, 3]) == [2, 3])
-    assert smaller.identity != whole.identity
-    assert smaller.key == whole.key
+    changes = [*((module, "FORMAT", module.FORMAT + 1, kinds) for module, kinds in OF_FORMAT)]
+    for module, name, value, kinds in (*changes, (factbase, "fingerprint", lambda: "another", OF_POOL)):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, value)
+            after = derived(resolved(BASE), store)
+        assert {kind for kind in before if before[kind] != after[kind]} == kinds
 
 
 def test_what_depends_on_all_facts_is_not_shared_with_a_subset(store: Store) -> None:
     whole = made(P)
-    both = [
-        Simulator(one, store, lambda: pytest.fail("a name needs no model"))
-        for one in (whole, whole.subset([0, 1], "two"))
-    ]
-    for name in (
-        lambda one: one.sensitivity_key(LAYER),
-        queue.pool_key,
-        lambda one: lifelong.key(one, lifelong.ask(one, LAYER, edits=2)),
-    ):
-        assert name(both[0]) != name(both[1])
+    twice = whole.subset([3, 1, 2], "three").subset([2, 0], "two")
+    assert twice.identity == whole.subset([2, 3], "the same two").identity
+    others = [whole.subset([3, 2], "turned round"), whole.subset([2], "one"), whole]
+    assert len({one.identity for one in (twice, *others)}) == 4
+    assert {one.key for one in (twice, *others)} == {whole.key}
+    both = [Simulator(one, store, lambda: pytest.fail("a name needs no model")) for one in (whole, twice)]
+    assert both[0].sensitivity_key(LAYER) != both[1].sensitivity_key(LAYER)
+    assert queue.pool_key(both[0]) != queue.pool_key(both[1])
+    assert len({lifelong.key(one, lifelong.ask(one, LAYER, edits=2)) for one in both}) == 2
+    both[1] = Simulator(whole.subset([0, 1], "two"), store, lambda: pytest.fail("a name needs no model"))
     values = {one.value_key(one.request(0, "French", LAYER)) for one in both}
     assert len(values) == 1, "of the same fact, whatever stands beside it"

@@ -6,7 +6,6 @@ import math
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from kis_core.covariance import speed
 from kis_core.covariance.speed import probe
 from kis_core.machine import DTYPE_BYTES, Device, Speed, available_bytes, devices, first_fit, gigabytes
 from kis_core.request import DTYPES
+from tests import tiny
 
 GIGA = 10**9
 
@@ -53,32 +53,22 @@ class TestDevices:
             Device("all", "2 GPUs", "cuda", 80, 46, "float16"),
         )
         assert found[-1].name == "cpu"
-
-    def test_one_gpu_has_no_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cuda(monkeypatch, (10, 40, (8, 0)))
-        assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"]
+        assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"], "one has no together"
 
-    @pytest.mark.parametrize(
-        ("free", "newer", "expected"), [(1000, True, (60, "bfloat16")), (50, False, (50, "float16"))]
-    )
-    def test_mps_shares_the_processors_memory(
-        self, monkeypatch: pytest.MonkeyPatch, free: int, newer: bool, expected: tuple[int, str]
-    ) -> None:
+    def test_mps_shares_the_processors_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: newer)
         monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 100)
         monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 40)
-        mps = devices(lambda: free)[-2]
-        assert (mps.name, mps.kind, mps.total_bytes) == ("mps", "mps", 100)
-        assert (mps.free_bytes, mps.half) == expected
+        for free, newer, expected in ((1000, True, (60, "bfloat16")), (50, False, (50, "float16"))):
+            monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_, newer=newer: newer)
+            mps = devices(lambda free=free: free)[-2]
+            assert (mps.name, mps.kind, mps.total_bytes) == ("mps", "mps", 100)
+            assert (mps.free_bytes, mps.half) == expected
 
     def test_importing_the_module_does_not_import_torch(self) -> None:
         code = "import sys, kis_core.machine, kis_core.analysis.requirements; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-    def test_the_dtypes_are_those_of_a_request(self) -> None:
-        assert tuple(DTYPE_BYTES) == DTYPES
-        assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
 
 
 class TestMemory:
@@ -87,38 +77,23 @@ class TestMemory:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, resource.RLIM_INFINITY))
         assert available_bytes() == 100_000
 
-    @pytest.mark.parametrize(
-        ("limit", "stat", "left"),
-        [
+    def test_that_of_a_container_does_where_it_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "memory.current").write_text("400\n")
+        for limit, stat, left in (
             ("1000", "anon 5\ninactive_file 50\n", 650),
             ("300", "inactive_file 50\n", 0),
             ("max", "inactive_file 50\n", 7777),
             ("1000", "anon 5\n", 7777),
-            ("1000", None, 7777),
-        ],
-    )
-    def test_that_of_a_container_does_where_it_is_told(
-        self, tmp_path: Path, limit: str, stat: str | None, left: int
-    ) -> None:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text("400\n")
-        if stat is not None:
+        ):
+            (tmp_path / "memory.max").write_text(f"{limit}\n")
             (tmp_path / "memory.stat").write_text(stat)
-        assert machine._left_to_container(7777, tmp_path) == left
+            assert machine._left_to_container(7777, tmp_path) == left
+        (tmp_path / "memory.stat").unlink()
+        assert machine._left_to_container(7777, tmp_path) == 7777
 
-    @pytest.mark.parametrize(
-        ("count", "told"),
-        [
-            (0, "0 GB"),
-            (2 * 1024**3, "2.15 GB"),
-            (497_759_232, "0.498 GB"),
-            (331_087_911_321, "331 GB"),
-            (999_600_000_000, "1,000 GB"),
-            (12_345e9, "12,345 GB"),
-        ],
-    )
-    def test_gigabytes(self, count: float, told: str) -> None:
-        assert gigabytes(count) == told
+    def test_gigabytes(self) -> None:
+        counts = {0: "0 GB", 497_759_232: "0.498 GB", 2 * 1024**3: "2.15 GB", 999_600_000_000: "1,000 GB"}
+        assert {count: gigabytes(count) for count in counts} == counts
 
 
 class TestFirstFit:
@@ -136,39 +111,13 @@ class TestFirstFit:
         assert self.fit(76) == ("cpu", "bfloat16")
         assert self.fit(151) is None
         assert self.fit(26, "bfloat16") == ("cpu", "bfloat16")
-
-    def test_what_is_needed_may_depend_on_the_device(self) -> None:
         found = first_fit((self.old, self.cpu), DTYPES, lambda device, _: 200 if device.kind == "cuda" else 300)
-        assert found == (self.cpu, "float32")
-
-
-class TestRate:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        now = [100.0]
-        monkeypatch.setattr(speed, "perf_counter", lambda: now[0])
-        return now
-
-    def test_is_the_median_without_the_first(self, clock: list[float]) -> None:
-        lasting: Iterator[float] = iter([50.0, 1.0, 4.0, 1.0, 4.0, 2.0])
-        waits: list[int] = []
-
-        def work() -> None:
-            clock[0] += next(lasting)
-
-        assert speed._rate(work, 12.0, lambda: waits.append(1), 12.0) == 6.0
-        assert len(waits) == 6
-        assert next(lasting, None) is None
-
-    def test_one_repetition_is_enough_where_it_takes_longer_than_there_is(self, clock: list[float]) -> None:
-        def work() -> None:
-            clock[0] += 8
-
-        assert speed._rate(work, 80.0, lambda: None, 0.0) == 10.0
+        assert found == (self.cpu, "float32"), "what is needed may depend on the device"
+        assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
 
 
 class TestProbe:
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("dtype", tiny.in_full(["float32", "bfloat16"], ("float32",)))
     def test_gives_positive_finite_speeds_and_keeps_them(self, dtype: str) -> None:
         found = probe("cpu", dtype, seconds=0.05)
         speeds = (found.forward, found.product, found.factor or 0)
@@ -187,9 +136,3 @@ class TestProbe:
         assert machine.product_operations(10, 64) == blocks
         assert machine.factor_operations(3) == 45  # 9 for the factor, 36 for the eigenvalues
         assert machine.factor_operations(6000) == 72e9  # the factor alone
-
-    def test_the_layer_counts_its_four_products(self) -> None:
-        layer, operations = speed._forward(torch.device("cpu"), "float32", 128)
-        assert layer().shape == (1, speed.PROBE_TOKENS, 128)
-        assert torch.isfinite(layer()).all()
-        assert operations == 2 * speed.PROBE_TOKENS * 12 * 128**2

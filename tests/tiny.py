@@ -55,8 +55,7 @@ def every_config(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
         "Gemma 2": them.Gemma2Config(**gemma),
         "Gemma 3": them.Gemma3TextConfig(**gemma),
         "Gemma 3 with images": them.Gemma3Config(
-            text_config=them.Gemma3TextConfig(**gemma), vision_config=_VISION, mm_tokens_per_image=4,
-            tie_word_embeddings=True,
+            text_config=them.Gemma3TextConfig(**gemma), tie_word_embeddings=True, **_images()
         ),
         "Granite": them.GraniteConfig(logits_scaling=8, residual_multiplier=0.3, embedding_multiplier=5, **grouped),
         "Cohere": them.CohereConfig(logit_scale=0.1, **grouped),
@@ -64,7 +63,7 @@ def every_config(vocabulary: int = VOCABULARY) -> dict[str, PretrainedConfig]:
         "OPT, norm after": them.OPTConfig(word_embed_proj_dim=20, do_layer_norm_before=False, **opt),  # as opt-350m
         "Phi": them.PhiConfig(**late),
         "Phi-3": them.Phi3Config(**grouped),
-    }  # fmt: skip
+    }
 
 
 def _special(vocabulary: int) -> dict[str, Any]:
@@ -72,19 +71,14 @@ def _special(vocabulary: int) -> dict[str, Any]:
 
 
 def _late(vocabulary: int) -> dict[str, Any]:
-    return _special(vocabulary) | {
-        "max_position_embeddings": CONTEXT,
-        "hidden_size": 24,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "intermediate_size": 40,
-    }
+    widths = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40}
+    return _special(vocabulary) | {"max_position_embeddings": CONTEXT} | widths
 
 
-_VISION = {
-    "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8,
-    "patch_size": 4,
-}  # fmt: skip
+def _images() -> dict[str, Any]:
+    widths = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return {"vision_config": widths | {"image_size": 8, "patch_size": 4}, "mm_tokens_per_image": 4}
+
 
 ARCHITECTURES = ("GPT-2", "GPT-J", "GPT-NeoX", "Llama")
 _LATER = ("Mistral", "Qwen2", "Qwen3", "Gemma 2", "Gemma 3", "Gemma 3 with images", "Granite", "Cohere")

@@ -1,29 +1,32 @@
-"""Many facts at one layer: the same numbers as the analysis of all layers, kept, and found again without the model."""
+"""Many facts at one layer: the numbers of the analysis of all layers, kept and found again; a sweep tells all of P."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from kis_core import facts as fact_sets
-from kis_core import progress, superposition
 from kis_core.analysis import large_sets, pipeline
-from kis_core.analysis.large_sets import LargeSet, NothingKnown
+from kis_core.analysis.large_sets import LargeSet, NothingKnown, sweep
 from kis_core.analysis.large_sets import tables as many_tables
-from kis_core.analysis.large_sets.tally import THRESHOLDS
+from kis_core.analysis.large_sets.sweep import EntrySpread, Sweep
+from kis_core.analysis.large_sets.tally import EDGES, THRESHOLDS, Sums, counted
 from kis_core.analysis.pipeline import Result
 from kis_core.facts import Fact, FactSet, saved
-from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
 from kis_core.request import Request, RequestError
 from kis_core.results import pairs
 from kis_core.results.pairs import TAGS
 from kis_core.store.store import Store
-from tests import tiny
+from kis_core.superposition import ISOTROPIC, SAME_STD, finite_entries, moments, without
+from kis_core.superposition.matrix import same, strongest_pairs, superposition
 
 MODEL, LAYER, TOKENS = "demo-gpt2-32", 1, 1000
 ANSWERED, MIXED = 12, 20
@@ -59,21 +62,8 @@ def found(store: Store, request_: Request, dense: Result) -> LargeSet:
     return large_sets.run(request_, LAYER, store, device="cpu")
 
 
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any attempt to load a model fails."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load", refuse)
-
-
 def gone(*_: Any, **__: Any) -> None:
     raise ModelError("the weights are not here")
-
-
-# The numbers
 
 
 def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None:
@@ -85,6 +75,8 @@ def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None
         assert (mine.count, mine.masked) == (theirs.count, theirs.masked)
         for name in ("mean", "std", "skewness", "kurtosis", "max"):
             assert getattr(mine, name) == pytest.approx(getattr(theirs, name), **ROUNDED), name
+    assert found.row(3) == pytest.approx(p[3], **ROUNDED)
+    assert found.column(3) == pytest.approx(p[:, 3], **ROUNDED)
     assert found.sweep.every.moments == found.report.moments
     assert found.key_token_ids.tolist() == list(dense.key_token_ids)
     assert found.provenance == dense.provenance
@@ -94,11 +86,6 @@ def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None
         found.at(0)
 
 
-def test_rows_and_columns_are_those_of_p(found: LargeSet, dense: Result) -> None:
-    assert found.row(3) == pytest.approx(dense.p[LAYER][3], **ROUNDED)
-    assert found.column(3) == pytest.approx(dense.p[LAYER][:, 3], **ROUNDED)
-
-
 def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, found: LargeSet) -> None:
     known = large_sets.run(request_, LAYER, store, known_only=True, device="cpu")
     kept = [fact for fact, answered in enumerate(dense.known) if answered]
@@ -106,43 +93,27 @@ def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense
     assert known.facts.facts == found.facts.facts[:ANSWERED]
     assert f"the {ANSWERED} of {MIXED} the model answers" in known.facts.name
     assert known.sweep.every.moments.kurtosis == pytest.approx(
-        superposition.moments(dense.p[LAYER][:ANSWERED, :ANSWERED]).kurtosis, **ROUNDED
+        moments(dense.p[LAYER][:ANSWERED, :ANSWERED]).kurtosis, **ROUNDED
     )
     assert known.window([2], [5]) == pytest.approx(found.window([2], [5]))
     assert large_sets.find(request_, LAYER, store, known_only=True) is not None
-
-
-def test_where_nothing_is_answered_it_is_said(store: Store) -> None:
     name = saved.save(store.root, FactSet("wrong", facts()[ANSWERED:]))
-    request = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
+    none_known = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
     with pytest.raises(NothingKnown, match=r"demo-gpt2-32 answers none of these 8 facts.*Switch off"):
-        large_sets.run(request, LAYER, store, known_only=True, device="cpu")
+        large_sets.run(none_known, LAYER, store, known_only=True, device="cpu")
 
 
-def test_keys_of_some_layers_alone() -> None:
-    loaded = tiny.model("GPT-2")
-    prompts = tokenize_prompts(loaded.tokenizer, facts(), context=loaded.context)
-    every = fact_keys(loaded, prompts)
-    assert np.array_equal(fact_keys(loaded, prompts, layers=[2, 0]), every[[2, 0]])
-
-
-# Kept and found again
-
-
-@pytest.mark.usefixtures("no_model", "found")
-def test_what_is_stored_needs_no_model(store: Store, request_: Request, found: LargeSet) -> None:
+def test_what_is_stored_needs_no_model(
+    store: Store, request_: Request, found: LargeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     for again in (large_sets.run(request_, LAYER, store), large_sets.find(request_, LAYER, store)):
         assert again is not None
         assert again.report.to_json() == found.report.to_json()
         assert np.array_equal(again.whitened, found.whitened)
         for name, array in large_sets.arrays(found.sweep).items():
             assert np.array_equal(large_sets.arrays(again.sweep)[name], array, equal_nan=array.dtype.kind == "f"), name
-
-
-@pytest.mark.usefixtures("found")
-def test_what_is_stored_is_found_where_the_weights_are_gone(
-    store: Store, request_: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert large_sets.find(request_, LAYER + 1, store) is None
     monkeypatch.setattr(catalog, "locate", gone)
     assert large_sets.find(request_, LAYER, store) is not None
     for other, layer in ((request_, 0), (Request(model=MODEL, tokens=TOKENS), LAYER)):
@@ -150,51 +121,17 @@ def test_what_is_stored_is_found_where_the_weights_are_gone(
             large_sets.find(other, layer, store)
 
 
-def test_what_is_not_stored_is_not_found(store: Store, request_: Request, found: LargeSet) -> None:
-    assert large_sets.find(request_, LAYER + 1, store) is None
-    assert large_sets.find(Request(model=MODEL, facts=request_.facts, tokens=TOKENS + 1), LAYER, store) is None
-
-
-def test_a_sweep_whose_keys_are_lost_is_computed_anew(tmp_path: Path, request_: Request) -> None:
-    store = Store(tmp_path)
-    first = large_sets.run(request_, LAYER, store, device="cpu")
-    (keys,) = store.listed(large_sets.KEYS)
-    store.delete(keys)
+def test_what_is_lost_is_computed_anew(store: Store, request_: Request, found: LargeSet) -> None:
+    seen: list[str] = []
+    for one in list(store.listed(large_sets.KEYS)):
+        store.delete(one)
     assert large_sets.find(request_, LAYER, store) is None
-    again = large_sets.run(request_, LAYER, store, device="cpu")
-    assert again.sweep.every.values.tolist() == first.sweep.every.values.tolist()
-
-
-def test_a_layer_that_is_not_there_is_told(store: Store, request_: Request) -> None:
+    again = large_sets.run(request_, LAYER, store, device="cpu", report=lambda stage, *_: seen.append(stage))
+    assert again.sweep.every.values.tolist() == found.sweep.every.values.tolist()
+    assert set(seen) <= large_sets.STAGES.keys()
+    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
     with pytest.raises(RequestError, match="the model has layers 0 to 3; layer 7 was asked for"):
         large_sets.run(request_, 7, store, device="cpu")
-
-
-def test_every_stage_is_one_of_those_told_beforehand(tmp_path: Path, request_: Request) -> None:
-    seen: list[str] = []
-
-    def saw(stage: str, *_: object) -> None:
-        seen.append(stage)
-
-    large_sets.run(request_, LAYER, Store(tmp_path), known_only=True, device="cpu", report=saw)
-    assert list(dict.fromkeys(seen)) == list(large_sets.STAGES)
-    assert sum(large_sets.STAGES.values()) == pytest.approx(1)
-
-
-def test_a_cancel_ends_it_and_keeps_what_was_finished(tmp_path: Path, request_: Request) -> None:
-    store = Store(tmp_path)
-
-    def stop(stage: str, *_: object) -> None:
-        if stage == "Whitening":
-            raise progress.Cancelled(stage)
-
-    with pytest.raises(progress.Cancelled):
-        large_sets.run(request_, LAYER, store, device="cpu", report=stop)
-    assert store.listed(pipeline.SECOND_MOMENT)
-    assert not store.listed(large_sets.KEYS)
-
-
-# Tables
 
 
 def test_the_strongest_pairs_are_those_of_the_dense_table(found: LargeSet, dense: Result) -> None:
@@ -234,7 +171,7 @@ def test_who_leaks_and_who_suffers(found: LargeSet, dense: Result) -> None:
 
 def test_the_numbers_of_p_by_name(found: LargeSet, dense: Result) -> None:
     told = many_tables.description(found, clean=True)
-    entries = superposition.finite_entries(dense.clean(LAYER))
+    entries = finite_entries(dense.clean(LAYER))
     assert told["pairs"] == len(entries)
     assert told["excess kurtosis"] == pytest.approx(dense.reports[LAYER].clean_moments.kurtosis, **ROUNDED)
     assert [told[f"|P| ≥ {one:g}"] for one in THRESHOLDS] == [(np.abs(entries) >= one).sum() for one in THRESHOLDS]
@@ -251,10 +188,164 @@ def test_the_part_around_a_pair(arranged: str, found: LargeSet, dense: Result) -
         assert frame["p"].tolist() == part.p.ravel().tolist()
         assert np.isnan(part.between).sum() == len(set(part.rows) & set(part.columns))
     assert many_tables.around(found, 0, 1, arranged=arranged).p.shape == (MIXED, MIXED), "all there are"
-
-
-def test_the_nearest_facts_come_by_their_strength(found: LargeSet, dense: Result) -> None:
-    part = many_tables.around(found, 4, 9, most=5)
-    p = np.abs(dense.p[LAYER])
+    p, part = np.abs(dense.p[LAYER]), many_tables.around(found, 4, 9, most=5)
     assert part.columns.tolist() == [9, *[k for k in np.argsort(-p[4]) if k not in (4, 9)][:4]]
     assert part.rows.tolist() == [4, *[k for k in np.argsort(-p[:, 9]) if k not in (4, 9)][:4]]
+
+
+SIDES = (None, 1, 7)
+CLOSE = {"rel": 1e-12, "abs": 1e-12}
+KEPT = 40
+
+
+def keys(m: int, width: int = 12, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((m, width))
+
+
+def labels(m: int, *, seed: int = 1) -> list[np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return [draw.integers(0, max(1, m // 3), m), draw.integers(0, max(1, m // 2), m)]
+
+
+def check(found: Sweep, p: np.ndarray, codes: list[np.ndarray], kept: int = KEPT) -> None:
+    """Against the dense matrix."""
+    artefacts = np.logical_or.reduce([np.zeros(p.shape, dtype=bool), *(same(code.tolist()) for code in codes)])
+    for spread, dense in ((found.every, p.copy()), (found.clean, without(p, artefacts))):
+        check_moments(spread, dense)
+        np.fill_diagonal(dense, np.nan)
+        entries = dense[np.isfinite(dense)]
+        assert spread.counts.tolist() == np.histogram(entries, EDGES)[0].tolist()
+        assert spread.beyond.tolist() == [int((np.abs(entries) >= one).sum()) for one in THRESHOLDS]
+        expected = strongest_pairs(dense)[:kept]
+        assert spread.pairs.tolist() == expected.tolist()
+        assert spread.values == pytest.approx(dense[expected[:, 0], expected[:, 1]], **CLOSE)
+        for reach, rows in ((spread.leaks, dense), (spread.suffers, dense.T)):
+            check_reach(reach, rows)
+
+
+def check_moments(spread: EntrySpread, dense: np.ndarray) -> None:
+    expected = moments(dense)
+    assert (spread.moments.count, spread.moments.masked) == (expected.count, expected.masked)
+    for name in ("mean", "std", "skewness", "kurtosis", "max"):
+        assert getattr(spread.moments, name) == pytest.approx(getattr(expected, name), nan_ok=True, **CLOSE), name
+
+
+def check_reach(reach: sweep.Reach, rows: np.ndarray) -> None:
+    there = np.isfinite(rows).any(axis=1)
+    assert np.isnan(reach.rms[~there]).all()
+    assert np.isnan(reach.largest[~there]).all()
+    assert (reach.partner[~there] == -1).all()
+    some = rows[there]
+    assert reach.rms[there] == pytest.approx(np.sqrt(np.nanmean(some**2, axis=1)), **CLOSE)
+    assert reach.largest[there] == pytest.approx(np.nanmax(np.abs(some), axis=1), **CLOSE)
+    assert reach.partner[there].tolist() == np.nanargmax(np.abs(some), axis=1).tolist()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("m", [1, 2, 3, 20])
+def test_it_is_what_the_dense_matrix_gives(m: int, side: int | None) -> None:
+    whitened, codes = keys(m), labels(m)
+    check(sweep.sweep(whitened, codes, strongest=KEPT, side=side), superposition(whitened), codes)
+
+
+@given(
+    arrays(np.int8, st.tuples(st.integers(1, 9), st.just(3)), elements=st.integers(-2, 2)),
+    st.integers(1, 9),
+    st.integers(1, 30),
+    st.data(),
+)
+def test_zero_and_equal_keys_and_ties(small: np.ndarray, side: int, kept: int, data: st.DataObject) -> None:
+    """Whole numbers: every product is exact, so ties are ties whatever the size of the blocks."""
+    whitened = small.astype(np.float64)
+    codes = [data.draw(arrays(np.int64, len(small), elements=st.integers(0, 3)))]
+    check(sweep.sweep(whitened, codes, strongest=kept, side=side), superposition(whitened), codes, kept)
+
+
+def test_values_by_hand() -> None:
+    found = sweep.sweep(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [1.0, 1.0]]), [np.array([5, 6, 7, 5])])
+    # P[0, 1] = 2, P[1, 0] = 1/2, P[0, 3] = 1, P[3, 0] = 1/2, P[1, 3] = 1/2, P[3, 1] = 1; fact 2 has a zero key
+    assert found.zero_keys == 1
+    assert found.squares.tolist() == [1, 4, 0, 2]
+    assert found.every.moments.mean == pytest.approx(5.5 / 6)
+    assert (found.every.moments.count, found.every.moments.masked) == (6, 6)
+    assert found.every.pairs.tolist() == [[0, 1], [0, 3], [3, 1], [1, 0], [1, 3], [3, 0]]
+    assert found.every.values.tolist() == [2, 1, 1, 0.5, 0.5, 0.5]
+    assert found.back(found.every.pairs, found.every.values).tolist() == [0.5, 0.5, 0.5, 2, 1, 1]
+    assert found.every.beyond.tolist() == [6, 6, 6, 3]
+    assert found.every.leaks.rms == pytest.approx([np.sqrt(2.5), 0.5, np.nan, np.sqrt(0.625)], nan_ok=True)
+    assert found.every.leaks.partner.tolist() == [1, 0, -1, 1]
+    assert found.every.suffers.partner.tolist() == [1, 0, -1, 0]
+    assert found.clean.pairs.tolist() == [[0, 1], [3, 1], [1, 0], [1, 3]]
+    assert (found.clean.moments.count, found.clean.moments.masked) == (4, 8)
+
+
+def test_all_keys_zero_or_equal() -> None:
+    nothing = sweep.sweep(np.zeros((5, 3)), [np.zeros(5, dtype=int)], side=2)
+    assert nothing.zero_keys == 5
+    assert np.isnan(nothing.every.moments.mean)
+    assert (nothing.every.moments.count, nothing.every.moments.masked) == (0, 20)
+    assert nothing.every.pairs.shape == (0, 2)
+    assert sweep.bars(nothing.every, 3).empty
+    equal = sweep.sweep(np.tile(keys(1), (30, 1)), side=7)
+    assert np.isnan(equal.every.moments.kurtosis), "a constant has no shape"
+    assert np.count_nonzero(equal.every.counts) == 1, "1 lies amid a cell"
+    assert len(equal.clean.pairs) == sweep.STRONGEST
+
+
+def test_a_large_mean_does_not_cost_digits() -> None:
+    values = 1e6 + keys(1, 3000)[0]
+    parts = Sums()
+    for part in np.array_split(values, 13):
+        parts += Sums.of(part)
+    whole = Sums.of(values)
+    for name in ("mean", "second", "fourth"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-9)
+    assert parts.moments().kurtosis == pytest.approx(Sums.of(values - 1e6).moments().kurtosis, abs=1e-6)
+
+
+@given(
+    st.lists(st.floats(-5000, 5000) | st.sampled_from([*EDGES[1:-1], -0.0, 0.5 / 2048, np.nextafter(0.5 / 2048, 0)]))
+)
+def test_counts_are_those_of_numpy(values: list[float]) -> None:
+    found = counted(np.array(values))
+    assert found.tolist() == np.histogram(values, EDGES)[0].tolist()
+
+
+def test_bars_hold_every_entry_once_beside_what_a_normal_would_give() -> None:
+    found = sweep.sweep(keys(200, 64)).every
+    frame = sweep.bars(found, 64, most=50)
+    assert len(frame) <= 50
+    assert frame["count"].sum() == found.moments.count == 200 * 199
+    assert frame["low"].to_numpy()[1:].tolist() == frame["high"].to_numpy()[:-1].tolist()
+    assert frame[SAME_STD].sum() == pytest.approx(found.moments.count, rel=1e-2)
+    middle = frame["count"].argmax()
+    assert frame[ISOTROPIC][middle] == pytest.approx(frame["count"][middle], rel=0.1), "random keys are isotropic"
+    far = sweep.sweep(np.array([[1.0], [3.0], [2000.0], [-5.0]])).every
+    assert sweep.outside(far) + sweep.bars(far, 1)["count"].sum() == 12
+
+
+def test_memory_is_bounded_whatever_the_number_of_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    most, m = 4 * 2**20, 3000
+    monkeypatch.setattr(sweep, "WORKING_BYTES", most)
+    whitened = keys(m, 32).astype(np.float32)
+    tracemalloc.start()
+    sweep.sweep(whitened, labels(m))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    side = sweep.block_side(32)
+    held = 2 * 8 * 32 * side + 8 * sweep.TILES_HELD * side**2
+    assert held <= most < 2 * 8 * 32 * (side + 1) + 64 * (side + 1) ** 2 or side == sweep.LEAST_SIDE
+    assert peak < 2 * most < m * m * 8 / 8, "an eighth of the matrix would not fit"
+
+
+def test_progress_is_told_and_what_cannot_be_swept_refused() -> None:
+    told: list[tuple[str, int, int]] = []
+    sweep.sweep(keys(50), side=10, report=lambda *at: told.append(at))
+    assert [done for _, done, _ in told[:-1]] == [5, 9, 12, 14, 15]
+    assert told[-1] == (sweep.STAGE, 1, 1)
+    with pytest.raises(ValueError, match=r"5 keys, but labels of shape \(4,\)"):
+        sweep.sweep(keys(5), [np.zeros(4, dtype=int)])
+    broken = keys(5)
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match="fact 3 is not finite"):
+        sweep.sweep(broken)

@@ -19,17 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kis_core import corpora
 from kis_core.analysis import pipeline
-from kis_core.covariance.passes import second_moments
+from kis_core.analysis.second_moments import second_moment
 from kis_core.facts import Fact
-from kis_core.keys import fact_keys, tokenize_prompts
-from kis_core.models.files import ModelFiles
-from kis_core.models.loaded import LoadedModel
-from kis_core.models.loading import load
 from kis_core.store.store import Store
 from tests import tiny
 
 KEYS = 1e-5
 """Keys and cosines, relative to the largest: float32 forward passes, some fifty roundings of 6e-8 deep; seen 2e-6."""
+"""C, relative to its largest entry: the float64 mean of those keys, whose errors cancel in part; seen 2e-7."""
 SECOND_MOMENT = 1e-6
 """C, relative to its largest entry: the float64 mean of those keys, whose errors cancel in part; seen 2e-7."""
 P = 1e-5
@@ -129,24 +126,6 @@ class Oracle:
         return Reference(positions, keys, c, text.shape[1], p, whitened, activation)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One architecture: its folder, the program's view of it, the reference, and the texts both read."""
-
-    folder: Path
-    loaded: LoadedModel
-    reference: Reference
-    documents: tuple[str, ...]
-
-
-@pytest.fixture(params=tiny.in_full(tiny.ARCHITECTURES), scope="module")
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    folder = lively(request.param, tmp_path_factory.mktemp("oracle"))
-    documents = some_text()
-    oracle = Oracle(folder, request.param)
-    return Case(folder, load(ModelFiles(folder), device="cpu"), oracle.compute(FACTS, documents), documents)
-
-
 def lively(architecture: str, folder: Path) -> Path:
     """A saved random model whose activations are far from linear: fresh weights of size 0.02 leave them small."""
     made = tiny.model(architecture, seed=7)
@@ -169,32 +148,22 @@ def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> N
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def test_keys(case: Case) -> None:
-    prompts = tokenize_prompts(case.loaded.tokenizer, FACTS, context=case.loaded.context)
-    assert [prompt.key_index for prompt in prompts] == case.reference.positions
-    found = fact_keys(case.loaded, prompts)
-    for layer, expected in enumerate(case.reference.keys):
-        assert_close(found[layer], expected, KEYS)
-
-
-def test_second_moment(case: Case) -> None:
-    assert any(len(case.loaded.tokenizer.encode(d, verbose=False)) > tiny.CONTEXT for d in case.documents)
-    found = second_moments(case.loaded, case.documents, tokens=TOKENS)
-    for moment, expected in zip(found, case.reference.c, strict=True):
-        assert moment.tokens == case.reference.tokens == TOKENS
-        assert_close(moment.matrix, expected, SECOND_MOMENT)
-
-
-def test_the_whole_way(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", tiny.in_full(tiny.ARCHITECTURES, ("Llama",)))
+def test_the_whole_way(architecture: str, tmp_path: Path) -> None:
+    folder, documents = lively(architecture, tmp_path / "model"), some_text()
+    oracle = Oracle(folder, architecture)
+    expected = oracle.compute(FACTS, documents)
+    assert any(len(oracle.tokenizer.encode(text, verbose=False)) > tiny.CONTEXT for text in documents)
     with (tmp_path / "facts.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(
-            [("subject", "prompt", "target"), *((fact.subject, fact.prompt, fact.target) for fact in FACTS)]
-        )
-    (tmp_path / "corpus.txt").write_text("\n".join(case.documents), encoding="utf-8")
-    request = pipeline.Request(
-        str(case.folder), str(tmp_path / "facts.csv"), str(tmp_path / "corpus.txt"), tokens=TOKENS
-    )
-    found, expected = pipeline.run(request, Store(), device="cpu"), case.reference
+        rows = [(fact.subject, fact.prompt, fact.target) for fact in FACTS]
+        csv.writer(stream).writerows([("subject", "prompt", "target"), *rows])
+    (tmp_path / "corpus.txt").write_text("\n".join(documents), encoding="utf-8")
+    files = (str(tmp_path / name) for name in ("facts.csv", "corpus.txt"))
+    store = Store()
+    found = pipeline.run(pipeline.Request(str(folder), *files, tokens=TOKENS), store, device="cpu")
+    assert found.provenance["tokens_counted"] == expected.tokens == TOKENS
+    for layer, c in enumerate(expected.c):
+        assert_close(second_moment(found, layer, store, lambda: None), c, SECOND_MOMENT)
     assert list(found.key_token_index) == expected.positions
     for at, report in enumerate(found.reports):
         assert report.condition_number == pytest.approx(np.linalg.cond(expected.c[at]), rel=1e-2)

@@ -1,12 +1,15 @@
-"""The whole way from a request to a result: computed once, keyed by content, safe to cancel, kind to the weights."""
+"""The whole way from a request to a result: computed once, keyed by content, safe to cancel and to kill."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import random
 import shutil
+import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,24 +17,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from kis_core import corpora
-from kis_core.analysis import resolve as resolving
 from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
 from kis_core.corpora import CorpusError
+from kis_core.covariance import checkpoint
 from kis_core.covariance import passes as passes_module
 from kis_core.facts import FactFileError
 from kis_core.keys import NotFinite, SubjectNotFound
 from kis_core.models import loading
 from kis_core.models.download import STAGE as DOWNLOAD
 from kis_core.models.files import ModelError
-from kis_core.models.loaded import LoadedModel
 from kis_core.progress import STAGES, Cancelled, overall
+from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store
 from tests import tiny
+from tests.store.store_tools import close, leftovers
 
 TOLD = [stage for stage in STAGES if stage != DOWNLOAD]  # of a model that is here
 
@@ -44,6 +47,7 @@ ROWS = (
 )
 TOKENS = 300
 LAYERS = 3
+ROOTS = 10  # kills of one analysis; the next one begins anew
 ROUNDING = 1e-12  # of a few additions in float64
 BATCHED = 1e-5  # float32 passes over batches of another shape
 
@@ -87,7 +91,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Count:
     return watch
 
 
-def write_facts(path: Path, rows: tuple[tuple[str, ...], ...]) -> None:
+def write_facts(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
     path.write_text("\n".join(",".join(row) for row in rows), encoding="utf-8")
 
 
@@ -96,89 +100,85 @@ def assert_equal(one: Result, other: Result) -> None:
     for name in ("p", "whitening_cosine", "activation_cosine"):
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
     assert (one.layers, one.reports, one.answers) == (other.layers, other.reports, other.answers)
-    assert (one.key_token_index, one.key_tokens, one.key_token_ids) == (
-        other.key_token_index,
-        other.key_tokens,
-        other.key_token_ids,
-    )
+    tokens = [(each.key_token_index, each.key_tokens, each.key_token_ids) for each in (one, other)]
+    assert tokens[0] == tokens[1]
 
 
 class TestResult:
-    def test_is_what_was_asked_for(self, request_: Request, store: Store) -> None:
-        result = run(request_, store, device="cpu")
-        assert result.request == request_
+    def test_is_what_was_asked_for_and_says_how_it_was_made(
+        self, request_: Request, store: Store, tmp_path: Path
+    ) -> None:
+        told: list[tuple[str, int, int]] = []
+        result = run(replace(request_, layers=(2, 0)), store, device="cpu", report=lambda *now: told.append(now))
         assert [fact.subject for fact in result.facts.facts] == ["Malta", "Oslo", "Malta", "Paris"]
-        assert result.layers == (0, 1, 2)
+        assert result.layers == (0, 2)
         for matrix in (result.p, result.whitening_cosine, result.activation_cosine):
-            assert matrix.shape == (LAYERS, 4, 4)
+            assert matrix.shape == (2, 4, 4)
             assert matrix.dtype == np.float64
             np.testing.assert_array_equal(np.diagonal(matrix, axis1=1, axis2=2).round(12), 1.0)
-        assert [report.layer for report in result.reports] == [0, 1, 2]
+        full = run(request_, Store(tmp_path / "full"), device="cpu")
+        for name in ("p", "whitening_cosine", "activation_cosine"):
+            assert np.array_equal(getattr(result, name), getattr(full, name)[[0, 2]]), "a slice of the full run"
+        assert result.reports == (full.reports[0], full.reports[2])
+        assert [report.layer for report in result.reports] == [0, 2]
         assert all(len(row) == 5 for row in result.answers)
         assert result.same_subject.nonzero()[0].tolist() == [0, 2]
         assert not any(result.same_last_token[i, i] for i in range(4))
-
-    def test_provenance_names_everything_that_made_the_numbers(self, request_: Request, store: Store) -> None:
-        told = run(request_, store, device="cpu").provenance
-        assert Request(**json.loads(json.dumps(told["request"]))) == request_
-        resolved = resolve(request_, store)
-        assert told["weights_sha256"] == resolved.weights
-        assert told["facts_sha256"] == resolved.facts.fingerprint
-        assert told["corpus_sha256"] == resolved.corpus.fingerprint
-        assert (told["tokens_requested"], told["tokens_counted"]) == (TOKENS, TOKENS)
-        assert (told["facts"], told["facts_count"], told["corpus"]) == ("facts.csv", 4, "corpus.txt")
-        assert (told["architecture"], told["layers_in_model"], told["device"]) == ("GPT-2", LAYERS, "cpu")
-        assert {"torch", "transformers", "tokenizers", "numpy", "scipy", "python"} <= told["versions"].keys()
-
-    def test_a_corpus_shorter_than_asked_for_is_told(self, request_: Request, store: Store) -> None:
-        Path(request_.corpus).write_text("Malta is an island.\nOslo is a town.", encoding="utf-8")
-        result = run(replace(request_, tokens=10_000), store, device="cpu")
-        assert 8 <= result.provenance["tokens_counted"] < 30
-        assert all(report.ridge > 0 and report.rank < 40 for report in result.reports)
-        assert all(report.condition_number == float("inf") for report in result.reports)
-        assert_equal(result, run(replace(request_, tokens=10_000), store, device="cpu"))
-
-    def test_a_layer_that_was_not_computed_is_an_error(self, request_: Request, store: Store) -> None:
-        result = run(replace(request_, layers=(0, 2)), store, device="cpu")
         assert [result.at(layer) for layer in (0, 2)] == [0, 1]
         with pytest.raises(RequestError, match="layer 1 was not computed; there are 0, 2"):
             result.at(1)
+        about, resolved = result.provenance, resolve(request_, store)
+        assert Request(**json.loads(json.dumps(about["request"]))) == result.request
+        assert about["weights_sha256"] == resolved.weights
+        assert about["facts_sha256"] == resolved.facts.fingerprint
+        assert about["corpus_sha256"] == resolved.corpus.fingerprint
+        assert (about["tokens_requested"], about["tokens_counted"]) == (TOKENS, TOKENS)
+        assert (about["facts"], about["facts_count"], about["corpus"]) == ("facts.csv", 4, "corpus.txt")
+        assert (about["architecture"], about["layers_in_model"], about["device"]) == ("GPT-2", LAYERS, "cpu")
+        assert {"torch", "transformers", "tokenizers", "numpy", "scipy", "python"} <= about["versions"].keys()
+        assert all(0 <= done <= total for _, done, total in told)
+        assert list(dict.fromkeys(stage for stage, _, _ in told)) == TOLD
+        shares = [overall(*now) for now in told]
+        assert shares[-1] == pytest.approx(1.0)
+        assert (np.diff(shares) >= -ROUNDING).all(), "the bar never falls"
 
 
 class TestCache:
-    def test_the_second_time_nothing_is_computed(self, request_: Request, store: Store, count: Count) -> None:
+    def test_the_second_time_nothing_is_computed(
+        self, request_: Request, store: Store, tmp_path: Path, count: Count
+    ) -> None:
         assert cached(resolve(request_, store), store) is None
         loads = count(loading, "load")
         first = run(request_, store, device="cpu")
+        assert_equal(run(request_, Store(), device="cpu"), first)
+        assert_equal(cached(resolve(request_, store), store), first)
+        moved = replace(request_, facts=str(tmp_path / "moved.csv"), corpus=str(tmp_path / "moved.txt"))
+        Path(request_.facts).rename(moved.facts)
+        Path(request_.corpus).rename(moved.corpus)
+        result = run(moved, store, device="cpu")
         assert len(loads) == 1
-        for again in (store, Store()):
-            assert_equal(run(request_, again, device="cpu"), first)
-        found = cached(resolve(request_, store), store)
-        assert found
-        assert_equal(found, first)
-        assert len(loads) == 1
-
-    def test_a_computation_elsewhere_gives_the_same_bits(self, request_: Request, tmp_path: Path) -> None:
-        first, second = (run(request_, Store(tmp_path / name), device="cpu") for name in ("one", "two"))
-        assert_equal(first, second)
+        assert result.request == moved == Request(**result.provenance["request"])
+        assert (result.provenance["facts"], result.provenance["corpus"]) == ("moved.csv", "moved.txt")
+        [path] = (store.root / "matrices").glob("superposition*")
+        path.write_bytes(path.read_bytes()[:-5] + b"wrong")
+        passes = count(passes_module, "Pass")
+        assert_equal(run(moved, store, device="cpu"), first)
+        assert (len(loads), passes) == (2, []), "what is damaged is computed anew"
+        assert len(list((store.root / "damaged").iterdir())) == 1
 
     def test_each_ingredient_makes_another_key(self, request_: Request, store: Store, tmp_path: Path) -> None:
+        """Of what lies in files; tests/test_derived_keys.py has the fields of a request."""
         keys = {"as it is": resolve(request_, store).key}
-        for changes in (
-            {"tokens": TOKENS + 1},
-            {"layers": (0,)},
-            {"layers": (0, 1)},
-            {"layers": (0, 1, 2)},
-            {"revision": "v2"},
-            {"seed": 1},
-        ):
-            keys[str(changes)] = resolve(replace(request_, **changes), store).key
+
+        def with_facts(rows: Sequence[tuple[str, ...]]) -> str:
+            write_facts(tmp_path / "other.csv", rows)
+            return resolve(replace(request_, facts=str(tmp_path / "other.csv")), store).key
+
         for column, value in enumerate(("Malt", "{} is", "Rome", "town")):
-            changed = [list(row) for row in ROWS]
-            changed[1][column] = value
-            keys[f"column {column}"] = self.key_with_facts(request_, store, tmp_path, tuple(map(tuple, changed)))
-        keys["facts in another order"] = self.key_with_facts(request_, store, tmp_path, (*ROWS[:1], *ROWS[:0:-1]))
-        keys["a fact less"] = self.key_with_facts(request_, store, tmp_path, ROWS[:-1])
+            changed = (*ROWS[1][:column], value, *ROWS[1][column + 1 :])
+            keys[f"column {column}"] = with_facts((ROWS[0], changed, *ROWS[2:]))
+        keys["facts in another order"] = with_facts((*ROWS[:1], *ROWS[:0:-1]))
+        keys["a fact less"] = with_facts(ROWS[:-1])
         lines = Path(request_.corpus).read_text("utf-8").splitlines()
         for name, text in (("order", lines[::-1]), ("end", lines[:-1]), ("joined", [" ".join(lines)])):
             (tmp_path / "other.txt").write_text("\n".join(text), encoding="utf-8")
@@ -192,38 +192,9 @@ class TestCache:
         weights["transformer.wpe.weight"][0, 0] += 1
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         keys["a weight"] = resolve(request_, store).key
-        assert len(set(keys.values())) == len(keys) == 20
+        assert len(set(keys.values())) == len(keys) == 14
 
-    def key_with_facts(self, request_: Request, store: Store, tmp_path: Path, rows: tuple[tuple[str, ...], ...]) -> str:
-        write_facts(tmp_path / "other.csv", rows)
-        return resolve(replace(request_, facts=str(tmp_path / "other.csv")), store).key
-
-    def test_names_of_files_make_no_other_key_and_are_told_as_asked(
-        self, request_: Request, store: Store, tmp_path: Path, count: Count
-    ) -> None:
-        run(request_, store, device="cpu")
-        moved = replace(request_, facts=str(tmp_path / "moved.csv"), corpus=str(tmp_path / "moved.txt"))
-        Path(request_.facts).rename(moved.facts)
-        Path(request_.corpus).rename(moved.corpus)
-        loads = count(loading, "load")
-        result = run(moved, store, device="cpu")
-        assert loads == []
-        assert result.request == moved
-        assert Request(**result.provenance["request"]) == moved
-        assert (result.provenance["facts"], result.provenance["corpus"]) == ("moved.csv", "moved.txt")
-
-    def test_another_fact_set_reuses_the_second_moment(
-        self, request_: Request, store: Store, count: Count, tmp_path: Path
-    ) -> None:
-        passes = count(passes_module, "Pass")
-        first = run(request_, store, device="cpu")
-        assert len(passes) == 1
-        write_facts(tmp_path / "fewer.csv", ROWS[:-1])
-        second = run(replace(request_, facts=str(tmp_path / "fewer.csv")), store, device="cpu")
-        assert len(passes) == 1
-        np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
-
-    def test_two_fact_sets_at_once_take_one_pass(
+    def test_two_sets_at_once_take_one_pass(
         self, request_: Request, store: Store, count: Count, tmp_path: Path
     ) -> None:
         write_facts(tmp_path / "fewer.csv", ROWS[:-1])
@@ -235,108 +206,32 @@ class TestCache:
                 loaded.wait()  # C is what both want next, and neither has it
 
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda one: run(one, store, device="cpu", report=together), both))
+            first, second = pool.map(lambda one: run(one, store, device="cpu", report=together), both)
         assert len(passes) == 1
-
-    def test_only_layers_that_are_missing_are_accumulated(self, request_: Request, store: Store, count: Count) -> None:
-        passes = count(passes_module, "Pass")
-        run(replace(request_, layers=(1,)), store, device="cpu")
-        run(request_, store, device="cpu")
-        run(replace(request_, layers=(0, 2)), store, device="cpu")
-        assert [one.layers for one in passes] == [[1], [0, 2]]
-
-    def test_a_subset_of_layers_is_a_slice_of_the_full_run(self, request_: Request, tmp_path: Path) -> None:
-        full = run(request_, Store(tmp_path / "full"), device="cpu")
-        part = run(replace(request_, layers=(2, 0)), Store(tmp_path / "part"), device="cpu")
-        assert part.layers == (0, 2)
-        for name in ("p", "whitening_cosine", "activation_cosine"):
-            assert np.array_equal(getattr(part, name), getattr(full, name)[[0, 2]])
-        assert part.reports == (full.reports[0], full.reports[2])
-
-    @pytest.mark.parametrize("kind", ["superposition", "second-moment"])
-    def test_a_damaged_entry_is_computed_anew(self, request_: Request, store: Store, count: Count, kind: str) -> None:
-        first = run(request_, store, device="cpu")
-        damaged = [path for path in (store.root / "matrices").iterdir() if path.name.startswith(kind)]
-        assert damaged
-        for path in damaged:
-            content = bytearray(path.read_bytes())
-            content[-5] ^= 0x10
-            path.write_bytes(content)
-        if kind == "second-moment":
-            store.delete(resolve(request_, store).key)
-        loads, passes = count(loading, "load"), count(passes_module, "Pass")
-        assert_equal(run(request_, store, device="cpu"), first)
-        assert len(loads) == 1
-        assert len(passes) == (1 if kind == "second-moment" else 0)
-        assert len(list((store.root / "damaged").iterdir())) == len(damaged)
+        np.testing.assert_allclose(second.p, first.p[:, :3, :3], rtol=0, atol=BATCHED)
 
 
-class TestCancel:
-    @pytest.mark.parametrize("stage", TOLD)
-    def test_at_any_stage_raises_and_keeps_no_result(self, request_: Request, store: Store, stage: str) -> None:
-        def stop(now: str, done: int, total: int) -> None:
+def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: Count, tmp_path: Path) -> None:
+    for stage in ("The model's own answers", "Whitening"):
+
+        def stop(now: str, *_: int, stage: str = stage) -> None:
             if now == stage:
                 raise Cancelled(stage)
 
         with pytest.raises(Cancelled, match=stage):
             run(request_, store, device="cpu", report=stop)
         assert cached(resolve(request_, store), store) is None
-        assert_equal(run(request_, store, device="cpu"), run(request_, Store(store.root.parent / "new"), device="cpu"))
-
-    def test_after_the_second_moment_keeps_the_second_moment(
-        self, request_: Request, store: Store, count: Count
-    ) -> None:
-        def stop(now: str, done: int, total: int) -> None:
-            if now == "Whitening":
-                raise Cancelled
-
-        with pytest.raises(Cancelled):
-            run(request_, store, device="cpu", report=stop)
-        passes = count(passes_module, "Pass")
-        run(request_, store, device="cpu")
-        assert passes == []
+    passes = count(passes_module, "Pass")
+    found = run(request_, store, device="cpu")
+    assert passes == []
+    assert_equal(found, run(request_, Store(tmp_path / "new"), device="cpu"))
 
 
-class TestProgress:
-    def test_every_stage_is_told_in_order_and_the_bar_never_falls(self, request_: Request, store: Store) -> None:
-        told: list[tuple[str, int, int]] = []
-        run(request_, store, device="cpu", report=lambda *now: told.append(now))
-        assert all(0 <= done <= total for _, done, total in told)
-        assert list(dict.fromkeys(stage for stage, _, _ in told)) == TOLD
-        shares = [overall(*now) for now in told]
-        assert shares[-1] == pytest.approx(1.0)
-        assert (np.diff(shares) >= -ROUNDING).all()
-
-
-class TestWeights:
-    @pytest.mark.parametrize("end", ["well", "cancelled", "not finite"])
-    def test_are_bitwise_the_same_after_a_run(
-        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, end: str
-    ) -> None:
-        seen: list[tuple[torch.nn.Module, str]] = []
-        original = loading.load
-
-        def load(*args: Any, **options: Any) -> LoadedModel:
-            loaded = original(*args, **options)
-            if end == "not finite":
-                loaded.model.transformer.h[1].mlp.c_fc.bias[0] = float("nan")
-            seen.append((loaded.model, digest(loaded.model)))
-            return loaded
-
-        def report(stage: str, done: int, total: int) -> None:
-            if end == "cancelled" and stage == "The model's own answers":
-                raise Cancelled
-
-        monkeypatch.setattr(loading, "load", load)
-        if end == "well":
-            run(request_, store, device="cpu", report=report)
-        else:
-            with pytest.raises(Cancelled if end == "cancelled" else NotFinite):
-                run(request_, store, device="cpu", report=report)
-            assert cached(resolve(request_, store), store) is None
-        [(model, before)] = seen
-        assert digest(model) == before
-        assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+DAMAGED = (
+    ("h.2.mlp.c_proj", float("nan"), "layer 2 is the first where it is not, in its output of the down-pro"),
+    ("ln_f", float("inf"), "all layers are, so it is the final norm or the output embeddings"),
+    ("h.1.mlp.c_proj", float("inf"), "layer 2: the key of fact"),  # the first that meets it at the subject
+)
 
 
 class TestNotFinite:
@@ -349,28 +244,18 @@ class TestNotFinite:
         kept = {item.key.rpartition("-")[0] for item in store.inventory()}
         assert kept == {"fingerprint"}
 
-    @pytest.mark.parametrize(
-        ("tensor", "told"),
-        [
-            (
-                "transformer.h.2.mlp.c_proj.weight",
-                "layer 2 is the first where it is not, in its output of the down-pro",
-            ),
-            ("transformer.ln_f.weight", "all layers are, so it is the final norm or the output embeddings"),
-            ("transformer.h.1.mlp.c_proj.weight", "layer 2: the key of fact"),  # the first that meets it at the subject
-        ],
-    )
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_a_damaged_weight_while_other_layers_are_asked_for(
-        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, tensor: str, told: str, value: float
+    @pytest.mark.parametrize(("tensor", "value", "told"), DAMAGED)
+    def test_a_damaged_weight(
+        self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch, tensor: str, value: float, told: str
     ) -> None:
+        """While other layers are asked for."""
         path = Path(request_.model) / "model.safetensors"
         weights = load_file(path)
-        weights[tensor].view(-1)[0] = value
+        weights[f"transformer.{tensor}.weight"].view(-1)[0] = value
         save_file(weights, path, metadata={"format": "pt"})
         self.refused(replace(request_, layers=(0,)), store, told, monkeypatch)
 
-    def test_an_overflow_of_half_precision_in_one_text_names_that_text(
+    def test_an_overflow_of_float16_names_its_text(
         self, request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As Gemma's residual stream in float16: each number is fine where it is stored, and their sum is not."""
@@ -384,14 +269,6 @@ class TestNotFinite:
         write_facts(Path(request_.facts), (*ROWS, ("Anne", "The name of {} is", "x", "")))
         asked = replace(request_, dtype="float16", layers=(0,))
         self.refused(asked, store, r"fact 4 is not finite .* in ' ?The name of Anne is'.* for float16", monkeypatch)
-
-
-def digest(model: torch.nn.Module) -> str:
-    """SHA-256 over every parameter and buffer."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        total.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 class TestWrongInput:
@@ -413,12 +290,44 @@ class TestWrongInput:
                 run(replace(request_, **changes), store, device="cpu")
         assert not any(path.name.startswith("superposition") for path in (store.root / "matrices").iterdir())
 
-    def test_an_unknown_device(self, request_: Request, store: Store) -> None:
-        with pytest.raises(ModelError, match="No device 'tpu'"):
-            run(request_, store, device="tpu")
+
+def killed_after(seconds: float, root: Path, request: Request) -> None:
+    """Run the analysis in a forked process, and kill it after so long unless it has ended by then."""
+    if (child := os.fork()) == 0:
+        try:
+            run(request, Store(root), device="cpu")
+        finally:
+            os._exit(0)
+    kill = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
+    kill.start()
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # so that the timer meets a process of ours, dead or alive
+    kill.cancel()
+    kill.join()
+    os.waitpid(child, 0)
 
 
-def test_format_is_part_of_every_key(request_: Request, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolve(request_, store).key
-    monkeypatch.setattr(resolving, "FORMAT", resolving.FORMAT + 1)
-    assert resolve(request_, store).key != before
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kills", "seed"), [(2, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
+def test_kills_at_any_moment_change_nothing(
+    kills: int, seed: int, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", 1e9)  # after every batch
+    began = time.monotonic()
+    right = run(request_, Store(tmp_path / "undisturbed"), device="cpu")
+    choose, seconds = random.Random(seed), time.monotonic() - began
+    for first in range(0, kills, ROOTS):
+        root = tmp_path / f"store-{first}"
+        for _ in range(min(ROOTS, kills - first)):
+            killed_after(choose.uniform(0, 1.2 * seconds), root, request_)
+        store = Store(root)
+        found = run(request_, store, device="cpu")
+        assert np.array_equal(found.p, right.p)
+        for name in ("tokens_counted", "documents_sha256_sum"):
+            assert found.provenance[name] == right.provenance[name]
+        close(store)
+        again = Store(root)
+        assert leftovers(root) == []
+        assert [item.kind for item in again.inventory() if item.kind in (HEAD, PART)] == []
+        assert list((root / "damaged").iterdir()) == list((root / "locks").iterdir()) == []
+        close(again)

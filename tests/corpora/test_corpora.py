@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import corpora
-from kis_core.corpora import Corpus, CorpusError, DocumentsRead, Texts, files, wikipedia
+from kis_core.corpora import CorpusError, DocumentsRead, Texts, files, wikipedia
 
-LITTLE = 8_000_000  # bytes; the big file has 30 million
+LITTLE = 8_000_000  # bytes; the big file has 20 million
 THREE = ("First, ü.", "Second line.\u2028Still second.", "\tThird")
-
-
-def json_lines(*records: object) -> bytes:
-    return "\n".join(map(json.dumps, records)).encode()
 
 
 def write_parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
@@ -44,28 +40,19 @@ def fault(path: Path) -> str:
     return str(caught.value)
 
 
-def test_the_builtin_corpus_is_the_same_each_time_and_holds_no_blank_document() -> None:
-    first, second = corpora.load("builtin"), corpora.builtin()
-    assert first.fingerprint == second.fingerprint
-    assert first.stamp is None
-    assert len(second.texts) > 1
-    assert tuple(first.documents()) == tuple(first.documents()) == second.texts
-    assert all(document.strip() for document in first.documents())
-
-
 class TestFiles:
     def containers(self, folder: Path) -> Iterator[Path]:
         """The same three documents, and blank ones, in every container that is read."""
         text = "\ufeffFirst, ü.\r\n\r\n  \nSecond line.\u2028Still second.\n\tThird\n".encode()
-        records = [{"id": "7", "text": text} for text in (THREE[0], " ", None, *THREE[1:])]
         column: list[str | None] = [THREE[0], None, "", *THREE[1:]]
+        records = "\n".join(json.dumps({"id": "7", "text": text}) for text in (" ", *column)).encode()
         (folder / "text.txt").write_bytes(text)
         (folder / "plain").write_bytes(text)
         (folder / "text.TXT.gz").write_bytes(gzip.compress(text))
         for name in ("a.jsonl", "a.ndjson", "a.json"):
-            (folder / name).write_bytes(json_lines(*records) + b"\n \n")
-        (folder / "a.jsonl.gz").write_bytes(gzip.compress(json_lines(*records)))
-        (folder / "only.jsonl").write_bytes(json_lines(*({"n": 1, "body": text} for text in THREE)))
+            (folder / name).write_bytes(records + b"\n \n")
+        (folder / "a.jsonl.gz").write_bytes(gzip.compress(records))
+        (folder / "only.jsonl").write_text("\n".join(json.dumps({"n": 1, "body": text}) for text in THREE))
         write_parquet(folder / "a.parquet", {"id": list("12345"), "text": column})
         write_parquet(folder / "small.parquet", {"text": column}, row_group_size=2)
         write_parquet(folder / "only.parquet", {"n": range(5), "body": pa.array(column, pa.large_string())})
@@ -74,18 +61,17 @@ class TestFiles:
     def test_the_same_documents_in_any_container_are_the_same_corpus(self, tmp_path: Path) -> None:
         found = {path.name: corpora.load(path) for path in self.containers(tmp_path)}
         assert len(found) == 11
+        assert corpora.load("builtin").fingerprint == corpora.builtin().fingerprint
+        assert all(document.strip() for document in corpora.builtin().documents())
         for name, corpus in found.items():
             assert tuple(corpus.documents()) == tuple(corpus.documents()) == THREE, name
             assert (corpus.name, corpus.fingerprint) == (name, Texts("", THREE).fingerprint)
 
     def test_a_folder_of_parquet_files_is_read_in_the_order_of_their_names(self, tmp_path: Path) -> None:
-        folder = tmp_path / "shards"
-        folder.mkdir()
         for number in (10, 2, 1):
-            write_parquet(folder / f"train-{number:05}.parquet", {"text": [f"{number} a", f"{number} b"]})
-        (folder / "README.md").write_text("not a shard")
-        corpus = corpora.load(str(folder))
-        assert corpus.name == "shards"
+            write_parquet(tmp_path / f"train-{number:05}.parquet", {"text": [f"{number} a", f"{number} b"]})
+        (tmp_path / "README.md").write_text("not a shard")
+        corpus = corpora.load(str(tmp_path))
         assert list(corpus.documents()) == ["1 a", "1 b", "2 a", "2 b", "10 a", "10 b"]
         assert [Path(path).name[6:11] for path, *_ in corpus.stamp or ()] == ["00001", "00002", "00010"]
 
@@ -105,7 +91,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet"])
     def test_a_big_file_never_lies_in_memory(self, tmp_path: Path, kind: str) -> None:
-        document, count, path = "x" * 10_000, 3_000, tmp_path / f"big.{kind}"
+        document, count, path = "x" * 10_000, 2_000, tmp_path / f"big.{kind}"
         if kind == "parquet":
             write_parquet(path, {"text": [f"{k}{document}" for k in range(count)]}, row_group_size=100)
         else:
@@ -119,14 +105,12 @@ class TestFiles:
         finally:
             tracemalloc.stop()
 
-    def test_a_later_broken_line_leaves_the_documents_before_it(self, tmp_path: Path) -> None:
+    def test_a_broken_and_an_endless_line_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "text.txt").write_bytes(b"One.\nTwo.\nZ\xfcrich\n")
         documents = corpora.load(tmp_path / "text.txt").documents()
         assert [next(documents), next(documents)] == ["One.", "Two."]
         with pytest.raises(CorpusError, match=r"text.txt is not UTF-8 text \(line 3: .* Save it as UTF-8"):
             next(documents)
-
-    def test_a_line_without_end_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "MAX_LINE_BYTES", 5)
         (tmp_path / "fits.txt").write_text("12345\n")
         (tmp_path / "long.txt").write_text("1234\n123456")
@@ -143,34 +127,27 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "empty.txt": (b"", "empty.txt holds no text"),
     "blank.txt": (b" \r\n\n\t", "blank.txt holds no text"),
     "cut.txt.gz": (gzip.compress(os.urandom(1000).hex().encode())[:-300], "cut.txt.gz cannot be read"),
-    "not.txt.gz": (b"Malta", "not.txt.gz cannot be read: Not a gzipped file"),
     "array.json": (b'[\n{"text": "x"}\n]', "array.json, line 1: "),
     "line.jsonl": (b'{"text": "x"}\n{"text": }', "line.jsonl, line 2: Expecting value"),
     "deep.jsonl": (b"[" * 100_000, "deep.jsonl, line 1: "),
     "list.jsonl": (b'["x"]', "list.jsonl, line 1: found list instead of an object. One JSON object a line is expected"),
-    "later.jsonl": (b'{"text": "x"}\n"x"', "later.jsonl, line 2: no field `text`; found str"),
     "two.jsonl": (b'{"a": "x", "b": "y"}', "two.jsonl, line 1: no field `text`, nor a single field of strings"),
     "none.jsonl": (b"{}", "found none"),
     "number.jsonl": (b'\n{"text": 5}', "number.jsonl, line 2: field `text` is int, not a string"),
     "half.jsonl": (b'{"text": "\\ud83d"}', "surrogates not allowed"),
-    "blank.jsonl": (b'{"text": ""}', "blank.jsonl holds no text"),
     "text.parquet": (b"Malta is an island.", "text.parquet is not a parquet file, or is damaged"),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_file_that_is_not_what_its_name_says_is_refused_with_place_and_reason(tmp_path: Path, name: str) -> None:
-    content, message = FAULTS[name]
-    (tmp_path / name).write_bytes(content)
-    assert message in fault(tmp_path / name)
-
-
-@pytest.mark.parametrize("column", [[1, 2], [b"x", b"y"], [["x"], ["y"]]], ids=["numbers", "bytes", "lists"])
-def test_parquet_without_a_text_column_lists_what_it_has(tmp_path: Path, column: list[Any]) -> None:
-    path = write_parquet(tmp_path / "a.parquet", {"text": column, "title": ["a", "b"], "url": ["c", "d"]})
-    assert "a.parquet has no column `text` of strings" in (told := fault(path))
-    assert "found: text (" in told
-    assert told.endswith("title (string), url (string)")
+def test_a_file_that_is_not_what_its_name_says_is_refused_with_place_and_reason(tmp_path: Path) -> None:
+    for name, (content, message) in FAULTS.items():
+        (tmp_path / name).write_bytes(content)
+        assert message in fault(tmp_path / name), name
+    columns = {"text": [1, 2], "title": ["a", "b"], "url": ["c", "d"]}
+    message = fault(write_parquet(tmp_path / "a.parquet", columns))
+    assert "a.parquet has no column `text` of strings" in message
+    assert "found: text (" in message
+    assert message.endswith("title (string), url (string)")
 
 
 def test_damaged_parquet_tells_after_which_row(tmp_path: Path) -> None:
@@ -182,11 +159,13 @@ def test_damaged_parquet_tells_after_which_row(tmp_path: Path) -> None:
     assert "is damaged after row 512: " in fault(path)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/", "absent.txt", "."])
-def test_a_name_without_a_file_is_refused_politely(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_a_file_is_refused_politely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CorpusError, match=r"No corpus file at .* Give `builtin`, `wikipedia`, a text file with one"):
-        corpora.load(name)
+    for name in ("x" * 5000, "a\0b", "/", "absent.txt", "."):
+        with pytest.raises(
+            CorpusError, match=r"No corpus file at .* Give `builtin`, `wikipedia`, a text file with one"
+        ):
+            corpora.load(name)
 
 
 class TestWikipedia:
@@ -204,7 +183,9 @@ class TestWikipedia:
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         return calls
 
-    def test_gives_the_articles_of_one_pinned_commit(self, hub: list[tuple[Any, ...]]) -> None:
+    def test_gives_the_articles_of_one_pinned_commit(
+        self, hub: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         corpus = corpora.load("wikipedia")
         assert corpus.name == "wikipedia"
         assert corpus.stamp is None
@@ -214,23 +195,24 @@ class TestWikipedia:
         how = {"split": "train", "streaming": True, "revision": wikipedia.REVISION}
         assert hub == [("wikimedia/wikipedia", "20231101.en", how)] * 2
         assert len(wikipedia.REVISION) == 40
+        found = {corpus.fingerprint}
+        for pinned in ("DATASET", "CONFIGURATION", "REVISION", "SPLIT"):
+            monkeypatch.setattr(wikipedia, pinned, "other")
+            found.add(corpora.load("wikipedia").fingerprint)
+        assert len(found) == 5
 
-    @pytest.mark.parametrize("pinned", ["DATASET", "CONFIGURATION", "REVISION", "SPLIT"])
-    def test_the_fingerprint_is_of_what_is_pinned(self, pinned: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        before = corpora.load("wikipedia").fingerprint
-        monkeypatch.setattr(wikipedia, pinned, "other")
-        assert corpora.load("wikipedia").fingerprint != before
-
-    @pytest.mark.parametrize(
-        "error", [ConnectionError("no route"), TimeoutError(), RuntimeError("closed"), KeyError(1)]
-    )
-    def test_a_connection_that_breaks_tells_after_how_many_documents(
-        self, error: Exception, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.parametrize("error", [ConnectionError("no route"), TimeoutError(), KeyError(1)])
+    def test_a_connection_that_breaks_says_where(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
         def rows() -> Iterator[dict[str, Any]]:
             yield from ({"text": text} for text in (THREE[0], None, THREE[1]))
             raise error
 
+        def offline(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(datasets, "load_dataset", offline)
+        with pytest.raises(CorpusError, match=r"cannot be reached: .*--repo-type dataset.*give wikipedia/20231101\.en"):
+            next(corpora.load("wikipedia").documents())
         monkeypatch.setattr(wikipedia, "_rows", rows)
         documents = corpora.load("wikipedia").documents()
         assert [next(documents), next(documents)] == list(THREE[:2])
@@ -238,36 +220,15 @@ class TestWikipedia:
             next(documents)
         assert (str(error) or type(error).__name__) in str(caught.value)
 
-    def test_offline_says_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def load_dataset(*_: Any, **__: Any) -> None:
-            raise ConnectionError("Couldn't reach the Hub")
-
-        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-        with pytest.raises(CorpusError, match="cannot be reached: Couldn't reach the Hub") as caught:
-            next(corpora.load("wikipedia").documents())
-        assert "hf download wikimedia/wikipedia --repo-type dataset" in str(caught.value)
-        assert "give wikipedia/20231101.en as the corpus" in str(caught.value)
-
 
 texts = st.lists(st.text(st.characters(), min_size=1, max_size=4), max_size=4).map(tuple)
 
 
-class TestFingerprint:
-    def test_by_hand(self) -> None:
-        content = b"\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\xc3\xbc"
-        assert Texts("", ("a", "ü")).fingerprint == hashlib.sha256(content).hexdigest()
-
-    @given(texts, texts)
-    def test_is_equal_only_for_equal_documents(self, one: tuple[str, ...], other: tuple[str, ...]) -> None:
-        assert (Texts("a", one).fingerprint == Texts("b", other).fingerprint) == (one == other)
-
-    def test_knows_where_documents_end_and_in_which_order_they_come(self) -> None:
-        variants = [("ab", "c"), ("a", "bc"), ("abc",), ("c", "ab")]
-        assert len({Texts("text", variant).fingerprint for variant in variants}) == len(variants)
-
-    def test_of_a_corpus_is_not_to_be_forgotten(self) -> None:
-        with pytest.raises(TypeError, match="documents"):
-            Corpus("nothing")  # type: ignore[abstract]
+@given(texts, texts)
+def test_fingerprints_are_equal_only_for_equal_documents(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert (Texts("a", one).fingerprint == Texts("b", other).fingerprint) == (one == other)
+    content = b"\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\xc3\xbc"
+    assert Texts("", ("a", "ü")).fingerprint == hashlib.sha256(content).hexdigest()
 
 
 def reading(items: list[tuple[int, str]]) -> DocumentsRead:
@@ -293,7 +254,3 @@ class TestReading:
         cut = data.draw(st.integers(0, len(items)))
         parts = reading(items[:cut]), reading(items[cut:])
         assert parts[0] + parts[1] == whole == DocumentsRead.from_json(json.loads(json.dumps(whole.to_json())))
-
-    @pytest.mark.parametrize("change", [lambda i: (i[1], i[0]), lambda i: i[:1], lambda i: (*i, i[0])])
-    def test_other_documents_or_places_give_another_digest(self, change: Callable[[Any], Any]) -> None:
-        assert reading(list(enumerate(change(("a", "b"))))).digest != reading([(0, "a"), (1, "b")]).digest

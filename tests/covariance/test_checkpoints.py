@@ -61,26 +61,22 @@ class FailsAt:
 
 
 class TestCheckpoints:
-    def test_what_is_kept_is_read(self, store: Store) -> None:
-        assert checkpoints(store).read() is None
-        save(checkpoints(store), 5)
-        taken = checkpoints(store).read()
-        assert taken
-        assert taken.place == {"tokens": 5}
-        assert {name: array.tolist() for name, array in taken.arrays.items()} == {
-            "a": (A * 5).tolist(), "b": (B * 5).tolist(),
-        }  # fmt: skip
-
-    def test_the_one_before_is_gone_once_the_next_is_whole(self, store: Store) -> None:
+    def test_what_is_kept_is_read_and_the_one_before_is_gone(self, store: Store) -> None:
         one = checkpoints(store)
-        for tokens in (5, 6, 6):
+        assert one.read() is None
+        for tokens in (6, 5, 5):
             save(one, tokens)
             assert left(store) == [HEAD, PART, PART]
         assert len(list((store.root / "matrices").iterdir())) == 3
+        taken = checkpoints(store).read()
+        assert taken.place == {"tokens": 5}
+        arrays = {name: array.tolist() for name, array in taken.arrays.items()}
+        assert arrays == {"a": (A * 5).tolist(), "b": (B * 5).tolist()}
 
-    @pytest.mark.parametrize("number", [1, 2, 3])
-    @pytest.mark.parametrize("error", [StoreError("No space left on device"), MemoryError()], ids=["disk", "memory"])
-    def test_what_cannot_be_written_costs_nothing(
+    @pytest.mark.parametrize(
+        ("number", "error"), [(1, StoreError("disk full")), (3, StoreError("disk full")), (2, MemoryError())]
+    )
+    def test_not_written_costs_nothing(
         self, store: Store, number: int, error: Exception, caplog: pytest.LogCaptureFixture
     ) -> None:
         save(checkpoints(store), 5)
@@ -100,18 +96,6 @@ class TestCheckpoints:
         assert (taken.arrays["b"] == B * 5).all()
         save(checkpoints(store), 7)
         assert left(store) == [HEAD, PART, PART], "its halves are swept up"
-
-    def test_a_store_that_does_not_answer_costs_nothing(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def locked(*_: object) -> None:
-            raise StoreError("the index is locked")
-
-        monkeypatch.setattr(store._index, "use", locked)
-        one = checkpoints(store)
-        save(one, 5)
-        one.clear()
-        assert "the checkpoint was not kept: " in caplog.text
 
     @pytest.mark.parametrize("number", [0, 1])
     def test_a_damaged_part_makes_it_none(self, store: Store, number: int) -> None:
@@ -136,18 +120,15 @@ class TestCheckpoints:
         assert left(store) == []
         assert unfinished(store) == []
 
-    def test_one_a_minute(self, store: Store) -> None:
+    def test_one_a_minute_or_less_where_writing_takes_more_than_its_share(self, store: Store) -> None:
         clock = Clock()
         one = checkpoints(store, clock)
+        assert SECONDS_BETWEEN == 60
         assert not one.due()
         clock.now += SECONDS_BETWEEN
         assert one.due()
         save(one, 1)
         assert not one.due()
-
-    def test_writing_takes_a_small_share_of_the_time(self, store: Store) -> None:
-        clock = Clock()
-        one = checkpoints(store, clock)
 
         def slow() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
             clock.now += 30.0
@@ -171,7 +152,7 @@ class TestResume:
 
         whole = one()
         assert whole.outcome.batches > 6
-        for stop in range(1, whole.outcome.batches + 1):
+        for stop in (1, 2, 5, whole.outcome.batches):
             store = Store(tmp_path / str(stop))
             with pytest.raises(Cancelled):
                 one(after(stop), store=store)
@@ -179,29 +160,20 @@ class TestResume:
             assert one(counting, store=store, saving=False) == whole
             assert counting.batches == whole.outcome.batches - (stop - 1), "it went on, and did not begin anew"
 
-    def test_after_many_kills_and_with_little_memory(self, gpt2: LoadedModel, store: Store) -> None:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_after_many_kills_and_with_little_memory(self, gpt2: LoadedModel, store: Store, dtype: str) -> None:
+        gpt2.model.to(getattr(torch, dtype))  # sums go on in the precision they began in
+
         def scarce(stop: int | None) -> Any:
             with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
                 return run(new(gpt2, tokens=200), store=store if stop else None, report=after(stop or 1000))
 
         whole = scarce(None)
-        for stop in (2, 3, 1, 4, 2):
+        for stop in (2, 1, 4):
             with pytest.raises(Cancelled):
                 scarce(stop)
         assert scarce(1000) == whole
         assert whole.tokens == (200, 200)
-
-    def test_what_memory_there_is_is_not_found_out_again(
-        self, gpt2: LoadedModel, store: Store, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with before(gpt2.architecture.blocks[1], pass_tools.out_of_memory_above(SCARCE, MemoryError)):
-            whole = run(new(gpt2))
-            told = len(caplog.records)
-            assert told > 0
-            with pytest.raises(Cancelled):
-                run(new(gpt2), store=store, report=after(10))  # some are too large before, and some after
-            assert run(new(gpt2), store=store) == whole
-        assert len(caplog.records) == 2 * told
 
     def test_killed_when_all_is_read_but_not_yet_stored(self, gpt2: LoadedModel, store: Store) -> None:
         whole = run(new(gpt2), store=store)
@@ -209,32 +181,7 @@ class TestResume:
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == 0
 
-    @pytest.mark.parametrize("number", range(3))
-    def test_a_damaged_part_makes_it_begin_anew(self, gpt2: LoadedModel, store: Store, number: int) -> None:
-        whole = run(new(gpt2))
-        with pytest.raises(Cancelled):
-            run(new(gpt2), store=store, report=after(5))
-        parts = [item.path for item in store.inventory(PART)]
-        assert len(parts) == 3  # the looks, and two layers
-        parts[number].write_bytes(b"")
-        counting = Counting()
-        assert run(new(gpt2), store=store, report=counting) == whole
-        assert counting.batches == whole.outcome.batches
-
-    def test_a_full_disk_costs_the_checkpoints_and_nothing_else(
-        self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def full(*_: object) -> None:
-            raise StoreError("could not write: No space left on device")
-
-        monkeypatch.setattr(store, "put", full)
-        assert run(new(gpt2), store=store) == run(new(gpt2))
-        assert "the checkpoint was not kept" in caplog.text
-        assert store.inventory() == []
-
-    def test_one_cut_into_other_batches_begins_anew(
-        self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_other_batches_begin_anew(self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Cancelled):
             run(new(gpt2), store=store, report=after(5))
         monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", AT_ONCE + 1)
@@ -242,24 +189,11 @@ class TestResume:
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == whole.outcome.batches
 
-    def test_sums_go_on_in_the_precision_they_began_in(self, gpt2: LoadedModel, store: Store) -> None:
-        gpt2.model.to(torch.bfloat16)
-        whole = run(new(gpt2))
-        with pytest.raises(Cancelled):
-            run(new(gpt2), store=store, report=after(6))
-        assert run(new(gpt2), store=store) == whole
-
-    def test_the_arrays_of_a_checkpoint_are_half_empty(self, gpt2: LoadedModel, store: Store) -> None:
-        run(new(gpt2), store=store)
+    def test_arrays_are_half_empty_and_cleared_without_a_trace(self, gpt2: LoadedModel, store: Store) -> None:
+        one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
+        ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
         [sums] = [store.get(item.key).arrays for item in store.inventory(PART) if item.meta["name"] == "layer 0"]
         assert (np.triu(sums["sum0"], 1) == 0).all()
-
-    def test_nothing_is_left_once_it_is_cleared(self, gpt2: LoadedModel, store: Store) -> None:
-        with pytest.raises(Cancelled):
-            run(new(gpt2), store=store, report=after(4))
-        one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
-        whole = ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
         kept.clear()
-        assert whole == run(new(gpt2))
         assert store.inventory() == []
         assert list((store.root / "matrices").iterdir()) == []

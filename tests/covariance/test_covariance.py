@@ -8,210 +8,38 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core.covariance import reading, whitener
+from kis_core.covariance import whitener
 from kis_core.covariance.moment import SecondMomentSum
-from kis_core.covariance.passes import second_moments
-from kis_core.covariance.reading import Extent
 from kis_core.covariance.whitener import MAX_CONDITION, RIDGE_SHARE, Whitener
-from kis_core.keys import NotFinite, watch_down_projections
-from kis_core.models.loaded import LoadedModel
-from kis_core.progress import Cancelled
 from kis_core.superposition.matrix import superposition
-from tests import tiny
-
-pytestmark = pytest.mark.usefixtures("without_gradients")
 
 EXACT = 1e-12  # float64 sums of a few hundred terms in another order
-FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes of another batch shape
 REFERENCE = 1e-8  # RELIABILITY case 13: the ridge keeps the condition at 1e7, which leaves nine digits
 DIAGONAL = 1e-6  # RELIABILITY case 13
 ENDS = 1e-4  # of a condition number whose two ends are found by Lanczos
 
-DOCUMENTS = (
-    "The river Rhine flows through several towns.",
-    "Malta lies south of Italy.",
-    "A clock.",
-    "Paris was visited by many people in those years, and so was London, long before anybody had heard of it.",
-    "Who wrote this novel, and when did they write it?",
-)
 D = 12
-
-
-def keys_one_by_one(loaded: LoadedModel, documents: tuple[str, ...]) -> list[np.ndarray]:
-    """Keys of every token, (tokens, d_m) float64 a layer, one document at a time and thus without padding."""
-    seen: list[list[np.ndarray]] = [[] for _ in range(loaded.architecture.layers)]
-    with watch_down_projections(loaded, lambda layer, keys: seen[layer].append(keys[0].double().numpy())):
-        for document in documents:
-            loaded.model(torch.tensor([loaded.tokenizer(document)["input_ids"]]))
-    return [np.concatenate(parts) for parts in seen]
-
-
-def tokens_in(loaded: LoadedModel, documents: tuple[str, ...]) -> int:
-    return sum(len(loaded.tokenizer(document)["input_ids"]) for document in documents)
 
 
 class TestSecondMomentSum:
     def test_by_hand(self) -> None:
         total = SecondMomentSum()
-        total.add(torch.tensor([[1.0, 2.0]]))
+        total.add(torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16))
         total.add(torch.tensor([[3.0, 4.0]]))
         moment = total.mean()
         assert moment.matrix.tolist() == [[5.0, 7.0], [7.0, 10.0]]
         assert moment.tokens == 2
 
-    def test_pieces_give_what_the_whole_gives_and_leave_the_keys_alone(self) -> None:
-        keys = torch.randn(90, D, generator=torch.Generator().manual_seed(1))
-        before = keys.clone()
-        whole, pieces = SecondMomentSum(), SecondMomentSum()
-        whole.add(keys)
-        for piece in (keys[:1], keys[1:40], keys[40:]):
-            pieces.add(piece)
-        assert torch.equal(keys, before)
-        np.testing.assert_allclose(pieces.mean().matrix, whole.mean().matrix, rtol=0, atol=EXACT)
-        matrix = whole.mean().matrix
-        assert (matrix == matrix.T).all()
-        assert matrix.dtype == np.float64
-        np.testing.assert_allclose(matrix, np.mean([np.outer(k, k) for k in keys.double().numpy()], axis=0), atol=EXACT)
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-    def test_sums_in_float64_whatever_comes_in(self, dtype: torch.dtype) -> None:
-        total = SecondMomentSum()
-        total.add(torch.tensor([[2.0**14]], dtype=dtype))
-        for _ in range(100):
-            total.add(torch.ones(1, 1, dtype=dtype))
-        assert total.mean().matrix[0, 0] * 101 == 2.0**28 + 100, "float32 cannot hold this sum"
-
-    def test_rows_that_do_not_count_add_nothing(self) -> None:
-        keys = torch.tensor([[1.0, 2.0], [1e20, -1e20], [3.0, 4.0]])
-        total = SecondMomentSum()
-        total.add(keys, torch.tensor([True, False, True]))
-        assert total.mean().matrix.tolist() == [[5.0, 7.0], [7.0, 10.0]]
-        assert total.mean().tokens == 2
-        assert keys[1, 0] == 1e20
-
-    @pytest.mark.parametrize("width", range(1, 10))
-    def test_every_width_is_covered_whatever_the_blocks(self, width: int) -> None:
-        keys = torch.arange(3.0 * width).reshape(3, width)
-        total = SecondMomentSum()
-        total.add(keys)
-        assert np.array_equal(total.mean().matrix, keys.double().numpy().T @ keys.double().numpy() / 3)
-
-    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-    @pytest.mark.parametrize("column", [0, D - 1])
-    def test_what_is_not_finite_is_refused(self, value: float, column: int) -> None:
-        keys = torch.ones(4, D)
-        keys[2, column] = value
+    @pytest.mark.parametrize("value", [float("nan"), -float("inf"), None])
+    def test_what_is_not_finite_is_refused_and_so_is_nothing_at_all(self, value: float | None) -> None:
+        total, keys = SecondMomentSum(), torch.ones(4, D)
+        if value is None:
+            with pytest.raises(ValueError, match="no keys were added"):
+                total.mean()
+            return
+        keys[2, D - 1] = value
         with pytest.raises(FloatingPointError):
-            SecondMomentSum().add(keys)
-
-    def test_nothing_added_is_an_error(self) -> None:
-        with pytest.raises(ValueError, match="no keys were added"):
-            SecondMomentSum().mean()
-
-
-def positions(texts: list[str], **_: object) -> dict[str, list[list[int]]]:
-    """A tokenizer whose tokens are the places of the characters."""
-    return {"input_ids": [list(range(len(t))) for t in texts], "special_tokens_mask": [[0] * len(t) for t in texts]}
-
-
-class TestTokenizedDocuments:
-    def lengths(self, *, context: int, tokens: int) -> list[int]:
-        groups = reading.groups(positions,
-                                ["aaaa", "", "bb", "cccccc", "ddd"], Extent(tokens), context=context)  # fmt: skip
-        return [len(ids) for group in groups for ids in group.rows]
-
-    def test_each_is_cut_at_the_context(self) -> None:
-        assert self.lengths(context=3, tokens=100) == [3, 2, 3, 3]
-
-    @pytest.mark.parametrize(
-        ("tokens", "expected"), [(1, [1]), (4, [4]), (5, [4, 1]), (6, [4, 2]), (11, [4, 2, 5]), (15, [4, 2, 6, 3])]
-    )
-    def test_the_limit_is_exact_and_cuts_the_last_one(self, tokens: int, expected: list[int]) -> None:
-        assert self.lengths(context=100, tokens=tokens) == expected
-
-    @pytest.mark.parametrize("tokens", [1, 5, 11, 100])
-    def test_groups_do_not_change_what_is_read(self, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-        whole = self.lengths(context=5, tokens=tokens)
-        monkeypatch.setattr(reading, "DOCUMENTS_AT_ONCE", 2)
-        assert self.lengths(context=5, tokens=tokens) == whole
-
-
-class TestSecondMoments:
-    def test_equals_the_plain_mean_over_unpadded_documents(self, loaded: LoadedModel) -> None:
-        found = second_moments(loaded, DOCUMENTS, tokens=10_000)
-        assert len(found) == 3
-        for moment, keys in zip(found, keys_one_by_one(loaded, DOCUMENTS), strict=True):
-            expected = np.einsum("ti,tj->ij", keys, keys) / len(keys)
-            np.testing.assert_allclose(moment.matrix, expected, rtol=0, atol=FLOAT32 * expected.max())
-            assert moment.tokens == len(keys) == tokens_in(loaded, DOCUMENTS)
-
-    def test_padding_counts_for_nothing(self, gpt2: LoadedModel) -> None:
-        plain = second_moments(gpt2, DOCUMENTS, tokens=10_000)
-        gpt2.model.transformer.wte.weight[0] = 100.0  # the id that fills padding, and that no document holds
-        loud = second_moments(gpt2, DOCUMENTS, tokens=10_000)
-        for one, other in zip(plain, loud, strict=True):
-            assert one.tokens == other.tokens == tokens_in(gpt2, DOCUMENTS)
-            np.testing.assert_allclose(one.matrix, other.matrix, rtol=0, atol=EXACT)
-
-    @pytest.mark.parametrize("tokens_per_batch", [1, 30, 100_000])
-    def test_batches_do_not_change_it(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
-        usual = second_moments(loaded, DOCUMENTS, tokens=40)
-        other = second_moments(loaded, DOCUMENTS, tokens=40, tokens_per_batch=tokens_per_batch)
-        for one, two in zip(usual, other, strict=True):
-            assert one.tokens == two.tokens == 40
-            np.testing.assert_allclose(one.matrix, two.matrix, rtol=0, atol=FLOAT32 * one.matrix.max())
-
-    def test_a_long_document_is_cut_at_the_context(self, gpt2: LoadedModel) -> None:
-        long = " ".join(["river"] * 500)
-        assert second_moments(gpt2, [long, long], tokens=10_000, layers=[0])[0].tokens == 2 * tiny.CONTEXT
-
-    def test_chosen_layers_come_in_the_order_asked_for(self, loaded: LoadedModel) -> None:
-        every = second_moments(loaded, DOCUMENTS, tokens=50)
-        chosen = second_moments(loaded, DOCUMENTS, tokens=50, layers=[2, 0])
-        for moment, layer in zip(chosen, (2, 0), strict=True):
-            assert np.array_equal(moment.matrix, every[layer].matrix)
-
-    def test_a_nan_names_layer_batch_and_text(self, gpt2: LoadedModel) -> None:
-        documents = ["A clock.", "The novel was written in Malta by somebody else."]
-        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
-        gpt2.model.transformer.wte.weight[token] = float("nan")
-        with pytest.raises(NotFinite, match=r"layer 0, batch 1: .* begins with ' ?The novel was written"):
-            second_moments(gpt2, documents, tokens=1000, tokens_per_batch=1)
-        assert not any(module._forward_pre_hooks for module in gpt2.model.modules())
-
-    def test_of_a_batch_the_guilty_text_is_named_not_the_first(self, gpt2: LoadedModel) -> None:
-        documents = ["A clock.", "A river.", "The novel was written in Malta by somebody else.", "A long day in Oslo."]
-        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
-        gpt2.model.transformer.wte.weight[token] = float("nan")
-        with pytest.raises(NotFinite, match=r"layer 0, batch \d: .* begins with ' ?The novel was written"):
-            second_moments(gpt2, documents, tokens=1000)
-
-    def test_an_infinity_in_a_later_layer_is_found_there(self, gpt2: LoadedModel) -> None:
-        gpt2.model.transformer.h[2].mlp.c_fc.bias[0] = float("inf")
-        with pytest.raises(NotFinite, match="layer 2, batch 0"):
-            second_moments(gpt2, DOCUMENTS, tokens=1000)
-
-    def test_no_token_at_all_is_an_error(self, gpt2: LoadedModel) -> None:
-        with pytest.raises(ValueError, match="holds no token"):
-            second_moments(gpt2, ["", ""], tokens=10)
-
-    def test_a_report_can_stop_the_work(self, gpt2: LoadedModel) -> None:
-        def stop(*_: object) -> None:
-            raise Cancelled
-
-        with pytest.raises(Cancelled):
-            second_moments(gpt2, DOCUMENTS, tokens=60, report=stop)
-        assert not any(module._forward_pre_hooks for module in gpt2.model.modules())
-
-    def test_progress_rises_to_the_total(self, gpt2: LoadedModel) -> None:
-        told: list[tuple[int, int]] = []
-        second_moments(
-            gpt2, DOCUMENTS, tokens=60, tokens_per_batch=30, report=lambda _, done, total: told.append((done, total))
-        )
-        assert len(told) > 2
-        assert [done for done, _ in told] == sorted({done for done, _ in told})
-        assert told[-1] == (60, 60)
-        assert {total for _, total in told} == {60}
+            total.add(keys)
 
 
 def c_of(case: str, rng: np.random.Generator) -> tuple[np.ndarray, int]:
@@ -236,12 +64,14 @@ SINGULAR = ("fewer tokens than d_m", "zero column", "duplicate column", "conditi
 
 class TestWhitenerOfASingularC:
     @pytest.mark.parametrize("case", SINGULAR)
-    @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+    @pytest.mark.parametrize("scale", [1.0, 1e6])
     def test_rank_and_ridge_are_told_and_p_is_right(self, case: str, scale: float) -> None:
         rng = np.random.default_rng(13)
         c, rank = c_of(case, rng)
         keys = rng.normal(size=(9, D))
-        whitener = Whitener.fit(c * scale)
+        scaled = c * scale
+        whitener = Whitener.fit(scaled)
+        assert (scaled == c * scale).all(), "C is left as it is"
         assert whitener.rank == rank
         assert whitener.condition_number == float("inf")
         assert whitener.ridge == pytest.approx(RIDGE_SHARE * scale * np.linalg.norm(c, 2), rel=EXACT)
@@ -259,11 +89,6 @@ class TestWhitener:
         whitener = Whitener.fit(np.array([[4.0, 2.0], [2.0, 3.0]]))
         np.testing.assert_allclose(whitener.factor, [[2.0, 0.0], [1.0, np.sqrt(2)]], atol=EXACT)
         np.testing.assert_allclose(whitener.whiten(np.array([[2.0, 3.0]])), [[1.0, np.sqrt(2)]], atol=EXACT)
-
-    def test_a_well_conditioned_c_gets_no_ridge(self) -> None:
-        whitener = Whitener.fit(np.diag([1.0, 100.0, 10.0]))
-        assert (whitener.rank, whitener.ridge) == (3, 0.0)
-        assert whitener.condition_number == pytest.approx(100.0, rel=EXACT)
 
     @pytest.mark.parametrize(("share", "ridged"), [(0.1, False), (10.0, True)])
     def test_the_condition_decides_about_the_ridge(self, share: float, ridged: bool) -> None:
@@ -295,30 +120,12 @@ class TestWhitener:
         assert np.isfinite(p).all()
         np.testing.assert_allclose(np.diag(p), 1.0, rtol=0, atol=DIAGONAL)
 
-    def test_sums_in_float32_of_too_few_tokens_are_whitened_all_the_same(self) -> None:
-        for seed in range(20):
-            keys = np.random.default_rng(seed).normal(size=(40, 60)).astype(np.float32)
-            rounded = (keys.T @ keys / np.float32(40)).astype(np.float64)
-            whitener = Whitener.fit((rounded + rounded.T) / 2)
-            assert whitener.condition_number > MAX_CONDITION or whitener.ridge == 0
-            assert np.isfinite(superposition(whitener.whiten(keys[:5]))).all()
-
-    def test_leaves_c_as_it_is(self) -> None:
-        for case in SINGULAR:
-            c, _ = c_of(case, np.random.default_rng(0))
-            before = c.copy()
-            Whitener.fit(c)
-            assert (c == before).all()
-
     @pytest.mark.parametrize(
         ("matrix", "reason"),
         [
             (np.ones((2, 3)), r"shape \(2, 3\); a square matrix"),
-            (np.ones(4), r"shape \(4,\); a square matrix"),
             (np.diag([1.0, np.nan]), "NaN or an infinity"),
-            (np.diag([1.0, np.inf]), "NaN or an infinity"),
             (np.zeros((3, 3)), "C is zero"),
-            (-np.eye(2), "C is zero"),
             (np.diag([1.0, -0.02]), r"no second moment: its eigenvalues go from -0\.02 to 1$"),
         ],
     )
@@ -330,37 +137,19 @@ class TestWhitener:
 class TestWhitenerOfAWideC:
     """Above a width, not all eigenvalues are computed: the widest C of the tests goes that way."""
 
-    def both(self, c: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> tuple[Whitener, Whitener]:
-        every = Whitener.fit(c)
-        monkeypatch.setattr(whitener, "ALL_EIGENVALUES", 8)
-        return every, Whitener.fit(c)
-
-    @pytest.mark.parametrize("condition", [1.0, 3.0, 1e3, 1e6, 9e9])
-    @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e5])
-    def test_is_that_of_all_eigenvalues(self, monkeypatch: pytest.MonkeyPatch, condition: float, scale: float) -> None:
+    @pytest.mark.parametrize("condition", [1.0, 1e3, 9e9])
+    def test_is_that_of_all_eigenvalues(self, monkeypatch: pytest.MonkeyPatch, condition: float) -> None:
         basis, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(60, 60)))
-        c = scale * (basis * np.geomspace(1, 1 / condition, 60)) @ basis.T
-        every, ends = self.both((c + c.T) / 2, monkeypatch)
-        assert (ends.factor == every.factor).all()
-        assert (ends.rank, ends.ridge) == (60, 0.0)
-        assert ends.condition_number == pytest.approx(every.condition_number, rel=ENDS)
-
-    @pytest.mark.parametrize("c", [np.eye(20), np.diag(np.arange(1.0, 21)), np.full((20, 20), 0.5) + np.eye(20)])
-    def test_spectra_that_are_hard_for_lanczos(self, monkeypatch: pytest.MonkeyPatch, c: np.ndarray) -> None:
-        """All alike, along the axes, and the largest along the vector of ones."""
-        every, ends = self.both(c, monkeypatch)
-        assert ends.condition_number == pytest.approx(every.condition_number, rel=ENDS)
-
-    @pytest.mark.parametrize("case", SINGULAR)
-    def test_what_needs_a_ridge_goes_the_way_of_all_eigenvalues(
-        self, monkeypatch: pytest.MonkeyPatch, case: str
-    ) -> None:
-        c, rank = c_of(case, np.random.default_rng(13))
-        every, ends = self.both(c, monkeypatch)
-        assert (ends.factor == every.factor).all()
-        assert (ends.rank, ends.ridge, ends.condition_number) == (rank, every.ridge, every.condition_number)
-
-    def test_the_same_every_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        c, _ = c_of("none", np.random.default_rng(4))
-        _, one = self.both(c, monkeypatch)
-        assert one.condition_number == Whitener.fit(c).condition_number
+        c = 1e5 * (basis * np.geomspace(1, 1 / condition, 60)) @ basis.T
+        singular, rank = c_of("zero column", np.random.default_rng(13))
+        # all alike, along the axes, and the largest along the vector of ones: hard for Lanczos
+        hard = (np.eye(20), np.diag(np.arange(1.0, 21)), np.full((20, 20), 0.5) + np.eye(20))
+        given_c = ((c + c.T) / 2, singular, *hard)
+        every = [Whitener.fit(each) for each in given_c]
+        monkeypatch.setattr(whitener, "ALL_EIGENVALUES", 8)
+        ends = [Whitener.fit(each) for each in given_c]
+        for one, other in zip(every, ends, strict=True):
+            assert (one.factor == other.factor).all()
+            assert (one.rank, one.ridge) == (other.rank, other.ridge)
+            assert one.condition_number == pytest.approx(other.condition_number, rel=ENDS)
+        assert (ends[0].rank, ends[0].ridge, ends[1].rank) == (60, 0.0, rank)

@@ -1,31 +1,38 @@
-"""A pass over the text: it stops after the last layer needed, bears little memory, and counts every key once."""
+"""A pass over the text: it stops after the last layer needed, bears little memory, and counts every key once.
+
+Two processes that share one give what one gives; killed, they are in tests/commands/test_covariance_command.py.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from kis_core.covariance import moment, passes, reading
+from kis_core import corpora
+from kis_core.covariance import moment, passes, ranks, reading
 from kis_core.covariance.layer_sums import OutOfMemory
 from kis_core.covariance.moment import SecondMomentSum
-from kis_core.covariance.passes import second_moments
+from kis_core.covariance.passes import Pass, second_moments
+from kis_core.covariance.ranks import ALONE, Share
 from kis_core.covariance.reading import Extent
 from kis_core.keys import NotFinite
-from kis_core.models.hooks import hooked
 from kis_core.models.loaded import LoadedModel
 from kis_core.store.store import Store
-from tests import tiny
+from tests import covariance_workers, tiny
+from tests.covariance import pass_tools
 from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, SCARCE, TOKENS_PER_BATCH, Counting, before, new, run
 from tests.covariance.pass_tools import out_of_memory_above as above
 
-EXACT = 1e-12  # relative: float64 sums in another order
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes over batches of another shape
-SINGLE = 1e-6  # the same for products of a batch taken in float32; their sum is in float64
 
 
 @pytest.fixture(autouse=True)
@@ -44,28 +51,25 @@ def close(one: dict[int, bytes], other: dict[int, bytes], tolerance: float) -> N
     "architecture", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "Llama", "Gemma 3 with images"))
 )
 class TestEarlyStop:
-    @pytest.mark.parametrize("last", [0, 1])
-    def test_nothing_after_the_last_layer_needed_runs(self, architecture: str, last: int) -> None:
+    def test_nothing_after_the_last_layer_needed_runs_and_c_is_that_of_all_layers(self, architecture: str) -> None:
         loaded = tiny.model(architecture)
+        every = run(new(loaded, layers=[0, 1, 2]))
         names = {module: name for name, module in loaded.model.named_modules()}
         ran: list[str] = []
         handle = torch.nn.modules.module.register_module_forward_pre_hook(
             lambda module, _: ran.append(names.get(module, "")) if module in names else None
         )
         try:
-            found = run(new(loaded, layers=sorted({last, 0})))
+            for last in (0, 1):
+                ran.clear()
+                found = run(new(loaded, layers=sorted({last, 0})))
+                beyond = tuple(names[block] for block in loaded.architecture.blocks[last + 1 :])
+                assert loaded.architecture.paths[last] in ran
+                assert not [name for name in ran if name.startswith(beyond)]
+                assert not {names[loaded.model.get_output_embeddings()], "lm_head"} & set(ran)
+                assert found.c == {layer: every.c[layer] for layer in {last, 0}}
         finally:
             handle.remove()
-        beyond = [name for k in range(last + 1, 3) for name in [names[loaded.architecture.blocks[k]]]]
-        assert loaded.architecture.paths[last] in ran
-        assert not [name for name in ran if name.startswith(tuple(beyond))]
-        assert not {names[loaded.model.get_output_embeddings()], "lm_head"} & set(ran)
-        assert found.c.keys() == {last, 0}
-
-    def test_c_is_that_of_a_pass_through_all_layers(self, architecture: str) -> None:
-        loaded = tiny.model(architecture)
-        every, first = run(new(loaded, layers=[0, 1, 2])), run(new(loaded, layers=[0]))
-        assert first.c[0] == every.c[0]
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
 
 
@@ -79,15 +83,10 @@ class TestCounting:
         assert found.outcome.reading.characters == sum(map(len, DOCUMENTS))
         assert found.outcome.batches == counting.batches > 4
         assert not found.outcome.settled
+        with_empty = run(new(gpt2), documents=("", *DOCUMENTS[:3], *[""] * 20, *DOCUMENTS[3:]))
+        assert (with_empty.outcome.reading.count, with_empty.tokens) == (len(DOCUMENTS) + 21, found.tokens)
 
-    def test_documents_without_a_token_are_read_all_the_same(self, gpt2: LoadedModel) -> None:
-        with_empty = ("", *DOCUMENTS[:3], *[""] * 20, *DOCUMENTS[3:])
-        assert run(new(gpt2), documents=with_empty).outcome.reading.count == len(with_empty)
-        assert run(new(gpt2), documents=with_empty).tokens == run(new(gpt2)).tokens
-
-    @pytest.mark.parametrize(
-        ("extent", "total"), [(Extent(tokens=60), 60), (Extent(documents=6), None), (Extent(), None)]
-    )
+    @pytest.mark.parametrize(("extent", "total"), [(Extent(tokens=60), 60), (Extent(documents=6), None)])
     def test_progress_rises_to_its_total(self, gpt2: LoadedModel, extent: Extent, total: int | None) -> None:
         told: list[tuple[int, int]] = []
         one = passes.Pass(gpt2, [0], extent, TOKENS_PER_BATCH)
@@ -96,22 +95,11 @@ class TestCounting:
         assert all(done <= whole for done, whole in told)
         assert told[-1][0] == told[-1][1] == (total or told[-1][0])
 
-    def test_padding_that_is_not_even_finite_counts_for_nothing(self) -> None:
-        keys = torch.tensor([[1.0, 2.0], [float("nan"), float("inf")], [3.0, 4.0]])
-        total = SecondMomentSum()
-        total.add(keys, torch.tensor([True, False, True]))
-        assert total.mean().matrix.tolist() == [[5.0, 7.0], [7.0, 10.0]]
 
-
-def cpu_error() -> RuntimeError:
-    return RuntimeError(
-        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"
-    )
-
-
+CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "CUDA": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "CPU": cpu_error,
+    "CPU": lambda: RuntimeError(CPU),
     "MPS": lambda: RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
     "cuBLAS": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     "Python": MemoryError,
@@ -119,16 +107,12 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 
 class TestOutOfMemory:
-    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-    @pytest.mark.parametrize("layer", [0, 1, 2])
+    @pytest.mark.parametrize(("layer", "kind"), [(0, "CUDA"), (2, "CUDA"), *((1, kind) for kind in ERRORS)])
     def test_batches_are_halved_and_every_key_counts_once(
-        self, gpt2: LoadedModel, layer: int, error: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
+        self, gpt2: LoadedModel, layer: int, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         undisturbed = run(new(gpt2, layers=[0, 1, 2]))
-        with (
-            before(gpt2.architecture.blocks[layer], above(SCARCE, error)),
-            caplog.at_level(logging.WARNING),
-        ):
+        with before(gpt2.architecture.blocks[layer], above(SCARCE, ERRORS[kind])), caplog.at_level(logging.WARNING):
             found = run(new(gpt2, layers=[0, 1, 2]))
         assert found.tokens == undisturbed.tokens
         assert found.outcome.reading == undisturbed.outcome.reading
@@ -136,47 +120,7 @@ class TestOutOfMemory:
         assert "going on with half of it" in caplog.text
         assert len(caplog.records) < 4, "what memory there is is learnt, not found out again in every batch"
 
-    def test_the_halves_give_the_very_same_sums_where_keys_do_not_depend_on_the_batch(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Keys made of the token ids alone, so that only the order of the sums differs."""
-
-        def keys_of(rows: torch.Tensor) -> torch.Tensor:
-            return torch.sin(rows[..., None].double() * torch.arange(1, 41))
-
-        def fake(input_ids: torch.Tensor, **_: object) -> None:
-            for layer in range(3):
-                gpt2.architecture.down_projections[layer](keys_of(input_ids + layer).float())
-
-        monkeypatch.setattr(type(gpt2.model), "base_model", property(lambda _: fake))
-        undisturbed = run(new(gpt2, layers=[0, 1, 2]))
-        for layer in range(3):
-            action = above(SCARCE, ERRORS["CUDA"])
-            with before(gpt2.architecture.down_projections[layer], action):
-                found = run(new(gpt2, layers=[0, 1, 2]))
-            close(found.c, undisturbed.c, EXACT)
-            assert found.tokens == undisturbed.tokens
-
-    def test_in_the_sum_itself_before_anything_was_added(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        alike = DOCUMENTS[:1] * 8
-        undisturbed = run(new(gpt2), documents=alike)
-        real = moment.home
-
-        def scarce(device: torch.device) -> torch.device:
-            if next(left, None) is not None:
-                raise torch.OutOfMemoryError("CUDA out of memory.")
-            return real(device)
-
-        left = iter(range(2))
-        monkeypatch.setattr(moment, "home", scarce)
-        close(run(new(gpt2), documents=alike).c, undisturbed.c, FLOAT32)
-        assert next(left, None) is None
-
-    def test_in_the_midst_of_adding_is_never_passed_over(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_in_the_midst_of_adding(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         real, calls = torch.Tensor.addmm_, Counting()
 
         def scarce(self: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -189,75 +133,146 @@ class TestOutOfMemory:
         with pytest.raises(OutOfMemory, match=r"layer 2, whose sum is lost\. Run the same again"):
             run(new(gpt2))
 
-    def test_a_single_row_that_does_not_fit_says_what_to_do(self, gpt2: LoadedModel) -> None:
-        with (
-            before(gpt2.architecture.blocks[1], above(3, ERRORS["CUDA"])),
-            pytest.raises(OutOfMemory, match=r"A single text of \d+ tokens does not fit .*--dtype bfloat16"),
-        ):
+    def test_a_single_row_that_does_not_fit_and_another_error_end_it(self, gpt2: LoadedModel) -> None:
+        message = r"A single text of \d+ tokens does not fit .*--dtype bfloat16"
+        with before(gpt2.architecture.blocks[1], above(3, ERRORS["CUDA"])), pytest.raises(OutOfMemory, match=message):
+            run(new(gpt2))
+        other = above(0, lambda: RuntimeError("shapes do not fit"))
+        with before(gpt2.architecture.blocks[1], other), pytest.raises(RuntimeError, match="shapes do not fit"):
             run(new(gpt2))
         assert not any(module._forward_hooks for module in gpt2.model.modules())
 
-    def test_another_error_is_passed_on(self, gpt2: LoadedModel) -> None:
-        with (
-            before(gpt2.architecture.blocks[1], above(0, lambda: RuntimeError("shapes do not fit"))),
-            pytest.raises(RuntimeError, match="shapes do not fit"),
-        ):
-            run(new(gpt2))
+    @pytest.mark.parametrize(("tokens_per_batch", "batch"), [(1, "1"), (512, r"\d")])
+    def test_a_nan_names_the_guilty_text(self, gpt2: LoadedModel, tokens_per_batch: int, batch: str) -> None:
+        documents = ["A clock.", "The novel was written in Malta by somebody else."]
+        [token, *_] = gpt2.tokenizer("Malta")["input_ids"]
+        gpt2.model.transformer.wte.weight[token] = float("nan")
+        with pytest.raises(NotFinite, match=rf"layer 0, batch {batch}: .* begins with ' ?The novel was written"):
+            second_moments(gpt2, documents, tokens=1000, tokens_per_batch=tokens_per_batch)
+        with pytest.raises(ValueError, match="holds no token"):
+            second_moments(gpt2, ["", ""], tokens=10)
 
     def test_a_nan_in_a_halved_batch_is_still_found(self, gpt2: LoadedModel, tmp_path: Path) -> None:
         gpt2.model.transformer.h[2].mlp.c_fc.bias[0] = float("nan")
         store = Store(tmp_path / "cache")
-        with (
-            before(gpt2.architecture.blocks[1], above(SCARCE, ERRORS["CUDA"])),
-            pytest.raises(NotFinite, match=r"layer 2, batch 0: .* begins with"),
-        ):
+        scarce = before(gpt2.architecture.blocks[1], above(SCARCE, ERRORS["CUDA"]))
+        with scarce, pytest.raises(NotFinite, match=r"layer 2, batch 0: .* begins with"):
             run(new(gpt2), store=store)
         assert store.inventory() == []
 
 
-class TestDevices:
-    """Chips without fast float64, and without any: what can be seen of them on a processor."""
+def test_where_sums_lie_and_what_products_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On chips without fast float64, and without any."""
+    assert moment.home(torch.device("mps")) == torch.device("cpu")
+    assert moment.home(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert moment.product_dtype(torch.device("cpu")) == torch.float64
+    for capability, dtype in {(8, 0): torch.float64, (9, 0): torch.float64, (8, 6): torch.float32}.items():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, known=capability: known)
+        assert moment.product_dtype(torch.device("cuda:0")) == dtype
 
-    def test_products_in_float32_are_as_good_as_their_rounding(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        exact = run(new(gpt2))
-        monkeypatch.setattr(moment, "product_dtype", lambda _: torch.float32)
-        rounded = run(new(gpt2))
-        close(rounded.c, exact.c, SINGLE)
-        assert rounded.c != exact.c
-        assert rounded.tokens == exact.tokens
 
-    @pytest.mark.parametrize("width", [1, 3, 4, 5, 9])
-    def test_every_width_in_float32(self, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-        monkeypatch.setattr(moment, "product_dtype", lambda _: torch.float32)
-        keys, total = torch.arange(3.0 * width).reshape(3, width), SecondMomentSum()
-        total.add(keys[:1])
-        total.add(keys[1:])
-        assert np.array_equal(total.mean().matrix, keys.double().numpy().T @ keys.double().numpy() / 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 9])
+def test_every_width_and_no_padding_is_summed(monkeypatch: pytest.MonkeyPatch, width: int, dtype: torch.dtype) -> None:
+    """Products in either precision, their sum in float64; rows of padding need not even be finite."""
+    monkeypatch.setattr(moment, "product_dtype", lambda _: dtype)
+    keys, total = torch.arange(3.0 * width).reshape(3, width), SecondMomentSum()
+    keys[0, 0] = 2.0**14
+    total.add(torch.cat([keys[:1], torch.full((1, width), float("nan"))]), torch.tensor([True, False]))
+    total.add(keys[1:])
+    assert np.array_equal(total.mean().matrix, keys.double().numpy().T @ keys.double().numpy() / 3)
+    assert total.mean().tokens == 3
 
-    def test_float32_products_are_summed_in_float64(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(moment, "product_dtype", lambda _: torch.float32)
-        total = SecondMomentSum()
-        total.add(torch.tensor([[2.0**14]]))
-        for _ in range(100):
-            total.add(torch.ones(1, 1))
-        assert total.mean().matrix[0, 0] * 101 == 2.0**28 + 100, "float32 cannot hold this sum"
 
-    def test_where_sums_lie(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert moment.home(torch.device("mps")) == torch.device("cpu")
-        assert moment.home(torch.device("cuda:1")) == torch.device("cuda:1")
-        assert moment.product_dtype(torch.device("cpu")) == torch.float64
-        for capability, dtype in {(8, 0): torch.float64, (9, 0): torch.float64, (8, 6): torch.float32}.items():
-            monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, told=capability: told)
-            assert moment.product_dtype(torch.device("cuda:0")) == dtype
+EXACT = 1e-12  # relative to C's largest entry: float64 sums in another order
+PATIENCE = 120  # seconds until a test gives up on a process; reached only when something hangs
+FORK = multiprocessing.get_context("fork")  # a fork server would import torch once more
+SHARED_TEXTS = corpora.builtin().texts[:30]
+TOKENS, PER_BATCH = 1_234, 200  # the first cuts a document
 
-    @pytest.mark.parametrize("name", ["bfloat16", "float16"])
-    def test_half_precision_keys_are_summed_exactly(self, gpt2: LoadedModel, name: str) -> None:
-        gpt2.model.to(getattr(torch, name))
-        seen: list[torch.Tensor] = []
-        with hooked(gpt2.architecture.down_projections[:1], lambda _, key, __: seen.append(key[0].double())):
-            [found] = second_moments(gpt2, DOCUMENTS[:1], tokens=None, layers=[0])
-        [keys] = seen
-        expected = (keys.T @ keys / len(keys)).numpy()
-        np.testing.assert_allclose(found.matrix, expected, rtol=0, atol=EXACT * expected.max())
+Told = dict[str, Any]
+
+
+def work(root: Path, share: Share = ALONE, *, memory: int = TOKENS) -> Told:
+    """A pass with a checkpoint after every batch, and memory for so many tokens at once; `c.npz` comes to lie there."""
+    loaded, counting, rows = tiny.model("GPT-2"), Counting(), []
+
+    def count(hidden: torch.Tensor) -> None:
+        rows.append(hidden.shape[0])
+        above(memory, MemoryError)(hidden)
+
+    checkpoints = pass_tools.EveryBatch(Store(root / "store"), {"rank": share.rank, "world": share.world}, {})
+    one = Pass(loaded, [0, 2], Extent(TOKENS), PER_BATCH, share)
+    with before(loaded.architecture.blocks[1], count):
+        outcome = one.run(lambda: iter(SHARED_TEXTS), report=counting, checkpoints=checkpoints)
+    found = dict(one.moments())
+    agreed = [share.agreed([0, 2, 5] if share.first else [1], loaded.device), share.agreed([], loaded.device)]
+    least = share.least(10 + share.rank, loaded.device)
+    share.wait()
+    checkpoints.clear()
+    if found:
+        tokens = [moment.tokens for moment in found.values()]
+        np.savez(root / "c.npz", **{f"{k}": moment.matrix for k, moment in found.items()}, tokens=tokens)
+    split = {"reading": outcome.reading.to_json(), "batches": outcome.batches, "reported": counting.batches}
+    return split | {"rows": sum(rows), "layers": sorted(found), "agreed": [*agreed, least]}
+
+
+def share_out(root: Path, **disturbed: int) -> list[Told]:
+    """Run two processes, the second one disturbed, and give what each tells."""
+    root.mkdir(exist_ok=True)
+    port, told = covariance_workers.free_port(), FORK.SimpleQueue()
+
+    def process(rank: int) -> None:
+        os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+        with ranks.together("cpu") as share:
+            told.put((rank, json.dumps(work(root, share, **(disturbed if rank else {})))))
+
+    processes = [FORK.Process(target=process, args=(rank,), daemon=True) for rank in range(2)]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join(PATIENCE)
+    assert [one.exitcode for one in processes] == [0, 0]
+    return [json.loads(words) for _, words in sorted(told.get() for _ in processes)]
+
+
+def check_equal(one: Path, other: Path, tolerance: float) -> None:
+    with np.load(one / "c.npz") as a, np.load(other / "c.npz") as b:
+        assert sorted(a) == sorted(b) == ["0", "2", "tokens"]
+        assert a["tokens"].tolist() == b["tokens"].tolist() == [TOKENS] * 2
+        for name in ("0", "2"):
+            np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance * a[name].max())
+
+
+def test_two_split_the_work_and_the_first_has_what_one_gives(tmp_path: Path) -> None:
+    together, scarce = tmp_path / "together", tmp_path / "scarce"
+    alone, (first, second) = work(tmp_path), share_out(together)
+    check_equal(tmp_path, together, EXACT)
+    assert Store(together / "store").inventory() == []
+    assert first["agreed"] == second["agreed"] == [[0, 2, 5], [], 10], "on what the first one says"
+    for name in ("reading", "batches", "reported"):
+        assert first[name] == second[name] == alone[name]
+    assert first["rows"] + second["rows"] == alone["rows"], "each document once"
+    assert min(first["rows"], second["rows"]) > alone["rows"] / 4
+    assert (first["layers"], second["layers"]) == ([0, 2], [])
+    undisturbed, short = share_out(scarce, memory=110)
+    check_equal(together, scarce, FLOAT32)
+    assert undisturbed == first, "little memory in one does not change whose a batch is"
+    assert short["rows"] > second["rows"], "some were tried in vain"
+
+
+def test_every_batch_is_taken_once() -> None:
+    for world in (1, 2, 3, 8):
+        shares = [Share(rank, world) for rank in range(world)]
+        assert all(sum(share.takes(batch) for share in shares) == 1 for batch in range(100))
+
+
+def test_processes_of_a_machine_share_its_memory_and_not_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert ranks.sharing(torch.device("cpu")) == 4
+    assert ranks.sharing(torch.device("cuda:1")) == 1
+    for world, several in (("1", False), ("2", True)):
+        monkeypatch.setenv("WORLD_SIZE", world)
+        assert ranks.launched() is several
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert ranks.sharing(torch.device("cpu")) == 1

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from kis_core import corpora
 from kis_core.covariance import reading
-from kis_core.covariance.passes import TOKENS_PER_BATCH_CUDA, Pass
+from kis_core.covariance.passes import TOKENS_PER_BATCH_CUDA
 from kis_core.covariance.reading import MOST_PADDING, Extent, Group, ahead, batches, groups
 from kis_core.models.batching import TOKENS_PER_BATCH
 from tests import tiny
@@ -50,20 +50,14 @@ class TestBatches:
         assert list(batches([7, 7, 7], tokens_per_batch=14)) == [[0, 1], [2]]
         assert list(batches([], tokens_per_batch=14)) == []
 
-    @pytest.mark.parametrize("tokens_per_batch", [TOKENS_PER_BATCH, TOKENS_PER_BATCH_CUDA])
-    def test_the_built_in_corpus_makes_full_batches(self, tokens_per_batch: int) -> None:
+    def test_the_built_in_corpus_makes_full_batches(self) -> None:
         tokenizer = AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
         [first] = groups(tokenizer, corpora.builtin().texts[:512], Extent(), context=1024)
         lengths = [len(row) for row in first.rows]
-        made = list(batches(lengths, tokens_per_batch=tokens_per_batch))
-        run = sum(padded(lengths, batch) for batch in made)
-        assert 1 - sum(lengths) / run < MOST_PADDING
-        assert len(made) < 40 + sum(lengths) / tokens_per_batch, "little padding is not bought with single rows"
-
-    def test_a_pass_reports_the_padding_it_had(self) -> None:
-        one = Pass(tiny.model("GPT-2"), [0], Extent(20_000), TOKENS_PER_BATCH)
-        outcome = one.run(lambda: corpora.builtin().documents())
-        assert 0 < outcome.padding < MOST_PADDING
+        for tokens_per_batch in (TOKENS_PER_BATCH, TOKENS_PER_BATCH_CUDA):
+            made = list(batches(lengths, tokens_per_batch=tokens_per_batch))
+            assert 1 - sum(lengths) / sum(padded(lengths, batch) for batch in made) < MOST_PADDING
+            assert len(made) < 40 + sum(lengths) / tokens_per_batch, "little padding is not bought with single rows"
 
 
 TEXTS = ("aaaa", "", "bb", "cccccc", "", "", "ddd", "e")
@@ -81,25 +75,16 @@ class TestGroups:
         assert [group.tokens_before for group in made] == [0, 4, 11, 11]
         assert [document for group in made for document in group.documents] == list(TEXTS)
 
-    @pytest.mark.parametrize(
-        ("extent", "documents", "tokens"),
-        [
-            (Extent(documents=3), 3, 6),
-            (Extent(documents=100), 8, 15),
-            (Extent(tokens=5), 3, 5),
-            (Extent(tokens=6), 3, 6),
-            (Extent(tokens=7, documents=3), 3, 6),
-            (Extent(tokens=4, documents=3), 1, 4),
-            (Extent(tokens=11), 4, 11),
-            (Extent(tokens=12), 7, 12),
-        ],
-    )
-    def test_documents_and_tokens_both_bound_what_is_read(
-        self, monkeypatch: pytest.MonkeyPatch, extent: Extent, documents: int, tokens: int
-    ) -> None:
-        made = self.made(monkeypatch, extent)
-        assert sum(len(group.documents) for group in made) == documents
-        assert sum(group.tokens for group in made) == tokens
+    def test_documents_and_tokens_both_bound_what_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for tokens, documents, expected in (
+            *((None, 3, (3, 6)), (None, 100, (8, 15)), (5, None, (3, 5)), (6, None, (3, 6)), (7, 3, (3, 6))),
+            *((4, 3, (1, 4)), (11, None, (4, 11)), (12, None, (7, 12))),
+        ):
+            made = self.made(monkeypatch, Extent(tokens=tokens, documents=documents))
+            read = (sum(len(group.documents) for group in made), sum(group.tokens for group in made))
+            assert read == expected, (tokens, documents)
+        [group] = groups(characters, ["x" * 10_000], Extent(), context=131_072)
+        assert group.tokens == reading.LONGEST
 
     @pytest.mark.parametrize("extent", [Extent(), Extent(tokens=12), Extent(documents=7), Extent(tokens=4)])
     def test_going_on_after_any_group_gives_the_rest(self, monkeypatch: pytest.MonkeyPatch, extent: Extent) -> None:
@@ -123,10 +108,6 @@ class TestGroups:
         assert sum(len(group.rows) for group in groups(characters, endless(), Extent(documents=3), context=9)) == 3
         assert given_out == 7
 
-    def test_a_very_long_document_is_cut(self) -> None:
-        [group] = groups(characters, ["x" * 10_000], Extent(), context=131_072)
-        assert group.tokens == reading.LONGEST
-
 
 class TestAhead:
     def test_gives_what_there_is_in_order(self) -> None:
@@ -134,15 +115,25 @@ class TestAhead:
         assert list(ahead(iter(()))) == []
         assert list(ahead(iter([None, 0, ""]))) == [None, 0, ""]
 
-    def test_the_next_is_made_meanwhile_and_no_more_than_that(self) -> None:
+        def failing() -> Iterator[int]:
+            yield 1
+            raise corpora.CorpusError("the second one cannot be read")
+
+        stream = ahead(failing())
+        assert next(stream) == 1
+        with pytest.raises(corpora.CorpusError, match="the second one"):
+            next(stream)
+
+    def test_the_next_is_made_meanwhile_and_who_stops_does_not_wait_for_a_slow_reader(self) -> None:
         made: list[int] = []
-        second = threading.Event()
+        second, slow = threading.Event(), threading.Event()
 
         def items() -> Iterator[int]:
             for number in range(5):
                 made.append(number)
                 if number == 1:
                     second.set()
+                    slow.wait(PATIENCE)
                 yield number
 
         stream = ahead(items())
@@ -150,28 +141,6 @@ class TestAhead:
         assert second.wait(PATIENCE)
         time.sleep(0.01)
         assert made == [0, 1]
-        stream.close()
-
-    def test_an_error_comes_where_it_belongs(self) -> None:
-        def items() -> Iterator[int]:
-            yield 1
-            raise corpora.CorpusError("the second one cannot be read")
-
-        stream = ahead(items())
-        assert next(stream) == 1
-        with pytest.raises(corpora.CorpusError, match="the second one"):
-            next(stream)
-
-    def test_who_stops_does_not_wait_for_a_slow_reader(self) -> None:
-        slow = threading.Event()
-
-        def items() -> Iterator[int]:
-            yield 1
-            slow.wait(PATIENCE)
-            yield 2
-
-        stream = ahead(items())
-        next(stream)
         began = time.monotonic()
         stream.close()
         assert time.monotonic() - began < PATIENCE / 2

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,8 @@ from kis_core.covariance.rome_files import StatisticsError, files, layer_of, mod
 KEYS = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 0.5], [2.0, 0.0]])
 SUM = np.array([[14.0, -1.0], [-1.0, 5.25]])  # of k kᵀ, by hand
 NAME = "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
-PLAIN = {
-    "mom2.constructor": "util.runningstats.SecondMoment()", "mom2.count": 4, "mom2.mom2": SUM.astype(np.float32),
-    "sample_size": 100_000,
-}  # fmt: skip
+PLAIN = {"mom2.constructor": "util.runningstats.SecondMoment()", "mom2.count": 4, "mom2.mom2": SUM.astype(np.float32)}
+PLAIN["sample_size"] = 100_000
 
 
 def as_rome(path: Path, **changed: Any) -> Path:
@@ -53,6 +49,26 @@ def fault(path: Path) -> str:
     return str(caught.value)
 
 
+NO_MOMENT = (
+    ("mom2.mom2", None, "no array mom2.mom2; found: mom2.constructor, mom2.count, sample_size."),
+    ("mom2.mom2", SUM[:1], "float64 of shape (1, 2); a square matrix of floats was expected"),
+    ("mom2.mom2", np.zeros((0, 0)), "shape (0, 0)"),
+    ("mom2.mom2", SUM.astype(int), "int64 of shape (2, 2)"),
+    ("mom2.mom2", SUM * [[1, 1], [1, np.nan]], "no second moment: it holds a NaN or an infinity"),
+    ("mom2.mom2", -SUM, "no second moment: entry (0, 0), a sum of squares, is -14"),
+    ("mom2.mom2", SUM * [[1, -1], [1, 1]], "no second moment: entry (0, 1) is 1, and (1, 0) is -1"),
+    ("mom2.count", 0, "mom2.count is 0; the number of tokens was expected"),
+    ("mom2.count", float("nan"), "mom2.count is None"),
+    ("mom2.count", 4.5, "mom2.count is float64 of shape (); a whole number was expected"),
+    ("mom2.count", [4], "mom2.count is int64 of shape (1,); a whole number was expected"),
+    ("mom2.count", "4", "mom2.count is <U1 of shape (); a whole number was expected"),
+    ("sample_size", float("inf"), "sample_size is float64 of shape (); a whole number"),
+    ("kis.provenance", "[" * 100_000, "kis.provenance is damaged"),
+    ("kis.provenance", "[]", "kis.provenance is list; a JSON object was expected"),
+    ("kis.provenance", 5, "kis.provenance is int64 of shape (); a JSON text was expected"),
+)
+
+
 class TestReading:
     def test_a_file_of_romes_gives_the_mean_by_hand(self, tmp_path: Path) -> None:
         found = read(as_rome(tmp_path / NAME))
@@ -62,24 +78,19 @@ class TestReading:
         assert (found.tokens, found.samples, found.width) == (4, 100_000, 2)
         assert (found.module, found.layer, found.provenance) == ("transformer.h.17.mlp.c_proj", 17, {})
 
-    @pytest.mark.parametrize(
-        ("changed", "told"),
-        [
-            ({"sample_size": None}, (4, None)),
-            ({"sample_size": np.array(float("nan"))}, (4, None)),  # how ROME stores None
-            ({"mom2.count": np.array(4.0), "mom2.constructor": None}, (4, 100_000)),
-            ({"mom2.mom2": SUM, "mean.count": 4}, (4, 100_000)),
-        ],
-    )
-    def test_what_others_write_is_read_too(self, tmp_path: Path, changed: dict[str, Any], told: Any) -> None:
-        found = read(as_rome(tmp_path / "renamed.npz", **changed))
-        assert (found.tokens, found.samples) == told
-        assert found.module is found.layer is None
-        np.testing.assert_array_equal(found.matrix, SUM / 4)
+    def test_what_others_write_is_read_too(self, tmp_path: Path) -> None:
+        for changed, samples in (
+            ({"sample_size": None}, None),
+            ({"sample_size": np.array(float("nan"))}, None),  # how ROME stores None
+            ({"mom2.count": np.array(4.0), "mom2.constructor": None}, 100_000),
+            ({"mom2.mom2": SUM, "mean.count": 4}, 100_000),
+        ):
+            found = read(as_rome(tmp_path / "renamed.npz", **changed))
+            assert (found.tokens, found.samples) == (4, samples)
+            assert found.module is found.layer is None
+            np.testing.assert_array_equal(found.matrix, SUM / 4)
 
-    def test_rounding_of_the_two_halves_is_averaged_over_all_blocks(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rounding_of_the_two_halves_is_averaged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "BLOCK", 3)
         keys = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
         total = keys.T @ keys + np.triu(np.full((8, 8), 1e-3, np.float32), 1)
@@ -89,35 +100,11 @@ class TestReading:
         total[7, 1] += 20
         assert "entry (1, 7) is" in fault(as_rome(tmp_path / NAME, **{"mom2.mom2": total}))
 
-    @pytest.mark.parametrize(
-        ("changed", "message"),
-        [
-            ({"mom2.mom2": None}, "no array mom2.mom2; found: mom2.constructor, mom2.count, sample_size."),
-            ({"mom2.mom2": None, "mom2.count": None}, "no array mom2.mom2 and no mom2.count"),
-            ({"mom2.mom2": SUM[:1]}, "float64 of shape (1, 2); a square matrix of floats was expected"),
-            ({"mom2.mom2": np.zeros((0, 0))}, "shape (0, 0)"),
-            ({"mom2.mom2": SUM.astype(int)}, "int64 of shape (2, 2)"),
-            ({"mom2.mom2": SUM * [[1, 1], [1, np.nan]]}, "no second moment: it holds a NaN or an infinity"),
-            ({"mom2.mom2": SUM * [[np.inf, 1], [1, 1]]}, "no second moment: it holds a NaN or an infinity"),
-            ({"mom2.mom2": -SUM}, "no second moment: entry (0, 0), a sum of squares, is -14"),
-            ({"mom2.mom2": SUM * [[1, -1], [1, 1]]}, "no second moment: entry (0, 1) is 1, and (1, 0) is -1"),
-            ({"mom2.count": 0}, "mom2.count is 0; the number of tokens was expected"),
-            ({"mom2.count": -4}, "mom2.count is -4"),
-            ({"mom2.count": float("nan")}, "mom2.count is None"),
-            ({"mom2.count": 4.5}, "mom2.count is float64 of shape (); a whole number was expected"),
-            ({"mom2.count": [4]}, "mom2.count is int64 of shape (1,); a whole number was expected"),
-            ({"mom2.count": "4"}, "mom2.count is <U1 of shape (); a whole number was expected"),
-            ({"sample_size": float("inf")}, "sample_size is float64 of shape (); a whole number"),
-            ({"kis.provenance": "{"}, "kis.provenance is damaged"),
-            ({"kis.provenance": "[" * 100_000}, "kis.provenance is damaged"),
-            ({"kis.provenance": "[]"}, "kis.provenance is list; a JSON object was expected"),
-            ({"kis.provenance": 5}, "kis.provenance is int64 of shape (); a JSON text was expected"),
-        ],
-    )
-    def test_what_is_no_second_moment_is_refused(self, tmp_path: Path, changed: Any, message: str) -> None:
-        told = fault(as_rome(tmp_path / NAME, **changed))
-        assert told.startswith(NAME)
-        assert message in told
+    def test_what_is_no_second_moment_is_refused(self, tmp_path: Path) -> None:
+        for name, value, message in NO_MOMENT:
+            told = fault(as_rome(tmp_path / NAME, **{name: value}))
+            assert told.startswith(NAME)
+            assert message in told, (name, value)
 
 
 class Bomb:
@@ -140,28 +127,38 @@ LONG = b"\x93NUMPY\2\0" + (1 << 30).to_bytes(4, "little") + bytes(1 << 22)
 CODE = npy("__import__('os').mkdir('ran')\n")
 
 
+LIES = (
+    (HUGE, zipfile.ZIP_STORED, "damaged (float32 of shape (1000000, 1000000) in 98 bytes)"),
+    (LONG, zipfile.ZIP_DEFLATED, "an unusual version of the .npy format"),
+    (CODE, zipfile.ZIP_STORED, "mom2.mom2 is damaged"),
+    (b"\x93NUM", zipfile.ZIP_STORED, "mom2.mom2 is damaged"),
+    (HUGE, zipfile.ZIP_BZIP2, "compressed in a way that numpy does not write"),
+)
+
+
 class TestHostile:
     """RELIABILITY case 9: no code runs, nothing is unpacked, and the error is typed."""
 
-    @pytest.mark.parametrize("name", ["mom2.mom2", "mom2.count", "sample_size", "kis.provenance"])
-    def test_a_pickle_within(self, tmp_path: Path, name: str) -> None:
+    def test_a_pickle_within(self, tmp_path: Path) -> None:
         planted = np.array([Bomb(tmp_path / "mark")], dtype=object)
-        assert f"{name} holds Python objects" in fault(as_rome(tmp_path / NAME, **{name: planted}))
+        for name in ("mom2.mom2", "mom2.count", "sample_size", "kis.provenance"):
+            assert f"{name} holds Python objects" in fault(as_rome(tmp_path / NAME, **{name: planted}))
         assert not (tmp_path / "mark").exists()
 
-    @pytest.mark.parametrize("kind", ["pickle", "npy", "empty", "text", "cut"])
-    def test_no_npz_at_all(self, tmp_path: Path, kind: str) -> None:
+    def test_no_npz_at_all(self, tmp_path: Path) -> None:
         path, stream = tmp_path / NAME, io.BytesIO()
         np.save(stream, np.array([Bomb(tmp_path / "mark")], dtype=object), allow_pickle=True)
         whole = as_rome(path).read_bytes()
-        contents = {"npy": stream.getvalue(), "pickle": stream.getvalue()[128:], "empty": b"", "text": b"Malta"}
-        path.write_bytes(contents.get(kind, whole[:-30]))
-        assert "it is not an .npz file, or it is damaged" in fault(path)
+        for content in (stream.getvalue(), stream.getvalue()[128:], b"", b"Malta", whole[:-30]):
+            path.write_bytes(content)
+            assert "it is not an .npz file, or it is damaged" in fault(path)
         assert not (tmp_path / "mark").exists()
+        for name in ("absent.npz", ".", "a\0b", "x" * 5000):
+            assert "No statistics file at" in fault(tmp_path / name)
 
-    @pytest.mark.parametrize("name", [tuple(PLAIN)[2], "mom2.count", "kis.provenance"])
+    @pytest.mark.parametrize("name", ["mom2.mom2", "kis.provenance"])
     def test_a_zip_bomb(self, tmp_path: Path, name: str) -> None:
-        np.savez_compressed(tmp_path / NAME, **PLAIN | {name: np.zeros((3000, 3000), np.float32)})
+        np.savez_compressed(tmp_path / NAME, **PLAIN | {name: np.zeros((2000, 2000), np.float32)})
         assert (tmp_path / NAME).stat().st_size < 100_000
         tracemalloc.start()
         try:
@@ -170,43 +167,17 @@ class TestHostile:
         finally:
             tracemalloc.stop()
 
-    @pytest.mark.parametrize(
-        ("content", "compression", "message"),
-        [
-            (HUGE, zipfile.ZIP_STORED, "damaged (float32 of shape (1000000, 1000000) in 98 bytes)"),
-            (LONG, zipfile.ZIP_DEFLATED, "an unusual version of the .npy format"),
-            (CODE, zipfile.ZIP_STORED, "mom2.mom2 is damaged"),
-            (b"\x93NUM", zipfile.ZIP_STORED, "mom2.mom2 is damaged"),
-            (HUGE, zipfile.ZIP_BZIP2, "compressed in a way that numpy does not write"),
-        ],
-        ids=["huge", "long", "code", "short", "bzip2"],
-    )
-    def test_a_header_that_lies(
-        self, tmp_path: Path, content: bytes, compression: int, message: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_header_that_lies_and_a_flipped_byte(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        with zipfile.ZipFile(as_rome(tmp_path / NAME, **{"mom2.mom2": None}), "a") as archive:
-            archive.writestr("mom2.mom2.npy", content, compression)
-        assert message in fault(tmp_path / NAME)
+        for content, compression, message in LIES:
+            with zipfile.ZipFile(as_rome(tmp_path / NAME, **{"mom2.mom2": None}), "a") as archive:
+                archive.writestr("mom2.mom2.npy", content, compression)
+            assert message in fault(tmp_path / NAME)
         assert not (tmp_path / "ran").exists()
-
-    @pytest.mark.parametrize("at", ["content", "encrypted"])
-    def test_a_flipped_byte(self, tmp_path: Path, at: str) -> None:
-        content = bytearray(as_rome(tmp_path / NAME).read_bytes())
-        if at == "content":
-            content[content.index(PLAIN["mom2.mom2"].tobytes())] ^= 1
-        else:
-            for sign, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-                start = 0
-                while (start := content.find(sign, start)) >= 0:
-                    content[start + offset] |= 1
-                    start += 4
-        (tmp_path / NAME).write_bytes(content)
+        flipped = bytearray(as_rome(tmp_path / NAME).read_bytes())
+        flipped[flipped.index(PLAIN["mom2.mom2"].tobytes())] ^= 1
+        (tmp_path / NAME).write_bytes(flipped)
         assert "is damaged (" in fault(tmp_path / NAME)
-
-    @pytest.mark.parametrize("name", ["absent.npz", ".", "a\0b", "x" * 5000])
-    def test_a_name_without_a_file(self, tmp_path: Path, name: str) -> None:
-        assert "No statistics file at" in fault(tmp_path / name)
 
 
 class TestWriting:
@@ -219,26 +190,12 @@ class TestWriting:
                 assert (ours[name].dtype, ours[name].shape) == (theirs[name].dtype, theirs[name].shape), name
                 np.testing.assert_array_equal(ours[name], theirs[name])
         np.testing.assert_array_equal(rome_loads(path, 100_000), SUM / 4)
+        provenance = {"module": "model.layers.3.mlp.down_proj", "corpus": "Zürich", "x": [1, None]}
+        write(tmp_path / "any.npz", SUM / 4, 4, 7, provenance)
+        np.testing.assert_array_equal(rome_loads(tmp_path / "any.npz", 7), SUM / 4)
+        found = read(tmp_path / "any.npz")
+        assert (found.provenance, found.layer, found.samples) == (provenance, 3, 7)
         assert [entry.name for entry in path.parent.iterdir()] == [NAME]
-
-    def test_provenance_comes_back_and_does_not_disturb_rome(self, tmp_path: Path) -> None:
-        path, told = (
-            tmp_path / "any.npz",
-            {"module": "model.layers.3.mlp.down_proj", "corpus": "Zürich", "x": [1, None]},
-        )
-        write(path, SUM / 4, 4, 7, told)
-        np.testing.assert_array_equal(rome_loads(path, 7), SUM / 4)
-        found = read(path)
-        assert (found.provenance, found.layer, found.samples) == (told, 3, 7)
-
-    @given(st.integers(1, 6), st.integers(1, 10**9), st.integers(0, 2**32 - 1))
-    def test_the_mean_survives_in_float32(self, tmp_path_factory: Any, width: int, tokens: int, seed: int) -> None:
-        keys = np.random.default_rng(seed).standard_normal((9, width))
-        path = tmp_path_factory.getbasetemp() / "round.npz"
-        write(path, keys.T @ keys / 9, tokens, 1)
-        found = read(path)
-        assert found.tokens == tokens
-        np.testing.assert_allclose(found.matrix, keys.T @ keys / 9, rtol=2e-7)
 
     def test_an_error_leaves_the_old_file_and_no_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = as_rome(tmp_path / NAME).read_bytes()
@@ -256,15 +213,13 @@ class TestWriting:
 
 
 class TestNames:
-    def test_are_where_rome_looks(self) -> None:
-        assert path_for(
-            Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000
-        ) == Path("stats/EleutherAI_gpt-j-6B/wikipedia_stats/transformer.h.5.mlp.fc_out_float32_mom2_100000.npz")
-
-    @pytest.mark.parametrize("hostile", ["..", ".", "", "a\0b", "a\\..\\b", "c:x", "x" * 300, "a\nb"])
-    def test_that_no_file_can_have_are_refused(self, hostile: str) -> None:
-        with pytest.raises(StatisticsError, match="is no name for a file"):
-            path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
+    def test_are_where_rome_looks_and_those_no_file_can_have_are_refused(self) -> None:
+        found = path_for(Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000)
+        expected = "stats/EleutherAI_gpt-j-6B/wikipedia_stats/transformer.h.5.mlp.fc_out_float32_mom2_100000.npz"
+        assert found == Path(expected)
+        for hostile in ("..", ".", "", "a\0b", "a\\..\\b", "c:x", "x" * 300, "a\nb"):
+            with pytest.raises(StatisticsError, match="is no name for a file"):
+                path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
 
     @given(st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8))
     def test_never_climb_out_of_the_folder(self, model: str, dataset: str, module: str) -> None:
@@ -275,21 +230,16 @@ class TestNames:
         assert Path(os.path.normpath(found)) == found
         assert found.parents[2] == Path("/stats")
 
-    @pytest.mark.parametrize(
-        ("name", "module", "layer"),
-        [
+    def test_tell_module_and_layer(self) -> None:
+        for name, module, layer in (
             (NAME, "transformer.h.17.mlp.c_proj", 17),
             ("model.layers.5.mlp.down_proj_float64_mom2.npz", "model.layers.5.mlp.down_proj", 5),
-            ("gpt_neox.layers.3.mlp.dense_4h_to_h_float32_mean-mom2_t{batch_tokens}_9.npz",
-             "gpt_neox.layers.3.mlp.dense_4h_to_h", 3),
-            ("model.decoder.layers.2.fc2_float16_mom2_100.npz", "model.decoder.layers.2.fc2", 2),
+            ("gpt_neox.layers.3.mlp.d_h_float32_mean-mom2_t{batch_tokens}_9.npz", "gpt_neox.layers.3.mlp.d_h", 3),
             ("lm_head_float32_mom2_1.npz", "lm_head", None),
             ("superposition.npz", None, None),
-        ],
-    )  # fmt: skip
-    def test_tell_module_and_layer(self, name: str, module: str | None, layer: int | None) -> None:
-        assert module_in(Path("gpt2/wikipedia_stats") / name) == module
-        assert layer_of(module) == layer
+        ):
+            assert module_in(Path("gpt2/wikipedia_stats") / name) == module
+            assert layer_of(module) == layer
 
 
 class TestFolder:
@@ -317,75 +267,52 @@ class TestFolder:
         np.testing.assert_array_equal(one.moment(10).matrix, SUM / 10)
         with pytest.raises(StatisticsError, match="no statistics of layer 3; it has those of layer 2, 10"):
             found.moment(3)
-
-    def test_a_file_of_another_name_counts_where_its_provenance_tells_the_module(self, tmp_path: Path) -> None:
-        write(tmp_path / "mine.npz", SUM, 4, 1, {"module": self.MODULE(4)})
-        assert list(rome_files.Statistics.find(tmp_path / "mine.npz").paths) == [4]
-
-    @pytest.mark.parametrize("source", ["builtin", "facts.csv", ".", "a\0b", "x" * 5000, "other.npz"])
-    def test_nothing_to_be_found(self, source: str, tmp_path: Path) -> None:
-        as_rome(tmp_path / "other.npz")
-        assert rome_files.recognises(tmp_path / source) == (source == "other.npz")
-        with pytest.raises(StatisticsError, match=r"No statistics of ROME’s at .* such as transformer"):
-            rome_files.Statistics.find(tmp_path / source)
-
-    def test_two_files_of_a_layer_are_too_many(self, folder: Path) -> None:
         as_rome(folder.parent / "wikitext_stats" / NAME.replace("17", "2"))
-        assert list(rome_files.Statistics.find(folder).paths) == [2, 10]
         with pytest.raises(StatisticsError, match=r"Two files of layer 2: .*wikipedia_stats.* and .*wikitext_stats"):
             rome_files.Statistics.find(folder.parent)
+        write(folder.parent / "mine.npz", SUM, 4, 1, {"module": self.MODULE(4)})
+        assert list(rome_files.Statistics.find(folder.parent / "mine.npz").paths) == [4], "by what its provenance says"
+
+    def test_nothing_to_be_found(self, tmp_path: Path) -> None:
+        as_rome(tmp_path / "other.npz")
+        for source in ("builtin", "facts.csv", ".", "a\0b", "x" * 5000, "other.npz"):
+            assert rome_files.recognises(tmp_path / source) == (source == "other.npz")
+            with pytest.raises(StatisticsError, match=r"No statistics of ROME’s at .* such as transformer"):
+                rome_files.Statistics.find(tmp_path / source)
 
     def test_fingerprint_and_stamp_follow_the_files(self, folder: Path) -> None:
         found = rome_files.Statistics.find(folder)
-        hashes = [(layer, hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()) for layer in (2, 10)]
-        expected = hashlib.sha256("".join(f"{layer}\0{each}\n" for layer, each in hashes).encode()).hexdigest()
-        assert found.fingerprint == expected
+        hashes = "".join(
+            f"{layer}\0{hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()}\n" for layer in (2, 10)
+        )
         before = found.stamp
-        assert [size for _, size, _ in json.loads(json.dumps(before))] == [
-            path.stat().st_size for path in found.paths.values()
-        ]
+        assert found.fingerprint == hashlib.sha256(hashes.encode()).hexdigest()
+        assert [size for _, size, _ in before] == [path.stat().st_size for path in found.paths.values()]
         as_rome(found.paths[2], **{"mom2.count": 3})
         assert found.stamp != before
-        assert found.fingerprint != expected
         found.paths[2].unlink()
         for broken in (lambda: found.stamp, lambda: found.fingerprint):
             with pytest.raises(StatisticsError, match=r"no longer there|cannot be read"):
                 broken()
 
-    def test_a_fitting_model_is_let_pass_without_reading_a_matrix(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_model_that_does_not_fit_is_told_why(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "read", None)
         found = rome_files.Statistics.find(folder)
-        found.check(12, 2, self.MODULE, model="gpt2", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
-
-    @pytest.mark.parametrize(
-        ("layers", "width", "module", "wanted", "message"),
-        [
-            (12, 3, MODULE, (), "C of keys of length 2; gpt2-xl has 3. Is it of gpt2?"),
-            (10, 2, MODULE, (), "C of layer 10; gpt2-xl has layers 0 to 9. Is it of gpt2?"),
-            (
-                12,
-                2,
-                "model.layers.{}.mlp.down_proj".format,
-                (),
-                "down-projection at model.layers.2.mlp.down_proj. Is it",
-            ),
-            (12, 2, MODULE, (0, 2, 11), "has no statistics of layer 0, 11; it has those of layer 2, 10"),
-        ],
-    )
-    def test_a_file_that_does_not_fit_says_why(
-        self, folder: Path, layers: int, width: int, module: Callable[[int], str], wanted: tuple[int, ...], message: str
-    ) -> None:
-        found = rome_files.Statistics.find(folder)
-        with pytest.raises(StatisticsError) as caught:
-            found.check(layers, width, module, model="gpt2-xl", wanted=wanted)
-        assert message in str(caught.value)
-
-    def test_our_own_files_know_their_weights(self, tmp_path: Path) -> None:
-        write(tmp_path / NAME, SUM, 4, 1, {"weights_sha256": "a"})
-        found = rome_files.Statistics.find(tmp_path)
-        found.check(20, 2, self.MODULE, weights="a")
-        found.check(20, 2, self.MODULE)
+        found.check(12, 2, self.MODULE, model="gpt2-xl", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
+        other = "model.layers.{}.mlp.down_proj".format
+        for layers, width, module, wanted, message in (
+            (12, 3, self.MODULE, (), "C of keys of length 2; gpt2-xl has 3. Is it of gpt2?"),
+            (10, 2, self.MODULE, (), "C of layer 10; gpt2-xl has layers 0 to 9. Is it of gpt2?"),
+            (12, 2, other, (), "down-projection at model.layers.2.mlp.down_proj. Is it"),
+            (12, 2, self.MODULE, (0, 2, 11), "has no statistics of layer 0, 11; it has those of layer 2, 10"),
+        ):
+            with pytest.raises(StatisticsError) as caught:
+                found.check(layers, width, module, model="gpt2-xl", wanted=wanted)
+            assert message in str(caught.value)
+        monkeypatch.undo()
+        write(folder.parent / "our own" / NAME, SUM, 4, 1, {"weights_sha256": "a"})
+        ours = rome_files.Statistics.find(folder.parent / "our own")
+        ours.check(20, 2, self.MODULE, weights="a")
+        ours.check(20, 2, self.MODULE)
         with pytest.raises(StatisticsError, match="C of other weights than those of the model here"):
-            found.check(20, 2, self.MODULE, weights="b")
+            ours.check(20, 2, self.MODULE, weights="b")

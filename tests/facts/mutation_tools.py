@@ -31,9 +31,9 @@ from tests.results.results_tools import MLP_WIDTH, WIDTH, made
 
 LAYERS, FACTS, EDITS, STEPS = 2, 4, 3, 2
 WRONG: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 7, 2**70, 0.5, -3.5, 1e308, "", "x", "nan", "-inf", [], [[]], ["x"], [None], {},
-    {"x": 1}, [1, 2, 3], "{}", "\ud800", "0" * 64, "builtin",
-)  # fmt: skip
+    *(None, True, False, 0, -1, 1, 7, 2**70, 0.5, -3.5, 1e308, "", "x", "nan", "-inf", [], [[]], ["x"], [None], {}),
+    *({"x": 1}, [1, 2, 3], "{}", "\ud800", "0" * 64, "builtin"),
+)
 
 
 def good() -> dict[str, Entry]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import time
 import unicodedata
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from kis_core import facts
 from kis_core.facts import EXAMPLE, Fact, FactFileError, FactSet, RowIssue, parse
 from kis_core.facts.readers import csv_table
 from kis_core.files import field_text
-from kis_core.files.csv_records import MAX_CHARACTERS, TWICE
+from kis_core.files.csv_records import MAX_CHARACTERS
 from kis_core.models import catalog
 from kis_core.results import export
 from tests.results.test_export import RESULT
@@ -46,13 +43,10 @@ def refused(data: bytes, name: str = "mine.csv") -> str:
     return str(caught.value)
 
 
-# What is stored stays found
-
-
-@pytest.mark.parametrize("name", FINGERPRINTS)
-def test_a_builtin_set_is_the_one_that_results_are_stored_under(name: str) -> None:
-    found = facts.builtin(name)
-    assert (found.fingerprint, found.notes) == (FINGERPRINTS[name], ())
+def test_a_builtin_set_is_the_one_that_results_are_stored_under() -> None:
+    for name, fingerprint in FINGERPRINTS.items():
+        assert (facts.builtin(name).fingerprint, facts.builtin(name).notes) == (fingerprint, ())
+    assert FactSet("a", (PARIS,), notes=("x",)).fingerprint == FactSet("b", (PARIS,)).fingerprint
 
 
 def test_the_published_facts_and_the_demo_base_are_those_that_results_are_stored_under(shared_data: Path) -> None:
@@ -62,34 +56,9 @@ def test_the_published_facts_and_the_demo_base_are_those_that_results_are_stored
     assert published.fingerprint != COUNTERFACT_FINGERPRINT, "edits are judged by what the records bring"
     first = published.facts[0]
     assert (first.new_target, len(first.paraphrases), len(first.neighbours)) == ("Finnish", 2, 10)
+    assert (len(published), published.issues) == (436, ())
     assert all(fact.new_target and fact.paraphrases and fact.neighbours for fact in published.facts)
     assert FactSet("", catalog.known_facts(catalog.DEFAULT, ()).everything).fingerprint == DEMO_FINGERPRINT
-
-
-def test_notes_are_no_part_of_the_fingerprint() -> None:
-    assert FactSet("a", (PARIS,), notes=("x",)).fingerprint == FactSet("b", (PARIS,)).fingerprint
-
-
-# Quotes
-
-
-def test_a_blank_before_a_quote_is_none_of_the_field() -> None:
-    found = read('subject, prompt, target\nDanielle Darrieux, "The mother tongue of {}, they say, is", "French"\n')
-    assert found.facts == (Fact("Danielle Darrieux", "The mother tongue of {}, they say, is", "French"),)
-    assert (found.issues, found.notes) == ((), ())
-
-
-def test_the_builtin_facts_written_with_blanks_and_quotes_are_the_builtin_facts() -> None:
-    rows = [("subject", "prompt", "target", "relation")]
-    rows += [(fact.subject, fact.prompt, fact.target, fact.relation) for fact in facts.builtin().facts]
-    text = "\n".join(", ".join(f'"{cell}"' for cell in row) for row in rows)
-    assert read(text).fingerprint == FINGERPRINTS["builtin"]
-
-
-def test_a_line_break_inside_a_quoted_field_belongs_to_it() -> None:
-    found = read(HEADER + '"Ada\nLovelace",{} spoke,English\nParis,{} is the capital of,France\n,,\n')
-    assert found.facts == (Fact("Ada\nLovelace", "{} spoke", "English"), PARIS)
-    assert found.issues == (RowIssue(5, "subject is blank"),), "lines of the file are counted, not records"
 
 
 ROME, LYON = Fact("Rome", "{}, they say, is in", "Italy"), Fact("Lyon", "{} lies in", "France")
@@ -104,13 +73,18 @@ BROKEN_QUOTES = {
 }
 
 
-@pytest.mark.parametrize("what", BROKEN_QUOTES)
-def test_a_broken_quote_loses_its_own_rows_and_makes_no_fact(what: str) -> None:
-    broken, rows = BROKEN_QUOTES[what]
+def test_a_broken_quote_loses_its_own_rows_and_makes_no_fact() -> None:
     good = 'Paris,{} is the capital of,France\n"Rome","{}, they say, is in","Italy"\n"Lyon",{} lies in,France\n'
-    found = read(f"{HEADER}{broken}\n{good}")
-    assert found.facts == ((PARIS, LYON) if 5 in rows else (PARIS, ROME, LYON))
-    assert [issue.row for issue in found.issues] == rows
+    for what, (broken, rows) in BROKEN_QUOTES.items():
+        found = read(f"{HEADER}{broken}\n{good}")
+        assert found.facts == ((PARIS, LYON) if 5 in rows else (PARIS, ROME, LYON)), what
+        assert [issue.row for issue in found.issues] == rows, what
+    found = read(HEADER + '"Ada\nLovelace",{} spoke,English\nParis,{} is the capital of,France\n,,\n')
+    assert found.facts == (Fact("Ada\nLovelace", "{} spoke", "English"), PARIS)
+    assert found.issues == (RowIssue(5, "subject is blank"),), "lines of the file are counted, not records"
+    found = read(HEADER + '"a {}\nb",{} is,x\nParis,{} is the capital of,France\n')
+    assert found.facts == (PARIS,)
+    assert found.issues[0] == RowIssue(2, "a quote joins the rows 2 to 3, which hold 2 `{}`; is it left open?")
 
 
 def test_rows_between_a_quote_left_open_and_the_next_one_are_kept() -> None:
@@ -121,28 +95,11 @@ def test_rows_between_a_quote_left_open_and_the_next_one_are_kept() -> None:
     assert found.issues[1].reason == "it may belong to row 2, where a quote is not closed as it should be"
 
 
-@pytest.mark.parametrize("row", ['"x\n', 'a,"""\n', '"",\n', '"' * 9 + "\n"])
-def test_each_quote_left_open_is_looked_for_once(row: str) -> None:
-    rows = 2 * MAX_CHARACTERS // len(row)  # looked for again from each row, it would take a thousand times as long
+def test_each_quote_left_open_is_looked_for_once() -> None:
     began = time.process_time()
-    assert "holds no usable fact" in refused((HEADER + row * rows).encode())
-    assert time.process_time() - began < OPEN_SECONDS
-
-
-# What stands between fields
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_the_header_says_what_stands_between_fields(delimiter: str) -> None:
-    rows = ("subject", "prompt", "target"), ("Paris", '"{}, so; they say\t, is in"', "France")
-    found = read("\n".join(delimiter.join(row) for row in rows))
-    assert found.facts == (Fact("Paris", "{}, so; they say\t, is in", "France"),)
-
-
-def test_another_delimiter_is_refused_with_what_the_header_should_be() -> None:
-    assert "has no column subject, prompt, target; found: subject|prompt|target. The first line should be: " in refused(
-        b"subject|prompt|target\nParis|{} is in|France\n"
-    )
+    for row in ('"x\n', 'a,"""\n'):  # looked for again from each row, it would take a thousand times as long
+        assert "holds no usable fact" in refused((HEADER + row * (2 * MAX_CHARACTERS // len(row))).encode())
+    assert time.process_time() - began < 2 * OPEN_SECONDS
 
 
 def test_a_cell_never_slips_into_another_column() -> None:
@@ -151,8 +108,6 @@ def test_a_cell_never_slips_into_another_column() -> None:
     assert found.issues == (RowIssue(2, "4 columns where the header has 5"),)
     assert read("subject,prompt,target,relation\nParis,{} is the capital of,France\n").facts == (PARIS,)
 
-
-# Encodings
 
 CITIES = "Côte d’Ivoire,{} lies in,Afrique\nZürich,„{}“ is — so they say — in,Schweiz\n"
 
@@ -174,97 +129,57 @@ def test_windows_1252_is_read_and_the_reader_told() -> None:
 
 
 OTHER_ENCODINGS = {
-    "cp1251": "Париж,{} находится в,Франция",
-    "koi8-r": "Париж,{} находится в,Франция",
-    "iso8859-5": "Париж,{} находится в,Франция",
-    "cp1253": "Παρίσι,{} είναι,Γαλλία",
-    "cp1255": "פריז,{} היא,צרפת",
-    "cp1256": "باريس,{} في,فرنسا",
-    "gbk": "巴黎,{} 在,法国",
-    "gb18030": "巴黎,{} 在,法国",
-    "big5": "巴黎,{} 在,法國",
-    "shift-jis": "パリ,{} は,フランス",
-    "euc-jp": "パリ,{} は,フランス",
-    "euc-kr": "파리,{} 는,프랑스",
-    "cp1250": "Łódź,{} leży w,Polsce",
-    "iso8859-2": "Łódź,{} leży w,Polsce",
-    "mac-roman": "Zürich,{} liegt in der,Schweiz",
-    "cp437": "Zürich,{} liegt in der,Schweiz",
+    "Париж,{} находится в,Франция": ("cp1251", "koi8-r", "iso8859-5"),
+    "פריז,{} היא,צרפת": ("cp1255",),
+    "巴黎,{} 在,法国": ("gbk", "gb18030"),
+    "パリ,{} は,フランス": ("shift-jis", "euc-jp"),
+    "Łódź,{} leży w,Polsce": ("cp1250", "iso8859-2"),
+    "Zürich,{} liegt in der,Schweiz": ("mac-roman", "cp437"),
 }
 
 
-@pytest.mark.parametrize("encoding", OTHER_ENCODINGS)
-def test_another_encoding_is_refused_with_byte_and_line(encoding: str) -> None:
-    said = refused((HEADER + "Paris,{} is in,France\n" + OTHER_ENCODINGS[encoding]).encode(encoding))
-    first = next(one for one in OTHER_ENCODINGS[encoding].encode(encoding) if one > 0x7F)
-    assert said.startswith(f"mine.csv is not UTF-8 throughout: byte 0x{first:02X} in line 3. Save it as UTF-8;")
-
-
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_one_bad_byte_is_named_and_makes_no_other_text_of_the_rest(mark: str) -> None:
-    data = (mark + HEADER + "Köln,{} is in,Germany\r\nZürich,{} is in,Switzerland\n").encode()
-    said = refused(data.replace("ü".encode(), b"\xfc"))
-    assert "byte 0xFC in line 3" in said
-    assert "mend the character" in said.lower()
-
-
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_wide_text_without_a_mark_is_refused(encoding: str) -> None:
-    assert "begins with zero bytes, as UTF-16 and UTF-32 without a byte order mark do" in refused(
-        (HEADER + CITIES).encode(encoding)
-    )
-
-
-def test_wide_text_cut_in_the_middle_of_a_character_is_refused() -> None:
-    data = (HEADER + CITIES).encode("utf-16")
-    assert "is UTF-16 with a fault: byte 0x0A in line 3" in refused(data[:-1])
+def test_another_encoding_is_refused_with_byte_and_line() -> None:
+    for text, encodings in OTHER_ENCODINGS.items():
+        for encoding in encodings:
+            message = refused((HEADER + "Paris,{} is in,France\n" + text).encode(encoding))
+            first = next(byte for byte in text.encode(encoding) if byte > 0x7F)
+            beginning = f"mine.csv is not UTF-8 throughout: byte 0x{first:02X} in line 3. Save it as UTF-8;"
+            assert message.startswith(beginning), encoding
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        message = refused((HEADER + CITIES).encode(encoding))
+        assert "begins with zero bytes, as UTF-16 and UTF-32 without a byte order mark do" in message
+    mixed = (HEADER + "Köln,{} is in,Germany\r\nZürich,{} is in,Switzerland\n").encode().replace("ü".encode(), b"\xfc")
+    assert "byte 0xFC in line 3" in refused(mixed), "one bad byte makes no other text of the rest"
+    cut = (HEADER + CITIES).encode("utf-16")[:-1]
+    assert "is UTF-16 with a fault: byte 0x0A in line 3" in refused(cut)
 
 
 RECORD = '[{"requested_rewrite": {"subject": "%s", "prompt": "{} is in", "target_true": {"str": "x"}}}]'
 
 
-def test_json_is_decoded_like_csv() -> None:
-    assert parse((RECORD % "Zürich").encode("utf-16"), name="m.json").facts[0].subject == "Zürich"
-    found = parse((RECORD % "Zürich").encode("cp1252"), name="m.json")
-    assert (found.facts[0].subject, "read as Windows-1252" in found.notes[0]) == ("Zürich", True)
-    assert "byte 0xCF in line 1" in refused((RECORD % "Париж").encode("cp1251"), "m.json")
-    assert "byte 0xFC" in refused((RECORD % "Zürich, Köln").encode().replace("ü".encode(), b"\xfc"), "m.json")
-
-
-# Files that are no text
-
-
-def workbook() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("xl/workbook.xml", "<workbook/>")
-    return stream.getvalue()
-
-
 NO_TEXT = {
-    "workbook": (workbook(), "is a ZIP archive, as Excel workbooks (.xlsx) are, not text. Save its table"),
-    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(50), "is an Office file"),
-    "parquet": (b"PAR1\x15\x04\x15\x10", "is a parquet file, not text. With pandas: read_parquet"),
-    "gzip": (gzip.compress(HEADER.encode()), "is a gzip file, not text. Unpack it first."),
-    "PDF": (b"%PDF-1.7\n%\xe2\xe3", "is a PDF file"),
-    "pickle": (b"\x80\x04\x95\x00", "is a Python pickle, not text. It is never opened"),
-    "web page": (b"\n<!DOCTYPE HTML><html>", "is a web page"),
-    "noise": (bytes(range(1, 256)) * 4, "is not UTF-8 throughout: byte 0x80 in line 3"),
+    b"PK\3\4" + bytes(30): "is a ZIP archive, as Excel workbooks (.xlsx) are, not text. Save its table",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(50): "is an Office file",
+    b"PAR1\x15\x04\x15\x10": "is a parquet file, not text. With pandas: read_parquet",
+    gzip.compress(HEADER.encode()): "is a gzip file, not text. Unpack it first.",
+    b"%PDF-1.7\n%\xe2\xe3": "is a PDF file",
+    b"\x80\x04\x95\x00": "is a Python pickle, not text. It is never opened",
+    b"\n<!DOCTYPE HTML><html>": "is a web page",
+    bytes(range(1, 256)) * 4: "is not UTF-8 throughout: byte 0x80 in line 3",
 }
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "mine.json"])
-@pytest.mark.parametrize("what", NO_TEXT)
-def test_a_file_that_is_no_text_is_named_and_shows_none_of_its_bytes(what: str, name: str) -> None:
-    data, said = NO_TEXT[what]
-    assert said in refused(data, name)
-
-
-def test_each_kind_of_file_is_given_as_the_other() -> None:
-    assert "It looks like JSON" in refused((RECORD % "Paris").encode())
-    assert "Is it CSV? Then let its name end in .csv." in refused(
-        (HEADER + "Paris,{} is in,France\n").encode(), "m.json"
-    )
+def test_a_file_that_is_no_text_is_named_and_shows_none_of_its_bytes(name: str) -> None:
+    for data, message in NO_TEXT.items():
+        assert message in refused(data, name)
+    for encoding in ("utf-16", "cp1252"):
+        assert parse((RECORD % "Zürich").encode(encoding), name="m.json").facts[0].subject == "Zürich"
+    said = refused((HEADER + "Paris,Paris is the capital of,France\nRome,Rome is in,Italy\n").encode())
+    assert said.endswith(f"Put {{}} in each prompt where the subject goes, as in: {EXAMPLE}")
+    as_other = RECORD % "Paris" if name == "mine.csv" else HEADER + "Paris,{} is in,France\n"
+    hint = "It looks like JSON" if name == "mine.csv" else "Is it CSV? Then let its name end in .csv."
+    assert hint in refused(as_other.encode(), name)
 
 
 @pytest.mark.parametrize("name", ["a\x1b]0;x\x07\u202e.csv", "a\nb.csv"])
@@ -277,69 +192,47 @@ def test_what_drives_a_terminal_never_reaches_a_message(name: str) -> None:
         assert "\\x1b" in refused(data, name) or "\\u202e" in refused(data, name) or "\\n" in refused(data, name)
 
 
-def test_a_file_in_which_no_prompt_has_a_slot_says_what_to_do() -> None:
-    said = refused((HEADER + "Paris,Paris is the capital of,France\nRome,Rome is in,Italy\n").encode())
-    assert said.endswith(f"Put {{}} in each prompt where the subject goes, as in: {EXAMPLE}")
-    assert said.count(EXAMPLE) == 1
-    assert EXAMPLE not in refused((HEADER + ",{} is,x\n").encode())
-
-
-# Characters that nobody sees
-
 UNSEEN = ["\u200b", "\u200e", "\u200f", "\ufeff", "\u2060", "\u00ad", "\u202c", "\u180e", "\u3164"]
 EDGES = [*UNSEEN, "\u00a0", "\u202f", "\u2003", "\u3000", "\u200c", "\u200d", "\u2800", "\u2028"]
 
 
-@pytest.mark.parametrize("mark", EDGES, ids=ascii)
-@pytest.mark.parametrize("column", ["subject", "prompt", "target", "relation"])
-def test_at_the_ends_of_a_field_it_is_taken_off_and_the_reader_told(mark: str, column: str) -> None:
+COLUMNS = ("subject", "prompt", "target", "relation")
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_at_the_ends_of_a_field_it_is_taken_off_and_the_reader_told(column: str) -> None:
     meant = Fact("Paris", "{} is", "in France", "country")
-    row = [
-        f"{mark} {value}{mark}{mark}" if name == column else value
-        for name, value in zip(
-            ("subject", "prompt", "target", "relation"), ("Paris", "{} is", "in France", "country"), strict=True
-        )
-    ]
-    found = read("subject,prompt,target,relation\n" + ",".join(row))
-    assert found.facts == (meant,)
-    (note,) = found.notes
-    assert note == f"{field_text.TAKEN_OFF}: row 2, {column} (U+{ord(mark):04X})."
+    for mark in EDGES:
+        cells = [f"{mark} {cell}{mark}{mark}" if name == column else cell for name, cell in meant.to_json().items()]
+        found = read(",".join(COLUMNS) + "\n" + ",".join(cells))
+        assert found.facts == (meant,)
+        assert found.notes == (f"{field_text.TAKEN_OFF}: row 2, {column} (U+{ord(mark):04X}).",)
 
 
-@pytest.mark.parametrize("mark", UNSEEN, ids=ascii)
-def test_inside_a_field_it_is_refused_with_row_and_reason(mark: str) -> None:
-    found = read(HEADER + f"Par{mark}is,{{}} is in,France\nParis,{{}} is the capital of,France\n")
-    assert found.facts == (PARIS,)
-    assert found.issues[0].row == 2
-    assert f"subject holds U+{ord(mark):04X} inside" in found.issues[0].reason
-
-
-@pytest.mark.parametrize("subject", ["می‌خواهم", "👩‍👩‍👧", "ന്‍", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "क्‍ष", "日本　東京"], ids=ascii)
-def test_what_is_spelling_stays(subject: str) -> None:
-    found = read(HEADER + f"{subject},{{}} is,x\n")
-    assert ([fact.subject for fact in found.facts], found.notes) == ([subject], ())
-
-
-@pytest.mark.parametrize(
-    ("subject", "note"),
-    [
-        ("New\u00a0York", f"{field_text.BLANKS_KEPT}: row 2, subject (U+00A0)."),
-        (unicodedata.normalize("NFD", "Zürich"), f"{field_text.ACCENTS_KEPT}: row 2, subject (Zu\u0308rich)."),
-    ],
-    ids=ascii,
-)
-def test_what_may_be_meant_stays_and_the_reader_is_told(subject: str, note: str) -> None:
-    found = read(HEADER + f"{subject},{{}} is,x\n")
-    assert (found.facts[0].subject, found.notes) == (subject, (note,))
-
-
-def test_a_note_names_some_rows_and_counts_the_others() -> None:
+def test_inside_a_field_it_is_refused_with_row_and_reason() -> None:
     (note,) = read(HEADER + "Paris\u200b,{} is in,France\n" * 40).notes
     assert "row 2, subject (U+200B); row 3, " in note
     assert note.endswith("; and 35 more.")
+    for mark in UNSEEN:
+        found = read(HEADER + f"Par{mark}is,{{}} is in,France\nParis,{{}} is the capital of,France\n")
+        assert found.facts == (PARIS,)
+        assert found.issues[0].row == 2
+        assert f"subject holds U+{ord(mark):04X} inside" in found.issues[0].reason
 
 
-# The program's own files
+SPELLING = ("می‌خواهم", "👩‍👩‍👧", "ന്‍", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "क्‍ष", "日本　東京")
+MAY_BE_MEANT = {
+    "New\u00a0York": f"{field_text.BLANKS_KEPT}: row 2, subject (U+00A0).",
+    unicodedata.normalize("NFD", "Zürich"): f"{field_text.ACCENTS_KEPT}: row 2, subject (Zu\u0308rich).",
+}
+
+
+@pytest.mark.parametrize("subject", [*SPELLING, *MAY_BE_MEANT], ids=ascii)
+def test_what_is_spelling_stays_and_of_what_may_be_meant_the_reader_is_told(subject: str) -> None:
+    found = read(HEADER + f"{subject},{{}} is,x\n")
+    note = MAY_BE_MEANT.get(subject)
+    assert ([fact.subject for fact in found.facts], found.notes) == ([subject], (note,) if note else ())
+
 
 fields = st.text(
     st.sampled_from("ab{}'\"=+-@,;\t\r\n 1.\\é日\u00a0\u200d\U0001f600") | st.characters(exclude_categories=("Cs",)),
@@ -351,7 +244,7 @@ prompts = st.tuples(fit, fit).map(lambda ends: field_text.tidy("{}".join(ends)))
 prompts = prompts.filter(lambda text: text.count("{}") == 1)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.lists(st.builds(Fact, whole, prompts, whole, fit), min_size=1, max_size=4))
 def test_facts_csv_comes_back_as_it_went_out(written: list[Fact]) -> None:
     for fact in written:  # a record over several lines with another {} is refused: it may be two records
@@ -373,18 +266,3 @@ def test_an_apostrophe_that_guards_a_cell_is_taken_off_and_the_reader_told() -> 
     found = read(HEADER + "'@midnight,{} is on,TV\n'quoted',{} is,x\n''=1,{} is,x\n")
     assert [fact.subject for fact in found.facts] == ["@midnight", "'quoted'", "'=1"]
     assert found.notes == (f"{csv_table.UNGUARDED}: row 2, subject; row 4, subject.",)
-
-
-def test_a_record_over_several_lines_that_may_be_two_is_refused() -> None:
-    found = read(HEADER + '"a {}\nb",{} is,x\nParis,{} is the capital of,France\n')
-    assert found.facts == (PARIS,)
-    assert found.issues[0] == RowIssue(2, "a quote joins the rows 2 to 3, which hold 2 `{}`; is it left open?")
-
-
-def test_a_sloppy_quote_says_how_it_is_written() -> None:
-    assert read(HEADER + 'Jan "the Bear",{} is,x\nParis,{} is,x\n').issues == (
-        RowIssue(2, f"a quote inside a field; {TWICE}"),
-    )
-    stream = io.StringIO()
-    csv.writer(stream).writerows([("subject", "prompt", "target"), ('Jan "the Bear"', "{} is", "x")])
-    assert read(stream.getvalue()).facts == (Fact('Jan "the Bear"', "{} is", "x"),)

@@ -14,14 +14,14 @@ import pytest
 from kis_core.facts import Fact, FactFileError, FactSet, parse
 from kis_core.files.csv_records import DELIMITERS
 
-QUICK, MANY = 300, 10_000
+QUICK, MANY = 150, 10_000
 SECONDS_EACH = 0.5  # CPU time of reading a file of 1 kB: a thousand times what it takes, so only a runaway reaches it
 MOST_LOST = 2  # records beside the one touched: one that a quote left open may end in, and one it may have begun in
 PIECES = (
-    b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b"{}", b"'", b" ", b"\\", b"\x00", b"\x1b[31m", b"\xff",
-    b"\xe9", b"\x92", b'\n"', b'",', b',"', b',"x', b'"\n', "\u200b".encode(), "\ufeff".encode(), "\u00a0".encode(),
-    "é".encode(),
-)  # fmt: skip
+    *(b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b"{}", b"'", b" ", b"\\", b"\x00", b"\x1b[31m", b"\xff"),
+    *(b"\xe9", b"\x92", b'\n"', b'",', b',"', b',"x', b'"\n', "\u200b".encode(), "\ufeff".encode(), "\u00a0".encode()),
+    *("é".encode(),),
+)
 PLAIN = (
     Fact("Paris", "{} is the capital of", "France", "capital"),
     Fact("Danielle Darrieux", "The mother tongue of {}, they say, is", "French", "tongue"),
@@ -68,12 +68,8 @@ def as_csv(facts: tuple[Fact, ...], delimiter: str, quoting: int, end: str) -> W
 def as_json(facts: tuple[Fact, ...]) -> Written:
     parts, spans, at = [b"["], [(0, 1)], 1
     for fact in facts:
-        rewrite = {
-            "prompt": fact.prompt,
-            "subject": fact.subject,
-            "target_true": {"str": fact.target},
-            "relation_id": fact.relation,
-        }
+        rewrite = {"prompt": fact.prompt, "subject": fact.subject, "target_true": {"str": fact.target}}
+        rewrite["relation_id"] = fact.relation
         parts.append(json.dumps({"requested_rewrite": rewrite}, ensure_ascii=False).encode() + b",\n")
         spans.append((at, at := at + len(parts[-1])))
     parts[-1] = parts[-1].removesuffix(b",\n") + b"]"
@@ -160,23 +156,14 @@ def bare(text: str) -> str:
     return "".join(one for one in text if one not in '"\\\n\r\t')
 
 
-@pytest.mark.parametrize("file", good_files(), ids=lambda file: file.name)
-def test_a_good_file_is_read_as_it_was_written(file: Written) -> None:
-    found = parse(file.data, name=file.name)
-    assert (found.facts, found.issues) == (file.facts, ())
+def test_a_good_file_is_read_as_it_was_written() -> None:
+    for file in good_files():
+        found = parse(file.data, name=file.name)
+        assert (found.facts, found.issues) == (file.facts, ())
 
 
-def test_one_change_makes_no_other_fact_false() -> None:
-    run(QUICK, seed=13)
-
-
-@pytest.mark.stress
-def test_ten_thousand_changes_make_no_other_fact_false() -> None:
-    run(MANY, seed=1)
-
-
-def run(count: int, seed: int) -> None:
-    chance = random.Random(seed)
-    files = good_files()
+@pytest.mark.parametrize(("count", "seed"), [(QUICK, 13), pytest.param(MANY, 1, marks=pytest.mark.stress)])
+def test_one_change_makes_no_other_fact_false(count: int, seed: int) -> None:
+    chance, files = random.Random(seed), good_files()
     for _ in range(count):
         check(chance.choice(files), chance)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import facts
 from kis_core.facts import Fact, FactFileError, FactSet, RowIssue
-from kis_core.facts.readers import READERS, registered
-from kis_core.facts.readers import counterfact as counterfact_format
 from kis_core.files import field_text
 from kis_core.files.csv_records import TWICE
 
@@ -27,7 +22,6 @@ FAULTY_SECONDS = 2.0  # reading all faulty files together, the 50 MB line includ
 HEADER = "subject,prompt,target"
 PARIS = Fact("Paris", "{} is the capital of", "France")
 ZURICH = Fact("Zürich", "{} is a city in", "Switzerland")
-COUNTERFACT_FACTS = 436  # records in the shared file, all of them well-formed
 
 
 def row(fact: Fact) -> str:
@@ -49,15 +43,8 @@ words = (
     .filter(lambda text: text and not field_text.fault(text) and not text.startswith("'"))
 )
 around = words.filter(lambda text: "{}" not in text and not text.startswith("}") and not text.endswith("{"))
-any_fact = st.builds(
-    lambda subject, before, after, target, relation: Fact(subject, f"{before}{{}}{after}", target, relation),
-    words,
-    around,
-    around,
-    words,
-    st.one_of(st.just(""), words),
-)
-fact_lists = st.lists(any_fact, min_size=1, max_size=5)
+templates = st.tuples(around, around).map("{}".join)
+any_fact = st.builds(Fact, words, templates, words, st.just("") | words)
 
 
 @pytest.mark.parametrize("name", facts.BUILTIN_SETS)
@@ -70,28 +57,19 @@ def test_a_builtin_set_holds_the_papers_number_of_wellformed_distinct_facts(name
         assert fact.prompt.count("{}") == 1
         begin, end = fact.subject_span
         assert fact.text[begin:end] == fact.subject
-
-
-def test_the_builtin_sets_differ() -> None:
     assert len({facts.builtin(name).fingerprint for name in facts.BUILTIN_SETS}) == len(facts.BUILTIN_SETS)
 
 
-def test_csv_by_hand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_by_hand(tmp_path: Path, delimiter: str) -> None:
+    """Columns in any order, blank lines and unread columns, and what stands between fields as the header says."""
+    header = ("Relation", " TARGET ", "prompt", "subject", "note")
+    paris = ("capital", "France", '"{}, it; is said\t, is the capital of"', "Paris", "unread")
+    rows = (header, paris, ("",), ("nickname", '"the ""Bear"""', "{} was called", " Jan ", ""))
     path = tmp_path / "mine.csv"
-    path.write_text(
-        "\nRelation, TARGET ,prompt,subject,note\r\n"
-        'capital,France,"{}, it is said, is the capital of",Paris,unread\r\n'
-        "\r\n"
-        'nickname,"the ""Bear""",{} was called, Jan ,\n'
-    )
-    loaded = facts.load(path)
-    assert loaded == FactSet(
-        "mine.csv",
-        (
-            Fact("Paris", "{}, it is said, is the capital of", "France", "capital"),
-            Fact("Jan", "{} was called", 'the "Bear"', "nickname"),
-        ),
-    )
+    path.write_text("\r\n".join(("", *map(delimiter.join, rows))))
+    first = Fact("Paris", "{}, it; is said\t, is the capital of", "France", "capital")
+    assert facts.load(path) == FactSet("mine.csv", (first, Fact("Jan", "{} was called", 'the "Bear"', "nickname")))
 
 
 def test_counterfact_by_hand() -> None:
@@ -117,122 +95,66 @@ def test_counterfact_by_hand() -> None:
     )
 
 
-def test_the_published_counterfact_file_loads_without_an_issue(shared_data: Path) -> None:
-    path = shared_data / "counterfact_known.json"
-    loaded = facts.load(path)
-    assert len(loaded) == len(json.loads(path.read_text())) == COUNTERFACT_FACTS
-    assert loaded.issues == ()
-    assert all(fact.relation.startswith("P") for fact in loaded.facts)
-
-
-READABLE = {
-    "BOM": (csv_bytes(row(ZURICH), encoding="utf-8-sig"), ZURICH),
-    "UTF-16": (csv_bytes(row(ZURICH), encoding="utf-16"), ZURICH),
-    "UTF-32": (csv_bytes(row(ZURICH), encoding="utf-32"), ZURICH),
-}
-NOT_A_FACT_FILE = {
-    "empty": (b"", "faulty.csv is empty. Its first line should be: subject,prompt,target"),
-    "no header": (csv_bytes(header=row(PARIS)), "faulty.csv has no column subject, prompt, target; found: paris, "),
-    "duplicate column": (
-        csv_bytes(row(PARIS) + ",Spain", header=HEADER + ",target"),
-        "faulty.csv has the column target twice",
-    ),
-}
+SLOTS = "the prompt holds {} `{{}}` where exactly one marks the subject".format
 BAD_ROWS = {
-    "NUL": ("Ro\0me,{} is in,Italy", "subject holds a control character (\\x00)"),
-    "no slot": ("Rome,It is in,Italy", "the prompt holds 0 `{}` where exactly one marks the subject"),
-    "two slots": ("Rome,{} and {} are in,Italy", "the prompt holds 2 `{}` where exactly one marks the subject"),
-    "attribute slot": ("Rome,{0.__class__} is in,Italy", "the prompt holds 0 `{}` where exactly one marks the subject"),
-    "blank subject": ("  ,{} is in,Italy", "subject is blank"),
-    "long subject": ("R" * 10_000 + ",{} is in,Italy", "subject has 10,000 characters; at most 2,000"),
-    "missing target": ("Rome,{} is in", "2 columns where the header has 3"),
-    "unclosed quote": ('"Rome,{} is in,Italy', "a quote is opened and not closed"),
-    "50 MB line": ("x" * 50_000_000, "a line of 50,000,000 characters; at most 20,000"),
+    "Ro\0me,{} is in,Italy": "subject holds a control character (\\x00)",
+    "C\x92te,{} is in,Italy": "subject holds a control character (\\x92)",
+    "Rome,It is in,Italy": SLOTS(0),
+    "Rome,{} and {} are in,Italy": SLOTS(2),
+    "Rome,{0.__class__} is in,Italy": SLOTS(0),
+    "  ,{} is in,Italy": "subject is blank",
+    "\u200b,{} is in,Italy": "subject is blank",
+    "Rome,{} is in,": "target is blank",
+    "R" * 2_001 + ",{} is in,Italy": "subject has 2,001 characters; at most 2,000",
+    "Rome,{} is in": "2 columns where the header has 3",
+    "Rome,{} is in,Italy,Europe": "4 columns where the header has 3",
+    '"Rome,{} is in,Italy': "a quote is opened and not closed",
+    '"Ro"me,{} is in,Italy': f"`m` follows a field in quotes; {TWICE}",
+    'Ro"me,{} is in,Italy': f"a quote inside a field; {TWICE}",
+    "Ro\ufffdme,{} is in,Italy": "subject holds U+FFFD, which stands where a program could not read a character",
+    "x" * 50_000_000: "a line of 50,000,000 characters; at most 20,000",
 }
 
 
-@pytest.mark.parametrize("fault", READABLE)
-def test_a_file_in_another_encoding_is_read(fault: str) -> None:
-    data, fact = READABLE[fault]
-    assert facts.parse(data, name="faulty.csv") == FactSet("faulty.csv", (fact,))
-
-
-@pytest.mark.parametrize("fault", NOT_A_FACT_FILE)
-def test_a_file_that_is_no_fact_file_is_refused_with_the_reason(fault: str) -> None:
-    data, message = NOT_A_FACT_FILE[fault]
-    with pytest.raises(FactFileError) as caught:
-        facts.parse(data, name="faulty.csv")
-    assert str(caught.value).startswith(message)
-
-
-@pytest.mark.parametrize("fault", BAD_ROWS)
-def test_a_bad_row_is_reported_and_the_good_ones_around_it_load(fault: str) -> None:
-    bad, reason = BAD_ROWS[fault]
-    loaded = facts.parse(csv_bytes(row(PARIS), bad, row(ZURICH)), name="faulty.csv")
-    assert loaded.facts == (PARIS, ZURICH)
-    assert loaded.issues == (RowIssue(3, reason),)
-
-
-def test_all_fifteen_faulty_files_are_read_within_two_seconds() -> None:
-    files = [data for data, _ in READABLE.values()]
-    files += [data for data, _ in NOT_A_FACT_FILE.values()]
-    files += [csv_bytes(row(PARIS), bad) for bad, _ in BAD_ROWS.values()]
-    assert len(files) == 15
-    refused = 0
+def test_a_bad_row_is_reported_and_the_good_ones_around_it_load() -> None:
     began = time.process_time()
-    for data in files:
-        try:
-            facts.parse(data, name="faulty.csv")
-        except FactFileError:
-            refused += 1
+    for bad, reason in BAD_ROWS.items():
+        loaded = facts.parse(csv_bytes(row(PARIS), bad, row(ZURICH)), name="faulty.csv")
+        assert loaded.facts == (PARIS, ZURICH), reason
+        assert loaded.issues == (RowIssue(3, reason),)
     assert time.process_time() - began < FAULTY_SECONDS
-    assert refused == len(NOT_A_FACT_FILE)
 
 
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        ("Rome,{} is in,", "target is blank"),
-        ("Rome,{} is in,Italy,Europe", "4 columns where the header has 3"),
-        ("R" * 2_001 + ",{} is in,Italy", "subject has 2,001 characters; at most 2,000"),
-        ('"Ro"me,{} is in,Italy', f"`m` follows a field in quotes; {TWICE}"),
-        ('Ro"me,{} is in,Italy', f"a quote inside a field; {TWICE}"),
-        ("Ro\ufffdme,{} is in,Italy", "subject holds U+FFFD, which stands where a program could not read a character"),
-        ("C\x92te,{} is in,Italy", "subject holds a control character (\\x92)"),
-        ("\u200b,{} is in,Italy", "subject is blank"),
-    ],
+SURROGATE = b'[{"requested_rewrite": {"subject": "\\ud800", "prompt": "{}", "target_true": {"str": "x"}}}]'
+REFUSED = (
+    ("mine.csv", b"", "mine.csv is empty. Its first line should be: subject,prompt,target"),
+    ("mine.csv", csv_bytes(header=row(PARIS)), "mine.csv has no column subject, prompt, target; found: paris, "),
+    ("mine.csv", csv_bytes(row(PARIS) + ",Spain", header=HEADER + ",target"), "mine.csv has the column target twice"),
+    ("mine.csv", csv_bytes(), "mine.csv holds no usable fact"),
+    ("mine", csv_bytes("", ",{} is in,Italy", "Rome,It is in,Italy"), "First problem: row 3: subject is blank."),
+    ("mine", b'\n\n"subject,prompt,target\n', "mine, line 3: a quote is opened and not closed. The first line should"),
+    ("known.json", b"{not json", "is not valid JSON"),
+    ("known.json", b"{}", "holds a dict; CounterFact is a list of records"),
+    ("known.json", b"[]", "holds no usable fact"),
+    ("known.json", b"[" * 200_000, "is not valid JSON"),
+    ("known.json", b"[" + b"1" * 5_000 + b"]", "is not valid JSON"),
+    ("known.json", SURROGATE, "surrogate"),
 )
-def test_further_bad_rows(bad: str, reason: str) -> None:
-    loaded = facts.parse(csv_bytes(row(PARIS), bad), name="faulty.csv")
-    assert (loaded.facts, loaded.issues) == ((PARIS,), (RowIssue(3, reason),))
 
 
-def test_a_file_without_one_usable_row_is_refused_with_its_first_problem() -> None:
-    with pytest.raises(FactFileError, match=r"mine holds no usable fact. First problem: row 3: subject is blank\."):
-        facts.parse(csv_bytes("", ",{} is in,Italy", "Rome,It is in,Italy"), name="mine")
-    with pytest.raises(FactFileError, match="mine holds no usable fact"):
-        facts.parse(csv_bytes(), name="mine")
-
-
-def test_a_faulty_header_is_reported_with_its_line() -> None:
-    with pytest.raises(
-        FactFileError, match=r"mine, line 3: a quote is opened and not closed\. The first line should be"
-    ):
-        facts.parse(b'\n\n"subject,prompt,target\n', name="mine")
-
-
-def test_two_formats_for_the_same_names_are_refused() -> None:
-    assert {ending for ending in READERS if ending} == {".csv", ".tsv", ".json"}
-    another = SimpleNamespace(READER=replace(counterfact_format.READER, label="another"))
-    with pytest.raises(ValueError, match=r"another and a CounterFact JSON file both claim names that end in '\.json'"):
-        registered([counterfact_format, another])
+@pytest.mark.parametrize(("name", "content", "message"), REFUSED, ids=range(len(REFUSED)))
+def test_a_file_that_is_no_fact_file_is_refused_with_the_reason(name: str, content: bytes, message: str) -> None:
+    with pytest.raises(FactFileError) as caught:
+        facts.parse(content, name=name)
+    assert message in str(caught.value)
 
 
 def test_a_missing_and_an_oversized_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FactFileError, match=r"No fact file at .*absent\.csv\. Give builtin, .*, a CSV file or a C"):
         facts.load(tmp_path / "absent.csv")
-    with pytest.raises(FactFileError, match="No fact file"):
-        facts.load(tmp_path)
+    for name in (tmp_path, "x" * 5000, "a\0b", "/"):
+        with pytest.raises(FactFileError, match="No "):
+            facts.load(name)
     path = tmp_path / "huge.csv"
     path.touch()
     os.truncate(path, facts.MAX_FILE_BYTES + 1)
@@ -240,95 +162,15 @@ def test_a_missing_and_an_oversized_file_are_refused(tmp_path: Path) -> None:
         facts.load(path)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{not json", "is not valid JSON"),
-        (b"{}", "holds a dict; CounterFact is a list of records"),
-        (b"[]", "holds no usable fact"),
-        (b"[" * 200_000, "is not valid JSON"),
-        (b"[" + b"1" * 5_000 + b"]", "is not valid JSON"),
-        (b'[{"requested_rewrite": {"subject": "\\ud800", "prompt": "{}", "target_true": {"str": "x"}}}]', "surrogate"),
-    ],
-    ids=["not JSON", "no list", "no record", "200,000 brackets", "5,000 digits", "lone surrogate"],
-)
-def test_json_that_is_no_counterfact_is_refused(content: bytes, message: str) -> None:
-    with pytest.raises(FactFileError, match=message):
-        facts.parse(content, name="known.json")
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=100).map(lambda tail: csv_bytes() + tail)))
-def test_any_bytes_give_facts_or_a_fact_file_error(data: bytes) -> None:
-    for name in ("any.csv", "any.json"):
-        outcome: FactSet | str
-        try:
-            outcome = facts.parse(data, name=name)
-        except FactFileError as error:
-            outcome = str(error)
-        assert len(outcome) > 0 if isinstance(outcome, FactSet) else name in outcome
-
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["prompt", "subject", "target_true", "str", "relation_id"]), inner),
-    ),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.one_of(json_values, st.fixed_dictionaries({"requested_rewrite": json_values})), max_size=4))
-def test_any_json_records_beside_a_good_one_leave_it_readable(records: list[Any]) -> None:
-    content = json.dumps([*records, counterfact(PARIS)]).encode()
-    loaded = facts.parse(content, name="known.json")
-    assert loaded.facts[-1] == PARIS
-    assert len(loaded.facts) + len(loaded.issues) == len(records) + 1
-
-
-@settings(max_examples=50, deadline=None)
-@given(fact_lists, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_csv_written_by_another_program_reads_back_as_it_was(written: list[Fact], encoding: str) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(("subject", "prompt", "target", "relation"))
-    writer.writerows((fact.subject, fact.prompt, fact.target, fact.relation) for fact in written)
-    loaded = facts.parse(stream.getvalue().encode(encoding), name="mine.csv")
-    assert (list(loaded.facts), loaded.issues) == (written, ())
-
-
-@settings(max_examples=50, deadline=None)
-@given(fact_lists)
-def test_csv_and_counterfact_of_the_same_facts_have_one_fingerprint(written: list[Fact]) -> None:
-    loaded = facts.parse(json.dumps([counterfact(fact) for fact in written]).encode(), name="other.json")
-    assert loaded.fingerprint == FactSet("mine", tuple(written), (RowIssue(2, "left out"),)).fingerprint
-
-
 mistakable = st.lists(st.builds(Fact, *[st.sampled_from(["", "a", "aa"])] * 4), max_size=2)
 
 
-@settings(max_examples=50, deadline=None)
 @given(mistakable, mistakable)
 def test_fingerprints_are_equal_only_for_equal_facts_in_equal_order(one: list[Fact], other: list[Fact]) -> None:
     same = FactSet("set", tuple(one)).fingerprint == FactSet("set", tuple(other)).fingerprint
     assert same == (one == other)
 
 
-@pytest.mark.parametrize("field", ["subject", "prompt", "target", "relation"])
-def test_the_fingerprint_changes_with_every_field(field: str) -> None:
-    changed = replace(PARIS, **{field: getattr(PARIS, field) + "x"})
-    assert FactSet("set", (changed, ZURICH)).fingerprint != FactSet("set", (PARIS, ZURICH)).fingerprint
-
-
-def test_the_fingerprint_changes_with_the_order_and_with_where_one_field_ends() -> None:
-    assert FactSet("set", (ZURICH, PARIS)).fingerprint != FactSet("set", (PARIS, ZURICH)).fingerprint
-    shifted = Fact("Paris{}", " is the capital of", "France")
-    assert FactSet("set", (shifted,)).fingerprint != FactSet("set", (PARIS,)).fingerprint
-
-
-@settings(max_examples=50, deadline=None)
 @given(any_fact)
 def test_the_subject_stands_in_the_text_where_its_span_says(fact: Fact) -> None:
     begin, end = fact.subject_span
@@ -354,9 +196,3 @@ def test_a_template_is_never_formatted() -> None:
     assert FactSet("{0.__class__}", (fact,)).fingerprint
     loaded = facts.parse(csv_bytes(f"{{x}},{hostile},{{y}}"), name="{0.__class__}")
     assert loaded.facts[0].text == "{0.__class__} %s {x} {0.__init__.__globals__}"
-
-
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/"])
-def test_a_name_no_file_can_have_is_refused_politely(name: str) -> None:
-    with pytest.raises(FactFileError, match="No "):
-        facts.load(name)

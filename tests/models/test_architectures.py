@@ -1,13 +1,14 @@
-"""Every architecture: where its keys are, that they are what the down-projection reads, and that padding is nothing.
+"""Every architecture: where its keys are, that padding is nothing, and who does something else is found out.
 
 The keys are computed once more by hand, from the weights and from what goes into the MLP.
 """
 
 from __future__ import annotations
 
-import copy
-import threading
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 from transformers import (
-    BertConfig,
+    AutoModelForCausalLM,
     BloomConfig,
+    HyperCLOVAXConfig,
     LlamaConfig,
     MambaConfig,
     MixtralConfig,
+    Olmo2Config,
+    OpenAIGPTConfig,
     PretrainedConfig,
-    Qwen2MoeConfig,
 )
 from transformers.pytorch_utils import Conv1D
 
 from kis_core.covariance.passes import second_moments
 from kis_core.facts import Fact
 from kis_core.keys import fact_keys, tokenize_prompts
-from kis_core.models import head
 from kis_core.models.architecture import LAYOUTS, UnsupportedArchitecture, recognise
-from kis_core.models.hooks import hooked, keep_positions
+from kis_core.models.checks import adds_plainly, check_logits
+from kis_core.models.describe import TYPED, described
+from kis_core.models.files import ModelFiles
+from kis_core.models.hooks import hooked
 from kis_core.models.loaded import LoadedModel
+from kis_core.models.loading import load
 from kis_core.scoring.log_odds import tokenize_sentences
 from kis_core.spillover.sensitivity import sensitivity
 from tests import tiny
@@ -69,9 +75,7 @@ def plain(inner: str, activation: Callable[[Tensor], Tensor]) -> Callable[[nn.Mo
 
 def gated(activation: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
     """The key act(W_gate x) * (W_up x)."""
-    return lambda mlp, x: (
-        activation(linear(mlp.get_submodule("gate_proj"), x)) * linear(mlp.get_submodule("up_proj"), x)
-    )
+    return lambda mlp, x: activation(linear(mlp.gate_proj, x)) * linear(mlp.up_proj, x)
 
 
 def gated_as_one(mlp: nn.Module, x: Tensor) -> Tensor:
@@ -92,30 +96,24 @@ MLP: dict[str, tuple[str, str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "GPT-2": ("mlp", "c_fc", plain("c_fc", tanh_gelu)),
     "GPT-J": ("mlp", "fc_in", plain("fc_in", tanh_gelu)),
     "GPT-NeoX": ("mlp", "dense_h_to_4h", plain("dense_h_to_4h", gelu)),
-    "Llama": ("mlp", "gate_proj", gated(silu)),
-    "Mistral": ("mlp", "gate_proj", gated(silu)),
-    "Qwen2": ("mlp", "gate_proj", gated(silu)),
-    "Qwen3": ("mlp", "gate_proj", gated(silu)),
-    "Gemma 2": ("mlp", "gate_proj", gated(tanh_gelu)),
-    "Gemma 3": ("mlp", "gate_proj", gated(tanh_gelu)),
-    "Gemma 3 with images": ("mlp", "gate_proj", gated(tanh_gelu)),
-    "OPT": ("", "fc1", plain("fc1", relu)),
-    "OPT, norm after": ("", "fc1", plain("fc1", relu)),
     "Phi": ("mlp", "fc1", plain("fc1", tanh_gelu)),
     "Phi-3": ("mlp", "gate_up_proj", gated_as_one),
-    "Granite": ("mlp", "gate_proj", gated(silu)),
-    "Cohere": ("mlp", "gate_proj", gated(silu)),
 }
-LAYOUT = {  # those that share the layout of another one
-    "Mistral": "Llama", "Qwen2": "Llama", "Qwen3": "Llama", "Gemma 2": "Llama", "Gemma 3": "Llama", "Phi-3": "Llama",
-    "Granite": "Llama", "Cohere": "Llama", "OPT, norm after": "OPT",
-}  # fmt: skip
+MLP |= dict.fromkeys(("Llama", "Mistral", "Qwen2", "Qwen3", "Granite", "Cohere"), ("mlp", "gate_proj", gated(silu)))
+MLP |= dict.fromkeys(("Gemma 2", "Gemma 3", "Gemma 3 with images"), ("mlp", "gate_proj", gated(tanh_gelu)))
+MLP |= dict.fromkeys(("OPT", "OPT, norm after"), ("", "fc1", plain("fc1", relu)))
+AS_LLAMA = ("Mistral", "Qwen2", "Qwen3", "Gemma 2", "Gemma 3", "Phi-3", "Granite", "Cohere")
+LAYOUT = dict.fromkeys(AS_LLAMA, "Llama") | {"OPT, norm after": "OPT"}  # those that share the layout of another one
+NOT_PLAIN = ("Gemma 2", "Gemma 3", "Gemma 3 with images", "Granite", "OPT, norm after")
 PATHS = {
-    "GPT-2": "transformer.h.1.mlp.c_proj", "GPT-J": "transformer.h.1.mlp.fc_out",
-    "GPT-NeoX": "gpt_neox.layers.1.mlp.dense_4h_to_h", "Llama": "model.layers.1.mlp.down_proj",
-    "Gemma 3 with images": "model.language_model.layers.1.mlp.down_proj", "OPT": "model.decoder.layers.1.fc2",
+    "GPT-2": "transformer.h.1.mlp.c_proj",
+    "GPT-J": "transformer.h.1.mlp.fc_out",
+    "GPT-NeoX": "gpt_neox.layers.1.mlp.dense_4h_to_h",
+    "Llama": "model.layers.1.mlp.down_proj",
+    "Gemma 3 with images": "model.language_model.layers.1.mlp.down_proj",
+    "OPT": "model.decoder.layers.1.fc2",
     "Phi": "model.layers.1.mlp.fc2",
-}  # fmt: skip
+}
 
 
 def lively(architecture: str) -> LoadedModel:
@@ -155,8 +153,13 @@ def run_alone(loaded: LoadedModel, text: str) -> None:
 
 
 class TestEveryArchitecture:
-    def test_recognised_by_its_modules(self, name: str) -> None:
-        model = tiny.on_meta(tiny.every_config()[name])
+    def test_recognised_by_its_modules_and_sized_by_its_configuration_alone(self, name: str, tmp_path: Path) -> None:
+        config = tiny.every_config()[name]
+        config.save_pretrained(tmp_path)
+        model, entry = tiny.on_meta(config), described(str(tmp_path))
+        assert (entry.parameters, entry.layers, entry.width, entry.mlp_width) == (model.num_parameters(), 3, 24, 40)
+        assert (entry.name, entry.source, entry.family) == (str(tmp_path), str(tmp_path), TYPED)
+        assert (entry.context, entry.folder, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
         model.config.model_type = "a name that says nothing"
         found = recognise(model)
         assert (found.name, found.layers, found.widths) == (LAYOUT.get(name, name), 3, (24, 40))
@@ -165,42 +168,36 @@ class TestEveryArchitecture:
         for layer, module in enumerate(found.down_projections):
             assert model.get_submodule(found.module_path(layer)) is module
 
-    def test_the_key_is_what_the_mlp_makes_of_its_input(self, name: str, loaded: LoadedModel) -> None:
+    def test_the_key_is_what_goes_into_the_down_projection(self, name: str, loaded: LoadedModel) -> None:
+        """In a padded batch, against texts that run alone."""
         where, first, formula = MLP[name]
         prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
+        assert len({len(prompt.tokens) for prompt in prompts}) > 1
         keys = fact_keys(loaded, prompts)
         for layer, block in enumerate(loaded.architecture.blocks):
-            mlp, seen = block.get_submodule(where), []
-            handle = mlp.get_submodule(first).register_forward_pre_hook(lambda _, i, seen=seen: seen.append(i[0]))
+            mlp, seen, outputs = block.get_submodule(where), [], []
+            projection = loaded.architecture.down_projections[layer]
+            handles = (
+                mlp.get_submodule(first).register_forward_pre_hook(lambda _, i, seen=seen: seen.append(i[0])),
+                projection.register_forward_hook(lambda _, __, output, outputs=outputs: outputs.append(output)),
+            )
             for fact in FACTS:
                 run_alone(loaded, fact.text)
-            handle.remove()
-            inputs = torch.stack([x.reshape(-1, 24)[p.key_index] for x, p in zip(seen, prompts, strict=True)])
+            for handle in handles:
+                handle.remove()
+            inputs, outputs = (
+                torch.stack([x.reshape(-1, 24)[p.key_index] for x, p in zip(each, prompts, strict=True)])
+                for each in (seen, outputs)
+            )
             assert_close(keys[layer], formula(mlp, inputs).numpy(), BY_HAND)
+            weight, bias = loaded.architecture.weight(layer), getattr(projection, "bias", None)
+            product = keys[layer].astype(np.float64) @ weight.double().numpy().T
+            assert_close(outputs.numpy(), product + (0 if bias is None else bias.double().numpy()), BY_HAND)
 
-    def test_the_projection_is_w_k_plus_b(self, loaded: LoadedModel) -> None:
-        architecture = loaded.architecture
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-
-        def keep(layer: int, key: Tensor, output: Tensor) -> None:
-            found[layer] = key[0], output[0]
-
-        with hooked(architecture.down_projections, keep):
-            run_alone(loaded, FACTS[0].text)
-        for layer, (key, output) in found.items():
-            weight = architecture.weight(layer)
-            assert weight.shape == (24, 40)
-            bias = getattr(architecture.down_projections[layer], "bias", None)
-            expected = key.double() @ weight.double().T + (0 if bias is None else bias.double())
-            assert_close(output.numpy(), expected.numpy(), BY_HAND)
-
-    def test_in_a_padded_batch_as_alone(self, loaded: LoadedModel) -> None:
-        prompts = tokenize_prompts(loaded.tokenizer, FACTS, context=loaded.context)
-        assert len({len(prompt.tokens) for prompt in prompts}) > 1
-        together = fact_keys(loaded, prompts)
-        assert together.shape == (3, len(FACTS), 40)
-        for index, prompt in enumerate(prompts):
-            assert_close(together[:, [index]], fact_keys(loaded, [prompt]), FLOAT32)
+    def test_is_told_from_one_that_does_something_else(self, name: str, loaded: LoadedModel) -> None:
+        check_logits(loaded)
+        assert adds_plainly(loaded) == (name not in NOT_PLAIN)
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
 
     def test_second_moments_as_one_document_at_a_time(self, loaded: LoadedModel) -> None:
         keys: list[list[np.ndarray]] = [[] for _ in range(3)]
@@ -216,38 +213,7 @@ class TestEveryArchitecture:
             assert moment.tokens == len(every)
             assert_close(moment.matrix, every.T @ every / len(every), FLOAT32)
 
-    def test_an_addition_to_the_output_of_one_text_reaches_that_text_alone(self, loaded: LoadedModel) -> None:
-        tokens = torch.tensor([[5, 6, 7], [5, 6, 7]])
-
-        def add(_: int, __: Tensor, output: Tensor) -> Tensor:
-            assert output.shape == (2, 3, 24)
-            changed = output.clone()
-            changed[1, 1, :12] += 1  # not all 24, which a LayerNorm would take off again
-            return changed
-
-        with torch.no_grad(), hooked([loaded.architecture.down_projections[0]], add):
-            logits = loaded.model(tokens, use_cache=False).logits
-        moved = (logits[1] - logits[0]).abs().amax(dim=-1)
-        assert moved[0] < FLOAT32 * logits.abs().max(), "the token before it"
-        assert (moved[1:] > 1e-3).all()
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
-
-    def test_logits_are_the_models_own(self, name: str) -> None:
-        loaded = lively(name)
-        outputs = loaded.model.get_output_embeddings().weight
-        tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
-        with torch.no_grad():
-            outputs *= 20  # so that logits pass any cap; input embeddings grow with it where the two are tied
-            hidden = loaded.model.base_model(tokens, use_cache=False).last_hidden_state
-            found, expected = head.logits(loaded, hidden), loaded.model(tokens, use_cache=False).logits
-            bare = loaded.model.get_output_embeddings()(hidden)
-        assert_close(found.numpy(), expected.numpy(), FLOAT32)
-        assert bare.abs().max() > 35, "a test of no cap"
-        assert (loaded.architecture.logit_cap is not None) == (name == "Gemma 2")
-        assert loaded.architecture.logit_scale == {"Granite": 1 / 8, "Cohere": 0.1}.get(name, 1)
-        bent = float((expected - bare).abs().max()) > 0.1 * float(bare.abs().max())
-        assert bent == (name in ("Gemma 2", "Granite", "Cohere"))
-
+    @pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("Gemma 2", "OPT, norm after")))
     def test_gradients_of_log_odds_equal_finite_differences(self, name: str) -> None:
         loaded = lively(name)
         loaded.model.double()
@@ -267,119 +233,125 @@ class TestEveryArchitecture:
         assert (gradients * direction.numpy()).sum() == pytest.approx(slope, rel=0, abs=DIFFERENCE * scale)
 
 
+SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2}
+HEADS = SIZES | {"num_attention_heads": 2, "intermediate_size": 20, "num_key_value_heads": 1}
+UNSUPPORTED = (
+    BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2),
+    MambaConfig(**SIZES),
+    MixtralConfig(num_local_experts=2, **HEADS),
+    LlamaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=0),
+)
+
+
 class TestRecognise:
     def test_every_architecture_is_computed_by_hand(self) -> None:
         assert set(MLP) == set(tiny.EVERY_ARCHITECTURE) == set(tiny.every_config())
         assert tuple(tiny.configs()) == tiny.ARCHITECTURES
         assert {LAYOUT.get(name, name) for name in MLP} == {layout.name for layout in LAYOUTS}
-
-    @pytest.mark.parametrize("name", tiny.EVERY_ARCHITECTURE)
-    def test_each_is_named_among_what_is_supported(self, name: str) -> None:
-        said = ", ".join(map(str, LAYOUTS))
-        assert name.removesuffix(", norm after") in said
-
-    @pytest.mark.parametrize(
-        ("config", "found"),
-        [
-            (BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2), ("'bloom'", "BloomForCausalLM")),
-            (
-                BertConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    is_decoder=True,
-                ),
-                ("'bert'", "BertLMHeadModel"),
-            ),
-            (MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2), ("'mamba'", "MambaForCausalLM")),
-            (
-                MixtralConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    num_key_value_heads=1, num_local_experts=2,
-                ),
-                ("'mixtral'", "MixtralForCausalLM"),
-            ),
-            (
-                Qwen2MoeConfig(
-                    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-                    num_key_value_heads=1, num_experts=2, decoder_sparse_step=2, moe_intermediate_size=8,
-                ),
-                ("'qwen2_moe'", "Qwen2MoeForCausalLM"),
-            ),
-        ],
-        ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
-    )  # fmt: skip
-    def test_an_unsupported_one_is_told_what_was_found_and_what_is_supported(
-        self, config: PretrainedConfig, found: tuple[str, ...]
-    ) -> None:
-        with pytest.raises(UnsupportedArchitecture) as caught:
-            recognise(tiny.on_meta(config))
-        for wanted in (*found, *(layout.name for layout in LAYOUTS), "one MLP a layer"):
-            assert wanted in str(caught.value)
-
-    @pytest.mark.parametrize(
-        "other", [nn.Identity(), nn.Linear(41, 24), nn.Embedding(24, 40)], ids=lambda module: type(module).__name__
-    )
-    def test_one_layer_with_another_projection_is_enough_to_refuse(self, other: nn.Module) -> None:
-        model = tiny.on_meta(tiny.configs()["Llama"])
-        model.model.layers[1].mlp.down_proj = other
-        with pytest.raises(UnsupportedArchitecture, match="LlamaForCausalLM"):
-            recognise(model)
-
-    def test_a_model_without_layers_is_refused(self) -> None:
-        with pytest.raises(UnsupportedArchitecture):
-            recognise(tiny.on_meta(LlamaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=0)))
-
-    def test_layouts_have_names_and_places_of_their_own(self) -> None:
-        assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
         assert len({(layout.blocks, layout.down_projection) for layout in LAYOUTS}) == len(LAYOUTS)
+        supported = ", ".join(map(str, LAYOUTS))
+        assert all(name.removesuffix(", norm after") in supported for name in MLP)
+
+    @pytest.mark.parametrize("config", UNSUPPORTED, ids=lambda config: config.model_type)
+    def test_an_unsupported_one_is_refused_in_full(self, config: PretrainedConfig) -> None:
+        model = tiny.on_meta(config)
+        with pytest.raises(UnsupportedArchitecture) as caught:
+            recognise(model)
+        named = (f"'{config.model_type}'", type(model).__name__, *(layout.name for layout in LAYOUTS))
+        assert all(wanted in str(caught.value) for wanted in (*named, "one MLP a layer"))
+
+    def test_one_layer_with_another_projection_is_enough_to_refuse(self) -> None:
+        for other in (nn.Identity(), nn.Linear(41, 24), nn.Embedding(24, 40)):
+            model = tiny.on_meta(tiny.configs()["Llama"])
+            model.model.layers[1].mlp.down_proj = other
+            with pytest.raises(UnsupportedArchitecture, match="LlamaForCausalLM"):
+                recognise(model)
 
 
-class Flattening(nn.Module):
-    """A block that hands its last part all tokens in one row, as OPT does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.part = nn.Linear(4, 4)
-        keep_positions(self.part, self)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        flat = hidden.reshape(-1, 4)
-        return (flat + self.part(flat)).view(hidden.shape)
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-class TestKeepPositions:
-    def test_the_block_is_no_part_of_its_part_and_copies_keep_together(self) -> None:
-        block = Flattening()
-        assert len(list(block.modules())) == 2
-        assert set(block.state_dict()) == {"part.weight", "part.bias"}
-        twin = copy.deepcopy(block)
-        with torch.no_grad(), hooked([twin.part], lambda _, inputs, __: shapes.append(tuple(inputs.shape))):
-            shapes: list[tuple[int, ...]] = []
-            twin(torch.zeros(2, 3, 4))
-            block(torch.zeros(3, 3, 4))
-        assert shapes == [(2, 3, 4)]
+def of(config: PretrainedConfig) -> LoadedModel:
+    """A random model of any configuration."""
+    torch.manual_seed(5)
+    made = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    return LoadedModel(made, tiny.model("Llama").tokenizer, recognise(made), torch.device("cpu"))
 
-    def test_each_thread_sees_its_own_batches(self) -> None:
-        block, turn, found = Flattening(), threading.Barrier(2, timeout=60), {}
 
-        def run(rows: int) -> None:
-            seen: list[tuple[int, ...]] = []
+def small(kind: type[PretrainedConfig], **more: Any) -> PretrainedConfig:
+    sizes = {"vocab_size": 300, "hidden_size": 24, "num_hidden_layers": 3, "intermediate_size": 40}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "pad_token_id": 0}
+    return kind(**sizes | heads | more)
 
-            def see(_: int, inputs: Tensor, output: Tensor) -> Tensor:
-                seen.append(tuple(inputs.shape))
-                turn.wait()  # the other one is in its pass too
-                return output + rows
 
-            with torch.no_grad(), hooked([block.part], see):
-                plain = torch.zeros(rows, 12 // rows, 4)
-                found[rows] = block(plain), seen
+@pytest.mark.parametrize("name", tiny.in_full(tiny.EVERY_ARCHITECTURE, ("Gemma 2",)))
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_every_architecture_passes_in_half_precision(name: str, dtype: str) -> None:
+    """And in float32, as tests/models/test_architectures.py has it."""
+    loaded = lively(name)
+    loaded.model.to(getattr(torch, dtype))
+    check_logits(replace(loaded, dtype=dtype))
+    assert adds_plainly(replace(loaded, dtype=dtype)) == (name not in NOT_PLAIN)
 
-        threads = [threading.Thread(target=run, args=(rows,)) for rows in (2, 3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for rows in (2, 3):
-            output, seen = found[rows]
-            assert seen == [(rows, 12 // rows, 4)]
-            assert torch.allclose(output, block.part.bias.detach() + rows)
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())
+
+class TestLogits:
+    def test_a_model_that_means_something_else_by_a_known_field_is_refused(self, tmp_path: Path) -> None:
+        """HyperCLOVAX multiplies by what Granite divides by."""
+        made = of(small(HyperCLOVAXConfig, logits_scaling=8, vocab_size=3000))
+        assert made.architecture.logit_scale == 1 / 8
+        made.model.save_pretrained(tmp_path)
+        made.tokenizer.save_pretrained(tmp_path)
+        with pytest.raises(UnsupportedArchitecture, match=r"its logits are not .* differ by up to \d"):
+            load(ModelFiles(tmp_path), device="cpu")
+        check_logits(of(small(HyperCLOVAXConfig, logits_scaling=1)))
+
+    @pytest.mark.parametrize("change", [lambda logits: logits * 1.5, lambda logits: logits[..., :-7]])
+    def test_whatever_a_forward_pass_does_to_logits_is_found(self, change: Callable[..., torch.Tensor]) -> None:
+        loaded = lively("Llama")
+        forward = loaded.model.forward
+
+        def changed(*args: Any, **named: Any) -> Any:
+            output = forward(*args, **named)
+            output.logits = change(output.logits)
+            return output
+
+        loaded.model.forward = changed
+        with pytest.raises(UnsupportedArchitecture, match="differ by up to"):
+            check_logits(loaded)
+
+    def test_tokens_that_see_the_padding_are_found(self) -> None:
+        """As in a model that is not causal: what stands behind a token changes it."""
+        loaded = lively("Llama")
+        attention = loaded.model.model.layers[1].self_attn
+        forward = attention.forward
+
+        def both_ways(*args: Any, **named: Any) -> Any:
+            output, *rest = forward(*args, **named)
+            return output + output.mean(dim=1, keepdim=True), *rest
+
+        attention.forward = both_ways
+        with pytest.raises(UnsupportedArchitecture, match="it gives with other texts beside it"):
+            check_logits(loaded)
+
+    def test_logits_that_are_not_numbers_are_reported_with_their_text_not_here(self) -> None:
+        loaded = lively("GPT-2")
+        loaded.model.transformer.ln_f.weight[0] = math.nan
+        check_logits(loaded)
+
+
+class TestAddsPlainly:
+    @pytest.mark.parametrize(
+        "config",
+        [small(Olmo2Config), OpenAIGPTConfig(vocab_size=300, n_positions=64, n_embd=24, n_layer=3, n_head=2)],
+        ids=lambda config: config.model_type,
+    )
+    def test_norms_behind_the_mlp_are_found_whatever_they_are_called(self, config: PretrainedConfig) -> None:
+        assert not adds_plainly(of(config))
+
+    def test_one_layer_that_scales_is_enough_and_only_if_it_is_looked_at(self) -> None:
+        loaded = lively("GPT-NeoX")
+        mlp = loaded.model.gpt_neox.layers[1].mlp
+        mlp.forward = lambda x, forward=mlp.forward: forward(x) / 2
+        assert not adds_plainly(loaded)
+        assert not adds_plainly(loaded, [1])
+        assert adds_plainly(loaded, [0, 2])

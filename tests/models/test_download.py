@@ -26,8 +26,6 @@ CHUNK = 40  # bytes
 SIZES = {"config.json": 100, "model.safetensors": 400, "tokenizer.json": 200}
 OTHERS = {"pytorch_model.bin": 900, "onnx/model.safetensors": 800, "consolidated.safetensors": 700, "README.md": 5}
 
-Reports = list[tuple[str, int, int]]
-
 
 class Hub:
     """A Hub of one model: its listing is asked for, and its files arrive in chunks, as `http_get` tells of them."""
@@ -64,9 +62,8 @@ class Hub:
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """The code of huggingface_hub as it is, with nothing behind it but this."""
     hub = Hub()
-    for name, value in (("HF_HUB_CACHE", str(tmp_path / "hub")), ("HF_HUB_OFFLINE", False)):
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    for name, value in (("CACHE", str(tmp_path / "hub")), ("OFFLINE", False), ("DISABLE_XET", False)):
+        monkeypatch.setattr(constants, f"HF_HUB_{name}", value)
     monkeypatch.setattr(HfApi, "repo_info", hub.info)
     monkeypatch.setattr(HfApi, "list_repo_tree", hub.tree)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", hub.fetch)
@@ -74,7 +71,7 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_download_is_told_in_bytes_of_all_files_together(online: Hub) -> None:
-    told: Reports = []
+    told: list[tuple[str, int, int]] = []
     files = hub_files(NAME, None, download=True, report=lambda *report: told.append(report))
     assert sorted(path.name for path in files.path.iterdir()) == sorted(SIZES), "and nothing in another format"
     assert {stage for stage, _, _ in told} == {STAGE}
@@ -82,6 +79,9 @@ def test_a_download_is_told_in_bytes_of_all_files_together(online: Hub) -> None:
     assert max(done) == sum(SIZES.values())
     assert max(total for _, _, total in told) == sum(SIZES.values())
     assert all(0 <= bytes_done <= total for _, bytes_done, total in told)
+    for revision, asked in (("v9", {"main", "v9"}), (COMMIT, {"main", "v9"})):
+        assert hub_files(NAME, revision, download=True).name == COMMIT
+        assert online.revisions == asked
 
 
 def test_a_report_that_cancels_ends_the_download(online: Hub) -> None:
@@ -94,28 +94,17 @@ def test_a_report_that_cancels_ends_the_download(online: Hub) -> None:
     assert max(online.fetched.values()) == CHUNK, "of no file more than the first chunk"
 
 
-@pytest.mark.parametrize(("revision", "asked_for"), [(None, {"main"}), ("v9", {"v9"}), (COMMIT, set())])
-def test_the_revision_is_the_one_asked_for(online: Hub, revision: str | None, asked_for: set[str]) -> None:
-    assert hub_files(NAME, revision, download=True).name == COMMIT
-    assert online.revisions == asked_for
-
-
 def test_what_is_here_is_found_without_the_hub(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     downloaded = hub_files(NAME, None, download=True)
     monkeypatch.setattr(HfApi, "repo_info", None)
     monkeypatch.setattr(_snapshot_download, "hf_hub_download", None)
     assert hub_files(NAME, None, download=False) == downloaded
-
-
-def test_an_interrupted_download_is_not_here(online: Hub) -> None:
-    (hub_files(NAME, None, download=True).path / "model.safetensors").unlink()
+    (downloaded.path / "model.safetensors").unlink()
     with pytest.raises(NotHere, match="is not on this machine; “Compute” on the page Models downloads it"):
         hub_files(NAME, None, download=False)
 
 
-def test_a_shard_that_is_listed_and_not_there_is_not_here(
-    tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_listed_shard_that_is_not_there(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the Hub kept no listing of the files, the index of the weights tells."""
     folder = Path(shutil.copytree(saved, tmp_path / "partial"))
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -137,55 +126,41 @@ def test_nothing_is_downloaded_unless_it_is_to_be(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
-    with pytest.raises(NotHere, match="page Models"):
-        hub_files(NAME, None, download=False)
-    with pytest.raises(NotHere, match="page Models"):
-        hub_configuration(NAME, None, download=False)
+    for ask in (hub_files, hub_configuration):
+        with pytest.raises(NotHere, match="page Models"):
+            ask(NAME, None, download=False)
     with pytest.raises(ModelError, match="cannot be downloaded now") as caught:
         hub_files(NAME, "v1", download=True)
     assert not isinstance(caught.value, NotHere)
     assert seen == [True, True, False]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *where, **how: "/".join(where))
+    assert hub_configuration(NAME, "v1") == Path(NAME, CONFIGURATION)
 
 
 def refusal(error: type[hub_errors.HfHubHTTPError]) -> Exception:
     return error("no", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
 
 
+FAILURES = {
+    "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf": refusal(hub_errors.GatedRepoError),
+    "someone/tiny-opt has no revision 'v1'": refusal(hub_errors.RevisionNotFoundError),
+    "There is no model 'someone/tiny-opt' on the Hugging Face Hub": refusal(hub_errors.RepositoryNotFoundError),
+    r"has no config\.json on the Hub.* an adapter has to be merged": refusal(hub_errors.RemoteEntryNotFoundError),
+    "at revision v1 and cannot be downloaded now": hub_errors.LocalEntryNotFoundError("no"),
+    "is neither a folder on this machine nor a model name": hub_errors.HFValidationError("no"),
+    r"could not be downloaded \(ReadTimeout\)": httpx2.ReadTimeout("no"),
+}
+
+
 @pytest.mark.parametrize("ask", [hub_files, hub_configuration])
-@pytest.mark.parametrize(
-    ("error", "advice"),
-    [
-        (refusal(hub_errors.GatedRepoError), "accept its licence at https://huggingface.co/someone/tiny-opt, run `hf"),
-        (refusal(hub_errors.RevisionNotFoundError), "someone/tiny-opt has no revision 'v1'"),
-        (refusal(hub_errors.RepositoryNotFoundError), "There is no model 'someone/tiny-opt' on the Hugging Face Hub"),
-        (refusal(hub_errors.RemoteEntryNotFoundError), r"has no config\.json on the Hub.* an adapter has to be merged"),
-        (hub_errors.LocalEntryNotFoundError("no"), "at revision v1 and cannot be downloaded now"),
-        (hub_errors.HFValidationError("no"), "is neither a folder on this machine nor a model name"),
-        (httpx2.ReadTimeout("no"), r"could not be downloaded \(ReadTimeout\)"),
-        (OSError(28, "No space left on device"), r"could not be downloaded \(OSError\)"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_what_goes_wrong_becomes_advice(
-    ask: Callable[..., Path], error: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> str:
-        raise error
+def test_what_goes_wrong_becomes_advice(ask: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for advice, error in FAILURES.items():
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(ModelError, match=advice) as caught:
-        ask(NAME, "v1", download=True)
-    assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)
+        def fail(*_: Any, error: Exception = error, **__: Any) -> str:
+            raise error
 
-
-def test_the_configuration_alone_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def fetch(*where: Any, **how: Any) -> str:
-        asked.append((*where, how))
-        return str(tmp_path / CONFIGURATION)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert hub_configuration(NAME, "v1") == tmp_path / CONFIGURATION
-    assert asked == [(NAME, CONFIGURATION, {"revision": "v1", "local_files_only": False})]
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+        with pytest.raises(ModelError, match=advice) as caught:
+            ask(NAME, "v1", download=True)
+        assert isinstance(caught.value, Gated) == isinstance(error, hub_errors.GatedRepoError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,108 +10,60 @@ import torch
 
 from kis_core.editing import Hyperparameters, search
 from kis_core.facts import Fact
-from kis_core.keys import tokenize_prompts
+from kis_core.models import head
 from kis_core.models.loaded import LoadedModel
-from kis_core.scoring.answers import knows, next_token_logits
+from kis_core.scoring.answers import next_token_logits
 from kis_core.scoring.log_odds import read, tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
-from tests.spillover.test_sensitivity import FACTS, lively
+from tests import tiny
+from tests.models.test_architectures import assert_close, lively
 
 FLOAT32 = 1e-5  # relative: logits of size 30, and sums of their exponentials; seen 3e-7
-LOUD = 20  # times the weights that make logits, which then pass Gemma 2's cap of 30 by far
-CAP = 30
+LOUD = 20  # times the weights that make logits, which then pass Gemma 2's cap of 30 by far; tied inputs grow with them
+FACT = Fact("Malta", "The capital of {} is", "Valletta")
 
 
-@pytest.fixture(params=["Gemma 2", "Granite", "Cohere", "Llama"], scope="module")
-def loud(request: pytest.FixtureRequest) -> LoadedModel:
+@pytest.fixture(params=tiny.in_full(tiny.EVERY_ARCHITECTURE, ("GPT-2", "Gemma 2", "Granite", "Cohere")), scope="module")
+def loud(request: pytest.FixtureRequest) -> tuple[str, LoadedModel]:
     loaded = lively(request.param)
     loaded.model.get_output_embeddings().weight.mul_(LOUD)
-    return loaded
+    return request.param, loaded
 
 
 @torch.no_grad()
-def own_logits(loaded: LoadedModel, ids: list[int]) -> np.ndarray:
-    """Of the model's own forward pass, (T, vocabulary), one text at a time."""
-    return np.asarray(loaded.model(torch.tensor([ids]), use_cache=False).logits[0].double().numpy())
+def own_logits(loaded: LoadedModel, ids: list[int]) -> torch.Tensor:
+    """Of the model's own forward pass, (T, vocabulary)."""
+    return loaded.model(torch.tensor([ids]), use_cache=False).logits[0].double()
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+@torch.no_grad()
+def test_logits_are_the_models_own(loud: tuple[str, LoadedModel]) -> None:
+    name, loaded = loud
+    hidden = loaded.model.base_model(torch.tensor([[5, 6, 7]]), use_cache=False).last_hidden_state
+    own, bare = own_logits(loaded, [5, 6, 7]), loaded.model.get_output_embeddings()(hidden)[0]
+    assert_close(head.logits(loaded, hidden)[0].numpy(), own.numpy(), FLOAT32)
+    assert bare.abs().max() > 35, "a test of no cap"
+    assert (loaded.architecture.logit_cap is not None) == (name == "Gemma 2")
+    assert loaded.architecture.logit_scale == {"Granite": 1 / 8, "Cohere": 0.1}.get(name, 1)
+    bent = float((own - bare).abs().max()) > 0.1 * float(bare.abs().max())
+    assert bent == (name in ("Gemma 2", "Granite", "Cohere"))
 
 
-def test_the_fixture_is_loud_enough(loud: LoadedModel) -> None:
+def test_whoever_asks_gets_them(loud: tuple[str, LoadedModel]) -> None:
+    """Next tokens, log-probabilities, perplexity, and the first step of the search for a value."""
+    _, loaded = loud
+    [sentence] = tokenize_sentences(loaded.tokenizer, [FACT], context=loaded.context)
+    own = own_logits(loaded, sentence.tokens)[sentence.prompt_end :]
+    asked = next_token_logits(loaded, [sentence.tokens[: sentence.prompt_end + 1]])
+    assert_close(asked[0].numpy(), own[0].numpy(), FLOAT32)
+    logs = [float(row[token]) for row, token in zip(own.log_softmax(dim=-1), sentence.answer, strict=True)]
     with torch.no_grad():
-        bare = loud.model.get_output_embeddings()(loud.model.base_model(torch.tensor([[5, 6, 7]])).last_hidden_state)
-    assert bare.abs().max() > CAP, "a test of no cap"
-    bent = np.abs(own_logits(loud, [5, 6, 7]) - bare[0].double().numpy()).max() > 0.1 * float(bare.abs().max())
-    assert bent == (loud.model.config.model_type != "llama"), "a test of no scale"
-
-
-def test_next_tokens(loud: LoadedModel) -> None:
-    prompts = [prompt.tokens for prompt in tokenize_prompts(loud.tokenizer, FACTS, context=loud.context)]
-    found = next_token_logits(loud, prompts).numpy()
-    expected = np.stack([own_logits(loud, tokens)[-1] for tokens in prompts])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * np.abs(expected).max())
-
-
-def test_log_probabilities_and_first_tokens(loud: LoadedModel) -> None:
-    sentences = tokenize_sentences(loud.tokenizer, FACTS, context=loud.context)
-    with torch.no_grad():
-        found = read(loud, sentences)
-    for row, sentence in enumerate(sentences):
-        logs = log_softmax(own_logits(loud, sentence.tokens))[sentence.prompt_end :]
-        expected = sum(log[token] for log, token in zip(logs, sentence.answer, strict=True))
-        assert float(found.log_prob[row]) == pytest.approx(expected, rel=FLOAT32)
-        first = own_logits(loud, sentence.tokens)[sentence.prompt_end]
-        np.testing.assert_allclose(found.first_token[row].numpy(), first, rtol=0, atol=FLOAT32 * np.abs(first).max())
-
-
-def test_perplexity(loud: LoadedModel) -> None:
-    text = "Oslo lies in Norway."
-    ids = loud.tokenizer.encode(text)
-    logs = log_softmax(own_logits(loud, ids))
-    mean = np.mean([logs[at - 1, ids[at]] for at in range(1, len(ids))])
-    assert math.log(perplexity(loud, [text])) == pytest.approx(-mean, rel=FLOAT32)
-
-
-def test_what_the_model_knows_is_its_own_first_choice(loud: LoadedModel) -> None:
-    ids = loud.tokenizer.encode(FACTS[0].text)
-    word = loud.tokenizer.decode([int(own_logits(loud, ids)[-1].argmax())])
-    answered = Fact(FACTS[0].subject, FACTS[0].prompt, word.strip())
-    sentence = loud.tokenizer.encode(f"{answered.text} {answered.target}")
-    choices = own_logits(loud, sentence).argmax(axis=-1)
-    expected = all(choices[at - 1] == sentence[at] for at in range(len(ids), len(sentence)))
-    assert knows(loud, [FACTS[0], answered]) == [False, expected]
-
-
-def test_the_search_for_a_value_begins_at_the_models_own_probability(loud: LoadedModel) -> None:
+        found = read(loaded, [sentence])
+    assert float(found.log_prob[0]) == pytest.approx(sum(logs), rel=FLOAT32)
+    assert_close(found.first_token[0].numpy(), own[0].numpy(), FLOAT32)
     how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0)
-    told = replace(FACTS[0], target="Rome")
-    found = search(loud, FACTS[0], "Rome", 1, how)
-    (sentence,) = tokenize_sentences(loud.tokenizer, [told], context=loud.context)
-    logs = log_softmax(own_logits(loud, sentence.tokens))[sentence.prompt_end :]
-    mean = np.mean([log[token] for log, token in zip(logs, sentence.answer, strict=True)])
-    assert found.losses[0] == pytest.approx(-mean, rel=FLOAT32)
-
-
-def test_what_is_said_of_the_subject_is_compared_with_the_models_own_words(loud: LoadedModel) -> None:
-    """After one step of the search: the loss grows by the divergence of what follows the subject."""
-    how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0, learning_rate=1)
-    bare, weighed = (search(loud, FACTS[0], "Rome", 1, replace(how, kl=kl)) for kl in (0.0, 1.0))
-    ids = loud.tokenizer.encode("Malta is a")
-    (prompt,) = tokenize_prompts(loud.tokenizer, [Fact("Malta", "{} is a", "x")], context=loud.context)
-    before = log_softmax(own_logits(loud, ids)[prompt.key_index])
-
-    def move(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
-        output = output.clone()
-        output[0, prompt.key_index] += torch.from_numpy(bare.delta).float()
-        return output
-
-    handle = loud.architecture.down_projections[1].register_forward_hook(move)
-    after = log_softmax(own_logits(loud, ids)[prompt.key_index])
-    handle.remove()
-    np.testing.assert_allclose(weighed.delta, bare.delta, atol=1e-6)  # nothing has diverged before the first step
-    diverged = float((np.exp(after) * (after - before)).sum())  # as in ROME's code
-    assert weighed.losses[1] - bare.losses[1] == pytest.approx(diverged, rel=1e-2)
-    assert diverged > 1e-3, "a test of nothing"
+    assert search(loaded, FACT, FACT.target, 1, how).losses[0] == pytest.approx(-np.mean(logs), rel=FLOAT32)
+    ids = loaded.tokenizer.encode("Oslo lies in Norway.")
+    every = own_logits(loaded, ids).log_softmax(dim=-1)
+    mean = np.mean([float(every[at - 1, ids[at]]) for at in range(1, len(ids))])
+    assert math.log(perplexity(loaded, ["Oslo lies in Norway."])) == pytest.approx(-mean, rel=FLOAT32)

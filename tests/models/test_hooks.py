@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from kis_core.models.hooks import hooked
+from kis_core.models.hooks import hooked, keep_positions
 
 
 class Rerun(BaseException):
@@ -46,117 +48,71 @@ def hooks_on(model: nn.Module) -> int:
     return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
 
 
-def elsewhere(work: Callable[[], Any]) -> Any:
-    """What the work gives in a thread of its own."""
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(work()))
-    thread.start()
-    thread.join(PATIENCE)
-    assert found, "the thread failed or hangs"
-    return found[0]
-
-
-class TestWhatTheySee:
+class TestSeeing:
     def test_number_input_and_output_of_each_module_in_the_order_they_run(self, chain: nn.Sequential) -> None:
         seen: list[tuple[int, float, float]] = []
-        with hooked([chain[2], chain[0]], lambda number, i, o: seen.append((number, i.item(), o.item()))):
+        with hooked([chain[2], chain[0], chain[0]], lambda number, i, o: seen.append((number, i.item(), o.item()))):
             assert chain(ONE).item() == 8
-        assert seen == [(1, 1.0, 2.0), (0, 4.0, 8.0)]
+            chain(ONE * 3)
+        chain(ONE * 5)
+        assert seen == [(1, 1, 2), (2, 1, 2), (0, 4, 8), (1, 3, 6), (2, 3, 6), (0, 12, 24)]
 
-    def test_of_a_tuple_the_first_part(self) -> None:
+    def test_of_a_tuple_the_first_part_which_alone_is_changed(self) -> None:
         seen: list[tuple[float, float]] = []
         module = WithCache()
         with hooked([module], lambda _, i, o: seen.append((i.item(), o.item()))):
             assert module(ONE) == (2.0, "cache", 7)
         assert seen == [(1.0, 2.0)]
-
-    def test_a_module_named_twice_is_seen_twice(self, chain: nn.Sequential) -> None:
-        seen: list[int] = []
-        with hooked([chain[1], chain[1]], lambda number, _, __: seen.append(number)):
-            chain(ONE)
-        assert seen == [0, 1]
-
-    def test_every_pass_within_the_block(self, chain: nn.Sequential) -> None:
-        seen: list[float] = []
-        with hooked([chain[0]], lambda _, i, __: seen.append(i.item())):
-            chain(ONE)
-            chain(ONE * 3)
-        chain(ONE * 5)
-        assert seen == [1.0, 3.0]
-
-    def test_no_modules_no_hooks(self, chain: nn.Sequential) -> None:
-        with hooked([], lambda *_: ONE * 0):
-            assert hooks_on(chain) == 0
-            assert chain(ONE).item() == 8
+        with hooked([module], lambda _, __, output: output + 10):
+            assert module(ONE) == (12.0, "cache", 7)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(module, ONE).result(PATIENCE) == (2.0, "cache", 7)
 
 
-class TestWhatTheyChange:
+class TestChanging:
     def test_a_tensor_takes_the_outputs_place_for_all_that_follow(self, chain: nn.Sequential) -> None:
         seen: list[float] = []
+        added = torch.full((1,), 10.0, requires_grad=True)
 
         def add(number: int, inputs: Tensor, output: Tensor) -> Tensor | None:
             seen.append(inputs.item())
-            return output + 10 if number == 0 else None
+            return output + added if number == 0 else None
 
         with hooked([chain[0], chain[1]], add):
-            assert chain(ONE).item() == ((2 + 10) * 2) * 2
+            found = chain(ONE)
+        assert found.item() == ((2 + 10) * 2) * 2
         assert seen == [1.0, 12.0]
         assert chain(ONE).item() == 8
-
-    def test_a_tensor_in_a_tuple_leaves_the_rest_of_it(self) -> None:
-        module = WithCache()
-        with hooked([module], lambda _, __, output: output + 10):
-            assert module(ONE) == (12.0, "cache", 7)
-
-    def test_an_inner_block_sees_what_the_outer_one_put_out(self, chain: nn.Sequential) -> None:
-        seen: list[float] = []
-        with hooked([chain[0]], lambda _, __, output: output + 10):
-            with hooked([chain[0]], lambda _, __, output: seen.append(output.item())):
-                chain(ONE)
-            assert chain(ONE).item() == 48, "leaving the inner block takes its own hook only"
-        assert seen == [12.0]
-        assert hooks_on(chain) == 0
-
-    def test_gradients_flow_through_what_was_put_in(self, chain: nn.Sequential) -> None:
-        added = torch.zeros(1, requires_grad=True)
-        with hooked([chain[0]], lambda _, __, output: output + added):
-            chain(ONE).backward()
+        found.backward()
         assert added.grad == 4.0
 
-
-class TestTheyAreGone:
-    def test_after_the_block_and_the_hooks_of_others_stay(self, chain: nn.Sequential) -> None:
-        seen: list[int] = []
-        chain[1].register_forward_hook(lambda *_: seen.append(1))
-        with hooked(list(chain), lambda *_: None):
-            assert hooks_on(chain) == 4
-        assert hooks_on(chain) == 1
-        chain(ONE)
-        assert seen == [1]
-
-    def test_hooks_of_the_same_function_that_others_set_stay(self, chain: nn.Sequential) -> None:
-        """Another block, of this thread or another, may watch the same module with the same function."""
+    def test_an_inner_block_takes_only_its_own_hook(self, chain: nn.Sequential) -> None:
+        """Also where both call the same function, and beside a hook of somebody else."""
+        seen: list[float] = []
 
         def add(_: int, __: Tensor, output: Tensor) -> Tensor:
             return output + 10
 
+        chain[1].register_forward_hook(lambda *_: seen.append(1))
         with hooked([chain[0]], add):
+            with hooked([chain[0]], lambda _, __, output: seen.append(output.item())):
+                chain(ONE)
             with hooked([chain[0], chain[0]], add):
                 assert chain(ONE).item() == (2 + 30) * 4
-            assert hooks_on(chain) == 1
             assert chain(ONE).item() == (2 + 10) * 4
+        assert hooks_on(chain) == 1
+        assert seen == [12.0, 1, 1, 1]
 
-    @pytest.mark.parametrize("ending", ENDINGS)
-    def test_after_an_error_in_the_block(self, chain: nn.Sequential, ending: type[BaseException]) -> None:
-        with pytest.raises(ending, match="midway"), hooked(list(chain), lambda _, __, output: output * 0):
-            raise ending("midway")
+
+@pytest.mark.parametrize("ending", ENDINGS)
+class TestTheyAreGone:
+    @pytest.fixture(autouse=True)
+    def gone(self, chain: nn.Sequential) -> Iterator[None]:
+        yield
         assert hooks_on(chain) == 0
         assert chain(ONE).item() == 8
 
-    @pytest.mark.parametrize("ending", ENDINGS)
-    def test_after_an_error_of_what_is_called_which_ends_the_pass(
-        self, chain: nn.Sequential, ending: type[BaseException]
-    ) -> None:
+    def test_after_an_error_of_what_is_called(self, chain: nn.Sequential, ending: type[BaseException]) -> None:
         seen: list[int] = []
 
         def fail(number: int, inputs: Tensor, output: Tensor) -> None:
@@ -167,72 +123,60 @@ class TestTheyAreGone:
         with pytest.raises(ending, match="seen"), hooked(list(chain), fail):
             chain(ONE)
         assert seen == [0, 1]
-        assert hooks_on(chain) == 0
 
-    @pytest.mark.parametrize("ending", ENDINGS)
-    @pytest.mark.parametrize("at", [0, 1, 2])
+    @pytest.mark.parametrize("set_first", [False, True])
     def test_after_setting_one_of_them_failed(
-        self, chain: nn.Sequential, monkeypatch: pytest.MonkeyPatch, at: int, ending: type[BaseException]
+        self, chain: nn.Sequential, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException], set_first: bool
     ) -> None:
-        def refuse(_: object) -> None:
-            raise ending("no more hooks")
-
-        monkeypatch.setattr(chain[at], "register_forward_hook", refuse)
-        with pytest.raises(ending, match="no more hooks"), hooked(list(chain), lambda _, __, output: output * 0):
-            pytest.fail("the block was entered without all of its hooks")
-        assert hooks_on(chain) == 0
-
-    def test_after_an_interrupt_the_moment_one_was_set(
-        self, chain: nn.Sequential, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As a signal may come: between two instructions of the interpreter."""
+        """As a signal may come: between two instructions of the interpreter, before or after the hook was set."""
         setting = chain[1].register_forward_hook
 
         def interrupted(hook: Callable[..., Any]) -> None:
-            setting(hook)
-            raise KeyboardInterrupt
+            if set_first:
+                setting(hook)
+            raise ending("no more hooks")
 
         monkeypatch.setattr(chain[1], "register_forward_hook", interrupted)
-        with pytest.raises(KeyboardInterrupt), hooked(list(chain), lambda _, __, output: output * 0):
-            pytest.fail("the block was entered after an interrupt")
-        assert hooks_on(chain) == 0
-        assert chain(ONE).item() == 8
+        with pytest.raises(ending, match="no more hooks"), hooked(list(chain), lambda _, __, output: output * 0):
+            pytest.fail("the block was entered without all of its hooks")
 
 
-class TestThreads:
-    def test_another_thread_neither_sees_nor_is_seen(self, chain: nn.Sequential) -> None:
-        seen: list[float] = []
+def test_two_threads_hook_one_module_at_once_each_for_itself(chain: nn.Sequential) -> None:
+    both = threading.Barrier(2)
 
-        def note(_: int, inputs: Tensor, output: Tensor) -> Tensor:
-            seen.append(inputs.item())
-            return output + 10
+    def run(added: float) -> tuple[float, float]:
+        with hooked([chain[0]], lambda _, __, output: output + added):
+            both.wait(PATIENCE)  # both hooks are set
+            during = chain(ONE).item()
+            both.wait(PATIENCE)  # and both have run
+        both.wait(PATIENCE)
+        return during, chain(ONE).item()
 
-        with hooked([chain[0]], note):
-            assert elsewhere(lambda: chain(ONE * 3).item()) == 24
-            assert chain(ONE).item() == 48
-        assert seen == [1.0]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, (1.0, 5.0))) == [(12.0, 8.0), (28.0, 8.0)]
+    assert hooks_on(chain) == 0
 
-    def test_a_tuple_is_left_alone_in_another_thread(self) -> None:
-        module = WithCache()
-        with hooked([module], lambda _, __, output: output + 10):
-            assert elsewhere(lambda: module(ONE)) == (2.0, "cache", 7)
 
-    def test_two_threads_hook_one_module_at_once_each_for_itself(self, chain: nn.Sequential) -> None:
-        both = threading.Barrier(2)
+class Flattening(nn.Module):
+    """A block that hands its last part all tokens in one row, as OPT does."""
 
-        def run(added: float) -> tuple[float, float]:
-            with hooked([chain[0]], lambda _, __, output: output + added):
-                both.wait(PATIENCE)  # both hooks are set
-                during = chain(ONE).item()
-                both.wait(PATIENCE)  # and both have run
-            both.wait(PATIENCE)
-            return during, chain(ONE).item()
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(4, 4)
+        keep_positions(self.part, self)
 
-        found: dict[float, tuple[float, float]] = {}
-        threads = [threading.Thread(target=lambda n=n: found.update({n: run(n)})) for n in (1.0, 5.0)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert found == {1.0: (12.0, 8.0), 5.0: (28.0, 8.0)}
-        assert hooks_on(chain) == 0
+    def forward(self, hidden: Tensor) -> Tensor:
+        flat = hidden.reshape(-1, 4)
+        return (flat + self.part(flat)).view(hidden.shape)
+
+
+class TestKeepPositions:
+    def test_the_block_is_no_part_of_its_part_and_copies_keep_together(self) -> None:
+        block = Flattening()
+        assert len(list(block.modules())) == 2
+        assert set(block.state_dict()) == {"part.weight", "part.bias"}
+        twin, shapes = copy.deepcopy(block), []
+        with torch.no_grad(), hooked([twin.part], lambda _, inputs, __: shapes.append(tuple(inputs.shape))):
+            twin(torch.zeros(2, 3, 4))
+            block(torch.zeros(3, 3, 4))
+        assert shapes == [(2, 3, 4)]

@@ -1,4 +1,4 @@
-"""The files of a model's folder: what counts, what is refused, and the fingerprint."""
+"""The files of a model's folder: what counts, what is refused, the fingerprint, and what its configuration tells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,25 +16,22 @@ from safetensors.torch import save_file
 from transformers import AutoConfig
 
 from kis_core.analysis import pipeline, resolve
-from kis_core.models import loading
+from kis_core.models import catalog, describe, loading
+from kis_core.models.architecture import UnsupportedArchitecture
 from kis_core.models.describe import described
-from kis_core.models.files import INDEX, ModelError, ModelFiles
+from kis_core.models.files import INDEX, ModelError, ModelFiles, NotHere
 from kis_core.request import Request
 from kis_core.store.store import Store
 from tests import tiny
-from tests.models.test_describe import configured
+from tests.models.test_catalog import HOSTILE_NAMES
 
 
 def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": None}
+    (folder / "config.json").write_text(json.dumps(config))
     assert ModelFiles(folder).checked() == ModelFiles(folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no \*\.safetensors weights. Other formats are not read"):
-        ModelFiles(folder).checked()
-
-
-def test_a_folder_without_configuration_is_refused(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
         ModelFiles(folder).checked()
 
 
@@ -42,39 +41,27 @@ def test_parameters_are_counted_over_all_files_whatever_their_dtype(tmp_path: Pa
     assert ModelFiles(tmp_path).parameters() == 12 + 5 + 1
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x05\x00",
-        struct.pack("<Q", 10**12),
-        struct.pack("<Q", 2**64 - 1) + b"{}",
-        struct.pack("<Q", 4) + b"nope",
-        struct.pack("<Q", 2) + b"[]",
-        struct.pack("<Q", 2) + b"\xff\xfe",
-        struct.pack("<Q", 8) + b'{"a": 1}',
-        struct.pack("<Q", 9) + b'{"a": {}}',
-        struct.pack("<Q", 22) + b'{"a": {"shape":["x"]}}',
-        struct.pack("<Q", 200_000) + b"[" * 200_000,
-    ],
-    ids=lambda content: repr(content[:24]),
+DAMAGED = (
+    *(b"", b"\x05\x00", struct.pack("<Q", 10**12), struct.pack("<Q", 2**64 - 1) + b"{}"),
+    *(struct.pack("<Q", len(text)) + text for text in (b"[]", b"\xff\xfe", b'{"a": {}}', b'{"a": {"shape":["x"]}}')),
+    struct.pack("<Q", 200_000) + b"[" * 200_000,
 )
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:24]))
 def test_a_damaged_header_is_refused(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         ModelFiles(folder).parameters()
 
 
-@pytest.mark.parametrize("part", ["config.json", "tokenizer.json", "model.safetensors", "merges.txt", "spm.model"])
-def test_the_fingerprint_follows_every_part(folder: Path, part: str) -> None:
-    before = ModelFiles(folder).fingerprint()
-    with (folder / part).open("ab") as stream:
-        stream.write(b" ")
-    assert ModelFiles(folder).fingerprint() != before
-
-
-def test_the_fingerprint_follows_names_but_not_places_times_or_notes(folder: Path, tmp_path: Path) -> None:
-    before = ModelFiles(folder).fingerprint()
+def test_the_fingerprint_follows_parts_and_names_but_not_places_times_or_notes(folder: Path, tmp_path: Path) -> None:
+    fingerprints = [ModelFiles(folder).fingerprint()]
+    for part in ("config.json", "tokenizer.json", "model.safetensors", "merges.txt", "spm.model"):
+        with (folder / part).open("ab") as stream:
+            stream.write(b" ")
+        fingerprints.append(before := ModelFiles(folder).fingerprint())
+    assert len(set(fingerprints)) == 6
     (folder / "README.md").write_text("a note")
     (folder / "config.json").touch()
     moved = folder.rename(tmp_path / "elsewhere")
@@ -128,16 +115,7 @@ class TestIndexedWeights:
         assert ModelFiles(folder).fingerprint() != first
 
     @pytest.mark.parametrize(
-        "name",
-        [
-            "../x.safetensors",
-            "/x.safetensors",
-            "a/../../x.safetensors",
-            "..\\x.safetensors",
-            "x\0.safetensors",
-            "x.bin",
-            "",
-        ],
+        "name", ["../x.safetensors", "/x.safetensors", "..\\x.safetensors", "x\0.safetensors", "x.bin"]
     )
     @pytest.mark.parametrize("where", ["index", "configuration"])
     def test_names_that_lead_out_of_the_folder_are_refused(self, name: str, where: str, folder: Path) -> None:
@@ -170,15 +148,16 @@ class TestIndexedWeights:
             ModelFiles(folder).checked()
 
 
-PACKED = {
-    "bitsandbytes, 4 bits": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-    "bitsandbytes, 8 bits": {"load_in_8bit": True, "load_in_4bit": False},
-    "gptq, 4 bits": {"quant_method": "gptq", "bits": 4, "group_size": 128},
-    "awq, 4 bits": {"quant_method": "awq", "bits": 4, "version": "gemm"},
-    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
-    "compressed-tensors": {"quant_method": "compressed-tensors", "format": "pack-quantized"},
-    "a method it does not name": {},
-}
+BITS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+PACKED = (
+    ("config.json", {"quantization_config": {"quant_method": "bitsandbytes"} | BITS}, "bitsandbytes, 4 bits"),
+    ("config.json", {"quantization_config": {"load_in_8bit": True, "load_in_4bit": False}}, "bitsandbytes, 8 bits"),
+    ("config.json", {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+    ("config.json", {"quantization_config": {}}, "a method it does not name"),
+    ("config.json", {"text_config": {"quantization_config": {"quant_method": "gptq", "bits": 8}}}, "gptq, 8 bits"),
+    ("quantize_config.json", {"bits": 4, "desc_act": True}, "gptq, 4 bits"),
+    ("quant_config.json", {"w_bit": 4, "zero_point": True}, "awq, 4 bits"),
+)
 
 
 class TestPacked:
@@ -192,30 +171,15 @@ class TestPacked:
         monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
         return lambda folder: request.param(ModelFiles(folder))
 
-    @pytest.mark.parametrize("method", PACKED)
-    def test_by_name_and_with_the_way_out(self, method: str, folder: Path, read: Callable[[Path], object]) -> None:
-        configured(folder, quantization_config=PACKED[method])
-        with pytest.raises(ModelError, match=rf"quantised by {method}: .*unquantised model; .*dequantize\(\)"):
-            read(folder)
-
-    @pytest.mark.parametrize(
-        ("file", "content", "told"),
-        [
-            ("quantize_config.json", {"bits": 4, "desc_act": True}, "gptq, 4 bits"),
-            ("quant_config.json", {"w_bit": 4, "zero_point": True}, "awq, 4 bits"),
-        ],
-    )
-    def test_where_older_tools_say_so(
-        self, file: str, content: object, told: str, folder: Path, read: Callable[[Path], object]
-    ) -> None:
-        (folder / file).write_text(json.dumps(content))
-        with pytest.raises(ModelError, match=f"quantised by {told}"):
-            read(folder)
-
-    def test_also_of_the_text_part_alone(self, folder: Path, read: Callable[[Path], object]) -> None:
-        configured(folder, text_config={"quantization_config": {"quant_method": "gptq", "bits": 8}})
-        with pytest.raises(ModelError, match="quantised by gptq, 8 bits"):
-            read(folder)
+    def test_by_name_and_with_the_way_out(self, folder: Path, read: Callable[[Path], object]) -> None:
+        whole = (folder / "config.json").read_text()
+        for file, content, method in PACKED:
+            (folder / "config.json").write_text(whole)
+            merged = json.loads(whole) | content if file == "config.json" else content
+            (folder / file).write_text(json.dumps(merged))
+            with pytest.raises(ModelError, match=rf"quantised by {method}: .*unquantised model; .*dequantize\(\)"):
+                read(folder)
+            (folder / file).unlink()
 
     @pytest.mark.parametrize("whole", [False, True])
     def test_an_adapter_is_to_be_merged_first(self, whole: bool, folder: Path, read: Callable[[Path], object]) -> None:
@@ -228,8 +192,80 @@ class TestPacked:
             read(folder)
         assert ("or remove adapter_config.json" in str(caught.value)) == whole
 
-    def test_what_says_no_quantisation_is_read(self, folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text()) | {"quantization_config": None}
-        (folder / "config.json").write_text(json.dumps(config))
-        assert ModelFiles(folder).checked() == ModelFiles(folder)
-        assert described(str(folder)).layers == 3
+
+def configured(folder: Path, **changes: Any) -> Path:
+    """The folder, its configuration changed; None takes a field away."""
+    path = folder / "config.json"
+    fields = json.loads(path.read_text("utf-8")) | changes
+    path.write_text(json.dumps({name: value for name, value in fields.items() if value is not None}), "utf-8")
+    return folder
+
+
+def test_read_from_the_hub_without_its_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotHere):
+        described("someone/never-seen", download=False)
+    assert described("openai-community/gpt2") is catalog.find("gpt2"), "what the catalogue knows is not read"
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    asked: list[tuple[Any, ...]] = []
+    for field, stored, computed in (
+        *(("dtype", "bfloat16", "bfloat16"), ("torch_dtype", "float16", "float16")),
+        *(("dtype", None, "float32"), ("dtype", "float64", "float32")),
+    ):
+
+        def fetch(*where: Any, changes: dict[str, Any], **how: Any) -> Path:
+            asked.append((*where, how))
+            return configured(folder, **changes) / "config.json"
+
+        changes = {"dtype": None, "torch_dtype": None, field: stored}
+        monkeypatch.setattr(describe, "hub_configuration", partial(fetch, changes=changes))
+        entry = described("someone/tiny-gpt2", revision="v1", download=False)
+        assert asked[-1] == ("someone/tiny-gpt2", "v1", {"download": False})
+        assert (entry.name, entry.source, entry.folder, entry.revision) == ("someone/tiny-gpt2",) * 2 + (None, "v1")
+        assert entry.dtype == computed
+        assert entry.download_bytes == entry.parameters * (4 if computed == "float32" else 2)
+
+
+def test_a_folder_goes_by_its_whole_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    names = {described(name).name for name in ("gpt2/", "./gpt2", f"{folder}/", "link") if name != "gpt2"}
+    assert names == {str(folder.resolve())}
+
+
+@pytest.mark.parametrize(("field", "value"), [("model_type", "no-such-thing"), ("n_head", 7), ("n_layer", "three")])
+def test_an_unreadable_folder_is_refused(field: str, value: object, folder: Path) -> None:
+    with pytest.raises(ModelError):
+        described(str(configured(folder, **{field: value})))
+    with pytest.raises((ModelError, UnsupportedArchitecture), match="BertLMHead"):
+        described(str(configured(folder, model_type="bert", architectures=["BertModel"])))
+
+
+def test_a_damaged_or_missing_configuration_is_refused(folder: Path) -> None:
+    for content in (b"", b"[]", b"\xff\xfe\x00", b"{}", b"[" * 100_000):
+        (folder / "config.json").write_bytes(content)
+        with pytest.raises(ModelError):
+            described(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        described(str(folder))
+
+
+def test_no_code_of_a_folder_is_run(folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit('run')\n")
+    mapped = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    with pytest.raises(ModelError):
+        described(str(configured(folder, model_type="evil", auto_map=mapped)))
+    assert described(str(configured(folder, model_type="gpt2", auto_map=mapped))).layers == 3, "what is known is known"
+
+
+def test_hostile_names_are_refused_or_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, *_: Any, **__: Any) -> Path:
+        assert not any(mark in name for mark in ("..", "~", "$", "\\", "\0", " "))
+        raise NotHere("no")
+
+    monkeypatch.setattr(describe, "hub_configuration", absent)
+    monkeypatch.chdir(tmp_path)
+    for name in HOSTILE_NAMES:
+        with pytest.raises(ModelError) as caught:
+            described(name)
+        assert len(str(caught.value)) < 500

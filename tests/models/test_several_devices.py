@@ -18,22 +18,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import METHODS, DenseEdit, Edit, Hyperparameters, RequestedEdit, Settings, Site, method
+from kis_core.editing import DenseEdit, Edit
 from kis_core.keys import fact_keys, tokenize_prompts
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows, top_answers
-from kis_core.scoring.log_odds import tokenize_sentences
 from kis_core.scoring.perplexity import perplexity
-from kis_core.spillover import forecast, measure, sensitivity
-from tests.editing.sequence_tools import SETTINGS
+from tests import tiny
+from tests.models.test_half_precision import edited, every_case, spillover
 from tests.spillover.test_sensitivity import FACTS, lively
 
 HERE, FAR = torch.device("cpu"), torch.device("xla:1")  # never touched: only its name is used
-ASKED = RequestedEdit(FACTS[0], "Rome")
-HOWS = {
-    "at the subject": Hyperparameters(steps=2, learning_rate=0.3, prefixes=(), kl=0.0625, stop_loss=0, mean_key=True),
-    "everywhere": Hyperparameters(steps=2, learning_rate=0.3, prefixes=(), stop_loss=0, everywhere=True),
-}
 INDEXING = ("__getitem__", "__setitem__")
 DEVICE_OF = Tensor.device.__get__  # type: ignore[attr-defined]
 RANDOM = np.random.default_rng(0)
@@ -88,7 +82,7 @@ def bring_to(place: torch.device, module: nn.Module) -> None:
     module.register_forward_pre_hook(bring, with_kwargs=True)
 
 
-@pytest.fixture(params=["GPT-2", pytest.param("Llama", marks=pytest.mark.stress)], scope="module")
+@pytest.fixture(params=tiny.in_full(["GPT-2", "Llama"], ("GPT-2",)), scope="module")
 def whole(request: pytest.FixtureRequest) -> LoadedModel:
     return lively(request.param)
 
@@ -99,10 +93,8 @@ def spread(whole: LoadedModel) -> Iterator[LoadedModel]:
     loaded = lively({"GPT-2": "GPT-2", "Llama": "Llama"}[whole.architecture.name])
     first, middle, last = loaded.architecture.blocks
     bring_to(FAR, middle)
-    for module in (
-        last,
-        *(part for name, part in loaded.model.base_model.named_children() if name in ("ln_f", "norm")),
-    ):
+    behind = [part for name, part in loaded.model.base_model.named_children() if name in ("ln_f", "norm")]
+    for module in (last, *behind):
         bring_to(HERE, module)
     with TwoDevices([*middle.parameters(), *middle.buffers()]):
         assert loaded.architecture.weight(1).device == FAR
@@ -127,37 +119,16 @@ def test_keys_and_answers(whole: LoadedModel, spread: LoadedModel) -> None:
     both(spread, whole, lambda loaded: [*knows(loaded, FACTS), perplexity(loaded, ["Oslo lies in Norway."])])
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", [one.name for one in METHODS])
+@pytest.mark.parametrize(("name", "how"), every_case())
 def test_every_method(whole: LoadedModel, spread: LoadedModel, name: str, how: str) -> None:
-    layers = (0, 1) if method(name).spreads else (1,)
-    whiteners = {layer: Whitener.fit(np.diag(np.arange(1.0, 41))) for layer in layers}
+    whiteners = dict.fromkeys((0, 1), Whitener.fit(np.diag(np.arange(1.0, 41))))
 
     def made(loaded: LoadedModel) -> list[np.ndarray]:
-        site = Site(
-            loaded, layers, whiteners, HOWS[how], SETTINGS.get(name, Settings()), ("It is said",), standing=STANDING
-        )
-        (one,) = method(name).perform(site, [ASKED])
-        return [one.keys, *(change.matrix for change in one.changes)]
+        changes, keys, _ = edited(loaded, name, how, whiteners, steps=1, standing=STANDING)
+        return [keys, *(change.matrix for change in changes)]
 
     both(spread, whole, made)
 
 
 def test_forecasts_and_measurement(whole: LoadedModel, spread: LoadedModel) -> None:
-    sentences, edit = tokenize_sentences(whole.tokenizer, FACTS, context=whole.context), STANDING[0]
-
-    def made(loaded: LoadedModel) -> list[np.ndarray]:
-        facts = sensitivity(loaded, sentences, edit.layer)
-        logits, change = forecast.first_order_logits(loaded, sentences, edit)
-        measured = measure(loaded, sentences, edit, facts)
-        return [
-            forecast.propagated(loaded, sentences, edit, facts),
-            logits.numpy(),
-            change.numpy(),
-            measured.shift,
-            measured.log_odds,
-            facts.gradients,
-            facts.hidden,
-        ]
-
-    both(spread, whole, made)
+    both(spread, whole, lambda loaded: spillover(loaded, STANDING[0]))
