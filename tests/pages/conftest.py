@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import altair as alt
-import pandas as pd
 import pytest
 import streamlit as st
 import torch
+from altair.utils import schemapi
 from streamlit.components.v2.component_manager import BidiComponentManager
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kis_core import charts, facts
+from kis_core import facts
 from kis_core.analysis import pipeline
 from kis_core.analysis.pipeline import Request, Result
 from kis_core.facts import Fact, FactSet, saved
@@ -28,6 +30,7 @@ from kis_core.request import DEFAULT_TOKENS
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from pages.parts.edit import simulator
+from pages.parts.figures import drawing
 from pages.parts.frame import memory
 from pages.parts.jobs import results
 from tests import tiny
@@ -35,7 +38,6 @@ from tests.conftest import one_for_all_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("app.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pages").glob("*.py")))
-VARIED = ("app.py", "pages/edit.py", "pages/library.py", "pages/lifelong.py", "pages/top_pairs.py")  # one of each kind
 MODEL = "demo-gpt2-32"
 LAYERS = 4  # of it
 ONE_LAYER = "tiny-one-layer"
@@ -54,6 +56,7 @@ HOSTILE = (
     Fact(COLOURED, "{} `is`", "@x", ""),
 )
 
+RUN = AppTest._run
 Open = Callable[..., AppTest]
 Stored = Callable[..., Result]
 
@@ -155,15 +158,45 @@ def compiled() -> ScriptCache:
     return ScriptCache()
 
 
+@pytest.fixture(scope="session")
+def specifications() -> Callable[..., dict[str, Any]]:
+    """The charts of all tests, each made once: most of a run of a page would go there."""
+    made: dict[str, dict[str, Any]] = {}
+    make_one = drawing._specification.__wrapped__
+    # looked up for each of thousands of parts of a chart, and otherwise made anew each time
+    classes = schemapi._FromDict(alt.SchemaBase._default_wrapper_classes())
+
+    def specification(key: str, make: Callable[[], alt.LayerChart]) -> dict[str, Any]:
+        if key not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(schemapi, "_FromDict", lambda _: classes)
+                made[key] = make_one(key, make)
+        return copy.deepcopy(made[key])
+
+    return specification
+
+
+def run_without_exception(page: AppTest, *how: Any, **options: Any) -> AppTest:
+    """As `AppTest._run`, for pages that come to their end, however they are opened or touched."""
+    RUN(page, *how, **options)
+    assert not page.exception
+    return page
+
+
 @pytest.fixture
-def open_page(cache: Cache, compiled: ScriptCache, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def open_page(
+    cache: Cache, compiled: ScriptCache, specifications: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Open]:
     """Run a page with a link's query; the caches of the process are this test's own, and nothing computes unasked."""
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     monkeypatch.setattr(results, "START_BY_ITSELF", 0)
     monkeypatch.setattr(memory, "settle", lambda: None)  # a server does it once; here it would be once a test
+    monkeypatch.setattr(LoadedModels, "_make_room", lambda *_: None)  # likewise: a second for models of a megabyte
     # a third of the time; `test_charts.py` checks the finished specifications instead
     monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a page's run leaves itself there
+    monkeypatch.setattr(drawing, "_specification", specifications)
+    monkeypatch.setattr(AppTest, "_run", run_without_exception)
     for module in (app_test, local_script_runner):
         monkeypatch.setattr(module, "ScriptCache", lambda: compiled)
     with_one_layer(cache, monkeypatch)
@@ -180,6 +213,17 @@ def open_page(cache: Cache, compiled: ScriptCache, monkeypatch: pytest.MonkeyPat
 
     yield opened
     st.cache_resource.clear()
+
+
+@pytest.fixture
+def folder(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of this test's own, empty, on a server that remembers nothing."""
+    made = tmp_path / "cache"
+    made.mkdir()
+    monkeypatch.setenv("KIS_CACHE", str(made))
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -205,27 +249,9 @@ def simulators() -> dict[object, Simulator]:
     return {}
 
 
-@pytest.fixture(scope="session")
-def spillover() -> Callable[..., alt.LayerChart]:
-    """As `charts.spillover`, but made once for the same numbers: most of a run of the page would go there."""
-    made: dict[tuple[object, ...], alt.LayerChart] = {}
-    make = charts.spillover
-
-    def drawn(frame: pd.DataFrame, **options: object) -> alt.LayerChart:
-        asked = (frame.to_json(double_precision=15), *sorted(options.items()))
-        if asked not in made:
-            made[asked] = make(frame, **options)
-        return made[asked]
-
-    return drawn
-
-
 @pytest.fixture
 def open_edit(
-    open_page: Open,
-    simulators: dict[object, Simulator],
-    spillover: Callable[..., alt.LayerChart],
-    monkeypatch: pytest.MonkeyPatch,
+    open_page: Open, simulators: dict[object, Simulator], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., AppTest]:
     """Open the page of edits, where work starts unasked and is waited for; one model and simulator for all tests."""
     make = simulator._simulator.__wrapped__
@@ -235,7 +261,6 @@ def open_edit(
             simulators[key] = make(key, result)
         return simulators[key]
 
-    monkeypatch.setattr(charts, "spillover", spillover)
     monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
     monkeypatch.setattr(simulator, "QUICK", SECONDS)
     monkeypatch.setattr(simulator, "_simulator", shared)

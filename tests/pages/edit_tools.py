@@ -16,19 +16,11 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, spill_frame
 from kis_core.store.store import Store
 from pages.parts.edit import simulator as benches
-from pages.parts.jobs import results
 from tests.pages.conftest import MODEL, Cache, Stored
-from tests.pages.looking import (
-    Chart,
-    captions,
-    charts,
-)
+from tests.pages.looking import Chart, button, captions, charts, press
 
-STORY = {
-    "pair": "1-0",
-    "target": "French",
-    "look": "history",
-}  # Bukovsky speaks French; Mayakovsky ends in the same token
+STORY = {"pair": "1-0", "target": "French", "look": "history"}
+"""Bukovsky speaks French; Mayakovsky ends in the same token."""
 STEPS = 3  # of a search, where any δ will do
 FEW = f"steps:{STEPS}"
 USUAL = {"facts": "three", "pair": "0-1", "target": "French", "look": "history"}
@@ -59,6 +51,9 @@ class Alone:
         return spill_frame(self.bench, self.request.fact, self.forecast, by, strength, outcome)
 
 
+Makes = Callable[..., Alone]
+
+
 @pytest.fixture(scope="session")
 def model() -> LoadedModel:
     """The demo model, loaded apart from the pages'."""
@@ -71,7 +66,7 @@ def kept() -> dict[str, Simulator]:
 
 
 @pytest.fixture
-def alone(stored: Stored, cache: Cache, model: LoadedModel, kept: dict[str, Simulator]) -> Callable[..., Alone]:
+def alone(stored: Stored, cache: Cache, model: LoadedModel, kept: dict[str, Simulator]) -> Makes:
     """What the library makes of an edit: `alone(fact, target, layer, method, facts=..., **how)`."""
 
     def made_of(
@@ -85,7 +80,7 @@ def alone(stored: Stored, cache: Cache, model: LoadedModel, kept: dict[str, Simu
 
 
 @pytest.fixture
-def small(alone: Callable[..., Alone]) -> Callable[..., Alone]:
+def small(alone: Makes) -> Makes:
     """The same of the edit of `SMALL`: `small(target, **options)`."""
     return lambda target="French", **options: alone(0, target, **{"facts": "three", "steps": STEPS} | options)
 
@@ -119,23 +114,17 @@ def assert_bars(page: AppTest, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(bars(page), expected, check_dtype=False, rtol=LINEAR, atol=0)
 
 
-def ringed(chart: Chart) -> list[int]:
-    """The facts that a chart rings."""
-    rings = [layer for layer in chart.spec["layer"] if layer["mark"].get("filled") is False]
-    return [int(fact) for fact in chart.tables[rings[0]["data"]["name"]]["fact"]]
-
-
-def button(page: AppTest, label: str) -> Any:
-    (found,) = (one for one in page.button if one.label == label)
-    return found
+def ringed(page: AppTest) -> list[int]:
+    """The facts that it rings."""
+    return spillover(page).ringed()["fact"].tolist()
 
 
 def perform(page: AppTest) -> AppTest:
-    return button(page, "Perform the edit").click().run()
+    return press(page, "Perform the edit")
 
 
 def undo(page: AppTest) -> AppTest:
-    return button(page, "Undo").click().run()
+    return press(page, "Undo")
 
 
 def measured(page: AppTest) -> bool:
@@ -149,25 +138,9 @@ def measured(page: AppTest) -> bool:
 def type_object(page: AppTest, text: str) -> AppTest:
     """Type a new object, offered or not; `AppTest` itself can only choose."""
     states = page._tree.get_widget_states()
-    (box,) = (one for one in states.widgets if one.id == page.selectbox(key="edit-target").id)
+    (box,) = (state for state in states.widgets if state.id == page.selectbox(key="edit-target").id)
     box.string_value = text
     return page._run(states)
-
-
-def choose(page: AppTest, name: str, value: Any) -> AppTest:
-    """Choose by the widget of that choice."""
-    kinds = (page.segmented_control, page.slider, page.selectbox, page.toggle)
-    (found,) = (one for kind in kinds for one in kind if one.key == f"choose-{name}")
-    return found.set_value(value).run()
-
-
-def infos(page: AppTest) -> str:
-    return "\n".join(info.value for info in page.info)
-
-
-def finish() -> None:
-    for job in list(results.runner()._jobs.values()):
-        assert job.wait(120)
 
 
 def fail(error: BaseException) -> Callable[..., NoReturn]:

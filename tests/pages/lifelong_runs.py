@@ -23,7 +23,7 @@ from kis_core.store.store import Store
 from pages.parts.jobs import background
 from tests.conftest import one_for_all_processes
 from tests.pages.conftest import MODEL, Cache, Open, with_one_layer
-from tests.pages.looking import Chart, charts, html
+from tests.pages.looking import Chart, charts, finish, html
 
 PAGE = "pages/lifelong.py"
 EDITS = 15
@@ -31,8 +31,8 @@ STEPS = [0, 5, 10, 15]
 LINK = {"edits": str(EDITS)}
 PICKED = ((1, "French"), (0, "a ~ 50 % [x](y)"))
 HAND = {"draw": "hand", "queue": "1:French~0:a %7E 50 %25 [x](y)"}
-SEARCHED = 16  # steps of a search for a value, at most: enough for most edits to take
-SECONDS = 60  # until a job that is waited for must have ended
+EXACT: dict[str, Any] = {"check_dtype": False, "rtol": 1e-12, "atol": 0.0}  # the same float64 numbers
+SEARCHED = 8  # steps of a search for a value, at most: enough for most edits to take
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Runs:
 
 
 def search_briefly(patch: pytest.MonkeyPatch) -> None:
-    """From then on a value is searched for in few steps: a run takes a quarter of the time, and any δ will do."""
+    """From then on a value is searched for in few steps: a run takes a fifth of the time, and any δ will do."""
     usual = editing.recipe
 
     def brief(model: str, **size: Any) -> Recipe:
@@ -74,6 +74,7 @@ def search_briefly(patch: pytest.MonkeyPatch) -> None:
         return replace(found, hyperparameters=replace(found.hyperparameters, steps=SEARCHED))
 
     patch.setattr(editing, "recipe", brief)
+    patch.setattr("kis_core.lifelong.request.recipe", brief)
 
 
 @pytest.fixture
@@ -103,22 +104,6 @@ def film(runs: Runs, quick: None) -> EditTrace:
     return runs.film()
 
 
-def button(page: AppTest, label: str) -> Any:
-    (found,) = (one for one in page.button if one.label == label)
-    return found
-
-
-def labels(page: AppTest) -> list[str]:
-    return [one.label for one in page.button]
-
-
-def choose(page: AppTest, name: str, value: Any) -> AppTest:
-    """Choose by the widget of that choice."""
-    kinds = (page.segmented_control, page.slider, page.select_slider, page.selectbox, page.number_input)
-    (found,) = (one for kind in (*kinds, page.multiselect) for one in kind if one.key == f"choose-{name}")
-    return found.set_value(value).run()
-
-
 def chart(page: AppTest, title: str) -> Chart:
     """The one chart whose name begins so."""
     (found,) = (one for one in charts(page) if one.title.startswith(title))
@@ -129,12 +114,6 @@ def at_step(one: Chart) -> list[int]:
     """Where the chart marks the step: the places of its upright lines."""
     layers = (layer for layer in one.spec["layer"] if layer["mark"]["type"] == "rule" and "x" in layer["encoding"])
     return [int(edits) for layer in layers for edits in one.tables[layer["data"]["name"]]["edits"]]
-
-
-def under_mouse(one: Chart) -> pd.DataFrame:
-    """All that a chart draws: what its layer with a tooltip holds."""
-    layer = next(layer for layer in one.spec["layer"] if "tooltip" in layer["encoding"])
-    return one.tables[(layer if "data" in layer else one.spec)["data"]["name"]]
 
 
 def strong(one: Chart) -> pd.DataFrame:
@@ -151,11 +130,6 @@ def numbers(page: AppTest) -> dict[str, tuple[str, str]]:
 
 def jobs_of_runs() -> list[jobs.Job]:
     return list(background.runner().jobs().values())
-
-
-def finish() -> None:
-    for job in jobs_of_runs():
-        assert job.wait(SECONDS)
 
 
 def settled(page: AppTest) -> AppTest:

@@ -1,4 +1,4 @@
-"""Looking at a page as it came out of a run, and clicking on its charts and tables."""
+"""Looking at a page as it came out of a run, clicking on what it shows, and waiting for the jobs it began."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from streamlit import dataframe_util
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
+from kis_core import jobs
 from pages.parts.frame.text import JOINER
+from pages.parts.jobs import background
 
 MARK = "◉"
+PATIENCE = 120  # seconds until a test gives up on a job; reached only when something hangs
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,22 @@ class Chart:
 
     def table(self, *columns: str) -> pd.DataFrame:
         """The one table that has these columns."""
-        (found,) = (table for table in self.tables.values() if set(columns) <= set(table.columns))
-        return found
+        (fitting,) = (table for table in self.tables.values() if set(columns) <= set(table.columns))
+        return fitting
 
     def drawn(self, mark: str) -> pd.DataFrame:
         """What the first layer of a kind of mark draws."""
-        layer = next(layer for layer in self.spec["layer"] if layer["mark"]["type"] == mark)
+        return self._data(next(layer for layer in self.spec["layer"] if layer["mark"]["type"] == mark))
+
+    def under_mouse(self) -> pd.DataFrame:
+        """All that it draws: what its layer with a tooltip holds."""
+        return self._data(next(layer for layer in self.spec["layer"] if "tooltip" in layer["encoding"]))
+
+    def ringed(self) -> pd.DataFrame:
+        """What its first layer of rings goes around."""
+        return self._data(next(layer for layer in self.spec["layer"] if layer["mark"].get("filled") is False))
+
+    def _data(self, layer: dict[str, Any]) -> pd.DataFrame:
         return self.tables[(layer if "data" in layer else self.spec)["data"]["name"]]
 
     def domains(self, channel: str) -> list[list[float]]:
@@ -61,12 +74,10 @@ def charts(page: AppTest) -> list[Chart]:
             element.proto.id,
             element.proto.alt.split(". ")[0],
             json.loads(element.proto.spec),
-            {
-                one.name: dataframe_util.convert_arrow_bytes_to_pandas_df(one.data.data)
-                for one in element.proto.datasets
-            },
+            {table.name: dataframe_util.convert_arrow_bytes_to_pandas_df(table.data.data) for table in datasets},
         )
         for element in page.get("vega_lite_chart")
+        for datasets in [element.proto.datasets]
     ]
 
 
@@ -80,12 +91,53 @@ def click_cell(page: AppTest, table: Any, row: int, column: str) -> AppTest:
     return _select(page, table.proto.id, {"rows": [], "columns": [], "cells": [[row, column]]})
 
 
+def tick(page: AppTest, table: Any, *rows: int) -> AppTest:
+    """Tick rows of a table."""
+    return _select(page, table.proto.id, {"rows": list(rows), "columns": [], "cells": []})
+
+
 def _select(page: AppTest, widget: str, selection: dict[str, Any]) -> AppTest:
     """What the browser sends; `AppTest` itself knows no clicks on charts or tables."""
     assert widget, "it takes no clicks"
     states = page._tree.get_widget_states()
     states.widgets.append(WidgetState(id=widget, string_value=json.dumps({"selection": selection})))
     return page._run(states)
+
+
+def button(page: AppTest, label: str) -> Any:
+    """The one button of that label."""
+    (fitting,) = (button for button in page.button if button.label == label)
+    return fitting
+
+
+def press(page: AppTest, label: str) -> AppTest:
+    return button(page, label).click().run()
+
+
+def labels(page: AppTest) -> list[str]:
+    """The labels of all buttons."""
+    return [button.label for button in page.button]
+
+
+def choose(page: AppTest, name: str, value: Any) -> AppTest:
+    """Choose by the widget of that choice."""
+    kinds = (page.segmented_control, page.slider, page.select_slider, page.selectbox, page.number_input, page.toggle)
+    widgets = (widget for kind in (*kinds, page.multiselect) for widget in kind)
+    (fitting,) = (widget for widget in widgets if widget.key == f"choose-{name}")
+    return fitting.set_value(value).run()
+
+
+def finish() -> list[jobs.Snapshot]:
+    """Wait for every job of the server; how each ended."""
+    ended = []
+    for job in list(background.runner().jobs().values()):
+        assert job.wait(PATIENCE)
+        ended.append(job.snapshot())
+    return ended
+
+
+def infos(page: AppTest) -> str:
+    return "\n".join(info.value for info in page.info)
 
 
 def captions(page: AppTest) -> str:
@@ -99,8 +151,8 @@ def unescaped(markdown: str) -> str:
 
 def provenance(page: AppTest) -> list[str]:
     """Where each figure and table says it comes from, from the top: under it, or in its help."""
-    told = (unescaped(f"{caption.value}\n{caption.proto.help}") for caption in page.caption)
-    return [text for text in told if "(weights " in text]
+    texts = (unescaped(f"{caption.value}\n{caption.proto.help}") for caption in page.caption)
+    return [text for text in texts if "(weights " in text]
 
 
 def html(page: AppTest) -> str:
@@ -121,8 +173,8 @@ def notes(page: AppTest) -> list[str]:
 
 def table_of(page: AppTest, *columns: str) -> Any:
     """The one table on the page that has these columns among its own."""
-    (found,) = (table for table in page.dataframe if set(columns) <= set(table.value.columns))
-    return found
+    (fitting,) = (table for table in page.dataframe if set(columns) <= set(table.value.columns))
+    return fitting
 
 
 def assert_shown(shown: pd.DataFrame, expected: pd.DataFrame, digits: int) -> None:
@@ -136,8 +188,8 @@ def assert_shown(shown: pd.DataFrame, expected: pd.DataFrame, digits: int) -> No
 def as_in_table(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
     """Numbers as a table on a page holds them: the same, but 0 for what its digits would write as -0.00."""
     configured = json.loads(table.proto.columns)
-    formats = {name: (one or {}).get("type_config", {}).get("format") or "" for name, one in configured.items()}
-    digits = {name: found[1] for name in frame if (found := re.fullmatch(r"%\+?(\.\d+f)", formats.get(name, "")))}
+    formats = {name: (column or {}).get("type_config", {}).get("format") or "" for name, column in configured.items()}
+    digits = {name: match[1] for name in frame if (match := re.fullmatch(r"%\+?(\.\d+f)", formats.get(name, "")))}
     changed = {
         name: [0.0 if re.fullmatch(r"-0\.?0*", format(value, form)) else value for value in frame[name]]
         for name, form in digits.items()

@@ -10,16 +10,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
-from streamlit.testing.v1 import AppTest
 
-from kis_core import jobs
-from kis_core.corpora import BUILTIN_NAME
 from kis_core.covariance import speed
 from kis_core.machine import Device, Speed
 from pages.parts.jobs import background
 
 SPEED = Speed(forward=1e11, product=1e11, factor=1e10)
-PATIENCE = 60  # seconds until a test gives up on a job; reached only when something hangs
 WORKER = "kis-worker"
 
 
@@ -95,30 +91,3 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def device(name: str, gigabytes: float, kind: str = "cpu") -> Device:
     """A device with that much free memory."""
     return Device(name, f"some {name}", kind, int(gigabytes * 1e9), int(gigabytes * 1e9))
-
-
-def plan(page: AppTest, model: str, *, tokens: int = 2_000) -> AppTest:
-    """Type a model's name and choose a few tokens of the text that comes with the program."""
-    page.text_input(key="typed-model").set_value(model).run()
-    page.selectbox(key=f"corpus-{model}").set_value(BUILTIN_NAME).run()
-    return page.number_input(key=f"tokens-{model}-True").set_value(tokens).run()
-
-
-def press(page: AppTest, label: str) -> AppTest:
-    """Press the one button of that label."""
-    (button,) = (one for one in page.button if one.label == label)
-    return button.click().run()
-
-
-def labels(page: AppTest) -> list[str]:
-    """The labels of all buttons."""
-    return [button.label for button in page.button]
-
-
-def finish() -> list[jobs.Snapshot]:
-    """Wait for every job of the server; how each ended."""
-    ended = []
-    for job in background.runner().jobs().values():
-        assert job.wait(PATIENCE)
-        ended.append(job.snapshot())
-    return ended

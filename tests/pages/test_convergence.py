@@ -12,7 +12,7 @@ from kis_core import superposition
 from kis_core.analysis.pipeline import Result
 from kis_core.request import DEFAULT_TOKENS
 from kis_core.results import convergence
-from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LOOKALIKES, MIXED, Open, Stored
+from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LOOKALIKES, Open, Stored
 from tests.pages.looking import Chart, captions, charts
 
 PAGE = "pages/convergence.py"
@@ -24,55 +24,30 @@ def curve(chart: Chart) -> pd.DataFrame:
     return chart.drawn("line")
 
 
-@pytest.mark.parametrize("layer", [0, 3])
-def test_the_band_is_that_of_random_subsets(layer: int, look: Open, result: Result) -> None:
-    drawn = curve(charts(look(PAGE, layer=str(layer)))[BY_FACTS])
-    expected = superposition.bands(superposition.convergence(result.p[layer]))
-    pd.testing.assert_frame_equal(drawn[expected.columns], expected, check_dtype=False)
-    assert drawn["x"].tolist() == [16, 32, 48, 64, 80, 96, 112, 128]
-    assert drawn["middle"].iloc[-1] == pytest.approx(superposition.moments(result.p[layer]).kurtosis)
+def test_the_caption_states_the_band_of_random_subsets_at_half_of_the_facts(look: Open, result: Result) -> None:
+    page, p = look(PAGE, layer="3"), result.p[3]
+    assert curve(charts(page)[BY_FACTS])["x"].tolist() == [16, 32, 48, 64, 80, 96, 112, 128]
+    half = superposition.bands(superposition.convergence(p)).set_index("x").loc[64]
+    whole = f"together {superposition.moments(p).kurtosis:.1f}"
+    for text in ("64 of the 128 facts", f"from {half['low']:.1f} to {half['high']:.1f}", whole):
+        assert text in captions(page)
+    drawn = curve(charts(page)[DENSITIES])
+    np.testing.assert_allclose(drawn[drawn["size"] == 128]["density"], superposition.kde(p, points=240).value)
 
 
-def test_the_caption_states_the_band_at_half_of_the_facts(look: Open, result: Result) -> None:
-    half = superposition.bands(superposition.convergence(result.p[0])).set_index("x").loc[64]
-    told = captions(look(PAGE))
-    assert "64 of the 128 facts" in told
-    assert f"from {half['low']:.1f} to {half['high']:.1f}" in told
-    assert f"all facts together {superposition.moments(result.p[0]).kurtosis:.1f}" in told
-
-
-def test_the_densities_are_of_more_and_more_facts(look: Open, result: Result) -> None:
-    drawn = curve(charts(look(PAGE))[DENSITIES])
-    expected = convergence.subset_densities(result.p[0])
-    assert sorted(set(drawn["size"])) == sorted(set(expected["size"]))
-    whole = drawn[drawn["size"] == 128]
-    np.testing.assert_allclose(whole["density"], superposition.kde(result.p[0], points=240).value)
-
-
-def test_each_amount_of_text_has_its_kurtosis(look: Open, stored: Stored) -> None:
-    drawn = curve(charts(look(PAGE, layer="3"))[KURTOSIS])
-    reports = [stored(tokens=tokens).reports[3] for tokens in AMOUNTS]
-    assert drawn["x"].tolist() == [stored(tokens=tokens).provenance["tokens_counted"] for tokens in AMOUNTS]
-    assert drawn["middle"].tolist() == pytest.approx([report.moments.kurtosis for report in reports])
-    assert drawn["low"].tolist() == pytest.approx([report.interval.low for report in reports])
-    assert drawn["high"].tolist() == pytest.approx([report.interval.high for report in reports])
-
-
-def test_each_amount_of_text_has_its_density(look: Open, stored: Stored) -> None:
-    drawn = curve(charts(look(PAGE, layer="1"))[BY_TEXT])
-    for tokens in AMOUNTS:
-        one = stored(tokens=tokens)
-        part = drawn[drawn["size"] == one.provenance["tokens_counted"]]
-        np.testing.assert_allclose(part["density"], superposition.kde(one.p[1], points=240).value)
-
-
-def test_each_amount_of_text_is_correlated_with_the_largest(look: Open, stored: Stored) -> None:
-    drawn = curve(charts(look(PAGE))[LIKENESS])
-    every = [stored(tokens=tokens).p[0] for tokens in AMOUNTS]
-    off = ~np.eye(len(every[0]), dtype=bool)
-    expected = [np.corrcoef(p[off], every[-1][off])[0, 1] for p in every]
-    assert drawn["middle"].tolist() == pytest.approx(expected)
-    assert expected[0] < expected[1] < 1
+def test_each_amount_of_text_has_its_kurtosis_density_and_correlation(look: Open, stored: Stored) -> None:
+    figures, results = charts(look(PAGE, layer="3")), [stored(tokens=tokens) for tokens in AMOUNTS]
+    drawn, by_text = curve(figures[KURTOSIS]), curve(figures[BY_TEXT])
+    assert drawn["middle"].tolist() == pytest.approx([result.reports[3].moments.kurtosis for result in results])
+    assert drawn["low"].tolist() == pytest.approx([result.reports[3].interval.low for result in results])
+    for result, tokens in zip(results, drawn["x"], strict=True):
+        assert tokens == result.provenance["tokens_counted"]
+        density = by_text[by_text["size"] == tokens]["density"]
+        np.testing.assert_allclose(density, superposition.kde(result.p[3], points=240).value)
+    off = ~np.eye(128, dtype=bool)
+    correlations = [np.corrcoef(result.p[3][off], results[-1].p[3][off])[0, 1] for result in results]
+    assert curve(figures[LIKENESS])["middle"].tolist() == pytest.approx(correlations)
+    assert correlations[0] < correlations[1] < 1
 
 
 def test_of_the_answered_facts_alone_the_kurtosis_is_theirs(look: Open, stored: Stored) -> None:
@@ -83,34 +58,24 @@ def test_of_the_answered_facts_alone_the_kurtosis_is_theirs(look: Open, stored: 
     assert curve(charts(page)[BY_FACTS])["x"].tolist() == [16, ANSWERED]
 
 
-def test_all_facts_of_a_set_are_taken_where_none_is_left_out(look: Open, stored: Stored) -> None:
-    drawn = curve(charts(look(PAGE, facts="mixed"))[KURTOSIS])
-    expected = [superposition.moments(stored("mixed", tokens=tokens).p[0]).kurtosis for tokens in AMOUNTS]
-    assert drawn["middle"].tolist() == pytest.approx(expected)
-    assert f"{MIXED} facts" in captions(look(PAGE, facts="mixed"))
-
-
 def test_a_ridge_that_was_needed_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ridge was needed" not in captions(open_page(PAGE))
+    assert "ridge was needed" not in captions(open_page(PAGE, facts="mixed"))
     by_tokens = convergence.by_tokens
 
-    def with_ridge(found: dict[int, Result], layer: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        one = found[FEWER_TOKENS[0]]
-        found[FEWER_TOKENS[0]] = replace(one, reports=tuple(replace(report, ridge=1e-6) for report in one.reports))
-        return by_tokens(found, layer)
+    def with_ridge(results: dict[int, Result], layer: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        least = results[FEWER_TOKENS[0]]
+        reports = tuple(replace(report, ridge=1e-6) for report in least.reports)
+        results[FEWER_TOKENS[0]] = replace(least, reports=reports)
+        return by_tokens(results, layer)
 
     monkeypatch.setattr(convergence, "by_tokens", with_ridge)
-    assert f"A ridge was needed at {FEWER_TOKENS[0]:,} tokens" in captions(open_page(PAGE))
+    assert f"A ridge was needed at {FEWER_TOKENS[0]:,} tokens" in captions(open_page(PAGE, facts="mixed"))
 
 
-def test_a_single_amount_of_text_is_no_curve(look: Open) -> None:
+def test_of_one_amount_of_text_there_is_no_curve_and_of_few_facts_nothing(look: Open) -> None:
     page = look(PAGE, facts=LOOKALIKES)
     assert len(charts(page)) == 2
     assert "As soon as two amounts" in captions(page)
-
-
-@pytest.mark.parametrize(("facts", "count"), [("one", 1), ("two", 2), ("three", 3)])
-def test_too_few_facts_are_told(facts: str, count: int, look: Open) -> None:
-    page = look(PAGE, facts=facts)
-    assert page.info[0].value.startswith(f"{count} fact")
+    page = look(PAGE, facts="three")
+    assert page.info[0].value.startswith("3 facts")
     assert not charts(page)

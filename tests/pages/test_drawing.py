@@ -30,36 +30,24 @@ def _with(array: np.ndarray, at: tuple[int, ...], value: float) -> np.ndarray:
     return changed
 
 
-@pytest.mark.parametrize("change", [
-    {"p": _with(P, (3, 4), np.nextafter(P[3, 4], 1))},
-    {"p": P.astype(np.float32)},
-    {"p": P.T},
-    {"order": np.arange(M)[::-1]},
-    {"limit": 0.30000000000000004},
-    {"labels": [*NAMES[:-1], "another"]},
-    {"names": [f"{NAMES[0]}', '{NAMES[1]}", *NAMES[2:]]},
-    {"picked": (2, 1)},
-    {"picked": None},
-    {"hide_diagonal": True},
-    {"window": charts.Window(0, 3, 0, 3)},
-    {"window": charts.Window(0, 3, 0, 4)},
-])  # fmt: skip
-def test_another_heatmap_has_another_key(change: dict[str, Any]) -> None:
-    assert drawing(charts.heatmap, **HEATMAP | change).key != drawing(charts.heatmap, **HEATMAP).key
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"p": _with(P, (3, 4), np.nextafter(P[3, 4], 1))}, {"p": P.astype(np.float32)}, {"p": P.T},
+    {"order": np.arange(M)[::-1]}, {"limit": 0.30000000000000004}, {"picked": (2, 1)}, {"picked": None},
+    {"names": [f"{NAMES[0]}', '{NAMES[1]}", *NAMES[2:]]}, {"hide_diagonal": True},
+    {"window": charts.Window(0, 3, 0, 3)}, {"window": charts.Window(0, 3, 0, 4)},
+)  # fmt: skip
+TABLES = (
+    CURVES.assign(density=[1.0, 2.0, 3.0000000000000004]), CURVES.assign(size=[3.0, 3.0, 4.0]),
+    CURVES.assign(size=["3", "3", "4"]), CURVES.rename(columns={"at": "size", "size": "at"}), CURVES.iloc[:2],
+    CURVES.iloc[::-1], CURVES.set_index(pd.Index([5, 6, 7])),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("other", [
-    CURVES.assign(density=[1.0, 2.0, 3.0000000000000004]),
-    CURVES.assign(size=[3.0, 3.0, 4.0]),
-    CURVES.assign(size=["3", "3", "4"]),
-    CURVES.rename(columns={"at": "size", "size": "at"}),
-    CURVES.iloc[:2],
-    CURVES.iloc[::-1],
-    CURVES.set_index(pd.Index([5, 6, 7])),
-])  # fmt: skip
-def test_another_table_has_another_key(other: pd.DataFrame) -> None:
-    told = {"title": "P", "legend_title": "facts"}
-    assert drawing(charts.overlaid, other, **told).key != drawing(charts.overlaid, CURVES, **told).key
+def test_another_content_has_another_key() -> None:
+    heatmaps = [drawing(charts.heatmap, **HEATMAP | change).key for change in ({}, *CHANGES)]
+    words = {"title": "P", "legend_title": "facts"}
+    curves = [drawing(charts.overlaid, table, **words).key for table in (CURVES, *TABLES)]
+    assert len({*heatmaps, *curves}) == len(heatmaps) + len(curves)
 
 
 def test_the_same_numbers_have_the_same_key_and_another_function_another() -> None:

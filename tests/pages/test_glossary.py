@@ -1,9 +1,10 @@
-"""The glossary: one line a term, and every term that a page explains is there."""
+"""What pages say of themselves: every term they explain is in the glossary, and the server takes what they promise."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pages.parts.frame import glossary
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = re.compile(r"^\w*MEGABYTES = ([0-9_]+)", re.MULTILINE)
 MAIN = {
     "second moment c", "superposition p", "whitened angle", "artefact tag", "kurtosis", "share", "spillover",
     "half-life", "edit trace", "log-odds", "condition number", "ridge",
@@ -45,3 +47,11 @@ def test_a_line_that_is_not_one_term_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(glossary, "FILE", tmp_path / "glossary.md")
     with pytest.raises(ValueError, match="not one term"):
         glossary.terms.__wrapped__()
+
+
+def test_no_page_promises_more_than_the_server_takes() -> None:
+    most = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]["maxUploadSize"]
+    pages = {path.name: path.read_text() for path in (ROOT / "pages").rglob("*.py")}
+    limits = {name: int(LIMIT.search(text)[1]) for name, text in pages.items() if "max_upload_size" in text}
+    assert set(limits) == {"library.py", "your_facts.py"}
+    assert max(limits.values()) == most

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from kis_core import superposition
 from kis_core.analysis.pipeline import Result
 from kis_core.results import archive, published
 from kis_core.store.store import Store
-from tests.pages.conftest import ANSWERED, LAYERS, MIXED, MODEL, ONE_LAYER, Cache, Open, Stored
-from tests.pages.looking import Chart, captions, charts, click, unescaped
+from tests.pages.conftest import LAYERS, MODEL, ONE_LAYER, Cache, Open
+from tests.pages.looking import Chart, captions, charts, choose, click
 
 PAGE = "pages/scaling.py"
 POINT = ("model", "family", "parameters", "layer", "kurtosis", "low", "high")
 
 
-def by_layer(page: object) -> Chart:
-    return charts(page)[0]  # type: ignore[arg-type]
+def by_layer(page: AppTest) -> Chart:
+    return charts(page)[0]
 
 
 def drawn(chart: Chart) -> pd.DataFrame:
@@ -28,119 +29,80 @@ def drawn(chart: Chart) -> pd.DataFrame:
 
 
 def expected(cache: Cache, *, clean: bool, facts: str = "builtin") -> pd.DataFrame:
-    on_these = [
-        one for one in archive.computed(Store(cache.folder)) if one.request in (
-            cache.request(facts), cache.request(facts, model=ONE_LAYER)
-        )
-    ]  # fmt: skip
+    requests = (cache.request(facts), cache.request(facts, model=ONE_LAYER))
+    on_these = [result for result in archive.computed(Store(cache.folder)) if result.request in requests]
     frame = archive.kurtosis_frame(on_these, clean=clean)
     return frame[frame["kurtosis"].notna()].sort_values(["model", "layer"]).reset_index(drop=True)
 
 
-@pytest.mark.parametrize(("link", "clean"), [({}, False), ({"artefacts": "without"}, True)])
-def test_the_points_are_those_of_the_library(link: dict[str, str], clean: bool, look: Open, cache: Cache) -> None:
-    frame = drawn(by_layer(look(PAGE, **link)))
-    pd.testing.assert_frame_equal(frame, expected(cache, clean=clean), check_dtype=False)
+def test_the_points_are_of_p_with_and_without_artefact_pairs(open_page: Open, cache: Cache, result: Result) -> None:
+    page = open_page(PAGE)
+    frame = drawn(by_layer(page))
+    pd.testing.assert_frame_equal(frame, expected(cache, clean=False), check_dtype=False)
     assert set(frame["model"]) == {MODEL, ONE_LAYER}
     assert len(frame) == LAYERS + 1
-
-
-def test_artefact_pairs_weigh_on_the_kurtosis(cache: Cache) -> None:
-    assert not np.allclose(expected(cache, clean=True)["kurtosis"], expected(cache, clean=False)["kurtosis"])
-
-
-def test_artefact_pairs_are_left_out_by_the_switch(open_page: Open, cache: Cache) -> None:
-    page = open_page(PAGE)
-    page.toggle(key="choose-artefacts").set_value(True).run()
+    others = len(archive.computed(Store(cache.folder))) - 2
+    assert f" {others} other results" in captions(page), "those on other facts are counted and left out"
+    mine = frame[frame["model"] == MODEL]["kurtosis"].tolist()
+    assert mine == pytest.approx([superposition.moments(p).kurtosis for p in result.p])
+    choose(page, "artefacts", True)
     assert page.query_params["artefacts"] == "without"
-    pd.testing.assert_frame_equal(drawn(by_layer(page)), expected(cache, clean=True), check_dtype=False)
+    clean = drawn(by_layer(page))
+    pd.testing.assert_frame_equal(clean, expected(cache, clean=True), check_dtype=False)
+    assert not np.allclose(clean["kurtosis"], frame["kurtosis"])
     assert "without artefact pairs" in captions(page)
 
 
-def test_the_kurtosis_is_that_of_p(look: Open, result: Result) -> None:
-    frame = drawn(by_layer(look(PAGE)))
-    mine = frame[frame["model"] == MODEL]
-    assert mine["kurtosis"].tolist() == pytest.approx([superposition.moments(p).kurtosis for p in result.p])
-
-
-def test_against_size_stand_the_models_at_the_chosen_layer(look: Open, cache: Cache) -> None:
-    first, last = (drawn(charts(look(PAGE, layer=layer))[1]) for layer in ("0", "3"))
+def test_against_size_stand_the_models_at_the_chosen_layer_which_is_ringed(look: Open, cache: Cache) -> None:
     every = expected(cache, clean=False)
-    for frame, layer in ((first, 0), (last, 3)):
-        pd.testing.assert_frame_equal(frame, every[every["layer"] == layer].reset_index(drop=True), check_dtype=False)
-    assert set(first["model"]) == {MODEL, ONE_LAYER}
-    assert set(last["model"]) == {MODEL}
-
-
-def test_the_chosen_layer_is_ringed(look: Open, result: Result) -> None:
-    chart = by_layer(look(PAGE, layer="3"))
-    ring = [layer for layer in chart.spec["layer"] if layer["mark"]["type"] == "point"][-1]
-    (point,) = chart.tables[ring["data"]["name"]].itertuples()
-    assert (point.model, point.layer) == (MODEL, 3)
-    assert point.kurtosis == pytest.approx(result.reports[3].moments.kurtosis)
-
-
-def test_results_on_other_facts_are_counted_and_left_out(look: Open, cache: Cache) -> None:
-    others = len(archive.computed(Store(cache.folder))) - 2
-    assert f" {others} other results" in captions(look(PAGE))
-
-
-def test_the_kurtosis_of_answered_facts_is_that_of_the_facts_the_caption_tells(look: Open, stored: Stored) -> None:
-    page = look(PAGE, facts="mixed", keep="known")
-    kept = ANSWERED if f"{ANSWERED} facts" in unescaped(captions(page)) else MIXED
-    frame = drawn(by_layer(page))
-    mine = frame[frame["model"] == MODEL]
-    described = [superposition.moments(p[:kept, :kept]).kurtosis for p in stored("mixed").p]
-    assert mine["kurtosis"].tolist() == pytest.approx(described)
+    for layer, models in ((0, {MODEL, ONE_LAYER}), (3, {MODEL})):
+        by_depth, by_size = charts(look(PAGE, layer=str(layer)))[:2]
+        frame = every[every["layer"] == layer].reset_index(drop=True)
+        pd.testing.assert_frame_equal(drawn(by_size), frame, check_dtype=False)
+        assert set(frame["model"]) == models
+        ring = [layer for layer in by_depth.spec["layer"] if layer["mark"]["type"] == "point"][-1]
+        (point,) = by_depth.tables[ring["data"]["name"]].itertuples()
+        assert (point.model, point.layer) == (MODEL, layer)
+        assert point.kurtosis == pytest.approx(frame.set_index("model")["kurtosis"][MODEL])
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_click_on_a_point_opens_its_model_and_layer(which: int, open_page: Open, cache: Cache) -> None:
     page = open_page(PAGE, layer="1", facts="mixed")
+    link = dict(page.query_params)
+    click(page, charts(page)[which], model=[{"model": "a model of the command line", "layer": 0}])
+    assert dict(page.query_params) == link, "of a model that is gone nothing"
     click(page, charts(page)[which], model=[{"model": ONE_LAYER, "layer": 0}])
     assert dict(page.query_params) == {"model": ONE_LAYER, "facts": cache.name("mixed")}
     assert page.button(key="step-Right"), "on the page of the matrix"
     assert "open-point" not in page.session_state
 
 
-def test_a_click_on_a_model_that_is_gone_does_nothing(open_page: Open) -> None:
-    page = open_page(PAGE)
-    click(page, by_layer(page), model=[{"model": "a model of the command line", "layer": 0}])
-    assert not page.exception
-    assert dict(page.query_params) == {"model": MODEL}
-
-
-def similarity(page: object) -> Chart:
-    return next(chart for chart in charts(page) if chart.holds("a", "b", "rho"))  # type: ignore[arg-type]
+def similarity(page: AppTest) -> Chart:
+    return next(chart for chart in charts(page) if chart.holds("a", "b", "rho"))
 
 
 def test_the_layers_are_correlated_by_rank(look: Open, result: Result) -> None:
-    page = look(PAGE)
+    page = look(PAGE, layer="0")
     cells = similarity(page).table("a", "b", "rho")
     ranks = [pd.Series(p[~np.eye(len(p), dtype=bool)]).rank() for p in result.p]
     for cell in cells.itertuples():
         assert cell.rho == pytest.approx(ranks[int(cell.a)].corr(ranks[int(cell.b)]))
     apart = cells.loc[cells["a"] != cells["b"], "rho"].mean()
     assert page.metric[0].value == f"{apart:.2f}"
+    page = look(PAGE, model=ONE_LAYER)
+    assert not any(chart.holds("a", "b", "rho") for chart in charts(page)), "of one layer there are no two"
+    assert "single layer" in captions(page)
 
 
 def test_a_click_on_two_layers_compares_them(open_page: Open, cache: Cache) -> None:
     page = open_page(PAGE, other=ONE_LAYER, facts="mixed")
+    link = dict(page.query_params)
+    click(page, similarity(page), cell=[{"a": 2, "b": 2}])
+    assert dict(page.query_params) == link, "a layer and itself are not compared"
     click(page, similarity(page), cell=[{"a": 1, "b": 3}])
     assert dict(page.query_params) == {"model": MODEL, "layer": "1", "otherlayer": "3", "facts": cache.name("mixed")}
     assert page.selectbox(key="choose-other").value == MODEL
-
-
-def test_a_click_on_a_layer_and_itself_compares_nothing(open_page: Open) -> None:
-    page = open_page(PAGE)
-    click(page, similarity(page), cell=[{"a": 2, "b": 2}])
-    assert dict(page.query_params) == {"model": MODEL}
-
-
-def test_a_model_of_one_layer_has_no_layers_to_compare(look: Open) -> None:
-    page = look(PAGE, model=ONE_LAYER)
-    assert not any(chart.holds("a", "b", "rho") for chart in charts(page))
-    assert "single layer" in captions(page)
 
 
 def test_published_kurtosis_stands_beside_that_computed(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import simulator
 from kis_core.facts import saved
 from kis_core.store.store import default_root
+from pages.parts.frame import state
 from pages.parts.jobs import results
-from tests.pages.conftest import ANSWERED, LAYERS
+from tests import tiny
+from tests.pages.conftest import HOSTILE, LAYERS, SCRIPT
 from tests.pages.edit_tools import (
     FEW,
     LINEAR,
+    SHARE,
     SMALL,
     STEPS,
     STORY,
-    Alone,
     Edit,
+    Makes,
     assert_bars,
     bars,
-    button,
-    choose,
     measured,
     perform,
     spillover,
     type_object,
     undo,
 )
-from tests.pages.looking import (
-    captions,
-    click,
-    html,
-    unescaped,
-)
+from tests.pages.looking import button, captions, charts, choose, click, html, infos, markdown, unescaped
 
 
-def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edit, alone: Callable[..., Alone]) -> None:
+def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edit, alone: Makes) -> None:
     page = perform(open_edit(**STORY, strength="1.5"))
     assert page.query_params["performed"] == "yes"
     expected = alone().frame(strength=1.5, performed=True)
@@ -56,16 +52,7 @@ def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edi
     assert f"Answers that changed: {first.subject} → {first.flips}," in unescaped(captions(page))
 
 
-@pytest.mark.parametrize("by", ["all", "shift"])
-def test_a_link_to_a_performed_edit_performs_it(by: str, look_at_edit: Edit, alone: Callable[..., Alone]) -> None:
-    page = look_at_edit(**STORY | {"look": "scatter"}, performed="yes", by=by)
-    assert page.query_params["performed"] == "yes"
-    assert_bars(page, alone().frame(by, performed=True))
-    domain = spillover(page).domains("y")[0]
-    assert domain == pytest.approx(simulator.span(alone().forecast, 1, by, alone().outcome()), rel=LINEAR)
-
-
-def test_a_measurement_is_of_its_own_strength(look_at_edit: Edit, small: Callable[..., Alone]) -> None:
+def test_a_measurement_is_of_its_own_strength(look_at_edit: Edit, small: Makes) -> None:
     page = look_at_edit(**SMALL, strength="0.5", performed="yes")
     expected = small().frame(strength=0.5, performed=True)
     assert_bars(page, expected)
@@ -89,58 +76,51 @@ def test_undo_takes_the_measurement_away_and_performing_brings_it_back(open_edit
     pd.testing.assert_frame_equal(bars(perform(page)), after)
 
 
-def test_it_is_told_whether_the_edit_took(look_at_edit: Edit, alone: Callable[..., Alone]) -> None:
-    found = alone().outcome().success
+def test_it_is_told_whether_the_edit_took(look_at_edit: Edit, alone: Makes) -> None:
+    success = alone().outcome().success
     shown = html(look_at_edit(**STORY, performed="yes"))
-    assert found.efficacy
-    assert found.paraphrase is not None
-    assert found.neighbourhood is not None
-    assert f">yes: {found.probability_new:.1%}".replace("%", " %") in shown
-    assert f">{found.paraphrase:.0%} give the new object<" in shown
-    assert f">{found.neighbourhood:.0%} keep their object ({found.neighbourhood_before:.0%} had it)<" in shown
-    assert f">… {found.generated}<" in shown
-    assert f">… {found.generated_before}<" in shown
+    assert success.efficacy
+    assert success.paraphrase is not None
+    assert success.neighbourhood is not None
+    assert f">yes: {success.probability_new:.1%}".replace("%", " %") in shown
+    assert f">{success.paraphrase:.0%} give the new object<" in shown
+    assert f">{success.neighbourhood:.0%} keep their object ({success.neighbourhood_before:.0%} had it)<" in shown
+    assert f">… {success.generated}<" in shown
+    assert f">… {success.generated_before}<" in shown
     weak = html(look_at_edit(**SMALL, strength="0", performed="yes"))
     assert ">no: " in weak
 
 
 CHANGES: dict[str, Callable[[AppTest], AppTest]] = {
     "the object": lambda page: type_object(page, "Polish"),
-    "the method": lambda page: choose(page, "method", "r-rome"),
     "the strength": lambda page: choose(page, "strength", 0.5),
-    "the layer": lambda page: choose(page, "layer", 1),
     "the search": lambda page: page.number_input(key="how-steps").set_value(STEPS + 1).run(),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_after_performing_takes_the_measurement_away(change: str, open_edit: Edit) -> None:
-    page = open_edit(**SMALL | {"look": "search"}, performed="yes")
-    assert measured(page)
-    page = CHANGES[change](page)
-    assert not page.exception
-    assert not measured(page)
+def test_a_change_after_performing_takes_the_measurement_away(open_edit: Edit) -> None:
+    page = choose(open_edit(**SMALL | {"look": "search"}, performed="yes"), "by", "shift")
+    page = click(page, spillover(page), fact=[{"fact": 2}])
+    assert measured(page), "looking elsewhere leaves it"
+    page = choose(page, "look", "search")
+    for name, change in CHANGES.items():
+        page = change(page)
+        assert not measured(page), name
+        assert "performed" not in page.query_params
+        page = perform(page)
+        assert measured(page)
+
+
+def test_an_edit_that_was_left_is_not_performed_on_the_way_back(open_edit: Edit) -> None:
+    page = choose(open_edit(**SMALL, performed="yes"), "layer", LAYERS - 1)
     assert "performed" not in page.query_params
-    assert not button(page, "Perform the edit").disabled
-
-
-@pytest.mark.parametrize("away", [("layer", LAYERS - 1, 0), ("target", "Russian", "French")])
-def test_an_edit_that_was_left_is_not_performed_on_the_way_back(away: tuple[str, Any, Any], open_edit: Edit) -> None:
-    name, there, back = away
-
-    def go(page: AppTest, value: Any) -> AppTest:
-        if name == "layer":
-            return choose(page, "layer", value)
-        return type_object(page, value)
-
-    page = go(open_edit(**SMALL, performed="yes"), there)
+    assert not measured(choose(page, "layer", 0))
+    page = type_object(perform(page), "Russian")
     assert "performed" not in page.query_params
-    assert not measured(go(page, back))
+    assert not measured(type_object(page, "French"))
 
 
-def test_another_fact_of_the_same_number_is_not_performed_unasked(
-    open_edit: Edit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_fact_of_the_same_number_is_not_performed(open_edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "answered", lambda full: results.narrowed(full, [1, 2], "the model answers"))
     page = open_edit(**SMALL, performed="yes")
     assert "<b>Vladimir Mayakovsky</b> is <s" in html(page)
@@ -150,7 +130,7 @@ def test_another_fact_of_the_same_number_is_not_performed_unasked(
     assert not measured(page)
 
 
-def test_other_facts_take_the_measurement_away_and_leave_the_object_where_the_fact_is_the_same(
+def test_other_facts_take_the_measurement_away_and_leave_the_object(
     open_edit: Edit,
 ) -> None:
     page = open_edit(**SMALL, performed="yes")
@@ -161,18 +141,42 @@ def test_other_facts_take_the_measurement_away_and_leave_the_object_where_the_fa
     assert not measured(page)
 
 
-def test_looking_elsewhere_leaves_the_measurement(open_edit: Edit) -> None:
-    page = open_edit(**SMALL, performed="yes")
-    for name, value in (("by", "shift"), ("look", "table")):
-        page = choose(page, name, value)
-        assert measured(page)
-    page = click(page, spillover(page), fact=[{"fact": 2}])
+HOSTILE_OBJECTS = ("![x](http://e) :red[a] $x$", "=cmd()|' /C calc'!A0 **a** `b` <b>c</b>")
+LOOKS = [("pair", SCRIPT), *(("history", target) for target in HOSTILE_OBJECTS), ("table", SCRIPT)]
+MORE_LOOKS = [(look, SCRIPT) for look in state.LOOKS if look not in ("pair", "table")]
+
+
+@pytest.mark.parametrize(("look", "target"), tiny.in_full([*LOOKS, *MORE_LOOKS], ("pair", "history", "table")))
+def test_text_of_users_and_typed_objects_are_shown_as_text(look: str, target: str, open_edit: Edit) -> None:
+    page = open_edit(facts="hostile", pair="3-1", target=target, how=FEW, performed="yes", look=look)
+    assert not page.error
     assert measured(page)
+    assert page.query_params["target"] == target
+    shown, read = html(page), markdown(page) + page.selectbox(key="edit-target").label
+    assert "<script" not in shown
+    for text in (target, *(text for fact in HOSTILE for text in (fact.subject, fact.text, fact.target))):
+        assert not re.search(rf"(?<!\\){re.escape(text)}", read), "with its marks disarmed, or not at all"
+    for chart in charts(page):
+        assert not [name for name in ("href", "url") if f'"{name}"' in json.dumps(chart.spec)]
+    if look == "history":
+        assert f"→ {target}**" in unescaped(page.button(key="edit-0").label), "there all the same"
 
 
-def test_only_the_answered_facts_are_measured(look_at_edit: Edit, alone: Callable[..., Alone]) -> None:
-    page = look_at_edit(facts="mixed", keep="known", **STORY, how=FEW, performed="yes")
-    whole = alone(facts="mixed", steps=STEPS).outcome().measured.log_odds
-    shown = bars(page)
-    assert sorted(shown["fact"]) == [fact for fact in range(ANSWERED) if fact != 1]
-    np.testing.assert_allclose(shown["measured"], whole[shown["fact"]], rtol=1e-3, atol=1e-3)
+@pytest.mark.parametrize(("facts", "others", "look"), [("two", 1, "scatter"), ("large", 139, "table")])
+def test_any_number_of_facts_is_measured(facts: str, others: int, look: str, open_edit: Edit) -> None:
+    page = open_edit(facts=facts, pair="0-1", target="French", how=FEW, performed="yes", look=look)
+    assert not page.error
+    assert measured(page)
+    assert sorted(bars(page)["fact"]) == [*range(1, others + 1)]
+
+
+def test_facts_of_one_key_are_moved_alike_and_of_a_single_one_there_is_nothing_to_foresee(look_at_edit: Edit) -> None:
+    link = {"target": "French", "performed": "yes", "how": FEW}
+    shown = bars(look_at_edit(**link, facts="constant", pair="0-1", by="shift", look="scatter"))
+    assert sorted(shown["fact"]) == [1, 2, 3]
+    np.testing.assert_allclose(shown["p"], 1.0, rtol=LINEAR)
+    np.testing.assert_allclose(shown["forecast"], shown["forecast"][0], rtol=SHARE)
+    np.testing.assert_allclose(shown["measured"], shown["forecast"], rtol=SHARE)
+    page = look_at_edit(**link, facts="one")
+    assert "a single fact" in infos(page)
+    assert not charts(page)

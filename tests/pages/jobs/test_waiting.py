@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 
 from kis_core import jobs, progress
 from kis_core.analysis import pipeline
@@ -19,7 +17,7 @@ from kis_core.results import convergence
 from pages.parts.frame.text import plain
 from pages.parts.jobs import background, results, waiting
 from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
-from tests.pages.looking import charts, markdown
+from tests.pages.looking import charts, finish, labels, markdown, press
 
 MOMENT = "Second moment of the keys"
 SMALL = 50_000_000  # parameters: all demo models have fewer
@@ -31,13 +29,6 @@ def starts_by_itself(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def empty_cache(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("KIS_CACHE", str(tmp_path))
-    st.cache_resource.clear()
-    return tmp_path
-
-
-@pytest.fixture
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[pipeline.Request]:
     """Computations that were begun, in order; none of them computes anything."""
     requests: list[pipeline.Request] = []
@@ -46,74 +37,46 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[pipeline.Request]:
     return requests
 
 
-def finish() -> None:
-    for job in list(results.runner()._jobs.values()):
-        assert job.wait(120)
-
-
 def refuse(*_: Any, **__: Any) -> Result:
     raise KisError("layer 3: an activation is *not* finite")
 
 
-@pytest.mark.usefixtures("starts_by_itself", "empty_cache")
+@pytest.mark.usefixtures("starts_by_itself", "folder")
 def test_what_is_not_computed_yet_shows_progress_and_then_the_figure(open_page: Open) -> None:
     page = open_page("pages/superposition.py", model=ONE_LAYER)
     assert any("Computing this view" in element.value for element in page.markdown)
-    assert [button.label for button in page.button] == ["Cancel"]
+    assert labels(page) == ["Cancel"]
     finish()
     page.run()
-    assert not page.exception
     assert charts(page)
 
 
-@pytest.mark.usefixtures("starts_by_itself", "empty_cache")
-def test_a_failed_computation_says_what_to_do(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("starts_by_itself", "folder")
+def test_a_failed_computation_says_why_and_can_be_tried_again(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    def crash(*_: Any, **__: Any) -> Result:
+        raise RuntimeError("/home/someone/secret")
+
     monkeypatch.setattr(pipeline, "run", refuse)
     page = open_page("pages/superposition.py")
     finish()
     page.run()
     assert page.error[0].value == plain("layer 3: an activation is *not* finite")
-    assert [button.label for button in page.button] == ["Try again"]
-
-
-@pytest.mark.usefixtures("starts_by_itself", "empty_cache")
-def test_try_again_computes_afresh(
-    open_page: Open, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setattr(pipeline, "run", refuse)
-    page = open_page("pages/superposition.py")
-    finish()
-    page.run()
-    asked: list[pipeline.Request] = request.getfixturevalue("asked_for")
-    page.button[0].click().run()
-    finish()
-    assert [one.model for one in asked] == [MODEL]
-
-
-@pytest.mark.usefixtures("starts_by_itself", "empty_cache")
-def test_an_error_that_is_none_of_ours_tells_its_kind_and_no_more(
-    open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: Any, **__: Any) -> Result:
-        raise RuntimeError("/home/someone/secret")
-
+    assert labels(page) == ["Try again"]
     monkeypatch.setattr(pipeline, "run", crash)
-    page = open_page("app.py")
+    press(page, "Try again")
     finish()
     page.run()
     assert "RuntimeError" in page.error[0].value
-    assert "secret" not in markdown(page)
-
-
-@pytest.mark.usefixtures("starts_by_itself", "empty_cache")
-def test_a_result_that_could_not_be_kept_is_told_and_not_computed_for_ever(
-    open_page: Open, asked_for: list[pipeline.Request]
-) -> None:
-    page = open_page("pages/superposition.py")
-    finish()
-    page.run()
-    assert "could not be kept" in page.error[0].value.replace("\\", "")
-    assert len(asked_for) == 1
+    assert "secret" not in markdown(page), "of what is none of ours the kind is told, and no more"
+    asked: list[pipeline.Request] = request.getfixturevalue("asked_for")
+    for _ in range(2):
+        press(page, "Try again")
+        finish()
+        page.run()
+        assert "could not be kept" in page.error[0].value.replace("\\", "")
+    assert [request.model for request in asked] == [MODEL] * 2, "and is not computed for ever"
 
 
 def test_a_model_of_some_size_is_computed_only_when_asked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
@@ -127,41 +90,28 @@ def test_a_model_of_some_size_is_computed_only_when_asked(open_page: Open, asked
 
 def test_the_other_model_of_a_comparison_is_waited_for(open_page: Open, asked_for: list[pipeline.Request]) -> None:
     page = open_page("pages/compare.py", other=NOT_COMPUTED)
-    assert not page.exception
-    assert [button.label for button in page.button] == ["Compute"]
+    assert labels(page) == ["Compute"]
     assert not charts(page)
 
 
 @pytest.mark.usefixtures("starts_by_itself")
-def test_missing_demo_models_are_computed_unasked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
+def test_missing_models_and_texts_are_computed_unasked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
     page = open_page("pages/scaling.py")
-    assert not page.exception
     assert len(charts(page)) == 3, "what is there is shown meanwhile"
     finish()
-    demo = [entry.name for entry in catalog.demo()]
-    assert [request.model for request in asked_for] == [name for name in demo if name not in (MODEL, ONE_LAYER)]
-    assert {request.facts for request in asked_for} == {"builtin"}
-
-
-@pytest.mark.usefixtures("starts_by_itself")
-def test_missing_amounts_of_text_are_computed_unasked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
-    page = open_page("pages/convergence.py", facts="three")
-    assert not page.exception
+    missing = [entry.name for entry in catalog.demo() if entry.name not in (MODEL, ONE_LAYER)]
+    assert [(request.model, request.facts) for request in asked_for] == [(name, "builtin") for name in missing]
+    asked_for.clear()
+    open_page("pages/convergence.py", facts="three")
     finish()
-    assert [request.tokens for request in asked_for] == list(convergence.token_counts(DEFAULT_TOKENS))[:-1]
-    assert {request.model for request in asked_for} == {MODEL}
+    fewer = list(convergence.token_counts(DEFAULT_TOKENS))[:-1]
+    assert [(request.model, request.tokens) for request in asked_for] == [(MODEL, tokens) for tokens in fewer]
 
 
-@pytest.mark.parametrize(
-    ("script", "missing"),
-    [
-        ("pages/scaling.py", len(catalog.demo()) - 1),
-        ("pages/convergence.py", len(convergence.token_counts(DEFAULT_TOKENS)) - len(FEWER_TOKENS) - 1),
-    ],
-)
-def test_large_ones_are_computed_when_asked(
-    script: str, missing: int, open_page: Open, asked_for: list[pipeline.Request]
-) -> None:
+@pytest.mark.parametrize("script", ["pages/scaling.py", "pages/convergence.py"])
+def test_large_ones_are_computed_when_asked(script: str, open_page: Open, asked_for: list[pipeline.Request]) -> None:
+    amounts = len(convergence.token_counts(DEFAULT_TOKENS)) - len(FEWER_TOKENS) - 1
+    missing = len(catalog.demo()) - 2 if script == "pages/scaling.py" else amounts
     page = open_page(script)
     (button,) = (button for button in page.button if button.key and button.key.startswith("compute-"))
     assert f"the {missing} missing" in button.label
@@ -176,47 +126,31 @@ def test_a_missing_one_that_failed_is_told_and_not_tried_for_ever(
     open_page: Open, monkeypatch: pytest.MonkeyPatch, asked_for: list[pipeline.Request]
 ) -> None:
     monkeypatch.setattr(pipeline, "run", refuse)
-    page = open_page("pages/convergence.py")
+    page = open_page("pages/convergence.py", facts="three")
     finish()
     before = dict(results.runner()._jobs)
     page.run()
-    assert not page.exception
     assert plain("an activation is *not* finite") in page.warning[0].value
     assert results.runner()._jobs == before
 
 
 @pytest.mark.parametrize(
-    ("stage", "seconds", "left", "rate", "told"),
+    ("stage", "seconds", "left", "rate", "said"),
     [
-        ("Whitening", 12.4, None, 5.0, "Whitening · 12 s"),
         ("Downloading the model", 200.0, None, 12.34e6, "Downloading the model · 3 min · 12.3 MB/s"),
         (MOMENT, 7200.0, 100.0, 1234.5, f"{MOMENT} · 2.0 h · 1,234 tokens/s · about 2 min left"),
-        (MOMENT, 1.0, 8.0, None, f"{MOMENT} · 1 s · about 8 s left"),
+        ("Whitening", 12.4, None, 5.0, "Whitening · 12 s"),
     ],
 )
-def test_how_far_a_job_is_in_words(
-    stage: str, seconds: float, left: float | None, rate: float | None, told: str
-) -> None:
-    assert waiting.stage_line(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == told
-
-
-def test_every_stage_with_a_pace_is_one() -> None:
-    assert set(waiting.RATES) < set(progress.STAGES)
+def test_how_far_it_is_in_words(stage: str, seconds: float, left: float | None, rate: float | None, said: str) -> None:
+    assert waiting.stage_line(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == said
 
 
 def test_the_last_looks_are_told_in_words() -> None:
-    looks = [Look(3_000, 0, 0.9), Look(4_500, 0, 0.031), Look(4_500, 3, 0.0184)]
-    told = waiting.movement(looks)
-    assert told.startswith("At 4,500 tokens the entries of P had moved by 3.1% in layer 0, 1.8% in layer 3 of their")
-
-
-def test_of_facts_without_a_spread_no_movement_is_told() -> None:
-    told = waiting.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, float("nan"))])
-    assert told == "At 4,500 tokens P of these facts has no spread that it could move by."
-    assert "nan" not in waiting.movement([Look(4_500, 0, float("nan")), Look(4_500, 3, 0.02)])
-
-
-def test_a_second_asker_joins_the_running_job() -> None:
-    runner = jobs.Runner()
-    first = runner.submit("key", lambda report: None)
-    assert runner.find("key") is first
+    assert set(waiting.RATES) < set(progress.STAGES)
+    said = waiting.movement([Look(3_000, 0, 0.9), Look(4_500, 0, 0.031), Look(4_500, 3, 0.0184)])
+    assert said.startswith("At 4,500 tokens the entries of P had moved by 3.1% in layer 0, 1.8% in layer 3 of their")
+    nothing = Look(4_500, 0, float("nan"))  # of facts without a spread
+    none = waiting.movement([nothing, Look(4_500, 3, float("nan"))])
+    assert none == "At 4,500 tokens P of these facts has no spread that it could move by."
+    assert "nan" not in waiting.movement([nothing, Look(4_500, 3, 0.02)])

@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core.lifelong import Draw
 from kis_core.models import loading
-from tests.pages.lifelong_runs import HAND, Runs, button, chart, settled, under_mouse
-from tests.pages.looking import as_in_table, carried_out, table_of
+from tests.pages.lifelong_runs import EXACT, HAND, Runs, chart, settled
+from tests.pages.looking import as_in_table, button, carried_out, table_of
 
 Page = Callable[..., AppTest]
 Lines = Callable[[AppTest], list[dict[str, Any]]]
-EXACT: dict[str, Any] = {"check_dtype": False, "rtol": 1e-12, "atol": 0.0}  # the same float64 numbers
+KNOWN = {"facts": "mixed", "keep": "known", "draw": "hand", "queue": "2:French"}
 
 
 @pytest.fixture
@@ -28,81 +28,59 @@ def lines(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Lines:
     return lambda page: [carried_out(code.value)[0] for code in page.code]
 
 
-def same(found: pd.DataFrame, shown: pd.DataFrame) -> None:
+def same(given: pd.DataFrame, shown: pd.DataFrame) -> None:
     """Up to what a chart leaves out: numbers that are not finite."""
     if "change" in shown:
-        found = found[np.isfinite(found["change"])]
-    shown = shown[list(found.columns)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(found.reset_index(drop=True), shown, **EXACT)
+        given = given[np.isfinite(given["change"])]
+    shown = shown[list(given.columns)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(given.reset_index(drop=True), shown, **EXACT)
 
 
-@pytest.mark.parametrize(
-    "link",
-    [
-        {},
-        {"step": "5"},
-        HAND,
-        {"edits": "5", "draw": "most"},
-        {"edits": "5", "editor": "alphaedit"},
-        {"facts": "mixed", "keep": "known", "draw": "hand", "queue": "2:French"},
-    ],
-)
+@pytest.mark.parametrize("link", [HAND, KNOWN, {"edits": "5", "editor": "alphaedit", "step": "0"}])
 def test_the_lines_of_a_run_give_what_is_drawn(link: dict[str, str], seen: Page, lines: Lines, runs: Runs) -> None:
-    if "keep" in link:
+    if link is KNOWN:
         runs.film("rome", 1, Draw("hand", picked=((2, "French"),)), facts="mixed", known=True)
     page = seen(**link)
     retention, theory, shifts = lines(page)
-    shown = under_mouse(chart(page, "Edit after edit"))
-    pd.testing.assert_frame_equal(
-        retention["frame"].drop(columns="run"), shown[["edits", "series", "share"]], **EXACT
-    )  # fmt: skip
-    same(theory["frame"], under_mouse(chart(page, "Loss of log-odds")))
-    same(shifts["frame"], under_mouse(chart(page, "Interference at the layer")))
+    shown = chart(page, "Edit after edit").under_mouse()[["edits", "series", "share"]]
+    pd.testing.assert_frame_equal(retention["frame"].drop(columns="run"), shown, **EXACT)
+    same(theory["frame"], chart(page, "Loss of log-odds").under_mouse())
+    same(shifts["frame"], chart(page, "Interference at the layer").under_mouse())
 
 
 def test_the_lines_under_ages_weights_and_facts_give_what_is_drawn(seen: Page, lines: Lines) -> None:
-    page = seen(chronicle="ages")
-    drawn = under_mouse(chart(page, "Edits still in force")).rename(columns={"kind": "age", "change": "share"})
+    page = seen(chronicle="ages", step="10")
+    drawn = chart(page, "Edits still in force").under_mouse().rename(columns={"kind": "age", "change": "share"})
     same(lines(page)[1]["frame"], drawn)
-    page = seen(chronicle="weights")
+    page = seen(chronicle="weights", step="10")
     for names, title in zip(lines(page)[1:], ("‖Wₙ − W₀‖ / ‖W₀‖", "condition number", "perplexity"), strict=True):
-        same(names["frame"], under_mouse(chart(page, title)))
+        same(names["frame"], chart(page, title).under_mouse())
     page = seen(chronicle="facts", step="10")
     table = table_of(page, "subject", "probability")
-    computed = lines(page)[1]["table"].drop(columns="edits")
-    pd.testing.assert_frame_equal(as_in_table(computed, table), table.value, **EXACT)
+    given = lines(page)[1]["table"].drop(columns="edits")
+    pd.testing.assert_frame_equal(as_in_table(given, table), table.value, **EXACT)
 
 
-@pytest.mark.parametrize("shade", ["measured", "renewed"])
-def test_the_lines_of_the_heatmap_and_the_history_give_what_is_drawn(shade: str, seen: Page, lines: Lines) -> None:
-    page = seen(chronicle="damage", shade=shade, watched="7")
+def test_the_lines_of_the_heatmap_and_the_history_give_what_is_drawn(seen: Page, lines: Lines) -> None:
+    page = seen(chronicle="damage", shade="renewed", watched="7")
     _, heatmap, history = lines(page)
-    cells = under_mouse(chart(page, "Who is damaged"))
-    found = heatmap["frame"].assign(change=heatmap["frame"]["change"].round(2))
-    pd.testing.assert_frame_equal(found, cells[list(found.columns)], **EXACT)
-    same(history["frame"], under_mouse(chart(page, "What became of")))
+    cells = chart(page, "Who is damaged").under_mouse()
+    given = heatmap["frame"].assign(change=heatmap["frame"]["change"].round(2))
+    pd.testing.assert_frame_equal(given, cells[list(given.columns)], **EXACT)
+    same(history["frame"], chart(page, "What became of").under_mouse())
 
 
 def test_the_lines_of_order_and_layer_give_its_forecasts(opened: Page, lines: Lines) -> None:
-    page = opened(chronicle="choosing")
+    page = opened(edits="5", chronicle="choosing")
     button(page, "Compute this table").click().run()
     page = settled(page)
     shown = table_of(page, "on_others", "among").value
-    frame = lines(page)[1]["frame"]
-    np.testing.assert_allclose(frame["on_others"], shown["on_others"], rtol=1e-6)
-    np.testing.assert_allclose(frame["among"], shown["among"], rtol=1e-6)
+    given = lines(page)[1]["frame"]
+    np.testing.assert_allclose(given["on_others"], shown["on_others"], rtol=1e-6)
+    np.testing.assert_allclose(given["among"], shown["among"], rtol=1e-6)
 
 
 def test_the_lines_of_the_study_give_its_points(seen: Page, lines: Lines) -> None:
-    page = seen(chronicle="study")
-    lives = lines(page)[1]["lives"]
-    shown = under_mouse(chart(page, "Edits until half"))
-    pd.testing.assert_frame_equal(
-        lives[["model", "middle", "unreached"]].reset_index(drop=True), shown[["model", "middle", "unreached"]], **EXACT
-    )
-
-
-def test_the_lines_of_runs_set_against_each_other_give_all_of_them(seen: Page, lines: Lines) -> None:
-    page = seen(edits="5", against="seeds")
-    shown = under_mouse(chart(page, "Edit after edit"))
-    assert len(lines(page)[0]["frame"]) == len(shown)
+    page, columns = seen(chronicle="study"), ["model", "middle", "unreached"]
+    given = lines(page)[1]["lives"][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(given, chart(page, "Edits until half").under_mouse()[columns], **EXACT)
