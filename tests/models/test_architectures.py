@@ -159,7 +159,7 @@ class TestEveryArchitecture:
         model, entry = tiny.on_meta(config), described(str(tmp_path))
         assert (entry.parameters, entry.layers, entry.width, entry.mlp_width) == (model.num_parameters(), 3, 24, 40)
         assert (entry.name, entry.source, entry.family) == (str(tmp_path), str(tmp_path), TYPED)
-        assert (entry.context, entry.folder, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
+        assert (entry.context, entry.files, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
         model.config.model_type = "a name that says nothing"
         found = recognise(model)
         assert (found.name, found.layers, found.widths) == (LAYOUT.get(name, name), 3, (24, 40))

@@ -73,9 +73,9 @@ def assert_as_catalogued(config: PretrainedConfig, entry: catalog.ModelEntry) ->
 class TestEntries:
     @pytest.mark.parametrize("entry", catalog.demo(), ids=lambda entry: entry.name)
     def test_embedded_models_are_as_the_catalogue_has_them(self, entry: catalog.ModelEntry) -> None:
-        assert entry.folder is not None
-        assert locate(entry.name) == entry.folder
-        assert_as_catalogued(AutoConfig.from_pretrained(entry.folder.path, local_files_only=True), entry)
+        assert entry.files is not None
+        assert locate(entry.name) == entry.files
+        assert_as_catalogued(AutoConfig.from_pretrained(entry.files.path, local_files_only=True), entry)
         assert (entry.dtype, entry.download_bytes) == ("float16", 0)
         assert not entry.paper
 

@@ -220,7 +220,7 @@ def test_read_from_the_hub_without_its_weights(folder: Path, monkeypatch: pytest
         monkeypatch.setattr(describe, "hub_configuration", partial(fetch, changes=changes))
         entry = described("someone/tiny-gpt2", revision="v1", download=False)
         assert asked[-1] == ("someone/tiny-gpt2", "v1", {"download": False})
-        assert (entry.name, entry.source, entry.folder, entry.revision) == ("someone/tiny-gpt2",) * 2 + (None, "v1")
+        assert (entry.name, entry.source, entry.files, entry.revision) == ("someone/tiny-gpt2",) * 2 + (None, "v1")
         assert entry.dtype == computed
         assert entry.download_bytes == entry.parameters * (4 if computed == "float32" else 2)
 

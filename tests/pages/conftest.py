@@ -191,7 +191,6 @@ def open_page(
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     monkeypatch.setattr(results, "START_BY_ITSELF", 0)
     monkeypatch.setattr(memory, "settle", lambda: None)  # a server does it once; here it would be once a test
-    monkeypatch.setattr(LoadedModels, "_make_room", lambda *_: None)  # likewise: a second for models of a megabyte
     # a third of the time; `test_charts.py` checks the finished specifications instead
     monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a page's run leaves itself there

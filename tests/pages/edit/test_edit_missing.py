@@ -107,7 +107,7 @@ def test_a_model_that_is_only_in_the_store_can_be_chosen(
     # from here on it is one of the paper's, computed on another machine
     here = tuple(demo for demo in catalog.demo() if demo.name != MODEL)
     monkeypatch.setattr(catalog, "demo", lambda: here)
-    monkeypatch.setattr(catalog, "PAPER", (*catalog.PAPER, replace(entry, folder=None, source="nobody/nothing")))
+    monkeypatch.setattr(catalog, "PAPER", (*catalog.PAPER, replace(entry, files=None, source="nobody/nothing")))
     monkeypatch.setattr(catalog, "hub_files", fail(ModelError("nobody/nothing is *not* on this machine")))
     st.cache_data.clear()
     page = open_edit(**SMALL | {"target": "Cornish"})

@@ -119,7 +119,7 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
         assert not page.error
         assert card(page) == name
         entry = catalog.find(name)  # type: ignore[assignment]
-        guess = DEFAULT_TOKENS if entry.folder else PAPER_DOCUMENTS * min(600, entry.context)
+        guess = DEFAULT_TOKENS if entry.files else PAPER_DOCUMENTS * min(600, entry.context)
         needs = requirements_of(entry, guess, device=there, dtype="float32", speed=SPEED)
         (line,) = (element.value for element in page.markdown if element.value.startswith("weights |"))
         assert f"**{needs.passes}**" in line
