@@ -114,7 +114,7 @@ def test_with_hostile_names_it_can_be_drawn_all_the_same(name: str) -> None:
     assert_harmless(NAMED[name]())
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [" ".join(HOSTILE), "\\"])
 def test_a_hostile_name_on_an_axis_can_be_drawn_all_the_same(name: str) -> None:
     assert_harmless(scatter(P, P.T, names=(name, "that")))
 
@@ -129,11 +129,6 @@ def large() -> alt.LayerChart:
     return charts.heatmap(np.eye(m), np.arange(m), limit=0.5, labels=names, names=names)
 
 
-def texts_of(svg: str) -> set[str]:
-    """All that is written in an SVG."""
-    return set(ElementTree.fromstring(svg).itertext())  # noqa: S314  # no file of a stranger
-
-
 @pytest.mark.parametrize("chart", [convergence, large])
 def test_a_png_is_as_wide_as_it_says(chart: Callable[[], alt.LayerChart]) -> None:
     content = charts.to_png(chart(), "A title", ["a line", "another"])
@@ -141,25 +136,15 @@ def test_a_png_is_as_wide_as_it_says(chart: Callable[[], alt.LayerChart]) -> Non
     assert int.from_bytes(content[16:20], "big") >= SCALE * WIDTH
 
 
-@pytest.mark.parametrize("chart", [convergence, large])
-def test_an_svg_holds_its_title_and_its_lines_on_white(chart: Callable[[], alt.LayerChart]) -> None:
-    content = charts.to_svg(chart(), 'P of "a" & <b>', ["over <script>", "tokens > 1"])
-    assert "&amp; &lt;b&gt;" in content
-    assert "<script" not in content
-    assert {'P of "a" & <b>', "over <script>", "tokens > 1"} <= texts_of(content)
-    assert 'fill="white"' in content
-
-
-def test_hostile_text_in_a_title_stays_text() -> None:
-    content = charts.to_svg(convergence(), "</text><script>", list(HOSTILE))
-    assert "<script" not in content
-    assert "href" not in content
-    assert {"</text><script>", "javascript:alert(1)", "</script>", "'; alert(1)"} <= texts_of(content)
-
-
-def test_a_file_leaves_the_chart_as_it_was() -> None:
+def test_an_svg_holds_its_title_and_its_lines_on_white_and_leaves_the_chart_as_it_was() -> None:
     chart = scatter(P, P.T)
     before = specification(chart)
-    charts.to_svg(chart, "A title", [])
+    content = charts.to_svg(chart, "</text><script>", ['P of "a" & <b>', *HOSTILE])
+    assert "&amp; &lt;b&gt;" in content
+    assert "<script" not in content
+    assert "href" not in content
+    written = set(ElementTree.fromstring(content).itertext())  # noqa: S314  # no file of a stranger
+    assert {'P of "a" & <b>', "</text><script>", "javascript:alert(1)", "</script>", "'; alert(1)"} <= written
+    assert 'fill="white"' in content
     assert specification(chart) == before
     assert before["width"] == "container"
