@@ -33,11 +33,8 @@ def test_the_share_by_hand(stage: str, done: int, total: int, share: float) -> N
 
 @given(st.lists(st.integers(1, 4), min_size=len(STAGES), max_size=len(STAGES)))
 def test_the_share_rises_from_nothing_to_all_through_the_stages_in_order(batches: list[int]) -> None:
-    shares = [
-        overall(stage, done, total)
-        for stage, total in zip(STAGES, batches, strict=True)
-        for done in range(total + 1)
-    ]  # fmt: skip
+    steps = [(stage, done, total) for stage, total in zip(STAGES, batches, strict=True) for done in range(total + 1)]
+    shares = [overall(*step) for step in steps]
     assert shares[0] == 0
     assert shares[-1] == pytest.approx(1, abs=ROUNDING)
     assert all(later >= earlier - ROUNDING for earlier, later in itertools.pairwise(shares))
