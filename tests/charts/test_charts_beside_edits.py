@@ -1,48 +1,15 @@
-"""Charts under an edit: forecast against measurement, the losses of the search, layers; and all of them drawn."""
+"""Charts under an edit: forecast against measurement, the losses of the search, layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import altair as alt
-import pandas as pd
 import pytest
 
 from kis_core import charts
-from tests import tiny
-from tests.charts.chart_tools import (
-    HOSTILE,
-    INK,
-    PAPER,
-    assert_harmless,
-    drawn,
-    layers_with,
-    of_layer,
-    specification,
-)
-from tests.charts.edit_chart_tools import (
-    AFTER,
-    BEFORE,
-    GAINS,
-    LOSES,
-    NAN,
-    ROUNDING,
-    against,
-    domains,
-    frame,
-    spillover,
-)
-
-ADVICE = pd.DataFrame(
-    {
-        "layer": [0, 1, 5],
-        "damage": [0.5, 2.0, 1.0],
-        "probability": [0.99, 0.5, 0.0],
-        "took": ["takes", "takes", "does not take"],
-        "note": ["2 other answers forecast to change"] * 3,
-    }
-)
+from tests.charts.chart_tools import INK, PAPER, layers_with, of_layer, specification
+from tests.charts.edit_chart_tools import GAINS, LOSES, ROUNDING, against, domains, frame
+from tests.charts.every_chart import ADVICE
 
 
 def dots(spec: dict[str, Any]) -> dict[str, Any]:
@@ -127,44 +94,3 @@ def test_the_axes_of_the_advice_begin_at_zero_and_hold_all_layers() -> None:
     assert all(low == 0 and high > 1 for low, high in domains(spec, "y"))
     unhurt = specification(charts.advice(ADVICE.assign(damage=0.0), layer=1))
     assert domains(unhurt, "x")[0] == [0, 1.0]
-
-
-# As they end up in the browser
-
-HOSTILE_FRAME = frame(
-    [float(value) for value in range(-len(HOSTILE) + 1, 1)],
-    measured=[float(value) for value in range(-len(HOSTILE) + 1, 1)],
-    subjects=list(HOSTILE),
-    flips=dict(enumerate(HOSTILE)),
-).assign(told=HOSTILE, answers=HOSTILE)
-CHARTS: dict[str, Callable[[], alt.LayerChart]] = {
-    "before": lambda: spillover(BEFORE, picked=10),
-    "after": lambda: spillover(AFTER, picked=10),
-    "a shift": lambda: spillover(frame([-1.0, 0.5], kinds=("against", "along"))),
-    "one other fact": lambda: spillover(frame([-1.0])),
-    "no other fact": lambda: spillover(frame([])),
-    "against each other": lambda: charts.against(AFTER, quantity="shift", picked=10),
-    "against each other, nothing measured": lambda: charts.against(BEFORE, quantity="shift"),
-    "losses": lambda: charts.losses((4.0, 2.5, 0.04), stop=0.05),
-    "losses before the first step": lambda: charts.losses((), stop=0.0),
-    "a loss that is not finite": lambda: charts.losses((4.0, NAN, float("inf")), stop=0.05),
-    "advice": lambda: charts.advice(ADVICE, layer=1),
-    "advice of one layer": lambda: charts.advice(ADVICE[:1], layer=0),
-    "advice of no layer": lambda: charts.advice(ADVICE[:0], layer=0),
-    "advice without damage to tell": lambda: charts.advice(ADVICE.assign(damage=NAN), layer=0),
-    "hostile text": lambda: spillover(HOSTILE_FRAME, span=(-9.0, 1.0), quantity=HOSTILE[3]),
-    "hostile text against each other": lambda: charts.against(HOSTILE_FRAME, quantity=HOSTILE[2]),
-}
-
-
-@pytest.mark.parametrize(
-    "name", tiny.in_full(CHARTS, ("after", "against each other", "losses", "advice", "hostile text"))
-)
-def test_every_chart_can_be_drawn_and_leads_nowhere(name: str) -> None:
-    assert_harmless(CHARTS[name]())
-
-
-def test_names_are_drawn_as_they_are() -> None:
-    svg = drawn(spillover(frame([-1.0, 1.0], subjects=["</script>", "<b>"], flips={0: "$x$"})))
-    assert "&lt;/script&gt; → $x$" in svg
-    assert "&lt;b&gt;" in svg

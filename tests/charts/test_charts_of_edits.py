@@ -122,9 +122,8 @@ def test_a_click_anywhere_above_or_below_a_bar_tells_its_fact() -> None:
     assert calculated["measured_text"] == dash, "Vega formats null as 0"
 
 
-def names(facts: pd.DataFrame, span: tuple[float, float] = SPAN) -> list[dict[str, Any]]:
+def names(spec: dict[str, Any]) -> list[dict[str, Any]]:
     """Every name that is drawn, with the side it stands at and its colour."""
-    spec = specification(charts.spillover(facts, quantity="x", span=span))
     return [
         row | {"align": layer["mark"]["align"], "dx": layer["mark"]["dx"], "colour": layer["mark"]["color"]}
         for layer in layers_with(spec, "text")
@@ -133,11 +132,11 @@ def names(facts: pd.DataFrame, span: tuple[float, float] = SPAN) -> list[dict[st
 
 
 def labels(facts: pd.DataFrame, span: tuple[float, float] = SPAN) -> set[str]:
-    return {row["label"] for row in names(facts, span)}
+    return set(names_beside(facts, span)["label"])
 
 
 def test_those_whose_answer_changes_and_both_ends_are_named_on_the_inner_side() -> None:
-    rows = {row["label"]: row for row in names(BEFORE)}
+    rows = {row["label"]: row for row in names(before())}
     drawn = {"subject 0", "subject 1 → French", "subject 2", "subject 5"}
     assert set(rows) == drawn, "and the bars of subjects 3 and 4 hardly show"
     assert (rows["subject 1 → French"]["rank"], rows["subject 1 → French"]["at"]) == (1, -1.0)
@@ -146,7 +145,7 @@ def test_those_whose_answer_changes_and_both_ends_are_named_on_the_inner_side() 
         assert row["align"] == row["side"] == ("left" if row["rank"] < 3 else "right")
         assert (row["dx"] > 0) == (row["align"] == "left")
         assert (row["colour"] == LOSES) == (row["label"] == "subject 1 → French")
-    at = {row["label"]: row["at"] for row in names(AFTER)}
+    at = {row["label"]: row["at"] for row in names(after())}
     assert (at["subject 0 → sea"], at["subject 5"]) == (-2.5, 1.5), "where the measurement is"
 
 
@@ -161,33 +160,24 @@ def test_names_that_would_overlap_are_left_out() -> None:
     assert {"subject 0", "subject 2"} <= wide, "what is near depends on the height"
 
 
-def test_names_on_different_sides_do_not_overlap() -> None:
+def test_names_on_different_sides_do_not_overlap_and_a_bar_that_hardly_shows_has_none() -> None:
     facts = frame([-1.0, -0.9, -0.5, 0.2, 0.3, 1.0], measured=[1.0, -0.9, 0.1, 0.2, 0.3, 1.0], flips={0: "sea"})
-    rows = names(facts)
-    assert [row["at"] for row in rows].count(1.0) == 2
-
-
-def test_a_bar_that_hardly_shows_is_left_unnamed_unless_the_answer_changes() -> None:
+    assert names_beside(facts, SPAN)["at"].tolist().count(1.0) == 2
     step = APART * (SPAN[1] - SPAN[0])
     facts = frame([-1.0, -0.9 * step, 0.0, 0.5 * step, 1.1 * step, 1.0], flips={3: "sea"})
     assert labels(facts) == {"subject 0", "subject 3 → sea", "subject 5"}, "the next one has no room beside the third"
 
 
-def test_of_many_facts_only_a_few_are_named() -> None:
-    facts = frame([float(value) for value in range(-40, 40)])
-    rows = names(facts, (-45, 45))
-    assert len(rows) <= MOST_NAMED
-    assert {row["rank"] for row in rows} <= {*range(LABELLED), *range(80 - LABELLED, 80)}
-    flips = frame([float(value) for value in range(-40, 40)], flips=dict.fromkeys(range(0, 80, 2), "x"))
-    named = names(flips, (-45, 45))
-    assert len(named) == MOST_NAMED
-    assert all(row["label"].endswith("→ x") for row in named)
-
-
-def test_a_long_name_is_cut_but_not_the_answer() -> None:
-    facts = frame([-1.0, 1.0], subjects=["a" * 50, "b"], flips={0: "Liechtenstein"})
-    (long,) = (row["label"] for row in names(facts) if row["rank"] == 0)
-    assert long == f"{'a' * (LABEL_CHARACTERS - 1)}… → Liechtenstein"
+def test_of_many_facts_only_a_few_are_named_and_a_long_name_is_cut_but_not_the_answer() -> None:
+    values = [float(value) for value in range(-40, 40)]
+    ranks = set(names_beside(frame(values), (-45, 45))["rank"])
+    assert len(ranks) <= MOST_NAMED
+    assert ranks <= {*range(LABELLED), *range(80 - LABELLED, 80)}
+    changed = names_beside(frame(values, flips=dict.fromkeys(range(0, 80, 2), "x")), (-45, 45))
+    assert len(changed) == MOST_NAMED
+    assert all(label.endswith("→ x") for label in changed["label"])
+    long = frame([-1.0, 1.0], subjects=["a" * 50, "b"], flips={0: "Liechtenstein"})
+    assert f"{'a' * (LABEL_CHARACTERS - 1)}… → Liechtenstein" in labels(long)
 
 
 @given(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kis_core import charts
-from tests.charts.chart_tools import GROWING, SCALED, layers_with, of_layer, specification, table
+from tests.charts.chart_tools import NAN, layers_with, of_layer, specification, table
+from tests.charts.every_chart import SCALED, convergence
 
 ROUNDING = 1e-9  # a few float64 operations
-NAN = float("nan")
 
 
 def test_by_layer_draws_each_series_and_marks_the_layer() -> None:
@@ -76,7 +76,7 @@ def test_kurtosis_by_size_names_every_model_once_over_a_logarithmic_axis() -> No
 
 @pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", ".2~s")])
 def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at(log: bool, scale: str, form: str) -> None:
-    spec = specification(charts.convergence(GROWING, x_title="facts", y_title="kurtosis", log=log))
+    spec = specification(convergence(log=log))
     sent = [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])]
     assert sent == [(16, 1.0, 3.0, 5.0), (32, None, None, None), (128, 4.0, 4.0, 4.0)]
     (band,), (bars,), (line,) = (layers_with(spec, mark) for mark in ("area", "rule", "line"))

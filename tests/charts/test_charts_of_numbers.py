@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,34 +15,10 @@ from kis_core import charts
 from kis_core.charts.common import AROUND
 from kis_core.charts.distributions import LEAST_STRIP_PIXELS, STRIP_PIXELS, TAIL_BINS
 from kis_core.superposition.agreement import CELLS, POINTS, differing
-from tests.charts.chart_tools import (
-    CURVES,
-    INK,
-    SHARES,
-    STRIP,
-    layers_with,
-    of_layer,
-    specification,
-    table,
-    tables,
-)
+from tests.charts.chart_tools import INK, NAN, layers_with, of_layer, specification, table, tables
+from tests.charts.every_chart import CURVES, SHARES, density, scatter, strips
 
 ROUNDING = 1e-9  # a few float64 operations
-NAN = float("nan")
-
-
-def density(curves: pd.DataFrame = CURVES, **options: Any) -> alt.LayerChart:
-    return charts.density(curves, span=(-0.3, 0.3), top=5.0, floor=0.01, **options)
-
-
-def strips(layers: range | tuple[int, ...], **options: Any) -> alt.LayerChart:
-    curves = pd.concat([STRIP.assign(layer=layer) for layer in layers], ignore_index=True)
-    return charts.strips(curves, layers=layers, span=(-1, 1), title="P", **({"current": layers[0]} | options))
-
-
-def scatter(first: np.ndarray, second: np.ndarray, **options: Any) -> alt.LayerChart:
-    options.setdefault("subjects", [f"fact {k}" for k in range(len(first))])
-    return charts.scatter(first, second, **({"names": ("this", "that")} | options))
 
 
 def pairs_counted(spec: dict[str, Any]) -> int:
@@ -131,9 +106,9 @@ def test_strips_stand_below_each_other_with_the_highest_curve_filling_its_own() 
     assert [row["base"] for row in shown] == [0, 0, -1, -1]
     assert [row["height"] for row in shown] == pytest.approx([0.23, 0.92, -1.0, -0.54], rel=ROUNDING)
     pd.testing.assert_frame_equal(curves, before)
-
-
-def test_logarithmic_strips_start_at_their_floor() -> None:
+    encoding = spec["layer"][0]["encoding"]
+    assert encoding["y"]["axis"]["labelExpr"] == "'layer ' + [3,7][-datum.value]"
+    assert encoding["opacity"]["condition"] == {"test": "datum.layer === 7", "value": 1}, "the current one"
     curves = pd.DataFrame({"layer": [0] * 4, "at": range(4), "density": [1.0, 0.1, 0.01, 0.0]})
     spec = specification(charts.strips(curves, layers=(0,), current=0, span=(0, 3), title="P", log_floor=0.01))
     # log(0.1 / 0.01) / log(1 / 0.01) = 1/2
@@ -156,32 +131,6 @@ def test_strips_are_as_high_as_a_screen_allows_and_never_say_more_than_24_layers
     low, high = scale["domain"]
     for row in table(spec, "layer", "at", "base", "height", "curve"):
         assert low < row["base"] <= row["height"] < high
-
-
-def test_strips_name_their_layers_and_stress_the_current_one() -> None:
-    spec = specification(strips((3, 7, 11), current=7))
-    (areas,) = spec["layer"]
-    axis = areas["encoding"]["y"]["axis"]
-    assert axis["labelExpr"] == "'layer ' + [3,7,11][-datum.value]"
-    assert axis["labelFontWeight"]["condition"] == {"test": "[3,7,11][-datum.value] === 7", "value": "bold"}
-    assert areas["encoding"]["opacity"]["condition"] == {"test": "datum.layer === 7", "value": 1}
-
-
-def test_strips_of_two_curves_tell_them_apart() -> None:
-    curves = pd.concat([STRIP.assign(layer=0, curve=name) for name in ("keys", "whitened")])
-    (areas,) = specification(charts.strips(curves, layers=(0,), current=0, span=(-1, 1), title="angle", middle=0.5))[
-        "layer"
-    ][1:]
-    assert areas["encoding"]["color"]["scale"]["domain"] == ["keys", "whitened"]
-    assert areas["encoding"]["color"]["legend"] is not None
-    (alone,) = specification(strips((0,)))["layer"]
-    assert alone["encoding"]["color"]["legend"] is None
-
-
-def test_strips_mark_a_middle() -> None:
-    spec = specification(strips((0, 1), middle=0.5))
-    (rule,) = layers_with(spec, "rule")
-    assert of_layer(spec, rule) == [{"at": 0.5}]
 
 
 # Angles

@@ -19,27 +19,20 @@ from kis_core import charts
 from kis_core.charts import colours
 from kis_core.charts.heatmap import MOST_WRITTEN
 from tests import tiny
-from tests.charts import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
-from tests.charts.chart_tools import PIXELS, STRIP, specification
-from tests.charts.test_charts_of_large_sets import BARS
+from tests.charts.chart_tools import PIXELS, specification
+from tests.charts.every_chart import EVERY, STRIP
 
 TEXT, MARK = 4.5, 3.0  # least contrasts: success criteria 1.4.3 and 1.4.11
 TINT = 0.35  # what is fainter only colours the ground, or catches the mouse: a line along it is what is read
 CONFIG: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())["theme"]
 THEMES = ("light", "dark")
 EITHER = [pytest.param("light", marks=pytest.mark.stress), "dark"]  # where the faults were; drawing all takes seconds
-NUMBERS, EDITS, RUNS = test_charts_as_files.CHARTS, test_charts_beside_edits.CHARTS, test_charts_of_lifelong.CHARTS
+CELLS = ("heatmap", "window", "overview", "overview of blocks", "similarity", "damage")
+"""Made of cells, whose colours are those of the scale from negative to positive."""
 SEVERAL = pd.concat([STRIP.assign(size=size) for size in (16, 32, 64, 128)])
-CHARTS = {
-    **{name: NUMBERS[name] for name in ("density", "one strip", "angles", "scatter", "by layer", "convergence")},
-    **{name: NUMBERS[name] for name in ("kurtosis by layer", "kurtosis by size")},
-    **{name: EDITS[name] for name in ("after", "against each other", "losses", "advice")},
-    **{name: RUNS[name] for name in ("one run", "several runs", "lines", "rings", "lifetimes")},
-    "counts": lambda: charts.counts(BARS, picked={"P[1, 2]": 0.1}),
-    "densities": lambda: charts.overlaid(SEVERAL, title="P", legend_title="facts"),
+OTHERS = {name: chart for name, chart in EVERY.items() if name not in CELLS} | {
+    "densities": lambda: charts.overlaid(SEVERAL, title="P", legend_title="facts")
 }
-"""Every kind but those made of cells, whose colours are those of the scale from negative to positive."""
-CELLS = {"window": test_charts.CHARTS["window"], "overview": test_charts.CHARTS["overview"], "damage": RUNS["damage"]}
 
 
 class Drawn(NamedTuple):
@@ -126,20 +119,17 @@ def faint(svg: ElementTree.Element, ground: str) -> list[Drawn]:
 
 
 @pytest.mark.parametrize("theme", EITHER)
-@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("density", "after", "one run")))
+@pytest.mark.parametrize("name", tiny.in_full(OTHERS, ("counts", "one run")))
 def test_all_that_is_drawn_stands_out_from_the_page(name: str, theme: str) -> None:
-    assert not faint(svg_of(CHARTS[name](), theme), page(theme)["background"])
+    assert not faint(svg_of(OTHERS[name](), theme), page(theme)["background"])
 
 
 @pytest.mark.parametrize("theme", EITHER)
 @pytest.mark.parametrize("name", tiny.in_full(CELLS, ("overview",)))
 def test_all_around_and_over_cells_stands_out(name: str, theme: str) -> None:
     """Cells near 0 are to recede; a dot in a cell is black or white, whichever is read better there."""
-    found = faint(svg_of(CELLS[name](), theme), page(theme)["background"])
-    on_cells = [
-        one for one in found if "mark-rect role-mark" in one.group or set(one.colours) <= {"#000000", "#ffffff"}
-    ]
-    assert found == on_cells
+    for shape in faint(svg_of(EVERY[name](), theme), page(theme)["background"]):
+        assert "mark-rect role-mark" in shape.group or set(shape.colours) <= {"#000000", "#ffffff"}
 
 
 @pytest.mark.parametrize("theme", EITHER)
