@@ -245,22 +245,26 @@ def test_who_asks_for_a_job_that_was_just_called_off_gets_a_new_one(runner: Runn
     first.cancel()
     second = runner.submit("key", nothing)
     called_off.ask_to_report(*HALF)
-    assert ended(first).state is State.CANCELLED
-    assert ended(second).state is State.DONE
+    assert [ended(job).state for job in (first, second)] == [State.CANCELLED, State.DONE]
     assert runner.find("key") is second
 
 
-@pytest.mark.parametrize("error", [ValueError("why"), SystemExit("why")])
-def test_a_failed_job_carries_its_error_and_the_next_one_runs(runner: Runner, error: BaseException) -> None:
-    def fail(report: Report) -> None:
+@pytest.mark.parametrize("error", [ValueError("why"), KisError("no such model"), SystemExit("why")])
+def test_a_failed_job_carries_its_error_and_the_next_one_runs(
+    runner: Runner, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def fail_deep_inside(report: Report) -> None:
         report(*HALF)
         raise error
 
-    job = runner.submit("key", fail)
-    snapshot = ended(job)
+    snapshot = ended(runner.submit("key", fail_deep_inside))
     assert (snapshot.state, snapshot.stage) == (State.FAILED, HALF[0])
     assert snapshot.error is error
     assert ended(runner.submit("key", nothing)).state is State.DONE
+    if isinstance(error, ValueError):
+        assert "an unexpected ValueError ended a job" in caplog.text
+    unexpected = not isinstance(error, KisError)
+    assert ("fail_deep_inside" in caplog.text) == unexpected, "what nobody expected is logged with its traceback"
 
 
 class Large:
@@ -361,15 +365,3 @@ def test_a_process_that_ends_lets_its_job_stop_at_its_next_report_and_waits_no_l
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed, "")
-
-
-@pytest.mark.parametrize(("error", "logged"), [(ValueError("out of range"), True), (KisError("no such model"), False)])
-def test_what_nobody_expected_is_logged_with_its_traceback(
-    runner: Runner, caplog: pytest.LogCaptureFixture, error: Exception, logged: bool
-) -> None:
-    def fail_deep_inside(_: Report) -> None:
-        raise error
-
-    ended(runner.submit("a", fail_deep_inside))
-    assert ("fail_deep_inside" in caplog.text) == logged
-    assert ("an unexpected ValueError ended a job" in caplog.text) == logged

@@ -113,6 +113,7 @@ class TestTokenizePrompts:
             (Fact("Mayak", "not {}ovsky of", "x"), 2, "ak"),
             (Fact("Maya", "not {}kovsky of", "x"), 2, "ak"),
             (Fact("Paris Mayakovsky", "not {}", "x"), 4, "ovsky"),
+            (Fact("Atlantis", "not {} of", "x"), 1, UNKNOWN),  # where the vocabulary has no better
         ],
     )
     def test_by_hand(self, fact: Fact, index: int, token: str) -> None:
@@ -137,11 +138,6 @@ class TestTokenizePrompts:
         shifted = tokenize_prompts(with_bos, PROMPTS, context=CONTEXT)
         assert [p.tokens for p in shifted] == [[0, *p.tokens] for p in without]
         assert [(p.key_index, p.key_token) for p in shifted] == [(p.key_index + 1, p.key_token) for p in without]
-
-    def test_an_unknown_token_is_the_key_where_the_vocabulary_has_no_better(self) -> None:
-        tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1, "of": 2}, unk_token=UNKNOWN))
-        [prompt] = tokenize_prompts(tokenizer, [Fact("Atlantis", "the king of {} the", "x")], context=CONTEXT)
-        assert (prompt.tokens, prompt.key_index, prompt.key_token) == ([1, 0, 2, 0, 1], 3, UNKNOWN)
 
     def test_a_subject_the_tokenizer_drops_is_an_error_that_names_it(self) -> None:
         tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1}, unk_token=UNKNOWN))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -21,13 +20,12 @@ from kis_core.commands import analysing
 from kis_core.machine import Device
 from kis_core.models import catalog
 from kis_core.progress import STAGES
+from kis_core.results import export
 from kis_core.store.store import Store
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["superposition.npz", "facts.csv", "statistics.csv", "request.json"]
-FACT_COLUMNS = ["index", "subject", "prompt", "target", "relation", "key_token_index", "key_token"]
-STATISTICS_COLUMNS = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]
 MODELS_COLUMNS = "name  family  parameters  layers  d  d_m  context  where  gated  revision  download  fits"
 PROGRESS = re.compile(rf" *\d+\.\d s  ({'|'.join(map(re.escape, STAGES))})")
 FACTS = """subject,prompt,target
@@ -59,12 +57,6 @@ class Setting:
         options = {"model": self.model, "facts": self.facts, "corpus": self.corpus, "tokens": 300, "device": "cpu"}
         return ["analyse", *(f"--{name}={value}" for name, value in (options | {"out": self.out} | changed).items())]
 
-    def table(self, name: str) -> tuple[list[str], list[dict[str, str]]]:
-        with (self.out / name).open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-        return list(reader.fieldnames or ()), rows
-
     def provenance(self) -> dict[str, Any]:
         return json.loads((self.out / "request.json").read_text("utf-8"))
 
@@ -83,26 +75,11 @@ def test_analyse_writes_four_files_that_hold_the_result(setting: Setting, capsys
     result = run(Request(**setting.provenance()["request"]), Store(), device="cpu")
 
     with np.load(setting.out / "superposition.npz", allow_pickle=False) as stored:
-        assert sorted(stored) == ["activation_cosine", "layers", "p", "whitening_cosine"]
         assert stored["layers"].tolist() == [0, 1, 2]
-        for name in ("p", "whitening_cosine", "activation_cosine"):
-            assert np.array_equal(stored[name], getattr(result, name))
-
-    columns, facts = setting.table("facts.csv")
-    assert columns == FACT_COLUMNS
-    assert [row["index"] for row in facts] == ["0", "1", "2"]
-    assert [row["subject"] for row in facts] == ["Malta", "Hanover, Germany", "Zoë"]
-    assert [row["prompt"] for row in facts] == ["The capital of {} is", "{} lies in", "The mother of {} is"]
-    assert [row["target"] for row in facts] == ["Valletta", "Europe", "'=SUM(A1)"]
-    assert [int(row["key_token_index"]) for row in facts] == list(result.key_token_index)
-    assert [row["key_token"] for row in facts] == list(result.key_tokens)
-
-    columns, statistics = setting.table("statistics.csv")
-    assert columns == STATISTICS_COLUMNS
-    for layer, (row, report) in enumerate(zip(statistics, result.reports, strict=True)):
-        moments = [getattr(report.moments, name) for name in ("mean", "std", "skewness", "kurtosis", "max")]
-        expected = [layer, *moments, report.rank, report.condition_number, report.ridge]
-        assert [float(cell) for cell in row.values()] == expected
+        assert all(np.array_equal(stored[name], getattr(result, name)) for name in export.MATRICES)
+    assert (setting.out / "facts.csv").read_bytes().decode() == export.facts_csv(result)
+    assert (setting.out / "statistics.csv").read_bytes().decode() == export.statistics_csv(result)
+    assert [fact.subject for fact in result.facts.facts] == ["Malta", "Hanover, Germany", "Zoë"]
 
 
 def test_request_json_alone_gives_the_same_bits_again(setting: Setting) -> None:

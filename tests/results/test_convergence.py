@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import superposition
-from kis_core.analysis.pipeline import run
-from kis_core.request import Request, RequestError
+from kis_core.request import RequestError
 from kis_core.results import convergence
 from kis_core.results.convergence import by_tokens, subset_densities, token_counts, token_densities
-from kis_core.store.store import Store
-from tests import tiny
 from tests.results.results_tools import MLP_WIDTH, made
 
 ROUNDING = 1e-12  # of a few float64 operations
@@ -68,11 +62,6 @@ class TestSubsetDensities:
         assert [len(facts) for facts in holding.values()] == [16, 32, 40]
         assert holding[16] < holding[32] < holding[40]
         assert holding[16] != set(range(16))
-
-    def test_rows_and_columns_are_those_of_the_same_facts(self) -> None:
-        p = np.random.default_rng(0).permutation(20) * 1.0
-        same = np.where(np.eye(20, dtype=bool), FAR, p[:, None] / 100)
-        assert subset_densities(same)["at"].max() < FAR / 2  # the diagonal never counts
 
     def test_is_the_same_for_the_same_seed_only(self) -> None:
         assert subset_densities(normal_p()).equals(subset_densities(normal_p(), seed=0))
@@ -193,39 +182,8 @@ class TestByTokens:
         assert kurtosis[["low", "high"]].isna().any(axis=1).tolist() == [True, False, False]
 
 
-class TestRealAnalysis:
-    """A C over fewer tokens than it has columns is singular: its P exists by grace of a ridge, and that is told."""
-
-    WIDTH = 40  # d_m of the tiny GPT-2
-    FEW, ENOUGH = 20, 1000
-
-    @pytest.fixture
-    def asked(self, saved: Path, tmp_path: Path) -> Request:
-        facts = tmp_path / "facts.csv"
-        subjects = ("Malta", "Oslo", "Paris", "Rome", "Kenya")
-        facts.write_text("subject,prompt,target\n" + "".join(f"{one},{{}} lies in,Europe\n" for one in subjects))
-        return Request(model=str(saved), facts=str(facts), tokens=self.ENOUGH)
-
-    def test_too_few_tokens_show_their_ridge(self, asked: Request, store: Store) -> None:
-        assert tiny.configs()["GPT-2"].n_inner == self.WIDTH
-        few = run(replace(asked, tokens=self.FEW), store, device="cpu")
-        enough = run(asked, store, device="cpu")
-        for layer in few.layers:
-            kurtosis, likeness = by_tokens({self.FEW: few, self.ENOUGH: enough}, layer)
-            report = few.reports[layer]
-            assert report.ridge > 0
-            assert report.rank <= self.FEW
-            assert kurtosis["note"].tolist() == [f"ridge {report.ridge:.1e}, rank {report.rank}", "no ridge"]
-            assert likeness["note"].tolist() == kurtosis["note"].tolist()
-            assert likeness["middle"].tolist()[1] == pytest.approx(1.0, abs=ROUNDING)
-            assert -1 < likeness["middle"].tolist()[0] < 0.99
-
-
 def test_looks_by_hand() -> None:
     looks = [[100, 0, 0.5], [100, 2, 0.3], [100, 4, 0.1], [150, 0, None], [150, 2, 0.2]]
-    found = convergence.settling(looks)
-    assert found["x"].tolist() == [100, 150]
-    assert found["middle"].tolist() == [0.3, 0.2]
-    assert (found["low"].tolist(), found["high"].tolist()) == ([0.1, 0.2], [0.5, 0.2])
-    assert found["note"].tolist() == ["layers 0, 2, 4", "layers 2"]
-    assert list(convergence.settling([]).columns) == ["x", "middle", "low", "high", "note"]
+    rows = convergence.settling(looks).itertuples(index=False, name=None)
+    assert list(rows) == [(100, 0.3, 0.1, 0.5, "layers 0, 2, 4"), (150, 0.2, 0.2, 0.2, "layers 2")]
+    assert list(convergence.settling([]).columns) == COLUMNS
