@@ -83,9 +83,6 @@ def test_labels_are_short_said_once_and_none_overlap() -> None:
     assert charts.shorten("University of Washington", 12) == "University…"
 
 
-# A window of it
-
-
 @given(st.integers(1, 40), st.data())
 def test_around_keeps_the_size_holds_the_position_in_the_middle_and_stays_inside(m: int, data: st.DataObject) -> None:
     height, width = (data.draw(st.integers(1, m)) for _ in range(2))
@@ -146,9 +143,6 @@ def test_the_picked_pair_is_marked_only_inside_the_window(row: int, column: int,
     spec = draw(matrix(7), order, window=OFF_CENTRE, picked=(order[row], order[column]))
     rings = [{"x": column + 0.5, "y": row + 0.5}] in tables(spec, "x", "y")
     assert (rings, len(spec["layer"])) == ((True, 5) if inside else (False, 1))
-
-
-# An overview of blocks
 
 
 @pytest.mark.parametrize(("m", "side", "count"), [(1, 1, 1), (128, 1, 128), (129, 2, 65), (1000, 8, 125)])
@@ -217,9 +211,6 @@ def test_an_overview_draws_the_window_of_the_detail_and_the_pair_outside_it() ->
     params = {param["name"]: param["select"] for param in spec["params"]}
     assert params[charts.PICK]["fields"] == ["r", "c"]
     assert (params[charts.BRUSH]["type"], params[charts.BRUSH]["encodings"]) == ("interval", ["x", "y"])
-
-
-# How alike layers are
 
 
 def test_similarity_sends_every_two_layers_once() -> None:

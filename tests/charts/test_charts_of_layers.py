@@ -48,20 +48,6 @@ def test_kurtosis_by_layer_names_each_line_at_the_last_value_it_has() -> None:
         assert {(row["model"], row["layer"], row["kurtosis"]) for row in of_layer(spec, names)} == ends
 
 
-def test_models_stand_a_little_apart_at_the_same_layer() -> None:
-    spec = specification(charts.kurtosis_by_layer(SCALED, current=("large", 1)))
-    (bars,) = layers_with(spec, "rule")
-    # two models share 0.4 of a layer: each stands 0.1 off its middle
-    assert [row["at"] for row in of_layer(spec, bars)] == pytest.approx([-0.1, 2.9, 0.1, 1.1, 2.1], rel=ROUNDING)
-    for layer in spec["layer"]:
-        assert layer["encoding"]["x"]["field"] == "at"
-        low, high = layer["encoding"]["x"]["scale"]["domain"]
-        assert low < -0.2
-        assert high > 3.2
-    alone = specification(charts.kurtosis_by_layer(SCALED[2:], current=("small", 1)))
-    assert [row["at"] for row in of_layer(alone, layers_with(alone, "rule")[0])] == [0, 1, 2]
-
-
 def test_kurtosis_by_size_names_every_model_once_over_a_logarithmic_axis() -> None:
     frame = SCALED.assign(model=list("edcba"), parameters=[5, 4, 3, 2, 1])
     spec = specification(charts.kurtosis_by_size(frame, current=("large", 1)))

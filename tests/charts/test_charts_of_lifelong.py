@@ -84,24 +84,9 @@ def test_the_lines_are_strong_up_to_the_step_and_thin_after_it() -> None:
     assert sent[:5] == [(0, FACTS, 1.0), (5, FACTS, 0.75), (10, FACTS, 0.5), (15, FACTS, 0.25), (0, "edited", None)]
     assert sent[5:] == [(5, "edited", 1.0), (10, "edited", 0.8), (15, "edited", 0.6)]
     assert {row["edits"] for row in of_layer(spec, strong)} == {0, 5, 10}
+    assert [{tuple(ends) for ends in domain(spec, channel)} for channel in "xy"] == [{(0, MOST)}, {(0, 1.02)}]
     rules = [layer for layer in layers_with(spec, "rule") if "x" not in layer["encoding"]]
     assert [row["share"] for layer in rules for row in of_layer(spec, layer)] == [0.5], "the half"
-
-
-def test_one_run_tells_its_two_lines_by_colour_and_several_by_dashes() -> None:
-    one, several = lines(retention())[0]["encoding"], lines(retention(TWO))[0]["encoding"]
-    names = ["unrelated facts still answered (Δo)", "edits still in force (Δe)"]
-    assert (one["color"]["field"], one["color"]["scale"]) == ("label", {"domain": names, "range": [BLUE, ORANGE]})
-    assert (several["color"]["field"], several["color"]["scale"]["domain"]) == ("run", ["one", "two"])
-    assert several["strokeDash"]["scale"] == {"domain": names, "range": [[1, 0], [5, 4]]}
-    assert several["detail"]["field"] == "run"
-
-
-def test_the_axes_of_retention_are_fixed() -> None:
-    for frame, step in ((HELD, 0), (HELD, 15), (TWO, 5)):
-        spec = retention(frame, step=step, most=40)
-        assert {tuple(ends) for ends in domain(spec, "x")} == {(0, 40)}
-        assert {tuple(ends) for ends in domain(spec, "y")} == {(0, 1.02)}
 
 
 def values_beside(spec: dict[str, Any]) -> list[tuple[str, str, int]]:
@@ -125,9 +110,6 @@ def test_each_line_ends_with_its_value_and_the_two_stand_apart() -> None:
     ends = [(layer["mark"]["color"], row["run"], row["share"]) for layer in dots for row in of_layer(several, layer)]
     of_one, of_two = [(BLUE, "one", 0.5), (BLUE, "one", 0.8)], [(ORANGE, "two", 0.25), (ORANGE, "two", 0.4)]
     assert sorted(ends, key=str) == sorted(of_one + of_two, key=str)
-
-
-# Numbers over edits
 
 
 def test_lines_over_edits_leave_out_what_is_not_finite() -> None:
@@ -160,9 +142,6 @@ def test_rings_are_drawn_up_to_the_step_and_have_no_line() -> None:
     assert [(row["kind"], row["edits"]) for row in of_layer(spec, rings)] == [("measured", 0), ("measured", 5)]
     under = next(layer for layer in spec["layer"] if "tooltip" in layer["encoding"])
     assert {row["kind"] for row in of_layer(spec, under)} == set(KINDS), "the mouse finds all"
-
-
-# Damage
 
 
 def test_every_fact_and_step_is_a_cell_with_its_loss() -> None:
@@ -209,9 +188,6 @@ def test_the_fact_looked_at_is_ringed_all_along(picked: int | None, row: int | N
     for ring in rings:
         sent = [(each["from"], each["to"], each["row"], each["bottom"]) for each in of_layer(spec, ring)]
         assert sent == ([] if row is None else [(0, 15, row, row + 1)])
-
-
-# Lifetimes
 
 
 def test_models_stand_by_width_and_runs_that_never_came_to_half_are_triangles() -> None:

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import charts
-from kis_core.charts.common import AROUND
-from kis_core.charts.distributions import LEAST_STRIP_PIXELS, STRIP_PIXELS, TAIL_BINS
+from kis_core.charts.distributions import TAIL_BINS
 from kis_core.superposition.agreement import CELLS, POINTS, differing
 from tests.charts.chart_tools import INK, NAN, layers_with, of_layer, specification, table, tables
-from tests.charts.every_chart import CURVES, SHARES, density, scatter, strips
+from tests.charts.every_chart import CURVES, SHARES, density, scatter
 
 ROUNDING = 1e-9  # a few float64 operations
 
@@ -86,17 +85,6 @@ def test_picked_values_are_marked_but_for_those_that_are_none() -> None:
     assert not layers_with(specification(density()), "rule")
 
 
-def test_overlaid_densities_are_told_apart_by_their_size() -> None:
-    curves = pd.DataFrame({"at": [0.0, 0.1] * 2, "density": [1.0, 2.0, 3.0, 4.0], "size": [128, 128, 16, 16]})
-    spec = specification(charts.overlaid(curves, title="P", legend_title="facts"))
-    assert table(spec, "at", "density", "size") == curves.to_dict("records")
-    colour = spec["layer"][0]["encoding"]["color"]
-    assert (colour["field"], colour["title"], colour["sort"]) == ("size", "facts", [16, 128])
-
-
-# Small multiples
-
-
 def test_strips_stand_below_each_other_with_the_highest_curve_filling_its_own() -> None:
     curves = pd.DataFrame({"layer": [3, 3, 7, 7], "at": [0.0, 1.0] * 2, "density": [1.0, 4.0, 0.0, 2.0]})
     before = curves.copy()
@@ -114,26 +102,6 @@ def test_strips_stand_below_each_other_with_the_highest_curve_filling_its_own() 
     # log(0.1 / 0.01) / log(1 / 0.01) = 1/2
     heights = [row["height"] for row in table(spec, "layer", "at", "base", "height", "curve")]
     assert heights == pytest.approx([0.92, 0.46, 0.0, 0.0], abs=ROUNDING)
-
-
-@pytest.mark.parametrize(
-    ("count", "pixels", "labels"),
-    [(1, STRIP_PIXELS, 1), (12, 51, 12), (24, 25, 24), (25, LEAST_STRIP_PIXELS, 13)],
-)
-def test_strips_are_as_high_as_a_screen_allows_and_never_say_more_than_24_layers(
-    count: int, pixels: int, labels: int
-) -> None:
-    spec = specification(strips(range(count)))
-    assert spec["height"] == count * pixels + AROUND
-    scale, axis = spec["layer"][0]["encoding"]["y"]["scale"], spec["layer"][0]["encoding"]["y"]["axis"]
-    assert axis["values"] == [-at for at in range(0, count, -(-count // labels))]
-    assert len(axis["values"]) == labels
-    low, high = scale["domain"]
-    for row in table(spec, "layer", "at", "base", "height", "curve"):
-        assert low < row["base"] <= row["height"] < high
-
-
-# Angles
 
 
 def sent(spec: dict[str, Any], layer: dict[str, Any]) -> list[tuple[float, str]]:
@@ -168,9 +136,6 @@ def test_the_chosen_bars_are_outlined_and_picked_angles_marked_but_for_those_tha
     axes = [layer["encoding"]["x"]["axis"] for layer in spec["layer"] if "x" in layer["encoding"]]
     assert len(axes) == 7
     assert all(axis == axes[0] for axis in axes)  # Vega-Lite would mix in the defaults of any other
-
-
-# One P against another
 
 
 def test_differing_by_hand() -> None:

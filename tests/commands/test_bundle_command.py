@@ -123,18 +123,3 @@ def test_what_cannot_be_imported(cluster: Path, tmp_path: Path, capsys: pytest.C
     folder = cluster / "out" / "other" / "builtin_stats"
     for source in (folder, next(folder.iterdir())):
         assert "is read where text would be: analyse --corpus DIR" in refused(capsys, "import", str(source))
-
-
-def test_what_came_before_a_damaged_bundle_stays(
-    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good, bad = tmp_path / "good.kis", tmp_path / "bad.kis"
-    assert main(["export", f"--out={good}", "--without-moments"]) == 0
-    bad.write_bytes(good.read_bytes()[:-100])
-    monkeypatch.setenv("KIS_CACHE", str(there))
-    capsys.readouterr()
-    assert main(["import", str(good), str(bad)]) == WRONG_INPUT
-    said = capsys.readouterr()
-    assert said.out.startswith(f"{good}: 1 value came")
-    assert "bad.kis is no whole bundle" in said.err
-    assert [item.kind for item in Store().inventory()] == [archive.KIND]

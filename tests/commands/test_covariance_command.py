@@ -306,20 +306,6 @@ class TestProcesses:
         (first, words), (second, _) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
         assert (first, second) == (0, 0), "nothing was left to compute"
 
-    def test_an_error_of_one_ends_both(self, model: Path, tmp_path: Path) -> None:
-        said = arguments(model, tmp_path / "out")
-        (first, words), (second, why) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
-        assert (first, second) == (WRONG_INPUT, WRONG_INPUT)
-        assert words.splitlines()[-1].startswith("kis_core, process 0: another process ended")
-        [line] = why.splitlines()
-        assert line.startswith("kis_core, process 1: layer 0, batch 1: an activation is not finite")
-        assert files(tmp_path / "out") == {}
-
-    def test_several_do_not_wait_for_p_to_settle(self, model: Path, tmp_path: Path) -> None:
-        for status, words in self.ran(tmp_path, arguments(model, tmp_path / "out", settled=0.1), 2):
-            assert status == WRONG_INPUT
-            assert "one process alone; leave `settled` out" in words.splitlines()[-1]
-
 
 @pytest.mark.stress
 def test_torchrun_gives_what_one_process_gives(model: Path, alone: Path, tmp_path: Path) -> None:

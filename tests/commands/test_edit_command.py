@@ -195,19 +195,6 @@ def test_an_edit_that_lands_many_times_over_is_warned_of_before_it_is_made(
     assert np.abs(shares - column(rows, "p")).max() > 0.1, "C = I lands by a share of its own"
 
 
-@pytest.mark.stress
-def test_another_precision_takes_nothing_of_the_first(
-    folder: Path, tmp_path: Path, written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both in one store, after float32 filled it, and alone in a fresh one: the same files to the last digit."""
-    assert main(arguments(folder, out=tmp_path / "after", dtype="bfloat16")) == 0
-    monkeypatch.setenv("KIS_CACHE", str(tmp_path / "fresh"))
-    assert main(arguments(folder, out=tmp_path / "alone", dtype="bfloat16")) == 0
-    after, alone = ((tmp_path / name / "spillover.csv").read_bytes() for name in ("after", "alone"))
-    assert after == alone
-    assert after != (written / "spillover.csv").read_bytes()
-
-
 def test_weights_that_changed_since_are_not_taken_for_the_old_ones(
     folder: Path, tmp_path: Path, own_cache: Path
 ) -> None:

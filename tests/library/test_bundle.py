@@ -145,9 +145,6 @@ def test_a_folder_that_is_not_there_is_told(filled: Store, tmp_path: Path) -> No
         load(filled, tmp_path)
 
 
-# Hostile bundles
-
-
 def packed(
     rows: Any, members: list[tuple[str | zipfile.ZipInfo, bytes]], *, version: Any = bundles.FORMAT, **how: Any
 ) -> io.BytesIO:

@@ -174,18 +174,6 @@ def test_c_and_runs_that_say_nonsense_about_themselves_are_told_all_the_same(sto
     assert rows == [(MOMENTS, "", (), None), (RUN, "", (), None)]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names_stay_what_they_are(store: Store, text: str) -> None:
-    keep(store, text, facts=text, corpus=text, parameters=text)
-    store.put(key_of("lifelong", {}), {"about": {"name": text, "model": text}}, {})
-    rows = shelf(store)
-    assert (the(RESULT, rows).model, the(RESULT, rows).facts, the(RESULT, rows).corpus) == (text, text, text)
-    assert the(RUN, rows).name == text
-
-
-# What belongs together, and what goes
-
-
 def test_c_that_another_result_needs_stays_when_one_is_deleted(store: Store) -> None:
     first, second = keep(store, facts="a"), keep(store, facts="b")
     other, of_other = keep(store, "large"), keep_moments(store, result_of("large"))
@@ -228,9 +216,6 @@ def test_damaged_values_are_found_and_set_aside(store: Store) -> None:
     assert seen == [1, 2, 3]
     assert inventory.verify(store, keys) == [keys[1]]
     assert {row.keys[0] for row in shelf(store)} == {keys[0], keys[2]}
-
-
-# Space on disk
 
 
 def test_files_that_no_value_names_are_cleared_unless_somebody_is_about_to_name_one(store: Store) -> None:

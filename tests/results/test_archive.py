@@ -20,7 +20,7 @@ from kis_core.results.archive import FORMAT, Computed, computed, from_entry, kur
 from kis_core.results.result import Result
 from kis_core.store.store import Store, key_of
 from tests.results.results_tools import MLP_WIDTH, NAME, WIDTH, made
-from tests.store.store_tools import close, index_of, matrices
+from tests.store.store_tools import close, matrices
 
 NAN, INF = float("nan"), float("inf")
 MATRICES = ("p", "whitening_cosine", "activation_cosine")
@@ -68,9 +68,6 @@ def keep(
     return key, result
 
 
-# The way through the store
-
-
 def test_a_result_comes_back_from_the_store_as_it_was(store: Store) -> None:
     p = random_p()
     p[0, 1, :] = p[0, :, 1] = NAN  # a zero key
@@ -111,9 +108,6 @@ def test_what_is_no_result_of_this_version_is_not_read(store: Store, meta: dict[
     result = to_entry(made(random_p()))
     store.put("superposition-0", result.meta | meta if "format" in meta else meta, result.arrays)
     assert read("superposition-0", store) is None
-
-
-# The list
 
 
 def test_the_list_tells_all_there_is_to_know_without_the_matrices(store: Store) -> None:
@@ -166,13 +160,6 @@ def test_the_list_reads_no_matrix_but_wants_it_there(store: Store) -> None:
     assert [one.key for one in computed(store)] == [second]
 
 
-def test_damaged_metadata_is_left_out(store: Store) -> None:
-    (first, _), (second, _) = keep(store, seed=1), keep(store, seed=2)
-    with index_of(store.root) as index:
-        index.execute("UPDATE Cache SET value = replace(value, 'parameters', 'parametres') WHERE key = ?", (first,))
-    assert [found.key for found in computed(store)] == [second]
-
-
 def with_provenance(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda meta: meta | {"provenance": meta["provenance"] | changed}
 
@@ -203,9 +190,6 @@ def test_metadata_that_cannot_be_read_is_left_out(
     entry = to_entry(result)
     store.put(key_of(archive.KIND, {}), spoil(entry.meta), entry.arrays)
     assert [one.key for one in computed(store)] == [key]
-
-
-# What can be compared
 
 
 OTHERWISE: tuple[dict[str, Any], ...] = (
@@ -254,9 +238,6 @@ def test_the_fullest_of_each_model_has_most_layers(store: Store) -> None:
     results = [of("b", 1, "b1"), of("a", 2, "a2"), of("b", 3, "b3"), of("a", 2, "a2 again"), of("b", 2, "b2")]
     assert [one.key for one in archive.fullest_of_each_model(iter(results))] == ["b3", "a2"]
     assert archive.fullest_of_each_model([]) == []
-
-
-# Kurtosis of many
 
 
 @pytest.mark.parametrize("clean", [False, True])

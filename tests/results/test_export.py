@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,19 +76,6 @@ def test_the_statistics_by_hand() -> None:
         ["2", "-0.1", "0.2", "-0.3", "0.3333333333333333", "2.0", "40", "1234.5", "0.0"],
         ["5", "-1e-300", "0.0", "nan", "nan", "-1e-300", "39", "inf", "1e-12"],
     ]
-
-
-def test_write_leaves_four_files_that_hold_what_the_functions_give(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "out"
-    written = export.write(RESULT, folder)
-    assert sorted(folder.iterdir()) == sorted(written)
-    assert [path.name for path in written] == ["superposition.npz", "facts.csv", "statistics.csv", "request.json"]
-    assert written[1].read_bytes().decode() == export.facts_csv(RESULT)
-    assert written[2].read_bytes().decode() == export.statistics_csv(RESULT)
-    assert json.loads(written[3].read_text("utf-8")) == RESULT.provenance
-    with np.load(written[0]) as arrays:
-        np.testing.assert_array_equal(arrays["p"], P)
-    assert export.write(RESULT, folder) == written
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

@@ -117,7 +117,3 @@ class TestOrderFacts:
             order, labels = order_facts(FACTS[:count], P[1, :count, :count], how)
             assert sorted(order.tolist()) == list(range(count))
             assert len(labels) == count
-
-    def test_an_unknown_order_is_refused_with_those_there_are(self) -> None:
-        with pytest.raises(ValueError, match="no order 'size'; there are index, subject, relation, similarity"):
-            order_facts(FACTS, P[0], "size")

@@ -50,9 +50,6 @@ def statuses(children: list[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-# Locks
-
-
 def count_up(path: Path, counter: Path) -> int:
     """Raise a number in a file, under a lock each time: without one, some of what others add gets lost."""
     for _ in range(ROUNDS):
@@ -87,9 +84,6 @@ def test_lock_files_of_nobody_are_swept_and_held_ones_stay(store: Store) -> None
     assert list(folder.iterdir()) == []
 
 
-# Files
-
-
 def test_a_file_that_nothing_names_is_swept_at_the_next_opening_unless_somebody_writes(store: Store) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     (store.root / "matrices" / f"{KEY}-0.partial").touch()
@@ -119,9 +113,6 @@ def test_sweeping_while_others_write_takes_nothing_from_them(store: Store) -> No
     assert unnamed(store.root) == []
 
 
-# Checkpoints
-
-
 def left(store: Store) -> list[str]:
     return sorted(item.kind for item in store.inventory() if item.kind in (HEAD, PART))
 
@@ -146,9 +137,6 @@ def test_parts_that_no_head_names_are_swept_unless_their_writer_is_at_work(store
         assert left(store) == [PART]
     Store(store.root)
     assert left(store) == []
-
-
-# A folder that cannot be written to
 
 
 @pytest.fixture
@@ -277,14 +265,3 @@ def test_where_no_lock_can_be_made_each_works_for_itself(store: Store, monkeypat
 
     monkeypatch.setattr(os, "open", refused)
     assert number_of(store.get_or_compute(KEY, lambda: entry(4))) == 4
-
-
-@pytest.mark.parametrize("name", ["\0", "\ud800", "/", " "])
-def test_a_row_that_names_a_file_of_no_name_breaks_nothing(store: Store, name: str) -> None:
-    from tests.store.test_store_damage import described, diskcache, plant
-
-    plant(store.root, mode=diskcache.core.MODE_RAW, value=described(f"{KEY}-{name}.safetensors", "0" * 64))
-    assert store.inventory() == []
-    assert inventory.shelf(store) == []
-    assert store.get(KEY) is None
-    assert not store.holds(KEY)

@@ -95,9 +95,6 @@ def test_a_changed_value_is_refused_or_opens_everywhere(tmp_path: Path, count: i
     assert whole > 0, "some changes, such as another name, do no harm"
 
 
-# The faults that were seen, each by its name
-
-
 def without_target(value: Entry) -> Entry:
     facts = [{name: text for name, text in fact.items() if name != "target"} for fact in value.meta["facts"]]
     return Entry(value.meta | {"facts": facts}, value.arrays)
@@ -153,9 +150,6 @@ def test_a_value_of_another_version_is_not_set_aside_by_looking_at_it(store: Sto
     assert archive.computed(store) == []
     assert store.verify(RESULT)
     assert store.holds(RESULT)
-
-
-# It says what the classes say
 
 
 def names(table: type) -> set[str]:

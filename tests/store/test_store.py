@@ -113,9 +113,6 @@ def test_the_environment_names_the_cache_folder_unless_it_is_empty_or_one_is_giv
         Store(tmp_path / "file")
 
 
-# What is in it
-
-
 def listed_numbers(store: Store, kind: str = "kind") -> dict[str, int]:
     return {key: meta["number"] for key, meta in store.listed(kind).items()}
 
@@ -155,9 +152,6 @@ def test_a_list_leaves_damaged_metadata_out_and_in_place(store: Store) -> None:
             index.execute("UPDATE Cache SET value = ? WHERE key = 'kind-0'", (whole,))
     assert len(matrices(store.root)) == 2
     assert listed_numbers(store) == {"kind-0": 0, "kind-1": 1}
-
-
-# One run for many askers
 
 
 def test_processes_that_ask_at_once_get_one_value_computed_once(tmp_path: Path) -> None:
@@ -231,9 +225,6 @@ def test_a_failed_run_stores_nothing_and_the_next_one_computes(store: Store, err
     assert number_of(store.get_or_compute(KEY, compute)) == 1
     assert number_of(store.get_or_compute(KEY, compute)) == 1
     assert compute.times == 1
-
-
-# A full disk
 
 
 def test_a_full_disk_gives_a_typed_error_and_leaves_the_old_value_and_no_file_behind(store: Store) -> None:

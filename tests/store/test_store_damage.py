@@ -101,13 +101,6 @@ def test_a_value_that_replaces_a_damaged_one_just_in_time_is_kept(
     assert number_of(store.get(KEY)) == 2
 
 
-def test_a_missing_matrix_is_recomputed_once(store: Store) -> None:
-    store.put(KEY, entry(1).meta, entry(1).arrays)
-    matrices(store.root)[0].unlink()
-    assert store.get(KEY) is None
-    check_computed_once(store, times=1)
-
-
 def damage_index(root: Path, content: bytes) -> None:
     """Put these bytes in place of the index file, as if no program had it open."""
     for path in (root / "index").iterdir():
@@ -157,9 +150,6 @@ def test_a_lock_or_a_full_disk_is_not_taken_for_damage(store: Store, monkeypatch
     assert number_of(store.get(KEY)) == 1
     assert list((store.root / "damaged").iterdir()) == []
     assert leftovers(store.root) == []
-
-
-# Planted content
 
 
 class Tripwire:
@@ -224,13 +214,17 @@ def test_a_planted_row_that_describes_nothing_is_set_aside(store: Store, row: An
     check_computed_once(store, times=1)
 
 
-@pytest.mark.parametrize("name", ["../../precious", f"{KEY}-/../../../precious", "/", "..", ""])
+NAMES = ("../../precious", f"{KEY}-/../../../precious", "/", "..", "", "\0", "\ud800", " ")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_planted_row_reaches_no_file_outside_its_folder(store: Store, tmp_path: Path, name: str) -> None:
     (store.root / "matrices" / f"{KEY}-").mkdir()
     precious = tmp_path / "precious"
     precious.write_bytes(b"not to be moved")
     for action in (store.get, store.delete):
         plant(store.root, mode=diskcache.core.MODE_RAW, value=described(name, "0" * 64))
+        assert store.inventory() == []
         assert action(KEY) is None
         assert precious.read_bytes() == b"not to be moved"
     plant(store.root, mode=diskcache.core.MODE_RAW, value=described(name, "0" * 64))

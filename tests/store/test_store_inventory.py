@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from kis_core.store import array_files
 from kis_core.store.store import Store, StoreError, key_of
-from tests.store.store_tools import KEY, PLANTED_FILES, leftovers, matrices
+from tests.store.store_tools import KEY, leftovers, matrices
 from tests.store_workers import entry, number_of
 
 LARGE = 4_000_000  # numbers of 8 bytes
@@ -101,20 +101,7 @@ def test_a_file_is_taken_in_as_it_is(store: Store, tmp_path: Path) -> None:
     assert found.written > 200, "it is as new as if it was put"
 
 
-@pytest.mark.parametrize("content", PLANTED_FILES)
-def test_a_file_without_arrays_is_not_taken_in(store: Store, tmp_path: Path, content: str) -> None:
-    put(store, KEY, 2)
-    file = tmp_path / "given"
-    file.write_bytes(PLANTED_FILES[content])
-    with pytest.raises(StoreError, match=f"{KEY} cannot be stored: its file holds n"):
-        store.adopt(KEY, {}, file, hashlib.sha256(PLANTED_FILES[content]).hexdigest())
-    assert number_of(store.get(KEY)) == 2
-    assert file.exists()
-
-
-def test_a_file_whose_checksum_or_metadata_does_not_fit_is_not_taken_in(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_file_whose_checksum_or_metadata_does_not_fit_is_not_taken_in(store: Store, tmp_path: Path) -> None:
     file, sha256 = laid_out(tmp_path)
     with pytest.raises(StoreError, match="its checksum does not fit"):
         store.adopt(KEY, {}, file, "0" * 64)
@@ -124,23 +111,6 @@ def test_a_file_whose_checksum_or_metadata_does_not_fit_is_not_taken_in(
     with pytest.raises(StoreError, match="its file cannot be read"):
         store.adopt(KEY, {}, file, sha256)
     assert store.get(KEY) is None
-
-
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_file_that_cannot_be_moved_leaves_the_old_value_and_nothing_behind(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    put(store, KEY, 2)
-    file, sha256 = laid_out(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, failing, full)
-        with pytest.raises(StoreError, match="No space left on device"):
-            store.adopt(KEY, {"number": 1}, file, sha256)
-    assert number_of(store.get(KEY)) == 2
-    assert leftovers(store.root) == []
 
 
 def test_the_types_that_numpy_reads_are_all_there(tmp_path: Path) -> None:
