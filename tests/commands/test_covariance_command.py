@@ -235,6 +235,30 @@ def test_interrupted_it_goes_on_and_writes_the_same_bytes(
     assert kinds == {"second-moment", "fingerprint"}, "no checkpoint is left"
 
 
+@pytest.fixture
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun would start us, but that nobody else is there, and that leaving can be seen."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "together", lambda _: nullcontext(ranks.Share(1, 2)))
+
+    def leave(status: int) -> NoReturn:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_several_processes_do_not_wait_for_p_to_settle(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks.Share, "agreed", lambda _, layers, device: layers)
+    with pytest.raises(SystemExit):
+        main(arguments(model, tmp_path / "out", settled=0.1))
+    assert "one process alone; leave `settled` out" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("second_of_two")
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -244,17 +268,9 @@ def test_interrupted_it_goes_on_and_writes_the_same_bytes(
     ],
 )
 def test_an_error_of_one_of_several_processes_ends_it_at_once(
-    error: Exception, said: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, said: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A fault of our own is raised; all else leaves without waiting for the others."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(ranks, "together", lambda _: nullcontext(ranks.ALONE))
-
-    def leave(status: int) -> NoReturn:
-        raise SystemExit(status)
-
-    monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(RuntimeError if said is None else SystemExit) as ended, command._processes("cpu"):
         raise error
     assert capsys.readouterr().err.startswith(said or "")
