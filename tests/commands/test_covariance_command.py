@@ -252,7 +252,8 @@ def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_processes_do_not_wait_for_p_to_settle(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks.Share, "agreed", lambda _, layers, device: layers)
+    for agree in ("agreed", "least"):
+        monkeypatch.setattr(ranks.Share, agree, lambda _, own, device: own)
     with pytest.raises(SystemExit):
         main(arguments(model, tmp_path / "out", settled=0.1))
     assert "one process alone; leave `settled` out" in capsys.readouterr().err.splitlines()[-1]

@@ -140,6 +140,9 @@ class TestSubset:
         assert of_part.facts.facts == (large.facts.facts[4], large.facts.facts[5])
         assert of_part.provenance["facts_kept"] == [4, 5]
 
-    def test_no_fact_left_is_refused(self, large: Result) -> None:
+    def test_no_fact_one_twice_or_one_that_is_not_there_is_refused(self, large: Result) -> None:
         with pytest.raises(RequestError, match="no fact of made is left"):
             large.subset(np.array([], dtype=int), "none")
+        for kept in ([0, 0], [7], [-1]):
+            with pytest.raises(RequestError, match="facts count from 0 to 6, each once"):
+                large.subset(kept, "none")
