@@ -122,9 +122,7 @@ class TestTokenizePrompts:
         [prompt] = tokenize_prompts(tokenizer, [fact], context=CONTEXT)
         assert (prompt.key_index, prompt.key_token.removeprefix("##")) == (index, token)
 
-    def test_counterfact_subjects_in_real_tokenizers(
-        self, tokenizer: PreTrainedTokenizerFast, shared_data: Path
-    ) -> None:
+    def test_counterfact_in_real_tokenizers(self, tokenizer: PreTrainedTokenizerFast, shared_data: Path) -> None:
         known = fact_sets.load(shared_data / "counterfact_known.json").facts
         for fact, prompt in zip(known, tokenize_prompts(tokenizer, known, context=CONTEXT), strict=True):
             assert_ends_the_subject(tokenizer, fact, prompt)
@@ -161,9 +159,7 @@ class TestTokenizePrompts:
         before=st.sampled_from(["", "The ", "The(", "中"]),
         after=st.sampled_from(["", " is", "'s town", "ish", "."]),
     )
-    def test_any_subject_ends_with_its_key_token(
-        self, demo: PreTrainedTokenizerFast, subject: str, before: str, after: str
-    ) -> None:
+    def test_any_subject(self, demo: PreTrainedTokenizerFast, subject: str, before: str, after: str) -> None:
         fact = Fact(subject, f"{before}{{}}{after}", "x")
         [prompt] = tokenize_prompts(demo, [fact], context=CONTEXT)
         wanted = fact.text[: fact.subject_span[1]]
@@ -247,9 +243,7 @@ class TestHooks:
         broken.remove()
         assert hooks_on(gpt2) == 0
 
-    def test_none_stays_when_registering_fails_halfway(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_none_stays_when_registering_fails(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: object) -> None:
             raise RuntimeError("no more hooks")
 

@@ -85,9 +85,7 @@ def test_what_was_measured_is_a_diamond_tied_to_its_forecast() -> None:
 
 
 @pytest.mark.parametrize(("chart", "at"), [(before, (1, -1.0)), (after, (0, -2.5))])
-def test_an_answer_that_changes_is_a_cross_where_its_fact_ends(
-    chart: Callable[[], dict[str, Any]], at: tuple[int, float]
-) -> None:
+def test_a_changed_answer_is_a_cross(chart: Callable[[], dict[str, Any]], at: tuple[int, float]) -> None:
     marks = the_point(chart(), "cross")
     assert (marks["encoding"]["x"]["field"], marks["encoding"]["y"]["field"]) == ("rank", "end")
     assert [(row["rank"], row["end"]) for row in of_layer(chart(), marks)] == [at]

@@ -63,9 +63,7 @@ def test_a_click_on_a_density_tells_a_place_on_its_axis(log: bool, base: float) 
 @pytest.mark.parametrize(
     ("tail", "shaded"), [(None, []), ((0.12345, 0.2), [(0.12345, 0.2)]), ((-9.0, 0.1), [(-0.3, 0.1)])]
 )
-def test_the_tail_is_shaded_to_its_very_ends(
-    tail: tuple[float, float] | None, shaded: list[tuple[float, float]]
-) -> None:
+def test_the_tail_is_shaded(tail: tuple[float, float] | None, shaded: list[tuple[float, float]]) -> None:
     """A pair at the end of the tail, as the strongest is, stands in what is shaded, wherever the places end."""
     spec = specification(density(tail=tail))
     assert [(row["from"], row["to"]) for row in of_layer(spec, layers_with(spec, "rect")[0])] == shaded

@@ -125,9 +125,7 @@ def test_what_was_assumed_of_a_fact_file_is_said_before_any_work(
     assert complaint.startswith("kis_core: ")
 
 
-def test_models_lists_every_name_and_what_fits_here(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_and_what_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = Device("cpu", "a small machine", "cpu", 10**9, 10**9)
     gpu = Device("cuda:0", "a GPU", "cuda", 10**10, 10**10)
     monkeypatch.setattr("kis_core.machine.devices", lambda: (gpu, small))

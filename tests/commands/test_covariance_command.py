@@ -204,9 +204,7 @@ def test_how_much_is_read(
     assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
 
 
-def test_statistics_of_other_weights_are_refused(
-    alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_statistics_of_others(alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tiny.save("GPT-2", tmp_path / "other", seed=1)
     assert main(arguments(other, tmp_path / "out", corpus=alone / "tiny-gpt2", tokens=None)) == WRONG_INPUT
     assert "C of other weights than those of" in capsys.readouterr().err.splitlines()[-1]

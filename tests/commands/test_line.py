@@ -31,9 +31,7 @@ class TestProgress:
         line.close()
         assert capsys.readouterr().err == "\r\x1b[K   0.0 s   25%  Whitening\r\x1b[K   7.0 s  100%  Whitening\n"
 
-    def test_tells_pace_and_time_left_of_what_takes_hours(
-        self, capsys: pytest.CaptureFixture[str], clock: list[float]
-    ) -> None:
+    def test_tells_pace_and_time_left(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
         line = self.on_a_terminal()
         for now, done in ((100.0, 500_000), (100.5, 501_000), (110.0, 520_000), (120.0, 500_000 + 60_000)):
             clock[0] = now
@@ -42,9 +40,7 @@ class TestProgress:
         # 20,000 tokens in 10 s and 9,480,000 to go; then 60,000 in 20 s, and 9,440,000
         assert said == ["", "", "  2,000 tokens/s, 1 h 19 min left", "  3,000 tokens/s, 52 min left"]
 
-    def test_leaves_the_line_for_what_else_is_said(
-        self, capsys: pytest.CaptureFixture[str], clock: list[float]
-    ) -> None:
+    def test_leaves_the_line_for_all_else(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
         line = self.on_a_terminal()
         line("Downloading the model", 0, 100_000_000)
         clock[0] = 10.0

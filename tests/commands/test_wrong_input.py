@@ -180,7 +180,7 @@ def test_a_folder_in_the_place_of_the_file(capsys: pytest.CaptureFixture[str]) -
     assert ". is a folder; name a file in it." in refused("export", {"out": "."}, capsys)
 
 
-def test_facts_and_a_model_that_cannot_be_used(
+def test_unusable_facts_and_models(
     good: dict[str, Options], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     facts, options = tmp_path / "facts.csv", good["analyse"]

@@ -26,7 +26,6 @@ LAYERS, FACTS = 2, 4
 WEIGHTS = {"small": "1" * 64, "large": "2" * 64}
 PARAMETERS = {"small": 10, "large": 10**9}
 QUEUE = [["France", "The capital of {} is", "Paris", "capital", "Rome"], ["Chad", "{} is", "a", "", "b"]]
-HOSTILE = ("<script>alert(1)</script>", "../../etc", "\u202e", "\n# head", "x" * 5_000)
 
 
 def result_of(model: str = "small", facts: str = "builtin", tokens: int = 100, **provenance: Any) -> Result:

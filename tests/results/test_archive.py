@@ -183,9 +183,7 @@ UNREADABLE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=UNREADABLE)
-def test_metadata_that_cannot_be_read_is_left_out(
-    store: Store, spoil: Callable[[dict[str, Any]], dict[str, Any]]
-) -> None:
+def test_unreadable_metadata_is_left_out(store: Store, spoil: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     key, result = keep(store)
     entry = to_entry(result)
     store.put(key_of(archive.KIND, {}), spoil(entry.meta), entry.arrays)
@@ -236,8 +234,7 @@ def test_the_fullest_of_each_model_has_most_layers(store: Store) -> None:
         return replace(mine, key=key, request=replace(mine.request, model=model), reports=(report,) * layers)
 
     results = [of("b", 1, "b1"), of("a", 2, "a2"), of("b", 3, "b3"), of("a", 2, "a2 again"), of("b", 2, "b2")]
-    assert [one.key for one in archive.fullest_of_each_model(iter(results))] == ["b3", "a2"]
-    assert archive.fullest_of_each_model([]) == []
+    assert [fullest.key for fullest in archive.fullest_of_each_model(iter(results))] == ["b3", "a2"]
 
 
 @pytest.mark.parametrize("clean", [False, True])

@@ -77,7 +77,7 @@ class TestAreThePapers:
 
 
 class TestPairs:
-    def test_of_gpt2_small_are_the_25_strongest_of_the_pictures_of_each_layer(
+    def test_of_gpt2_small_are_the_strongest_of_the_pictures(
         self, papers: tuple[Fact, ...], heatmaps: np.ndarray
     ) -> None:
         for layer in LAYERS:
@@ -118,9 +118,7 @@ class TestPairs:
         assert published.pairs(result(model, papers[:127]), 0) is None
 
 
-def test_gpt_js_pairs_are_those_whose_subjects_end_in_the_same_token(
-    papers: tuple[Fact, ...], shared_data: Path
-) -> None:
+def test_gpt_js_pairs_end_in_the_same_token(papers: tuple[Fact, ...], shared_data: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / "gpt2", local_files_only=True)
     prompts = tokenize_prompts(tokenizer, papers, context=CONTEXT)
     last = [prompt.tokens[prompt.key_index] for prompt in prompts]

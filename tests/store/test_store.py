@@ -89,9 +89,7 @@ def test_a_value_is_put_replaced_kept_for_the_next_program_and_deleted(store: St
     ],
     ids=["object in meta", "NaN in meta", "object array", "text array"],
 )
-def test_a_value_that_cannot_be_stored_is_refused_and_the_old_one_stays(
-    store: Store, meta: dict[str, Any], array: np.ndarray
-) -> None:
+def test_what_cannot_be_stored_is_refused(store: Store, meta: dict[str, Any], array: np.ndarray) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     with pytest.raises((TypeError, ValueError)):
         store.put(KEY, meta, {"array": array})
@@ -265,9 +263,7 @@ def test_a_value_that_cannot_be_kept_is_still_returned(
 
 
 @pytest.mark.parametrize("limited_by", ["the index found", "the store"])
-def test_a_value_above_the_size_limit_stays_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_by: str
-) -> None:
+def test_a_value_above_the_size_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_by: str) -> None:
     if limited_by == "the store":
         monkeypatch.setattr("kis_core.store.index.LIMIT", 1_000_000)
     else:

@@ -85,9 +85,7 @@ def test_a_value_replaced_while_it_is_read_is_read_anew(store: Store, monkeypatc
     assert number_of(store.get(KEY)) == 3
 
 
-def test_a_value_that_replaces_a_damaged_one_just_in_time_is_kept(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_replaces_a_damaged_value_just_in_time_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     matrices(store.root)[0].write_bytes(b"damaged")
     other, set_aside = Store(store.root), store._set_aside
