@@ -223,13 +223,6 @@ class TestFactKeys:
         with pytest.raises(NotFinite, match=f"layer 1: the key of fact 0 is not finite .*out of range for {dtype}\\?"):
             fact_keys(replace(gpt2, dtype=dtype), prompts_of(gpt2, 2))
 
-    def test_half_precision_overflow_is_seen(self, gpt2: LoadedModel) -> None:
-        gpt2.model.bfloat16().half()
-        gpt2.model.transformer.h[2].mlp.c_fc.weight.fill_(6e4)
-        gpt2.model.transformer.h[2].ln_2.bias.fill_(1.0)
-        with pytest.raises(NotFinite, match="layer 2"):
-            fact_keys(gpt2, prompts_of(gpt2, 2))
-
 
 class TestHooks:
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kis_core import charts
-from tests.charts.chart_tools import INK, PAPER, layers_with, of_layer, specification
+from tests.charts.chart_tools import layers_with, of_layer, specification
 from tests.charts.edit_chart_tools import GAINS, LOSES, ROUNDING, against, domains, frame
 from tests.charts.every_chart import ADVICE
 
@@ -30,6 +30,10 @@ def test_a_dot_stands_at_forecast_and_measurement_of_every_measured_fact() -> No
         assert encoding[channel]["scale"] == {"domain": ["stays", "flips"], "range": values}
     (param,) = spec["params"]
     assert (param["name"], param["select"]["fields"], param["views"]) == (charts.FACT, ["fact"], [marks["name"]])
+    for picked, facts in ((12, [12]), (14, [])):  # the picked fact is ringed if it was measured
+        spec = against(picked=picked)
+        rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
+        assert [[row["fact"] for row in of_layer(spec, ring)] for ring in rings] == [facts, facts]
 
 
 def test_both_axes_hold_forecast_measurement_and_zero_and_are_alike() -> None:
@@ -46,16 +50,6 @@ def test_both_axes_hold_forecast_measurement_and_zero_and_are_alike() -> None:
     assert domains(positive, "x")[0] == pytest.approx([-0.15, 3.15], rel=ROUNDING)
     low, high = domains(against(frame([0.0, 0.0], measured=[0.0, 0.0])), "x")[0]
     assert low < 0 < high, "an axis has a length where nothing changed"
-
-
-@pytest.mark.parametrize(("picked", "facts"), [(12, [12]), (14, []), (None, [])])
-def test_the_picked_fact_is_ringed_if_it_was_measured(picked: int | None, facts: list[int]) -> None:
-    spec = against(picked=picked)
-    rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
-    assert [layer["mark"]["stroke"] for layer in rings] == [PAPER, INK]
-    for ring in rings:
-        assert [row["fact"] for row in of_layer(spec, ring)] == facts
-        assert [ring["encoding"][channel]["field"] for channel in ("x", "y")] == ["forecast", "measured"]
 
 
 def test_the_losses_are_drawn_step_by_step_from_the_beginning() -> None:

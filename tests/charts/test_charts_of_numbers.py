@@ -163,9 +163,12 @@ def test_differing_are_the_first_of_a_plain_sort(m: int, count: int, seed: int) 
 def test_a_scatter_draws_all_pairs_as_counts_and_those_that_differ_most_as_points() -> None:
     first, second = pair_of_matrices(20)
     first[3, 4] = np.nan
-    spec = specification(scatter(first, second))
+    spec = specification(scatter(first, second, picked=(2, 1)))
     assert pairs_counted(spec) == 20 * 19 - 1
-    (points,) = [one for one in spec["datasets"].values() if "suffers" in one[0]]
+    assert [{"x": first[2, 1], "y": second[2, 1]}] in tables(spec, "x", "y"), "the picked pair is ringed"
+    encoding = spec["layer"][0]["encoding"]
+    assert (encoding["x"]["title"], encoding["y"]["title"]) == ("P[i, j] in this", "P[i, j] in that")
+    (points,) = [rows for rows in spec["datasets"].values() if "suffers" in rows[0]]
     expected = differing(first, second, POINTS)
     assert len(points) == POINTS
     assert [(row["i"], row["j"], row["x"], row["y"]) for row in points] == list(expected.itertuples(index=False))
@@ -189,15 +192,6 @@ def test_a_scatter_counts_a_pair_in_the_square_it_lies_in() -> None:
     assert domain == pytest.approx([-0.03, 1.03], rel=ROUNDING)
     assert spec["layer"][0]["encoding"]["y"]["scale"]["domain"] == domain
     assert [row["x"] for row in of_layer(spec, spec["layer"][1])] == domain
-
-
-def test_a_scatter_names_both_and_rings_the_picked_pair() -> None:
-    first, second = pair_of_matrices(4)
-    spec = specification(scatter(first, second, picked=(2, 1)))
-    assert [{"x": first[2, 1], "y": second[2, 1]}] in tables(spec, "x", "y")
-    encoding = spec["layer"][0]["encoding"]
-    assert (encoding["x"]["title"], encoding["y"]["title"]) == ("P[i, j] in this", "P[i, j] in that")
-    assert len(spec["layer"]) == len(specification(scatter(first, second))["layer"]) + 2
 
 
 @pytest.mark.parametrize("value", [0.0, -0.3])

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +22,6 @@ from kis_core.analysis import pipeline
 from kis_core.analysis.second_moments import read
 from kis_core.commands import covariance as command
 from kis_core.commands import options
-from kis_core.corpora import wikipedia
 from kis_core.covariance import checkpoint, ranks, rome_files
 from kis_core.covariance.layer_sums import LayerSums
 from kis_core.request import Request, RequestError
@@ -168,18 +166,6 @@ def test_reading_ends_once_p_has_settled(model: Path, tmp_path: Path) -> None:
     [(samples, settled)] = {(header.samples, header.provenance["settled"]) for header in headers}
     assert settled is True
     assert samples in (3 * 512, 4 * 512), "three looks, each after 512 documents and at half as many tokens more"
-
-
-def test_wikipedia_is_read_as_the_paper_did(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rows() -> Iterator[dict[str, str]]:
-        yield from ({"text": text} for text in corpora.builtin().texts[:20])
-
-    monkeypatch.setattr(wikipedia, "_rows", rows)
-    assert main(arguments(model, tmp_path / "out", corpus="wikipedia", tokens=None, layers=0)) == 0
-    [(name, path)] = files(tmp_path / "out").items()
-    assert name == f"tiny-gpt2/wikipedia_stats/{MODULE.format(0)}_float32_mom2_20.npz"
-    said = rome_files.header(path).provenance
-    assert (said["documents_requested"], said["tokens_requested"]) == (100_000, None)
 
 
 @pytest.mark.parametrize(

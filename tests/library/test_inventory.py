@@ -64,16 +64,9 @@ def the(what: str, rows: list[Shelved]) -> Shelved:
     return row
 
 
-def test_an_empty_store_has_an_empty_shelf(store: Store) -> None:
-    assert shelf(store) == []
-    assert inventory.moments_behind(store, ["superposition-gone"]) == set()
-    assert inventory.described(store, "superposition-gone") is None
-    assert inventory.verify(store, ["superposition-gone"]) == ["superposition-gone"]
-    assert inventory.delete(store, ["superposition-gone"], with_moments=True) == 0
-    assert inventory.clear(store) == 0
-
-
 def test_a_result_is_told_in_words_and_its_matrices_are_not_read(store: Store) -> None:
+    assert shelf(store) == []
+    assert inventory.described(store, "superposition-gone") is None
     key, expected = keep(store, tokens=7), result_of(tokens=7)
     (path,) = matrices(store.root)
     os.truncate(path, 11)

@@ -134,11 +134,6 @@ class TestTable:
         p[2] = p[:, 2] = np.nan
         assert pairs_of(table(made(p[None]), 0, count=ALL)) == [pair for pair in RANKED if 2 not in pair]
 
-    @pytest.mark.parametrize("filters", [{}, {"text": "land", "tags": TAGS, "relations": [""], "between": (0, 9)}])
-    def test_one_fact_has_no_pairs(self, filters: dict[str, Any]) -> None:
-        rows = table(made(np.ones((1, 1, 1))), 0, count=ALL, merge=True, **filters)
-        assert (len(rows), rows.columns.tolist()) == (0, COLUMNS)
-
 
 def test_tags_by_hand(result: Result) -> None:
     assert [tags_of(result, i, j) for i, j in ((0, 1), (2, 2), (1, 2), (3, 2))] == [
@@ -170,10 +165,6 @@ class TestThatStay:
     def test_how_often_counts_more_than_how_strong(self) -> None:
         p = np.array([[[1.0, 9.0], [0.1, 1.0]], [[1.0, 0.1], [0.2, 1.0]], [[1.0, 0.1], [0.2, 1.0]]])
         assert that_stay(p, ["a", "b", "c"], 1)[["i", "j", "times"]].to_numpy().tolist() == [[1, 0, 2], [0, 1, 1]]
-
-    def test_size_counts_among_equals_not_the_sign(self) -> None:
-        p = np.array([[[1.0, 0.4], [-0.6, 1.0]]])
-        assert that_stay(p, ["a"], 2)["mean"].tolist() == [-0.6, 0.4]
 
     def test_a_pair_without_a_value_somewhere_has_no_mean_and_comes_last_among_equals(self) -> None:
         p = np.array([[[1.0, 0.4], [np.nan, 1.0]], [[1.0, np.nan], [0.1, 1.0]], [[1.0, 0.4], [0.1, 1.0]]])
