@@ -198,7 +198,7 @@ def test_an_edit_that_lands_many_times_over_is_warned_of_before_it_is_made(
 def test_changed_weights_are_not_taken_for_the_old_ones(folder: Path, tmp_path: Path, own_cache: Path) -> None:
     """P is there, and the model under its name is another one now: no edit mixes the two."""
     store, model = Store(own_cache), tiny.save("GPT-2", tmp_path / "model")
-    request = Request(str(model), str(folder / "facts.csv"), str(folder / "corpus.txt"), tokens=500)
+    request = Request(str(model), str(folder / "facts.csv"), str(folder / "corpus.txt"), tokens=100, layers=(0,))
     result = pipeline.run(request, store, device="cpu")
     tiny.save("GPT-2", model, seed=1)
     with pytest.raises(RequestError, match=r"files of .*model changed since P was computed.*Analyse it anew"):
