@@ -150,16 +150,6 @@ def test_other_kinds_and_other_formats_are_not_listed(store: Store) -> None:
     assert [one.key for one in computed(store)] == [key]
 
 
-def test_the_list_reads_no_matrix_but_wants_it_there(store: Store) -> None:
-    (first, _), (second, _) = keep(store, seed=1), keep(store, seed=2)
-    for path in matrices(store.root):
-        path.write_bytes(b"")
-    assert {one.key for one in computed(store)} == {first, second}
-    (lost,) = (path for path in matrices(store.root) if path.name.startswith(first))
-    lost.unlink()
-    assert [one.key for one in computed(store)] == [second]
-
-
 def with_provenance(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda meta: meta | {"provenance": meta["provenance"] | changed}
 
