@@ -31,23 +31,23 @@ DEMO = "demo"
 UNKNOWN = "[UNK]"
 TOKENIZERS = (DEMO, "gpt2", "pythia", "llama2")
 
-PROMPTS = {
-    "twice, the first one meant": Fact("Paris", "{} is not Paris, Texas, but", "x"),
-    "twice, the second one meant": Fact("Paris", "Not Paris but {} is", "x"),
-    "inside a word": Fact("Finn", "The {}ish language is spoken in", "x"),
-    "at the very end": Fact("Vladimir Mayakovsky", "The native language of {}", "x"),
-    "merged with a comma": Fact("Widgets Ltd.", "{}, based in", "x"),
-    "decomposed accent": Fact("Zoe\u0301", "The mother of {} is", "x"),
-    "accent cut off by the subject": Fact("cafe", "A {}\u0301 in the town of", "x"),
-    "Angstrom sign": Fact("\u212b", "One {} is", "x"),
-    "ligature": Fact("ﬁ", "The sign {} means", "x"),
-    "emoji": Fact("🦄", "The {} is", "x"),
-    "emoji of five code points": Fact("👩‍👩‍👧", "See {} in the park of", "x"),
-    "Chinese without spaces": Fact("中国", "{}的首都是", "x"),
-    "Arabic": Fact("لا", "{} is", "x"),
-    "two spaces inside": Fact("New  York", "In {} it is", "x"),
-    "special token as text": Fact("a</s>", "The tag {} is", "x"),
-}
+PROMPTS = (
+    Fact("Paris", "{} is not Paris, Texas, but", "x"),
+    Fact("Paris", "Not Paris but {} is", "x"),
+    Fact("Finn", "The {}ish language is spoken in", "x"),
+    Fact("Vladimir Mayakovsky", "The native language of {}", "x"),
+    Fact("Widgets Ltd.", "{}, based in", "x"),
+    Fact("Zoe\u0301", "The mother of {} is", "x"),  # a decomposed accent
+    Fact("cafe", "A {}\u0301 in the town of", "x"),  # an accent cut off by the subject
+    Fact("\u212b", "One {} is", "x"),  # the Angstrom sign
+    Fact("ﬁ", "The sign {} means", "x"),
+    Fact("👩‍👩‍👧", "See {} in the park of", "x"),  # five code points
+    Fact("中国", "{}的首都是", "x"),
+    Fact("لا", "{} is", "x"),
+    Fact("New  York", "In {} it is", "x"),  # two spaces
+    Fact("a</s>", "The tag {} is", "x"),  # a special token as text
+)
+AT_THE_END = PROMPTS[3]
 
 
 @pytest.fixture(params=TOKENIZERS, scope="module")
@@ -98,13 +98,11 @@ def hooks_on(loaded: LoadedModel) -> int:
 
 
 class TestTokenizePrompts:
-    @pytest.mark.parametrize("case", PROMPTS)
-    def test_key_token_is_the_last_of_the_subject(self, tokenizer: PreTrainedTokenizerFast, case: str) -> None:
-        fact = PROMPTS[case]
-        [prompt] = tokenize_prompts(tokenizer, [fact], context=CONTEXT)
-        assert prompt.tokens == tokenizer(fact.text)["input_ids"]
-        assert prompt.key_token == tokenizer.decode([prompt.tokens[prompt.key_index]])
-        assert_ends_the_subject(tokenizer, fact, prompt)
+    def test_key_token_is_the_last_of_the_subject(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        for fact, prompt in zip(PROMPTS, tokenize_prompts(tokenizer, PROMPTS, context=CONTEXT), strict=True):
+            assert prompt.tokens == tokenizer(fact.text)["input_ids"]
+            assert prompt.key_token == tokenizer.decode([prompt.tokens[prompt.key_index]])
+            assert_ends_the_subject(tokenizer, fact, prompt)
 
     @pytest.mark.parametrize(
         ("fact", "index", "token"),
@@ -115,6 +113,7 @@ class TestTokenizePrompts:
             (Fact("Mayak", "not {}ovsky of", "x"), 2, "ak"),
             (Fact("Maya", "not {}kovsky of", "x"), 2, "ak"),
             (Fact("Paris Mayakovsky", "not {}", "x"), 4, "ovsky"),
+            (Fact("Atlantis", "not {} of", "x"), 1, UNKNOWN),  # where the vocabulary has no better
         ],
     )
     def test_by_hand(self, fact: Fact, index: int, token: str) -> None:
@@ -123,9 +122,7 @@ class TestTokenizePrompts:
         [prompt] = tokenize_prompts(tokenizer, [fact], context=CONTEXT)
         assert (prompt.key_index, prompt.key_token.removeprefix("##")) == (index, token)
 
-    def test_counterfact_subjects_in_real_tokenizers(
-        self, tokenizer: PreTrainedTokenizerFast, shared_data: Path
-    ) -> None:
+    def test_counterfact_in_real_tokenizers(self, tokenizer: PreTrainedTokenizerFast, shared_data: Path) -> None:
         known = fact_sets.load(shared_data / "counterfact_known.json").facts
         for fact, prompt in zip(known, tokenize_prompts(tokenizer, known, context=CONTEXT), strict=True):
             assert_ends_the_subject(tokenizer, fact, prompt)
@@ -135,16 +132,10 @@ class TestTokenizePrompts:
         bos = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
         backend = with_bos.backend_tokenizer
         backend.post_processor = processors.Sequence([backend.post_processor, bos])
-        chosen = list(PROMPTS.values())
-        without = tokenize_prompts(plain, chosen, context=CONTEXT)
-        shifted = tokenize_prompts(with_bos, chosen, context=CONTEXT)
+        without = tokenize_prompts(plain, PROMPTS, context=CONTEXT)
+        shifted = tokenize_prompts(with_bos, PROMPTS, context=CONTEXT)
         assert [p.tokens for p in shifted] == [[0, *p.tokens] for p in without]
         assert [(p.key_index, p.key_token) for p in shifted] == [(p.key_index + 1, p.key_token) for p in without]
-
-    def test_an_unknown_token_is_the_key_where_the_vocabulary_has_no_better(self) -> None:
-        tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1, "of": 2}, unk_token=UNKNOWN))
-        [prompt] = tokenize_prompts(tokenizer, [Fact("Atlantis", "the king of {} the", "x")], context=CONTEXT)
-        assert (prompt.tokens, prompt.key_index, prompt.key_token) == ([1, 0, 2, 0, 1], 3, UNKNOWN)
 
     def test_a_subject_the_tokenizer_drops_is_an_error_that_names_it(self) -> None:
         tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1}, unk_token=UNKNOWN))
@@ -154,12 +145,11 @@ class TestTokenizePrompts:
             tokenize_prompts(tokenizer, [fine, dropped], context=CONTEXT)
 
     def test_the_context_is_a_limit_on_tokens_that_may_be_reached(self) -> None:
-        tokenizer, fact = demo_tokenizer(), PROMPTS["at the very end"]
+        tokenizer, fact = demo_tokenizer(), AT_THE_END
         length = len(tokenizer(fact.text)["input_ids"])
         assert len(tokenize_prompts(tokenizer, [fact], context=length)) == 1
-        with pytest.raises(
-            SubjectNotFound, match=f"fact 0: {length} tokens, but this model reads at most {length - 1}"
-        ):
+        too_long = f"fact 0: {length} tokens, but this model reads at most {length - 1}"
+        with pytest.raises(SubjectNotFound, match=too_long):
             tokenize_prompts(tokenizer, [fact], context=length - 1)
 
     @given(
@@ -169,9 +159,7 @@ class TestTokenizePrompts:
         before=st.sampled_from(["", "The ", "The(", "中"]),
         after=st.sampled_from(["", " is", "'s town", "ish", "."]),
     )
-    def test_any_subject_ends_with_its_key_token(
-        self, demo: PreTrainedTokenizerFast, subject: str, before: str, after: str
-    ) -> None:
+    def test_any_subject(self, demo: PreTrainedTokenizerFast, subject: str, before: str, after: str) -> None:
         fact = Fact(subject, f"{before}{{}}{after}", "x")
         [prompt] = tokenize_prompts(demo, [fact], context=CONTEXT)
         wanted = fact.text[: fact.subject_span[1]]
@@ -192,44 +180,28 @@ class TestBatches:
     def test_by_hand(self) -> None:
         assert list(batches([5, 2, 9, 2, 3], tokens_per_batch=6)) == [[1, 3], [4], [0], [2]]
         assert list(batches([])) == []
-
-    def test_pad_by_hand(self) -> None:
         tokens, mask = pad([[7, 8, 9], [5]], torch.device("cpu"))
         assert tokens.tolist() == [[7, 8, 9], [5, 0, 0]]
         assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 class TestFactKeys:
-    def test_shape_and_dtype(self, loaded: LoadedModel) -> None:
-        found = fact_keys(loaded, prompts_of(loaded, 5))
-        assert found.shape == (3, 5, 40)
-        assert found.dtype == np.float32
-
-    def test_batches_of_one_two_and_seven_give_the_same(self, loaded: LoadedModel) -> None:
+    def test_batches_of_any_size_and_order_give_the_same(self, loaded: LoadedModel) -> None:
         prompts = prompts_of(loaded, 14)
         assert len({len(p.tokens) for p in prompts}) > 2, "prompts of one length would need no padding"
         alone = np.concatenate([fact_keys(loaded, [p]) for p in prompts], axis=1)
-        for size in (2, 7, 14):
-            parts = [prompts[start : start + size] for start in range(0, 14, size)]
-            together = np.concatenate([fact_keys(loaded, part) for part in parts], axis=1)
-            np.testing.assert_allclose(together, alone, rtol=0, atol=BATCHED)
-
-    def test_a_batch_never_exceeds_its_tokens(self, loaded: LoadedModel) -> None:
-        prompts, told = prompts_of(loaded, 14), []
-        small = fact_keys(loaded, prompts, tokens_per_batch=25, report=lambda *told_now: told.append(told_now))
-        done = [0, *(count for _, count, _ in told)]
-        sizes = np.diff(done)
-        assert done[-1] == 14
-        assert 1 < len(sizes) < 14
+        assert (alone.shape, alone.dtype) == ((3, 14, 40), np.float32)
+        shuffled = np.random.default_rng(0).permutation(14)
+        together = fact_keys(loaded, [prompts[k] for k in shuffled])
+        np.testing.assert_allclose(together, alone[:, shuffled], rtol=0, atol=BATCHED)
+        reports: list[tuple[str, int, int]] = []
+        small = fact_keys(loaded, prompts, tokens_per_batch=25, report=lambda *report: reports.append(report))
+        np.testing.assert_allclose(small, alone, rtol=0, atol=BATCHED)
+        sizes = np.diff([0, *(count for _, count, _ in reports)])
+        assert (sizes.sum(), {stage for stage, _, _ in reports}) == (14, {"Keys of the facts"})
+        assert 1 < len(sizes) < 14, "a batch never exceeds its tokens"
         assert (sizes > 0).all()
-        assert {stage for stage, _, _ in told} == {"Keys of the facts"}
-        np.testing.assert_allclose(small, fact_keys(loaded, prompts), rtol=0, atol=BATCHED)
-
-    def test_rows_follow_the_order_of_the_facts(self, loaded: LoadedModel) -> None:
-        prompts = prompts_of(loaded, 6)
-        shuffled = [4, 1, 5, 0, 3, 2]
-        found = fact_keys(loaded, [prompts[k] for k in shuffled])
-        np.testing.assert_allclose(found, fact_keys(loaded, prompts)[:, shuffled], rtol=0, atol=BATCHED)
+        assert hooks_on(loaded) == 0
 
     def test_a_key_depends_on_the_subject_and_what_stands_before_only(self, loaded: LoadedModel) -> None:
         ends = [Fact("Malta", f"The capital of {{}} {end}", "x") for end in ("is", "was once the town of")]
@@ -245,31 +217,15 @@ class TestFactKeys:
             fact_keys(gpt2, prompts)
         assert hooks_on(gpt2) == 0
 
-    def test_an_overflow_names_its_layer(self, gpt2: LoadedModel) -> None:
-        gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
-        with pytest.raises(NotFinite, match=r"layer 1: the key of fact 0 is not finite \('.+'\)"):
-            fact_keys(gpt2, prompts_of(gpt2, 2))
-
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
-    def test_and_the_arithmetic_that_overflowed(self, gpt2: LoadedModel, dtype: str) -> None:
+    def test_an_overflow_names_its_layer_and_the_arithmetic(self, gpt2: LoadedModel, dtype: str) -> None:
         gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
-        with pytest.raises(NotFinite, match=f"out of range for {dtype}\\?"):
+        with pytest.raises(NotFinite, match=f"layer 1: the key of fact 0 is not finite .*out of range for {dtype}\\?"):
             fact_keys(replace(gpt2, dtype=dtype), prompts_of(gpt2, 2))
-
-    def test_half_precision_overflow_is_seen(self, gpt2: LoadedModel) -> None:
-        gpt2.model.bfloat16().half()
-        gpt2.model.transformer.h[2].mlp.c_fc.weight.fill_(6e4)
-        gpt2.model.transformer.h[2].ln_2.bias.fill_(1.0)
-        with pytest.raises(NotFinite, match="layer 2"):
-            fact_keys(gpt2, prompts_of(gpt2, 2))
 
 
 class TestHooks:
-    def test_none_stays_after_success(self, loaded: LoadedModel) -> None:
-        fact_keys(loaded, prompts_of(loaded, 2))
-        assert hooks_on(loaded) == 0
-
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
     def test_none_stays_after_an_exception_midway(self, gpt2: LoadedModel, error: type[BaseException]) -> None:
         def fail(*_: object) -> None:
             raise error("midway")
@@ -280,9 +236,7 @@ class TestHooks:
         broken.remove()
         assert hooks_on(gpt2) == 0
 
-    def test_none_stays_when_registering_fails_halfway(
-        self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_none_stays_when_registering_fails(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: object) -> None:
             raise RuntimeError("no more hooks")
 

@@ -1,4 +1,4 @@
-"""Looking into a chart as the browser gets it, and something to draw."""
+"""Looking into a chart as the browser gets it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
-import pandas as pd
 import vl_convert
 
 from kis_core.charts import colours
@@ -17,44 +16,7 @@ INK, PAPER, BLUE, ORANGE, GREY = (  # as they are sent
 )
 PIXELS = 300  # a width, where the page's column would give one
 
-CURVES = pd.DataFrame(
-    {
-        "at": [-0.2, 0.0, 0.2, 0.4, -0.2, 0.0, 0.2],
-        "density": [0.5, 4.0, 1.0, 0.01, 0.001, 3.0, 0.001],
-        "curve": ["measured"] * 4 + ["normal"] * 3,
-    }
-)
-NO_CURVES = pd.DataFrame({"at": [], "density": [], "curve": []})
-SHARES = pd.DataFrame(
-    {
-        "low": [0.0, 5.0, 85.0, 90.0, 85.0],
-        "high": [5.0, 10.0, 90.0, 95.0, 90.0],
-        "share": [0.0, 0.25, 0.5, 0.25, 1.0],
-        "space": ["whitened"] * 4 + ["activations"],
-    }
-)
-SCALED = pd.DataFrame(
-    {
-        "model": ["small", "small", "large", "large", "large"],
-        "family": ["B", "B", "A", "A", "A"],
-        "parameters": [100, 100, 900, 900, 900],
-        "layer": [0, 3, 0, 1, 2],
-        "kurtosis": [5.0, 2.0, 9.0, 8.0, 7.0],
-        "low": [4.0, 1.0, 8.0, 7.0, 6.0],
-        "high": [6.0, 3.0, 10.0, 9.0, 8.0],
-    }
-)
-GROWING = pd.DataFrame(
-    {
-        "x": [16, 32, 128],
-        "middle": [3.0, float("nan"), 4.0],
-        "low": [1.0, float("nan"), 4.0],
-        "high": [5.0, float("nan"), 4.0],
-        "note": ["a"] * 3,
-    }
-)
-
-STRIP = pd.DataFrame({"at": [-1.0, 0.0, 1.0], "density": [0.001, 4.0, 0.2]})
+NAN = float("nan")
 
 
 def specification(chart: alt.LayerChart) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import altair as alt
 import pandas as pd
 
 from kis_core import charts
-from tests.charts.chart_tools import BLUE, ORANGE, specification
+from tests.charts.chart_tools import BLUE, NAN, ORANGE, specification
 
 ROUNDING = 1e-9  # a few float64 operations
-NAN = float("nan")
 SPAN = (-3.0, 2.0)
 LOSES, GAINS = ORANGE, BLUE
 
@@ -27,7 +26,7 @@ def frame(
 ) -> pd.DataFrame:
     """What `simulator.spill_frame` gives: facts 10, 11, … by rising forecast; `flips` by rank."""
     count, flips = len(forecast), flips or {}
-    told = [flips.get(rank, "") for rank in range(count)]
+    answers = [flips.get(rank, "") for rank in range(count)]
     ends = forecast if measured is None else measured
     return pd.DataFrame(
         {
@@ -39,10 +38,12 @@ def frame(
             "forecast": forecast,
             "measured": [NAN] * count if measured is None else measured,
             "kind": [kinds[0] if value < 0 else kinds[1] for value in forecast],
-            "flips": told,
-            "flips_foretold": told,
-            "answers": [f"land {rank} → {flip}" if flip else f"land {rank}, stays" for rank, flip in enumerate(told)],
-            "outcome": ["flips" if flip else "stays" for flip in told],
+            "flips": answers,
+            "flips_foretold": answers,
+            "answers": [
+                f"land {rank} → {flip}" if flip else f"land {rank}, stays" for rank, flip in enumerate(answers)
+            ],
+            "outcome": ["flips" if flip else "stays" for flip in answers],
             "end": ends,
         }
     ).astype({"forecast": float, "measured": float, "end": float, "rank": int, "fact": int, "p": float})
@@ -52,8 +53,8 @@ BEFORE = frame([-2.0, -1.0, -0.5, 0.0, 0.25, 1.0], flips={1: "French"})
 AFTER = frame([-2.0, -1.0, -0.5, 0.0, 0.25, 1.0], measured=[-2.5, -0.25, -0.75, 0.5, NAN, 1.5], flips={0: "sea"})
 
 
-def spillover(told: pd.DataFrame = BEFORE, **options: Any) -> alt.LayerChart:
-    return charts.spillover(told, **({"quantity": "change of log-odds", "span": SPAN} | options))
+def spillover(facts: pd.DataFrame = BEFORE, **options: Any) -> alt.LayerChart:
+    return charts.spillover(facts, **({"quantity": "change of log-odds", "span": SPAN} | options))
 
 
 @cache
@@ -72,5 +73,5 @@ def domains(spec: dict[str, Any], channel: str) -> list[list[float]]:
     return [scale["domain"] for scale in scales if "domain" in scale]
 
 
-def against(told: pd.DataFrame = AFTER, **options: Any) -> dict[str, Any]:
-    return specification(charts.against(told, **({"quantity": "shift"} | options)))
+def against(facts: pd.DataFrame = AFTER, **options: Any) -> dict[str, Any]:
+    return specification(charts.against(facts, **({"quantity": "shift"} | options)))

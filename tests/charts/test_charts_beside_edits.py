@@ -1,49 +1,15 @@
-"""Charts under an edit: forecast against measurement, the losses of the search, layers; and all of them drawn."""
+"""Charts under an edit: forecast against measurement, the losses of the search, layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import altair as alt
-import pandas as pd
 import pytest
 
 from kis_core import charts
-from tests import tiny
-from tests.charts.chart_tools import (
-    HOSTILE,
-    INK,
-    PAPER,
-    assert_harmless,
-    drawn,
-    layers_with,
-    of_layer,
-    specification,
-    table,
-)
-from tests.charts.edit_chart_tools import (
-    AFTER,
-    BEFORE,
-    GAINS,
-    LOSES,
-    NAN,
-    ROUNDING,
-    against,
-    domains,
-    frame,
-    spillover,
-)
-
-ADVICE = pd.DataFrame(
-    {
-        "layer": [0, 1, 5],
-        "damage": [0.5, 2.0, 1.0],
-        "probability": [0.99, 0.5, 0.0],
-        "took": ["takes", "takes", "does not take"],
-        "note": ["2 other answers forecast to change"] * 3,
-    }
-)
+from tests.charts.chart_tools import layers_with, of_layer, specification
+from tests.charts.edit_chart_tools import GAINS, LOSES, ROUNDING, against, domains, frame
+from tests.charts.every_chart import ADVICE
 
 
 def dots(spec: dict[str, Any]) -> dict[str, Any]:
@@ -51,18 +17,23 @@ def dots(spec: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-# Forecast against measurement
-
-
 def test_a_dot_stands_at_forecast_and_measurement_of_every_measured_fact() -> None:
     spec = against()
     marks = dots(spec)
-    x, y = (marks["encoding"][channel]["field"] for channel in ("x", "y"))
-    assert [(row["fact"], row[x], row[y]) for row in of_layer(spec, marks)] == [
-        (10, -2.0, -2.5), (11, -1.0, -0.25), (12, -0.5, -0.75), (13, 0.0, 0.5), (15, 1.0, 1.5),
-    ]  # fmt: skip
-    assert [marks["encoding"][channel]["title"] for channel in ("x", "y")] == ["forecast shift", "measured shift"]
-    assert [one["field"] for one in marks["encoding"]["tooltip"]] == ["told", "forecast", "measured", "answers"]
+    encoding = marks["encoding"]
+    x, y = (encoding[channel]["field"] for channel in ("x", "y"))
+    sent = [(row["fact"], row[x], row[y]) for row in of_layer(spec, marks)]
+    assert sent == [(10, -2.0, -2.5), (11, -1.0, -0.25), (12, -0.5, -0.75), (13, 0.0, 0.5), (15, 1.0, 1.5)]
+    assert [encoding[channel]["title"] for channel in ("x", "y")] == ["forecast shift", "measured shift"]
+    for channel, values in (("color", [GAINS, LOSES]), ("shape", ["circle", "diamond"])):
+        assert encoding[channel]["field"] == "outcome"
+        assert encoding[channel]["scale"] == {"domain": ["stays", "flips"], "range": values}
+    (param,) = spec["params"]
+    assert (param["name"], param["select"]["fields"], param["views"]) == (charts.FACT, ["fact"], [marks["name"]])
+    for picked, facts in ((12, [12]), (14, [])):  # the picked fact is ringed if it was measured
+        spec = against(picked=picked)
+        rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
+        assert [[row["fact"] for row in of_layer(spec, ring)] for ring in rings] == [facts, facts]
 
 
 def test_both_axes_hold_forecast_measurement_and_zero_and_are_alike() -> None:
@@ -71,82 +42,43 @@ def test_both_axes_hold_forecast_measurement_and_zero_and_are_alike() -> None:
     for channel in ("x", "y"):
         assert all(domain == pytest.approx([-2.7, 1.7], rel=ROUNDING) for domain in domains(spec, channel))
         assert len(domains(spec, channel)) == len(spec["layer"])
+    (line,) = layers_with(spec, "line")
+    low, high = of_layer(spec, line)
+    assert low["forecast"] == low["measured"] == pytest.approx(-2.7, rel=ROUNDING), "where a forecast is right"
+    assert high["forecast"] == high["measured"] == pytest.approx(1.7, rel=ROUNDING)
     positive = against(frame([1.0, 2.0], measured=[2.0, 3.0]))
     assert domains(positive, "x")[0] == pytest.approx([-0.15, 3.15], rel=ROUNDING)
-
-
-def test_an_axis_has_a_length_where_nothing_changed() -> None:
     low, high = domains(against(frame([0.0, 0.0], measured=[0.0, 0.0])), "x")[0]
-    assert low < 0 < high
-
-
-def test_the_dashed_line_is_where_a_forecast_is_right() -> None:
-    spec = against()
-    (line,) = layers_with(spec, "line")
-    assert line["mark"]["strokeDash"]
-    low, high = of_layer(spec, line)
-    assert low["forecast"] == low["measured"] == pytest.approx(-2.7, rel=ROUNDING)
-    assert high["forecast"] == high["measured"] == pytest.approx(1.7, rel=ROUNDING)
-
-
-def test_an_answer_that_changed_differs_in_colour_shape_and_size() -> None:
-    encoding = dots(against())["encoding"]
-    for channel, values in (("color", [GAINS, LOSES]), ("shape", ["circle", "diamond"])):
-        assert encoding[channel]["field"] == "outcome"
-        assert encoding[channel]["scale"] == {"domain": ["stays", "flips"], "range": values}
-    assert encoding["size"]["scale"]["domain"] == ["stays", "flips"]
-    small, large = encoding["size"]["scale"]["range"]
-    assert small < large
-
-
-@pytest.mark.parametrize(("picked", "facts"), [(12, [12]), (14, []), (99, []), (None, [])])
-def test_the_picked_fact_is_ringed_if_it_was_measured(picked: int | None, facts: list[int]) -> None:
-    spec = against(picked=picked)
-    rings = [layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False]
-    assert [layer["mark"]["stroke"] for layer in rings] == [PAPER, INK]
-    for ring in rings:
-        assert [row["fact"] for row in of_layer(spec, ring)] == facts
-        assert [ring["encoding"][channel]["field"] for channel in ("x", "y")] == ["forecast", "measured"]
-
-
-def test_a_click_on_a_dot_tells_its_fact() -> None:
-    spec = against()
-    (param,) = spec["params"]
-    assert (param["name"], param["select"]["fields"], param["views"]) == (charts.FACT, ["fact"], [dots(spec)["name"]])
-
-
-# Losses of the search
+    assert low < 0 < high, "an axis has a length where nothing changed"
 
 
 def test_the_losses_are_drawn_step_by_step_from_the_beginning() -> None:
     spec = specification(charts.losses((4.0, 2.5, 0.04), stop=0.05))
-    assert table(spec, "step", "loss") == [
-        {"step": 0, "loss": 4.0}, {"step": 1, "loss": 2.5}, {"step": 2, "loss": 0.04},
-    ]  # fmt: skip
     (line,), (enough,) = layers_with(spec, "line"), layers_with(spec, "rule")
     assert [line["encoding"][channel]["field"] for channel in ("x", "y")] == ["step", "loss"]
-    assert of_layer(spec, line) == table(spec, "step", "loss")
+    assert [(row["step"], row["loss"]) for row in of_layer(spec, line)] == [(0, 4.0), (1, 2.5), (2, 0.04)]
     assert of_layer(spec, enough) == [{"loss": 0.05}]
     assert enough["encoding"]["y"]["field"] == "loss"
     assert line["encoding"]["y"]["scale"]["zero"] is True, "a loss that hardly falls is seen to"
 
 
-# Layers beside each other
-
-
-def test_layers_are_points_of_damage_and_success() -> None:
-    spec = specification(charts.advice(ADVICE, layer=1))
+@pytest.mark.parametrize(("layer", "ringed"), [(5, [5]), (3, [])])
+def test_layers_are_points_of_damage_and_success(layer: int, ringed: list[int]) -> None:
+    spec = specification(charts.advice(ADVICE, layer=layer))
     marks = dots(spec)
     x, y = (marks["encoding"][channel]["field"] for channel in ("x", "y"))
     rows = of_layer(spec, marks)
     assert [(row["layer"], row[x], row[y]) for row in rows] == [(0, 0.5, 0.99), (1, 2.0, 0.5), (5, 1.0, 0.0)]
     colour = marks["encoding"]["color"]
-    assert (colour["field"], colour["scale"]) == (
-        "took", {"domain": ["takes", "does not take"], "range": [GAINS, LOSES]},
-    )  # fmt: skip
+    assert colour["field"] == "took"
+    assert colour["scale"] == {"domain": ["takes", "does not take"], "range": [GAINS, LOSES]}
     (numbers,) = layers_with(spec, "text")
     assert numbers["encoding"]["text"]["field"] == "layer"
     assert of_layer(spec, numbers) == rows
+    (ring,) = (one for one in layers_with(spec, "point") if one["mark"].get("filled") is False)
+    assert [row["layer"] for row in of_layer(spec, ring)] == ringed
+    (param,) = spec["params"]
+    assert (param["name"], param["select"]["fields"], param["views"]) == (charts.LAYER, ["layer"], [marks["name"]])
 
 
 def test_the_axes_of_the_advice_begin_at_zero_and_hold_all_layers() -> None:
@@ -156,58 +88,3 @@ def test_the_axes_of_the_advice_begin_at_zero_and_hold_all_layers() -> None:
     assert all(low == 0 and high > 1 for low, high in domains(spec, "y"))
     unhurt = specification(charts.advice(ADVICE.assign(damage=0.0), layer=1))
     assert domains(unhurt, "x")[0] == [0, 1.0]
-
-
-@pytest.mark.parametrize(("layer", "ringed"), [(5, [5]), (3, [])])
-def test_the_layer_looked_at_is_ringed(layer: int, ringed: list[int]) -> None:
-    spec = specification(charts.advice(ADVICE, layer=layer))
-    (ring,) = (one for one in layers_with(spec, "point") if one["mark"].get("filled") is False)
-    assert [row["layer"] for row in of_layer(spec, ring)] == ringed
-
-
-def test_a_click_on_a_layer_tells_its_number() -> None:
-    spec = specification(charts.advice(ADVICE, layer=1))
-    (param,) = spec["params"]
-    assert (param["name"], param["select"]["fields"]) == (charts.LAYER, ["layer"])
-    assert param["views"] == [dots(spec)["name"]]
-
-
-# As they end up in the browser
-
-HOSTILE_FRAME = frame(
-    [float(value) for value in range(-len(HOSTILE) + 1, 1)],
-    measured=[float(value) for value in range(-len(HOSTILE) + 1, 1)],
-    subjects=list(HOSTILE),
-    flips=dict(enumerate(HOSTILE)),
-).assign(told=HOSTILE, answers=HOSTILE)
-CHARTS: dict[str, Callable[[], alt.LayerChart]] = {
-    "before": lambda: spillover(BEFORE, picked=10),
-    "after": lambda: spillover(AFTER, picked=10),
-    "a shift": lambda: spillover(frame([-1.0, 0.5], kinds=("against", "along"))),
-    "one other fact": lambda: spillover(frame([-1.0])),
-    "no other fact": lambda: spillover(frame([])),
-    "against each other": lambda: charts.against(AFTER, quantity="shift", picked=10),
-    "against each other, nothing measured": lambda: charts.against(BEFORE, quantity="shift"),
-    "losses": lambda: charts.losses((4.0, 2.5, 0.04), stop=0.05),
-    "losses before the first step": lambda: charts.losses((), stop=0.0),
-    "a loss that is not finite": lambda: charts.losses((4.0, NAN, float("inf")), stop=0.05),
-    "advice": lambda: charts.advice(ADVICE, layer=1),
-    "advice of one layer": lambda: charts.advice(ADVICE[:1], layer=0),
-    "advice of no layer": lambda: charts.advice(ADVICE[:0], layer=0),
-    "advice without damage to tell": lambda: charts.advice(ADVICE.assign(damage=NAN), layer=0),
-    "hostile text": lambda: spillover(HOSTILE_FRAME, span=(-9.0, 1.0), quantity=HOSTILE[3]),
-    "hostile text against each other": lambda: charts.against(HOSTILE_FRAME, quantity=HOSTILE[2]),
-}
-
-
-@pytest.mark.parametrize(
-    "name", tiny.in_full(CHARTS, ("after", "against each other", "losses", "advice", "hostile text"))
-)
-def test_every_chart_can_be_drawn_and_leads_nowhere(name: str) -> None:
-    assert_harmless(CHARTS[name]())
-
-
-def test_names_are_drawn_as_they_are() -> None:
-    svg = drawn(spillover(frame([-1.0, 1.0], subjects=["</script>", "<b>"], flips={0: "$x$"})))
-    assert "&lt;/script&gt; → $x$" in svg
-    assert "&lt;b&gt;" in svg

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from kis_core import charts
-from kis_core.analysis.large_sets import sweep
 from kis_core.charts.distributions import FLOOR
 from kis_core.superposition import ISOTROPIC, MEASURED, SAME_STD
-from tests.charts.chart_tools import HOSTILE, specification
-
-FOUND = sweep.sweep(np.random.default_rng(0).standard_normal((40, 16))).every
-BARS = sweep.bars(FOUND, 16)
+from tests.charts.chart_tools import HOSTILE, NAN, specification
+from tests.charts.every_chart import BARS
 
 
 def rows(chart: object) -> list[pd.DataFrame]:
     """The tables a chart carries."""
-    return [pd.DataFrame(one) for one in specification(chart)["datasets"].values()]  # type: ignore[arg-type]
+    return [pd.DataFrame(table) for table in specification(chart)["datasets"].values()]  # type: ignore[arg-type]
 
 
-def test_bars_with_an_entry_are_drawn_and_no_others() -> None:
-    (drawn,) = (table for table in rows(charts.counts(BARS)) if "high" in table)
-    assert drawn["count"].sum() == 40 * 39
-    assert drawn["count"].min() >= 1
-    assert set(drawn["curve"]) == {MEASURED}
+def test_bars_with_an_entry_are_drawn_and_nulls_down_to_where_the_axis_ends() -> None:
+    tables = rows(charts.counts(BARS))
+    (bars,) = (table for table in tables if "high" in table)
+    assert bars["count"].sum() == 40 * 39
+    assert bars["count"].min() >= 1
+    assert set(bars["curve"]) == {MEASURED}
+    (nulls,) = (table for table in tables if {"at", "curve"} <= set(table))
+    assert set(nulls["curve"]) == {SAME_STD, ISOTROPIC}
+    assert nulls["count"].min() >= FLOOR
 
 
-def test_nulls_are_drawn_down_to_where_the_axis_ends() -> None:
-    (drawn,) = (table for table in rows(charts.counts(BARS)) if {"at", "curve"} <= set(table))
-    assert set(drawn["curve"]) == {SAME_STD, ISOTROPIC}
-    assert drawn["count"].min() >= FLOOR
-
-
-@pytest.mark.parametrize(("value", "marks"), [(0.0, 3), (50.0, 0), (float("nan"), 0)])
-def test_a_picked_pair_is_marked_where_it_is_in_the_picture(value: float, marks: int) -> None:
-    chart = specification(charts.counts(BARS, picked={"P[1, 2]": value}))
-    assert len(chart["layer"]) == 2 + marks
-
-
-def test_no_entries_make_an_empty_picture() -> None:
-    nothing = sweep.sweep(np.zeros((3, 2))).every
-    assert specification(charts.counts(sweep.bars(nothing, 2)))["layer"]
+def test_a_picked_pair_is_marked_where_it_is_in_the_picture() -> None:
+    for value, marks in ((0.0, 3), (50.0, 0), (NAN, 0)):
+        chart = specification(charts.counts(BARS, picked={"P[1, 2]": value}))
+        assert len(chart["layer"]) == 2 + marks
 
 
 def test_a_part_has_its_own_facts_on_either_axis() -> None:

@@ -8,20 +8,17 @@ from typing import Any
 import pytest
 
 from kis_core import charts
-from tests.charts.chart_tools import GROWING, SCALED, layers_with, of_layer, specification, table
+from tests.charts.chart_tools import NAN, layers_with, of_layer, specification, table
+from tests.charts.every_chart import SCALED, convergence
 
 ROUNDING = 1e-9  # a few float64 operations
-NAN = float("nan")
 
 
 def test_by_layer_draws_each_series_and_marks_the_layer() -> None:
     spec = specification(charts.by_layer((0, 1, 5), {"P[i, j]": (0.1, 0.2, 0.3), "P[j, i]": (0, 0, NAN)}, 5))
     lines = table(spec, "layer", "series", "value")
-    assert [(row["layer"], row["value"]) for row in lines if row["series"] == "P[i, j]"] == [
-        (0, 0.1),
-        (1, 0.2),
-        (5, 0.3),
-    ]
+    first = [(row["layer"], row["value"]) for row in lines if row["series"] == "P[i, j]"]
+    assert first == [(0, 0.1), (1, 0.2), (5, 0.3)]
     assert [row["value"] for row in lines if row["series"] == "P[j, i]"] == [0, 0, None]
     assert table(spec, "layer") == [{"layer": 5}]
 
@@ -41,43 +38,21 @@ def test_kurtosis_is_drawn_with_its_interval_and_the_current_model_is_ringed(cha
     assert len(layers_with(specification(chart(SCALED, current=("small", 1))), "point")) == 1
 
 
-def test_kurtosis_by_layer_names_each_line_at_its_end() -> None:
-    spec = specification(charts.kurtosis_by_layer(SCALED, current=("large", 1)))
-    (names,) = layers_with(spec, "text")
-    assert {(row["model"], row["layer"]) for row in of_layer(spec, names)} == {("small", 3), ("large", 2)}
-    assert names["encoding"]["x"]["axis"]["values"] == [0, 1, 2, 3]
+def test_kurtosis_by_layer_names_each_line_at_the_last_value_it_has() -> None:
+    for kurtosis, ends in (
+        (SCALED["kurtosis"], {("small", 3, 2.0), ("large", 2, 7.0)}),
+        ([5.0, NAN, 9.0, 8.0, 7.0], {("small", 0, 5.0), ("large", 2, 7.0)}),
+    ):
+        spec = specification(charts.kurtosis_by_layer(SCALED.assign(kurtosis=kurtosis), current=("large", 1)))
+        (names,) = layers_with(spec, "text")
+        assert {(row["model"], row["layer"], row["kurtosis"]) for row in of_layer(spec, names)} == ends
 
 
-def test_models_stand_a_little_apart_at_the_same_layer() -> None:
-    spec = specification(charts.kurtosis_by_layer(SCALED, current=("large", 1)))
-    (bars,) = layers_with(spec, "rule")
-    # two models share 0.4 of a layer: each stands 0.1 off its middle
-    assert [row["at"] for row in of_layer(spec, bars)] == pytest.approx([-0.1, 2.9, 0.1, 1.1, 2.1], rel=ROUNDING)
-    for layer in spec["layer"]:
-        assert layer["encoding"]["x"]["field"] == "at"
-        low, high = layer["encoding"]["x"]["scale"]["domain"]
-        assert low < -0.2
-        assert high > 3.2
-    alone = specification(charts.kurtosis_by_layer(SCALED[2:], current=("small", 1)))
-    assert [row["at"] for row in of_layer(alone, layers_with(alone, "rule")[0])] == [0, 1, 2]
-
-
-def test_a_line_whose_last_kurtosis_is_missing_keeps_its_name() -> None:
-    frame = SCALED.assign(kurtosis=[5.0, NAN, 9.0, 8.0, 7.0])
-    spec = specification(charts.kurtosis_by_layer(frame, current=("large", 1)))
-    (names,) = layers_with(spec, "text")
-    assert {(row["model"], row["kurtosis"]) for row in of_layer(spec, names)} == {("small", 5.0), ("large", 7.0)}
-
-
-def test_kurtosis_by_size_has_a_logarithmic_axis() -> None:
-    spec = specification(charts.kurtosis_by_size(SCALED, current=("large", 1)))
-    assert {layer["encoding"]["x"]["scale"]["type"] for layer in spec["layer"]} == {"log"}
-    assert {layer["encoding"]["x"]["field"] for layer in spec["layer"]} == {"parameters"}
-
-
-def test_kurtosis_by_size_names_every_model_once() -> None:
+def test_kurtosis_by_size_names_every_model_once_over_a_logarithmic_axis() -> None:
     frame = SCALED.assign(model=list("edcba"), parameters=[5, 4, 3, 2, 1])
     spec = specification(charts.kurtosis_by_size(frame, current=("large", 1)))
+    assert {layer["encoding"]["x"]["scale"]["type"] for layer in spec["layer"]} == {"log"}
+    assert {layer["encoding"]["x"]["field"] for layer in spec["layer"]} == {"parameters"}
     below, above = layers_with(spec, "text")
     # from the smallest on, in turn
     assert [row["model"] for row in of_layer(spec, below)] == ["a", "c", "e"]
@@ -87,12 +62,9 @@ def test_kurtosis_by_size_names_every_model_once() -> None:
 
 @pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", ".2~s")])
 def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at(log: bool, scale: str, form: str) -> None:
-    spec = specification(charts.convergence(GROWING, x_title="facts", y_title="kurtosis", log=log))
-    assert [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])] == [
-        (16, 1.0, 3.0, 5.0),
-        (32, None, None, None),
-        (128, 4.0, 4.0, 4.0),
-    ]
+    spec = specification(convergence(log=log))
+    sent = [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])]
+    assert sent == [(16, 1.0, 3.0, 5.0), (32, None, None, None), (128, 4.0, 4.0, 4.0)]
     (band,), (bars,), (line,) = (layers_with(spec, mark) for mark in ("area", "rule", "line"))
     for spread in (band, bars):
         assert (spread["encoding"]["y"]["field"], spread["encoding"]["y2"]["field"]) == ("low", "high")

@@ -7,76 +7,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
 
 from kis_core import charts
-from tests import tiny
-from tests.charts.chart_tools import (
-    BLUE,
-    HOSTILE,
-    INK,
-    ORANGE,
-    PAPER,
-    assert_harmless,
-    layers_with,
-    of_layer,
-    specification,
-)
+from tests.charts import every_chart
+from tests.charts.chart_tools import BLUE, INK, NAN, ORANGE, PAPER, layers_with, of_layer, specification
+from tests.charts.every_chart import DAMAGE, HELD, INF, KINDS, LINES, LIVES, MOST, TWO
 
-NAN, INF = float("nan"), float("inf")
-MOST = 30
-HELD = pd.DataFrame(
-    {
-        "run": ["one"] * 8,
-        "edits": [0, 5, 10, 15] * 2,
-        "series": ["unrelated"] * 4 + ["edited"] * 4,
-        "share": [1.0, 0.75, 0.5, 0.25, NAN, 1.0, 0.8, 0.6],
-    }
-)
-TWO = pd.concat([HELD, HELD.assign(run="two", share=HELD["share"] / 2)], ignore_index=True)
-KINDS = ["measured", "forecast", "guess"]
-LINES = pd.DataFrame(
-    {
-        "edits": [0, 5, 10] * 3,
-        "kind": np.repeat(KINDS, 3),
-        "change": [0.0, -1.0, -4.0, 0.0, -1.5, -2.0, NAN, INF, 3.0],
-    }
-)
-DAMAGE = pd.DataFrame(
-    {
-        "row": [0, 1] * 3,
-        "fact": [7, 4] * 3,
-        "told": ["a → b", "c → d"] * 3,
-        "from": [0, 0, 5, 5, 10, 10],
-        "to": [5, 5, 10, 10, 15, 15],
-        "change": [0.0, 0.0, -1.0, 0.5, -8.0, 2.0],
-        "rank": [1, 1, 3, 1, 9, 2],
-        "answers": ["right", "right", "wrong", "right", "wrong", "wrong"],
-    }
-)
-LIVES = pd.DataFrame(
-    {
-        "model": ["small", "large", "small"],
-        "width": [32, 128, 32],
-        "name": ["ROME", "ROME", "MEMIT"],
-        "middle": [10.0, 40.0, 30.0],
-        "low": [5.0, NAN, 20.0],
-        "high": [20.0, NAN, 45.0],
-        "unreached": [0, 2, 0],
-    }
-)
+FACTS = "unrelated"
 
 
-def retention(frame: pd.DataFrame = HELD, *, step: int = 10, most: int = MOST) -> dict[str, Any]:
-    return specification(charts.retention(frame, step=step, most=most))
+def retention(*given: Any, **options: Any) -> dict[str, Any]:
+    return specification(every_chart.retention(*given, **options))
 
 
-def over_edits(frame: pd.DataFrame = LINES, *, step: int = 5, **options: Any) -> dict[str, Any]:
-    usual = {"most": MOST, "quantity": "loss", "kinds": KINDS}
-    return specification(charts.over_edits(frame, step=step, **usual | options))
+def over_edits(*given: Any, **options: Any) -> dict[str, Any]:
+    return specification(every_chart.over_edits(*given, **options))
 
 
 def damage(frame: pd.DataFrame = DAMAGE, *, step: int = 5, picked: int | None = 4) -> dict[str, Any]:
@@ -87,10 +35,6 @@ def lines(spec: dict[str, Any]) -> list[dict[str, Any]]:
     """The faint line, and the strong one."""
     faint, strong = layers_with(spec, "line")
     return [faint, strong]
-
-
-def places(rows: list[dict[str, Any]], *columns: str) -> list[tuple[Any, ...]]:
-    return [tuple(row[column] for column in columns) for row in rows]
 
 
 def marked_step(spec: dict[str, Any]) -> list[int]:
@@ -109,21 +53,16 @@ def without_data(spec: dict[str, Any]) -> str:
     return re.sub(r'"(data-[0-9a-f]+|view_\d+)"', '"-"', bare)
 
 
-# From step to step
-
-
 STEPPED: dict[str, Callable[[int], dict[str, Any]]] = {
     "several runs": lambda step: retention(TWO, step=step),
     "one run": lambda step: retention(HELD[HELD["edits"] < 10], step=step),
-    "over edits": lambda step: over_edits(step=step),
     "rings": lambda step: over_edits(step=step, dotted=["measured"]),
     "logarithmic": lambda step: over_edits(LINES.assign(change=1.5), step=step, log=True),
-    "shares": lambda step: over_edits(LINES.assign(change=0.5), step=step, span=(0, 1.02), percent=True),
     "damage": lambda step: damage(step=step),
 }
 
 
-@pytest.mark.parametrize("name", tiny.in_full(STEPPED, ("one run", "rings", "damage")))
+@pytest.mark.parametrize("name", STEPPED)
 def test_from_step_to_step_only_data_change(name: str) -> None:
     first, second, last = (STEPPED[name](step) for step in (5, 10, 15))
     assert without_data(first) == without_data(second) == without_data(last)
@@ -136,45 +75,21 @@ def test_when_one_line_falls_below_the_other_only_data_change() -> None:
     assert without_data(retention(step=0)) == without_data(retention(step=5))
 
 
-# Retention
-
-
 def test_the_lines_are_strong_up_to_the_step_and_thin_after_it() -> None:
     spec = retention(step=10)
     faint, strong = lines(spec)
     assert strong["mark"]["strokeWidth"] > faint["mark"]["strokeWidth"]
-    assert places(of_layer(spec, faint), "edits", "series", "share") == [
-        (0, "unrelated", 1.0), (5, "unrelated", 0.75), (10, "unrelated", 0.5), (15, "unrelated", 0.25),
-        (0, "edited", None), (5, "edited", 1.0), (10, "edited", 0.8), (15, "edited", 0.6),
-    ]  # fmt: skip
-    assert {row["edits"] for row in of_layer(spec, strong)} == {0, 5, 10}
     assert (faint["encoding"]["x"]["field"], faint["encoding"]["y"]["field"]) == ("edits", "share")
+    sent = [(row["edits"], row["series"], row["share"]) for row in of_layer(spec, faint)]
+    assert sent[:5] == [(0, FACTS, 1.0), (5, FACTS, 0.75), (10, FACTS, 0.5), (15, FACTS, 0.25), (0, "edited", None)]
+    assert sent[5:] == [(5, "edited", 1.0), (10, "edited", 0.8), (15, "edited", 0.6)]
+    assert {row["edits"] for row in of_layer(spec, strong)} == {0, 5, 10}
+    assert [{tuple(ends) for ends in domain(spec, channel)} for channel in "xy"] == [{(0, MOST)}, {(0, 1.02)}]
+    rules = [layer for layer in layers_with(spec, "rule") if "x" not in layer["encoding"]]
+    assert [row["share"] for layer in rules for row in of_layer(spec, layer)] == [0.5], "the half"
 
 
-def test_one_run_tells_its_two_lines_by_colour_and_several_by_dashes() -> None:
-    one, several = lines(retention())[0]["encoding"], lines(retention(TWO))[0]["encoding"]
-    names = ["unrelated facts still answered (Δo)", "edits still in force (Δe)"]
-    assert (one["color"]["field"], one["color"]["scale"]) == ("label", {"domain": names, "range": [BLUE, ORANGE]})
-    assert one["strokeDash"]["scale"]["range"] == [[1, 0], [1, 0]]
-    assert several["color"]["field"] == "run"
-    assert several["color"]["scale"]["domain"] == ["one", "two"]
-    assert several["strokeDash"]["scale"] == {"domain": names, "range": [[1, 0], [5, 4]]}
-    assert several["detail"]["field"] == "run"
-
-
-def test_the_axes_of_retention_are_fixed() -> None:
-    for frame, step in ((HELD, 0), (HELD, 15), (TWO, 5)):
-        spec = retention(frame, step=step, most=40)
-        assert {tuple(ends) for ends in domain(spec, "x")} == {(0, 40)}
-        assert {tuple(ends) for ends in domain(spec, "y")} == {(0, 1.02)}
-
-
-def test_the_half_is_marked() -> None:
-    rules = [layer for layer in layers_with(retention(), "rule") if "x" not in layer["encoding"]]
-    assert [row["share"] for layer in rules for row in of_layer(retention(), layer)] == [0.5]
-
-
-def values_told(spec: dict[str, Any]) -> list[tuple[str, str, int]]:
+def values_beside(spec: dict[str, Any]) -> list[tuple[str, str, int]]:
     """The values beside the lines, their colours, and whether above or below."""
     return [
         (row["text"], layer["mark"]["color"], int(np.sign(layer["mark"]["dy"])))
@@ -183,70 +98,40 @@ def values_told(spec: dict[str, Any]) -> list[tuple[str, str, int]]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("step", "told"),
-    [
-        (0, [("100%", BLUE, -1)]),
-        (5, [("75%", BLUE, 1), ("100%", ORANGE, -1)]),
-        (12, [("50%", BLUE, 1), ("80%", ORANGE, -1)]),
-        (15, [("25%", BLUE, 1), ("60%", ORANGE, -1)]),
-    ],
-)
-def test_each_line_ends_with_its_value_and_the_two_stand_apart(step: int, told: list[tuple[str, str, int]]) -> None:
-    assert values_told(retention(step=step)) == told
-
-
-def test_equal_values_stand_apart() -> None:
-    told = values_told(retention(HELD.assign(share=0.5), step=5))
-    assert [up for _, _, up in told] == [-1, 1]
-
-
-def test_of_several_runs_only_dots_end_the_lines() -> None:
-    spec = retention(TWO, step=10)
-    assert not layers_with(spec, "text")
-    dots = [layer for layer in layers_with(spec, "point") if layer["mark"].get("opacity") == 1]
-    ends = [(layer["mark"]["color"], row["run"], row["share"]) for layer in dots for row in of_layer(spec, layer)]
-    assert sorted(ends, key=str) == sorted([
-        (BLUE, "one", 0.5), (BLUE, "one", 0.8), (ORANGE, "two", 0.25), (ORANGE, "two", 0.4),
-    ], key=str)  # fmt: skip
-
-
-# Numbers over edits
+def test_each_line_ends_with_its_value_and_the_two_stand_apart() -> None:
+    assert values_beside(retention(step=0)) == [("100%", BLUE, -1)]
+    assert values_beside(retention(step=5)) == [("75%", BLUE, 1), ("100%", ORANGE, -1)]
+    assert values_beside(retention(step=12)) == [("50%", BLUE, 1), ("80%", ORANGE, -1)]
+    equal = values_beside(retention(HELD.assign(share=0.5), step=5))
+    assert [up for _, _, up in equal] == [-1, 1]
+    several = retention(TWO, step=10)
+    assert not layers_with(several, "text"), "of several runs only dots end the lines"
+    dots = [layer for layer in layers_with(several, "point") if layer["mark"].get("opacity") == 1]
+    ends = [(layer["mark"]["color"], row["run"], row["share"]) for layer in dots for row in of_layer(several, layer)]
+    of_one, of_two = [(BLUE, "one", 0.5), (BLUE, "one", 0.8)], [(ORANGE, "two", 0.25), (ORANGE, "two", 0.4)]
+    assert sorted(ends, key=str) == sorted(of_one + of_two, key=str)
 
 
 def test_lines_over_edits_leave_out_what_is_not_finite() -> None:
-    spec = over_edits(step=5)
+    spec = over_edits(step=5, colours=["red", "green", "blue", "black"], quantity="a\\b  c")
     faint, strong = lines(spec)
-    assert places(of_layer(spec, faint), "kind", "edits", "change") == [
-        ("measured", 0, 0.0), ("measured", 5, -1.0), ("measured", 10, -4.0),
-        ("forecast", 0, 0.0), ("forecast", 5, -1.5), ("forecast", 10, -2.0), ("guess", 10, 3.0),
-    ]  # fmt: skip
+    sent = [(row["kind"], row["edits"], row["change"]) for row in of_layer(spec, faint)]
+    assert sent[:3] == [("measured", 0, 0.0), ("measured", 5, -1.0), ("measured", 10, -4.0)]
+    assert sent[3:] == [("forecast", 0, 0.0), ("forecast", 5, -1.5), ("forecast", 10, -2.0), ("guess", 10, 3.0)]
     assert [row["edits"] for row in of_layer(spec, strong)] == [0, 5, 0, 5]
     assert strong["mark"]["strokeWidth"] > 2 * faint["mark"]["strokeWidth"]
-
-
-def test_lines_over_edits_have_the_colours_and_the_axis_asked_for() -> None:
-    spec = over_edits(colours=["red", "green", "blue", "black"], quantity="a\\b  c")
-    encoding = lines(spec)[0]["encoding"]
-    assert encoding["color"]["scale"] == {"domain": KINDS, "range": ["red", "green", "blue"]}
-    assert encoding["y"]["title"] == "a/b c"
-    assert encoding["y"]["scale"]["type"] == "linear"
-    assert encoding["y"]["scale"]["zero"] is True
+    assert faint["encoding"]["color"]["scale"] == {"domain": KINDS, "range": ["red", "green", "blue"]}
+    assert faint["encoding"]["y"]["title"] == "a/b c"
+    assert faint["encoding"]["y"]["scale"]["zero"] is True
     assert {tuple(ends) for ends in domain(spec, "x")} == {(0, MOST)}
     assert {tuple(ends) for ends in domain(over_edits(span=(0, 1.02)), "y")} == {(0, 1.02)}
-    assert lines(over_edits(percent=True))[0]["encoding"]["y"]["axis"]["format"] == "%"
+    assert lines(over_edits(kinds=["measured"]))[0]["encoding"]["color"]["legend"] is None, "a single line needs none"
 
 
 def test_a_logarithmic_axis_leaves_out_what_it_cannot_show() -> None:
     spec = over_edits(log=True)
-    assert places(of_layer(spec, lines(spec)[0]), "kind", "edits") == [("guess", 10)]
+    assert [(row["kind"], row["edits"]) for row in of_layer(spec, lines(spec)[0])] == [("guess", 10)]
     assert lines(spec)[0]["encoding"]["y"]["scale"]["type"] == "log"
-
-
-def test_a_single_line_needs_no_legend() -> None:
-    assert lines(over_edits(kinds=["measured"]))[0]["encoding"]["color"]["legend"] is None
-    assert lines(over_edits())[0]["encoding"]["color"]["legend"]["columns"] == 4
-    assert lines(over_edits(columns=2))[0]["encoding"]["color"]["legend"]["columns"] == 2
 
 
 def test_rings_are_drawn_up_to_the_step_and_have_no_line() -> None:
@@ -254,134 +139,68 @@ def test_rings_are_drawn_up_to_the_step_and_have_no_line() -> None:
     for line in lines(spec):
         assert "measured" not in {row["kind"] for row in of_layer(spec, line)}
     (rings,) = (layer for layer in layers_with(spec, "point") if layer["mark"].get("filled") is False)
-    assert places(of_layer(spec, rings), "kind", "edits") == [("measured", 0), ("measured", 5)]
+    assert [(row["kind"], row["edits"]) for row in of_layer(spec, rings)] == [("measured", 0), ("measured", 5)]
     under = next(layer for layer in spec["layer"] if "tooltip" in layer["encoding"])
     assert {row["kind"] for row in of_layer(spec, under)} == set(KINDS), "the mouse finds all"
 
 
-# Damage
-
-
-def cells(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    return of_layer(spec, layers_with(spec, "rect")[0])
-
-
 def test_every_fact_and_step_is_a_cell_with_its_loss() -> None:
     spec = damage()
-    encoding = layers_with(spec, "rect")[0]["encoding"]
-    x, x2, y, y2 = (encoding[channel]["field"] for channel in ("x", "x2", "y", "y2"))
-    found = cells(spec)
-    assert places(found, x, x2, y, y2, "fact") == [
-        (0, 5, 0, 1, 7), (0, 5, 1, 2, 4), (5, 10, 0, 1, 7), (5, 10, 1, 2, 4), (10, 15, 0, 1, 7), (10, 15, 1, 2, 4),
-    ]  # fmt: skip
-    assert encoding["color"]["field"] == "shown"
-    assert [row["change"] for row in found] == [0.0, 0.0, -1.0, 0.5, -8.0, 2.0], "under the mouse, unclamped"
+    cells, *_ = layers_with(spec, "rect")
+    x, x2, y, y2 = (cells["encoding"][channel]["field"] for channel in ("x", "x2", "y", "y2"))
+    rows = of_layer(spec, cells)
+    places = [(row[x], row[x2], row[y], row[y2], row["fact"]) for row in rows]
+    assert places[:3] == [(0, 5, 0, 1, 7), (0, 5, 1, 2, 4), (5, 10, 0, 1, 7)]
+    assert places[3:] == [(5, 10, 1, 2, 4), (10, 15, 0, 1, 7), (10, 15, 1, 2, 4)]
+    assert [row["change"] for row in rows] == [0.0, 0.0, -1.0, 0.5, -8.0, 2.0], "under the mouse, unclamped"
     assert domain(spec, "x") == [[0, 15]] * len(domain(spec, "x"))
     assert domain(spec, "y") == [[2, 0]] * len(domain(spec, "y")), "the first forgotten on top"
-
-
-def test_colours_are_clamped_and_the_legend_says_where() -> None:
-    limit = float(np.quantile([0.0, 0.0, 1.0, 0.5, 8.0, 2.0], 0.9))
-    assert limit == 5.0
-    spec = damage()
-    colour = layers_with(spec, "rect")[0]["encoding"]["color"]
-    assert colour["scale"]["domain"] == [-5.0, 5.0]
-    assert colour["scale"]["domainMid"] == 0
+    assert float(np.quantile([0.0, 0.0, 1.0, 0.5, 8.0, 2.0], 0.9)) == 5.0
+    colour = cells["encoding"]["color"]
+    assert (colour["field"], colour["scale"]["domain"], colour["scale"]["domainMid"]) == ("shown", [-5.0, 5.0], 0)
     assert colour["legend"]["title"] == "loss of log-odds (clamped at ±5)"
-    assert [row["shown"] for row in cells(spec)] == [0.0, 0.0, 1.0, -0.5, 5.0, -2.0], "a loss is above 0"
+    assert [row["shown"] for row in rows] == [0.0, 0.0, 1.0, -0.5, 5.0, -2.0], "a loss is above 0"
+    (dots,) = layers_with(spec, "point")
+    x, y = dots["encoding"]["x"]["field"], dots["encoding"]["y"]["field"]
+    wrong = [(row[x], row[y]) for row in of_layer(spec, dots)]
+    assert wrong == [(7.5, 0.5), (12.5, 0.5), (12.5, 1.5)], "dots in the middle of their cells"
+    (param,) = spec["params"]
+    assert (param["name"], param["select"]["fields"]) == (charts.FACT, ["fact"])
 
 
 def test_what_is_not_finite_takes_no_part_in_the_clamping() -> None:
     spec = damage(DAMAGE.assign(change=[0.0, 0.0, NAN, 2.0, -INF, 2.0]))
-    assert layers_with(spec, "rect")[0]["encoding"]["color"]["scale"]["domain"] == [-2.0, 2.0]
-    assert [row["shown"] for row in cells(spec)][2] is None
-    assert [row["shown"] for row in cells(spec)][4] == 2.0, "endless loss is the strongest there is"
-
-
-def test_without_any_change_the_colours_still_have_a_range() -> None:
+    cells, *_ = layers_with(spec, "rect")
+    assert cells["encoding"]["color"]["scale"]["domain"] == [-2.0, 2.0]
+    shown = [row["shown"] for row in of_layer(spec, cells)]
+    assert shown[2] is None
+    assert shown[4] == 2.0, "endless loss is the strongest there is"
     for change in (0.0, NAN):
-        spec = damage(DAMAGE.assign(change=change))
-        assert layers_with(spec, "rect")[0]["encoding"]["color"]["scale"]["domain"] == [-1.0, 1.0]
+        without = layers_with(damage(DAMAGE.assign(change=change)), "rect")[0]
+        assert without["encoding"]["color"]["scale"]["domain"] == [-1.0, 1.0], "without any change there is a range"
 
 
-def test_wrong_answers_are_dots_in_the_middle_of_their_cells() -> None:
-    spec = damage()
-    (dots,) = layers_with(spec, "point")
-    x, y = dots["encoding"]["x"]["field"], dots["encoding"]["y"]["field"]
-    assert places(of_layer(spec, dots), x, y) == [(7.5, 0.5), (12.5, 0.5), (12.5, 1.5)]
-
-
-@pytest.mark.parametrize(("picked", "row"), [(7, 0), (4, 1), (None, None), (99, None)])
+@pytest.mark.parametrize(("picked", "row"), [(4, 1), (None, None), (99, None)])
 def test_the_fact_looked_at_is_ringed_all_along(picked: int | None, row: int | None) -> None:
     spec = damage(picked=picked)
     rings = [layer for layer in layers_with(spec, "rect") if layer["mark"].get("filled") is False]
     assert [ring["mark"]["stroke"] for ring in rings] == [PAPER, INK], "seen on dark and on light"
     for ring in rings:
-        found = places(of_layer(spec, ring), "from", "to", "row", "bottom")
-        assert found == ([] if row is None else [(0, 15, row, row + 1)])
-
-
-def test_a_click_tells_the_fact() -> None:
-    (param,) = damage()["params"]
-    assert (param["name"], param["select"]["fields"]) == (charts.FACT, ["fact"])
-
-
-# Lifetimes
+        sent = [(each["from"], each["to"], each["row"], each["bottom"]) for each in of_layer(spec, ring)]
+        assert sent == ([] if row is None else [(0, 15, row, row + 1)])
 
 
 def test_models_stand_by_width_and_runs_that_never_came_to_half_are_triangles() -> None:
     spec = specification(charts.lifetimes(LIVES))
-    (points,) = layers_with(spec, "point")
-    assert points["encoding"]["x"]["sort"] == ["small", "large"]
-    assert points["encoding"]["y"]["scale"]["type"] == "log"
-    assert points["encoding"]["color"]["scale"]["domain"] == ["ROME", "MEMIT"]
-    assert points["encoding"]["color"]["scale"]["range"] == [BLUE, ORANGE]
-    assert points["encoding"]["xOffset"]["sort"] == ["ROME", "MEMIT"]
-    shape = points["encoding"]["shape"]
-    assert shape["scale"] == {"domain": ["reached", "not reached: at least"], "range": ["circle", "triangle-up"]}
-    rows = of_layer(spec, points)
-    assert places(rows, "model", "name", "middle", shape["field"]) == [
-        ("small", "ROME", 10.0, "reached"), ("large", "ROME", 40.0, "not reached: at least"),
-        ("small", "MEMIT", 30.0, "reached"),
-    ]  # fmt: skip
-    (bars,) = layers_with(spec, "rule")
+    (points,), (bars,) = layers_with(spec, "point"), layers_with(spec, "rule")
+    encoding = points["encoding"]
+    assert (encoding["x"]["sort"], encoding["xOffset"]["sort"]) == (["small", "large"], ["ROME", "MEMIT"])
+    assert encoding["y"]["scale"]["type"] == "log"
+    assert encoding["color"]["scale"] == {"domain": ["ROME", "MEMIT"], "range": [BLUE, ORANGE]}
+    ends = {"domain": ["reached", "not reached: at least"], "range": ["circle", "triangle-up"]}
+    assert encoding["shape"]["scale"] == ends
+    sent = [(row["name"], row["middle"], row[encoding["shape"]["field"]]) for row in of_layer(spec, points)]
+    assert sent == [("ROME", 10, "reached"), ("ROME", 40, "not reached: at least"), ("MEMIT", 30, "reached")]
     low, high = bars["encoding"]["y"]["field"], bars["encoding"]["y2"]["field"]
-    assert places(of_layer(spec, bars), low, high) == [(5.0, 20.0), (40.0, 40.0), (20.0, 45.0)], "one run has no bar"
-
-
-# As they end up in the browser, and in a file
-
-UNKNOWN = DAMAGE.assign(change=NAN, rank=0)
-CHARTS: dict[str, Callable[[], alt.LayerChart]] = {
-    "one run": lambda: charts.retention(HELD, step=10, most=MOST),
-    "several runs": lambda: charts.retention(TWO, step=0, most=MOST),
-    "a run of nothing": lambda: charts.retention(HELD[:0], step=0, most=1),
-    "nothing known": lambda: charts.retention(HELD.assign(share=NAN), step=5, most=MOST),
-    "hostile runs": lambda: charts.retention(TWO.replace({"one": HOSTILE[1], "two": HOSTILE[3]}), step=5, most=MOST),
-    "lines": lambda: charts.over_edits(LINES, step=5, most=MOST, quantity=HOSTILE[3], kinds=KINDS),
-    "no lines": lambda: charts.over_edits(LINES[:0], step=0, most=1, quantity="q", kinds=[]),
-    "no number": lambda: charts.over_edits(LINES.assign(change=NAN), step=5, most=9, quantity="q", kinds=KINDS),
-    "none above 0": lambda: charts.over_edits(
-        LINES.assign(change=-1.0), step=5, most=9, quantity="q", kinds=KINDS, log=True
-    ),
-    "rings": lambda: charts.over_edits(LINES, step=5, most=9, quantity="q", kinds=KINDS, dotted=KINDS),
-    "damage": lambda: charts.damage(DAMAGE, step=5, picked=4),
-    "no fact": lambda: charts.damage(DAMAGE[:0], step=0),
-    "damage unknown": lambda: charts.damage(UNKNOWN, step=5),
-    "hostile facts": lambda: charts.damage(DAMAGE.assign(told=HOSTILE[1]), step=5, picked=7),
-    "lifetimes": lambda: charts.lifetimes(LIVES),
-    "no lifetime": lambda: charts.lifetimes(LIVES[:0]),
-}
-
-
-@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("several runs", "hostile runs", "lines", "damage", "lifetimes")))
-def test_every_chart_can_be_drawn_and_leads_nowhere(name: str) -> None:
-    assert_harmless(CHARTS[name]())
-
-
-@pytest.mark.parametrize("name", ["one run", "damage", "lifetimes"])
-def test_charts_are_exported_as_pictures(name: str) -> None:
-    png = charts.to_png(CHARTS[name](), "Who is damaged", ["A caption."])
-    assert png.startswith(b"\x89PNG\r\n")
-    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-    assert min(width, height) > 200
+    spreads = [(row[low], row[high]) for row in of_layer(spec, bars)]
+    assert spreads == [(5.0, 20.0), (40.0, 40.0), (20.0, 45.0)], "one run has no bar"

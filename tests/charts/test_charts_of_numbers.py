@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,49 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import charts
-from kis_core.charts.common import AROUND
-from kis_core.charts.distributions import LEAST_STRIP_PIXELS, STRIP_PIXELS, TAIL_BINS
+from kis_core.charts.distributions import TAIL_BINS
 from kis_core.superposition.agreement import CELLS, POINTS, differing
-from tests.charts.chart_tools import (
-    CURVES,
-    INK,
-    SHARES,
-    STRIP,
-    layers_with,
-    of_layer,
-    specification,
-    table,
-    tables,
-)
+from tests.charts.chart_tools import INK, NAN, layers_with, of_layer, specification, table, tables
+from tests.charts.every_chart import CURVES, SHARES, density, scatter
 
 ROUNDING = 1e-9  # a few float64 operations
-NAN = float("nan")
 
 
-def density(curves: pd.DataFrame = CURVES, **options: Any) -> alt.LayerChart:
-    return charts.density(curves, span=(-0.3, 0.3), top=5.0, floor=0.01, **options)
-
-
-def strips(layers: range | tuple[int, ...], **options: Any) -> alt.LayerChart:
-    curves = pd.concat([STRIP.assign(layer=layer) for layer in layers], ignore_index=True)
-    return charts.strips(curves, layers=layers, span=(-1, 1), title="P", **({"current": layers[0]} | options))
-
-
-def scatter(first: np.ndarray, second: np.ndarray, **options: Any) -> alt.LayerChart:
-    options.setdefault("subjects", [f"fact {k}" for k in range(len(first))])
-    return charts.scatter(first, second, **({"names": ("this", "that")} | options))
-
-
-def counted(spec: dict[str, Any]) -> int:
+def pairs_counted(spec: dict[str, Any]) -> int:
     return sum(row["pairs"] for row in of_layer(spec, spec["layer"][0]))
 
 
 def pair_of_matrices(m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.normal(size=(m, m)), rng.normal(size=(m, m))
-
-
-# Densities
 
 
 def test_a_density_draws_every_curve_and_fills_the_first() -> None:
@@ -67,14 +38,11 @@ def test_a_density_draws_every_curve_and_fills_the_first() -> None:
     assert line["encoding"]["x"]["scale"]["domain"] == [-0.3, 0.3]
     assert line["encoding"]["color"]["scale"]["domain"] == ["measured", "normal"]
     assert area["encoding"]["color"] == line["encoding"]["color"]
-
-
-def test_a_logarithmic_density_leaves_out_what_lies_below_its_floor() -> None:
-    spec = specification(density(log=True))
-    (line,) = layers_with(spec, "line")
-    assert [row["density"] for row in of_layer(spec, line)] == [0.5, 4.0, 1.0, 0.01, 3.0]
-    for layer in spec["layer"]:
-        assert layer["encoding"]["y"]["scale"] == {"type": "log", "domain": [0.01, 5.0], "clamp": True}
+    logarithmic = specification(density(log=True))
+    above = [row["density"] for row in of_layer(logarithmic, layers_with(logarithmic, "line")[0])]
+    assert above == [0.5, 4.0, 1.0, 0.01, 3.0], "what lies below its floor is left out"
+    scale = {"type": "log", "domain": [0.01, 5.0], "clamp": True}
+    assert all(layer["encoding"]["y"]["scale"] == scale for layer in logarithmic["layer"])
 
 
 @pytest.mark.parametrize(("log", "base"), [(False, 0.0), (True, 0.01)])
@@ -95,9 +63,7 @@ def test_a_click_on_a_density_tells_a_place_on_its_axis(log: bool, base: float) 
 @pytest.mark.parametrize(
     ("tail", "shaded"), [(None, []), ((0.12345, 0.2), [(0.12345, 0.2)]), ((-9.0, 0.1), [(-0.3, 0.1)])]
 )
-def test_the_tail_is_shaded_to_its_very_ends(
-    tail: tuple[float, float] | None, shaded: list[tuple[float, float]]
-) -> None:
+def test_the_tail_is_shaded(tail: tuple[float, float] | None, shaded: list[tuple[float, float]]) -> None:
     """A pair at the end of the tail, as the strongest is, stands in what is shaded, wherever the places end."""
     spec = specification(density(tail=tail))
     assert [(row["from"], row["to"]) for row in of_layer(spec, layers_with(spec, "rect")[0])] == shaded
@@ -105,33 +71,16 @@ def test_the_tail_is_shaded_to_its_very_ends(
 
 def test_picked_values_are_marked_but_for_those_that_are_none() -> None:
     spec = specification(density(picked={"P[i, j]": 0.1, "P[j, i]": NAN, "other": -0.2}))
-    assert table(spec, "at", "name", "row") == [
-        {"at": 0.1, "name": "P[i, j]", "row": 0},
-        {"at": -0.2, "name": "other", "row": 2},
-    ]
+    marks = [(row["at"], row["name"], row["row"]) for row in table(spec, "at", "name", "row")]
+    assert marks == [(0.1, "P[i, j]", 0), (-0.2, "other", 2)]
     assert len(layers_with(spec, "rule")) == 2
     texts = layers_with(spec, "text")
     assert [text["transform"] for text in texts] == [[{"filter": f"datum.row === {row}"}] for row in range(3)]
     assert len({text["mark"]["dy"] for text in texts}) == 3  # none on top of another
-    assert not layers_with(specification(density()), "rule")
-
-
-def test_overlaid_densities_are_told_apart_by_their_size() -> None:
-    curves = pd.DataFrame({"at": [0.0, 0.1] * 2, "density": [1.0, 2.0, 3.0, 4.0], "size": [128, 128, 16, 16]})
-    spec = specification(charts.overlaid(curves, title="P", legend_title="facts"))
-    assert table(spec, "at", "density", "size") == curves.to_dict("records")
-    colour = spec["layer"][0]["encoding"]["color"]
-    assert (colour["field"], colour["title"], colour["sort"]) == ("size", "facts", [16, 128])
-
-
-def test_the_name_of_a_mark_near_the_end_stands_before_it() -> None:
-    spec = specification(density(picked={"P[i, j]": 0.1, "P[j, i]": 0.29}))
-    here, there = layers_with(spec, "text")
-    assert (here["mark"]["align"], there["mark"]["align"]) == ("left", "right")
+    here, there = layers_with(specification(density(picked={"P[i, j]": 0.1, "P[j, i]": 0.29})), "text")
+    assert (here["mark"]["align"], there["mark"]["align"]) == ("left", "right"), "near the end it stands before it"
     assert here["mark"]["dx"] > 0 > there["mark"]["dx"]
-
-
-# Small multiples
+    assert not layers_with(specification(density()), "rule")
 
 
 def test_strips_stand_below_each_other_with_the_highest_curve_filling_its_own() -> None:
@@ -143,9 +92,9 @@ def test_strips_stand_below_each_other_with_the_highest_curve_filling_its_own() 
     assert [row["base"] for row in shown] == [0, 0, -1, -1]
     assert [row["height"] for row in shown] == pytest.approx([0.23, 0.92, -1.0, -0.54], rel=ROUNDING)
     pd.testing.assert_frame_equal(curves, before)
-
-
-def test_logarithmic_strips_start_at_their_floor() -> None:
+    encoding = spec["layer"][0]["encoding"]
+    assert encoding["y"]["axis"]["labelExpr"] == "'layer ' + [3,7][-datum.value]"
+    assert encoding["opacity"]["condition"] == {"test": "datum.layer === 7", "value": 1}, "the current one"
     curves = pd.DataFrame({"layer": [0] * 4, "at": range(4), "density": [1.0, 0.1, 0.01, 0.0]})
     spec = specification(charts.strips(curves, layers=(0,), current=0, span=(0, 3), title="P", log_floor=0.01))
     # log(0.1 / 0.01) / log(1 / 0.01) = 1/2
@@ -153,104 +102,50 @@ def test_logarithmic_strips_start_at_their_floor() -> None:
     assert heights == pytest.approx([0.92, 0.46, 0.0, 0.0], abs=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("count", "pixels", "labels"),
-    [(1, STRIP_PIXELS, 1), (12, 51, 12), (24, 25, 24), (25, LEAST_STRIP_PIXELS, 13), (40, LEAST_STRIP_PIXELS, 20)],
-)
-def test_strips_are_as_high_as_a_screen_allows_and_never_say_more_than_24_layers(
-    count: int, pixels: int, labels: int
-) -> None:
-    spec = specification(strips(range(count)))
-    assert spec["height"] == count * pixels + AROUND
-    scale, axis = spec["layer"][0]["encoding"]["y"]["scale"], spec["layer"][0]["encoding"]["y"]["axis"]
-    assert axis["values"] == [-at for at in range(0, count, -(-count // labels))]
-    assert len(axis["values"]) == labels
-    low, high = scale["domain"]
-    for row in table(spec, "layer", "at", "base", "height", "curve"):
-        assert low < row["base"] <= row["height"] < high
-
-
-def test_strips_name_their_layers_and_stress_the_current_one() -> None:
-    spec = specification(strips((3, 7, 11), current=7))
-    (areas,) = spec["layer"]
-    axis = areas["encoding"]["y"]["axis"]
-    assert axis["labelExpr"] == "'layer ' + [3,7,11][-datum.value]"
-    assert axis["labelFontWeight"]["condition"] == {"test": "[3,7,11][-datum.value] === 7", "value": "bold"}
-    assert areas["encoding"]["opacity"]["condition"] == {"test": "datum.layer === 7", "value": 1}
-
-
-def test_strips_of_two_curves_tell_them_apart() -> None:
-    curves = pd.concat([STRIP.assign(layer=0, curve=name) for name in ("keys", "whitened")])
-    (areas,) = specification(charts.strips(curves, layers=(0,), current=0, span=(-1, 1), title="angle", middle=0.5))[
-        "layer"
-    ][1:]
-    assert areas["encoding"]["color"]["scale"]["domain"] == ["keys", "whitened"]
-    assert areas["encoding"]["color"]["legend"] is not None
-    (alone,) = specification(strips((0,)))["layer"]
-    assert alone["encoding"]["color"]["legend"] is None
-
-
-def test_strips_mark_a_middle() -> None:
-    spec = specification(strips((0, 1), middle=0.5))
-    (rule,) = layers_with(spec, "rule")
-    assert of_layer(spec, rule) == [{"at": 0.5}]
-
-
-# Angles
+def sent(spec: dict[str, Any], layer: dict[str, Any]) -> list[tuple[float, str]]:
+    return [(row["low"], row["space"]) for row in of_layer(spec, layer)]
 
 
 def test_a_histogram_of_angles_draws_the_bars_that_are_there_and_marks_90_degrees() -> None:
+    before = SHARES.copy()
     spec = specification(charts.angle_histogram(SHARES))
     (bars, outlined), (right,) = layers_with(spec, "rect"), layers_with(spec, "rule")
     assert of_layer(spec, outlined) == []
-    assert [(row["low"], row["share"], row["space"]) for row in of_layer(spec, bars)] == [
-        (5.0, 0.25, "whitened"),
-        (85.0, 0.5, "whitened"),
-        (90.0, 0.25, "whitened"),
-        (85.0, 1.0, "activations"),
-    ]
+    assert sent(spec, bars) == [(5.0, "whitened"), (85.0, "whitened"), (90.0, "whitened"), (85.0, "activations")]
+    assert [row["share"] for row in of_layer(spec, bars)] == [0.25, 0.5, 0.25, 1.0]
     assert of_layer(spec, right) == [{"low": 90.0}]
     assert bars["encoding"]["x"]["scale"]["domain"] == [0, 180]
     (param,) = spec["params"]
     assert (param["name"], param["select"]["fields"]) == (charts.TAIL, ["low", "high", "space"])
-
-
-def test_a_histogram_of_angles_leaves_out_bars_beyond_its_span() -> None:
-    before = SHARES.copy()
-    spec = specification(charts.angle_histogram(SHARES, span=(85, 90), chosen=(85, 90)))
-    bars, _ = layers_with(spec, "rect")
-    assert [(row["low"], row["space"]) for row in of_layer(spec, bars)] == [(85.0, "whitened"), (85.0, "activations")]
-    bars, _ = layers_with(other := specification(charts.angle_histogram(SHARES, span=(90, 180))), "rect")
-    assert [row["low"] for row in of_layer(other, bars)] == [90.0]
+    part = specification(charts.angle_histogram(SHARES, span=(85, 90)))
+    assert sent(part, layers_with(part, "rect")[0]) == [(85.0, "whitened"), (85.0, "activations")], "of its span"
+    part = specification(charts.angle_histogram(SHARES, span=(90, 180)))
+    assert sent(part, layers_with(part, "rect")[0]) == [(90.0, "whitened")]
     pd.testing.assert_frame_equal(SHARES, before)
 
 
-def test_the_chosen_bars_are_outlined_and_nothing_else() -> None:
-    spec = specification(charts.angle_histogram(SHARES, chosen=(85.0, 90.0)))
-    _, outlined = layers_with(spec, "rect")
-    assert [(row["low"], row["space"]) for row in of_layer(spec, outlined)] == [
-        (85.0, "whitened"), (85.0, "activations"),
-    ]  # fmt: skip
+def test_the_chosen_bars_are_outlined_and_picked_angles_marked_but_for_those_that_are_none() -> None:
+    picked = {"whitened": 60.0, "activations": NAN}
+    spec = specification(charts.angle_histogram(SHARES, chosen=(85.0, 90.0), picked=picked))
+    outlined = layers_with(spec, "rect")[1]
+    assert sent(spec, outlined) == [(85.0, "whitened"), (85.0, "activations")]
     assert (outlined["mark"]["fill"], outlined["mark"]["stroke"]) == (None, INK)
-
-
-def test_picked_angles_are_marked_but_for_those_that_are_none() -> None:
-    spec = specification(charts.angle_histogram(SHARES, picked={"whitened": 60.0, "activations": NAN}))
     assert table(spec, "at", "name", "row") == [{"at": 60.0, "name": "whitened", "row": 0}]
     axes = [layer["encoding"]["x"]["axis"] for layer in spec["layer"] if "x" in layer["encoding"]]
     assert len(axes) == 7
     assert all(axis == axes[0] for axis in axes)  # Vega-Lite would mix in the defaults of any other
 
 
-# One P against another
-
-
 def test_differing_by_hand() -> None:
     first = np.array([[1.0, 0.1, 0.2], [0.3, 1.0, NAN], [0.0, 0.5, 1.0]])
     second = np.array([[9.0, 0.2, -0.3], [0.3, 1.0, 0.0], [0.4, 0.5, 1.0]])
     # differences 0.1, 0.5, 0, none, 0.4, 0
-    found = differing(first, second, 3)
-    assert found.to_dict("list") == {"i": [0, 2, 0], "j": [2, 0, 1], "x": [0.2, 0.0, 0.1], "y": [-0.3, 0.4, 0.2]}
+    assert differing(first, second, 3).to_dict("list") == {
+        "i": [0, 2, 0],
+        "j": [2, 0, 1],
+        "x": [0.2, 0.0, 0.1],
+        "y": [-0.3, 0.4, 0.2],
+    }
     assert len(differing(first, second, 100)) == 5
     assert first[0, 0] == 1.0
 
@@ -261,16 +156,19 @@ def test_differing_are_the_first_of_a_plain_sort(m: int, count: int, seed: int) 
     first[np.random.default_rng(seed).random((m, m)) < 0.2] = np.nan
     gaps = {(i, j): abs(first[i, j] - second[i, j]) for i in range(m) for j in range(m) if i != j}
     expected = sorted((pair for pair, gap in gaps.items() if not np.isnan(gap)), key=lambda pair: -gaps[pair])
-    found = differing(first, second, count)
-    assert list(zip(found["i"], found["j"], strict=True)) == expected[:count]
+    pairs = differing(first, second, count)
+    assert list(zip(pairs["i"], pairs["j"], strict=True)) == expected[:count]
 
 
 def test_a_scatter_draws_all_pairs_as_counts_and_those_that_differ_most_as_points() -> None:
     first, second = pair_of_matrices(20)
     first[3, 4] = np.nan
-    spec = specification(scatter(first, second))
-    assert counted(spec) == 20 * 19 - 1
-    (points,) = [one for one in spec["datasets"].values() if "suffers" in one[0]]
+    spec = specification(scatter(first, second, picked=(2, 1)))
+    assert pairs_counted(spec) == 20 * 19 - 1
+    assert [{"x": first[2, 1], "y": second[2, 1]}] in tables(spec, "x", "y"), "the picked pair is ringed"
+    encoding = spec["layer"][0]["encoding"]
+    assert (encoding["x"]["title"], encoding["y"]["title"]) == ("P[i, j] in this", "P[i, j] in that")
+    (points,) = [rows for rows in spec["datasets"].values() if "suffers" in rows[0]]
     expected = differing(first, second, POINTS)
     assert len(points) == POINTS
     assert [(row["i"], row["j"], row["x"], row["y"]) for row in points] == list(expected.itertuples(index=False))
@@ -296,26 +194,12 @@ def test_a_scatter_counts_a_pair_in_the_square_it_lies_in() -> None:
     assert [row["x"] for row in of_layer(spec, spec["layer"][1])] == domain
 
 
-def test_a_scatter_names_both_and_rings_the_picked_pair() -> None:
-    first, second = pair_of_matrices(4)
-    spec = specification(scatter(first, second, picked=(2, 1)))
-    assert [{"x": first[2, 1], "y": second[2, 1]}] in tables(spec, "x", "y")
-    encoding = spec["layer"][0]["encoding"]
-    assert (encoding["x"]["title"], encoding["y"]["title"]) == ("P[i, j] in this", "P[i, j] in that")
-    assert len(spec["layer"]) == len(specification(scatter(first, second))["layer"]) + 2
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.3])
+@pytest.mark.parametrize("value", [0.0, -0.3])
 @pytest.mark.parametrize("jitter", [0.0, 1e-15])
 def test_a_scatter_of_constant_matrices_has_all_pairs_in_one_square(value: float, jitter: float) -> None:
     first = np.full((4, 4), value)
-    second = first + 0.5 * jitter
-    spec = specification(scatter(first, second))
-    assert counted(spec) == 12
-    if not jitter:
-        low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
-        assert low < value < high
-
-
-def test_a_scatter_of_nothing_counts_nothing() -> None:
-    assert counted(specification(scatter(np.full((3, 3), np.nan), np.zeros((3, 3))))) == 0
+    spec = specification(scatter(first, first + 0.5 * jitter))
+    assert pairs_counted(spec) == 12
+    low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert jitter or low < value < high
+    assert pairs_counted(specification(scatter(np.full((3, 3), np.nan), np.zeros((3, 3))))) == 0

@@ -19,27 +19,20 @@ from kis_core import charts
 from kis_core.charts import colours
 from kis_core.charts.heatmap import MOST_WRITTEN
 from tests import tiny
-from tests.charts import test_charts, test_charts_as_files, test_charts_beside_edits, test_charts_of_lifelong
-from tests.charts.chart_tools import PIXELS, STRIP, specification
-from tests.charts.test_charts_of_large_sets import BARS
+from tests.charts.chart_tools import PIXELS, specification
+from tests.charts.every_chart import EVERY, STRIP
 
 TEXT, MARK = 4.5, 3.0  # least contrasts: success criteria 1.4.3 and 1.4.11
 TINT = 0.35  # what is fainter only colours the ground, or catches the mouse: a line along it is what is read
 CONFIG: dict[str, Any] = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())["theme"]
 THEMES = ("light", "dark")
 EITHER = [pytest.param("light", marks=pytest.mark.stress), "dark"]  # where the faults were; drawing all takes seconds
-NUMBERS, EDITS, RUNS = test_charts_as_files.CHARTS, test_charts_beside_edits.CHARTS, test_charts_of_lifelong.CHARTS
+CELLS = ("heatmap", "window", "overview", "overview of blocks", "similarity", "damage")
+"""Made of cells, whose colours are those of the scale from negative to positive."""
 SEVERAL = pd.concat([STRIP.assign(size=size) for size in (16, 32, 64, 128)])
-CHARTS = {
-    **{name: NUMBERS[name] for name in ("density", "one strip", "angles", "scatter", "by layer", "convergence")},
-    **{name: NUMBERS[name] for name in ("kurtosis by layer", "kurtosis by size")},
-    **{name: EDITS[name] for name in ("after", "against each other", "losses", "advice")},
-    **{name: RUNS[name] for name in ("one run", "several runs", "lines", "rings", "lifetimes")},
-    "counts": lambda: charts.counts(BARS, picked={"P[1, 2]": 0.1}),
-    "densities": lambda: charts.overlaid(SEVERAL, title="P", legend_title="facts"),
+OTHERS = {name: chart for name, chart in EVERY.items() if name not in CELLS} | {
+    "densities": lambda: charts.overlaid(SEVERAL, title="P", legend_title="facts")
 }
-"""Every kind but those made of cells, whose colours are those of the scale from negative to positive."""
-CELLS = {"window": test_charts.CHARTS["window"], "overview": test_charts.CHARTS["overview"], "damage": RUNS["damage"]}
 
 
 class Drawn(NamedTuple):
@@ -115,34 +108,31 @@ def drawn(svg: ElementTree.Element, ground: str) -> Iterator[Drawn]:
 
 def faint(svg: ElementTree.Element, ground: str) -> list[Drawn]:
     """What does not stand out from the page, though it should."""
-    found = []
-    for one in drawn(svg, ground):
-        least = TEXT if one.tag == "text" else MARK
-        of_axis = "role-axis-grid" in one.group or "role-axis-domain" in one.group  # lines to guide the eye
-        halo = set(one.colours) == {ground}  # which sets off what lies on it
-        if one.colours and not of_axis and not halo and max(contrast(c, ground) for c in one.colours) < least:
-            found.append(one)
-    return found
+    below = []
+    for shape in drawn(svg, ground):
+        least = TEXT if shape.tag == "text" else MARK
+        of_axis = "role-axis-grid" in shape.group or "role-axis-domain" in shape.group  # lines to guide the eye
+        halo = set(shape.colours) == {ground}  # which sets off what lies on it
+        if shape.colours and not of_axis and not halo and max(contrast(c, ground) for c in shape.colours) < least:
+            below.append(shape)
+    return below
 
 
 @pytest.mark.parametrize("theme", EITHER)
-@pytest.mark.parametrize("name", tiny.in_full(CHARTS, ("density", "scatter", "after", "one run", "counts")))
+@pytest.mark.parametrize("name", tiny.in_full(OTHERS, ("counts", "one run")))
 def test_all_that_is_drawn_stands_out_from_the_page(name: str, theme: str) -> None:
-    assert not faint(svg_of(CHARTS[name](), theme), page(theme)["background"])
+    assert not faint(svg_of(OTHERS[name](), theme), page(theme)["background"])
 
 
 @pytest.mark.parametrize("theme", EITHER)
 @pytest.mark.parametrize("name", tiny.in_full(CELLS, ("overview",)))
 def test_all_around_and_over_cells_stands_out(name: str, theme: str) -> None:
     """Cells near 0 are to recede; a dot in a cell is black or white, whichever is read better there."""
-    found = faint(svg_of(CELLS[name](), theme), page(theme)["background"])
-    on_cells = [
-        one for one in found if "mark-rect role-mark" in one.group or set(one.colours) <= {"#000000", "#ffffff"}
-    ]
-    assert found == on_cells
+    for shape in faint(svg_of(EVERY[name](), theme), page(theme)["background"]):
+        assert "mark-rect role-mark" in shape.group or set(shape.colours) <= {"#000000", "#ffffff"}
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", EITHER)
 def test_numbers_are_read_on_every_cell(theme: str) -> None:
     """The correlations of layers, written over cells from one end of the colours to the other."""
     matrix = np.linspace(-1, 1, MOST_WRITTEN * MOST_WRITTEN).reshape(MOST_WRITTEN, MOST_WRITTEN)
@@ -154,23 +144,17 @@ def test_numbers_are_read_on_every_cell(theme: str) -> None:
     assert min(map(contrast, cells, numbers)) >= TEXT
 
 
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_largest_of_a_ramp_stands_out_most(theme: str) -> None:
+@pytest.mark.parametrize(("at", "theme"), [*enumerate(THEMES)])
+def test_every_shade_is_made_for_its_page_and_the_largest_of_a_ramp_stands_out_most(at: int, theme: str) -> None:
     ground = page(theme)["background"]
-    for count in range(1, 11):
-        shades = [re.findall(r"#[0-9a-f]{6}", colour.to_dict()["expr"]) for colour in colours.ramp(count)]
-        found = [contrast(dark if theme == "dark" else light, ground) for dark, light in shades]
-        assert found == sorted(found)
-        assert found[0] >= MARK
-
-
-@pytest.mark.parametrize("at", range(2), ids=THEMES)
-def test_every_shade_is_made_for_its_page(at: int) -> None:
-    ground = page(THEMES[at])["background"]
     written = [colours.INK_SHADES, colours.MUTED_SHADES, *colours.CATEGORICAL[:2]]  # what texts are drawn in
     assert min(contrast(shades[at], ground) for shades in written) >= TEXT
     others = [colours.FAINT_SHADES, colours.VIOLET_SHADES, *colours.CATEGORICAL, *colours.SEQUENTIAL]
     assert min(contrast(shades[at], ground) for shades in others) >= MARK
+    for count in range(1, 11):
+        ramp = [re.findall(r"#[0-9a-f]{6}", colour.to_dict()["expr"]) for colour in colours.ramp(count)]
+        contrasts = [contrast(dark if theme == "dark" else light, ground) for dark, light in ramp]
+        assert contrasts == sorted(contrasts)
 
 
 def test_the_pages_colours_are_those_of_the_charts() -> None:

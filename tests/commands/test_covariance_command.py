@@ -8,27 +8,28 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
 
 from kis_core import corpora
-from kis_core.__main__ import WRONG_INPUT, main
+from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, main
 from kis_core.analysis import pipeline
 from kis_core.analysis.second_moments import read
+from kis_core.commands import covariance as command
 from kis_core.commands import options
-from kis_core.corpora import wikipedia
-from kis_core.covariance import rome_files
+from kis_core.covariance import checkpoint, ranks, rome_files
 from kis_core.covariance.layer_sums import LayerSums
-from kis_core.request import Request
+from kis_core.request import Request, RequestError
 from kis_core.store.store import Store
 from tests import covariance_workers, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-TOKENS = 6000
+TOKENS = 3000
 MODULE = "transformer.h.{}.mlp.c_proj"
 SHARED = {"rtol": 1e-6, "atol": 1e-6}  # sums of several processes, in another order and then in float32
 
@@ -38,9 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save("GPT-2", tmp_path_factory.mktemp("models") / "tiny-gpt2")
 
 
-def arguments(model: Path, out: Path, command: str = "covariance", /, **changed: object) -> list[str]:
+def arguments(model: Path, out: Path, name: str = "covariance", /, **changed: object) -> list[str]:
     chosen = {"model": model, "corpus": "builtin", "tokens": TOKENS, "device": "cpu", "out": out} | changed
-    return [command, *(f"--{name}={value}" for name, value in chosen.items() if value is not None)]
+    return [name, *(f"--{option}={value}" for option, value in chosen.items() if value is not None)]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kis_core.covariance.passes.Pass.run", refuse)
 
 
-def test_one_file_a_layer_where_rome_looks_for_it(
+def test_one_file_a_layer_where_rome_looks_for_it_says_where_it_comes_from(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(model, tmp_path / "out", layers="0,2")) == 0
@@ -110,19 +111,15 @@ def test_one_file_a_layer_where_rome_looks_for_it(
         np.testing.assert_allclose(written.matrix, stored.matrix, **SHARED)
     assert read(ingredients, 1, Store()) is None
 
-
-def test_a_file_says_where_it_comes_from_and_nothing_of_this_machine(alone: Path, model: Path, tmp_path: Path) -> None:
-    path = list(files(alone).values())[1]
-    told = dict(rome_files.header(path).provenance)
-    ingredients = pipeline.resolve(Request(str(model), tokens=TOKENS), Store())
-    assert told["weights_sha256"] == ingredients.weights
-    assert told["corpus_sha256"] == ingredients.text
-    assert (told["model"], told["layer"], told["module"]) == ("tiny-gpt2", 1, MODULE.format(1))
-    assert (told["corpus"], told["tokens_requested"], told["tokens_counted"]) == ("builtin", TOKENS, TOKENS)
-    assert (told["documents_requested"], told["revision"], told["moment_dtype"]) == (None, None, "float32")
-    assert len(told["documents_sha256_sum"]) == 64
-    assert told["versions"]["torch"] == torch.__version__
-    assert str(model.parent) not in str(told)
+    said = dict(rome_files.header(printed[1]).provenance)
+    assert said["weights_sha256"] == ingredients.weights
+    assert said["corpus_sha256"] == ingredients.text
+    assert (said["model"], said["layer"], said["module"]) == ("tiny-gpt2", 2, MODULE.format(2))
+    assert (said["corpus"], said["tokens_requested"], said["tokens_counted"]) == ("builtin", TOKENS, TOKENS)
+    assert (said["documents_requested"], said["revision"], said["moment_dtype"]) == (None, None, "float32")
+    assert len(said["documents_sha256_sum"]) == 64
+    assert said["versions"]["torch"] == torch.__version__
+    assert str(model.parent) not in str(said), "nothing of this machine"
 
 
 def test_a_second_run_computes_nothing(
@@ -165,22 +162,10 @@ def test_the_files_are_a_corpus(
 
 def test_reading_ends_once_p_has_settled(model: Path, tmp_path: Path) -> None:
     assert main(arguments(model, tmp_path / "out", tokens=None, settled=0.9)) == 0
-    told = [rome_files.header(path) for path in files(tmp_path / "out").values()]
-    [(samples, settled)] = {(one.samples, one.provenance["settled"]) for one in told}
+    headers = [rome_files.header(path) for path in files(tmp_path / "out").values()]
+    [(samples, settled)] = {(header.samples, header.provenance["settled"]) for header in headers}
     assert settled is True
     assert samples in (3 * 512, 4 * 512), "three looks, each after 512 documents and at half as many tokens more"
-
-
-def test_wikipedia_is_read_as_the_paper_did(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rows() -> Iterator[dict[str, str]]:
-        yield from ({"text": text} for text in corpora.builtin().texts[:20])
-
-    monkeypatch.setattr(wikipedia, "_rows", rows)
-    assert main(arguments(model, tmp_path / "out", corpus="wikipedia", tokens=None, layers=0)) == 0
-    [(name, path)] = files(tmp_path / "out").items()
-    assert name == f"tiny-gpt2/wikipedia_stats/{MODULE.format(0)}_float32_mom2_20.npz"
-    told = rome_files.header(path).provenance
-    assert (told["documents_requested"], told["tokens_requested"]) == (100_000, None)
 
 
 @pytest.mark.parametrize(
@@ -188,82 +173,96 @@ def test_wikipedia_is_read_as_the_paper_did(model: Path, tmp_path: Path, monkeyp
     [
         ({}, None, None, None),
         ({}, 100, 100, None),
-        ({"corpus": "wikipedia"}, 100, None, 100_000),
         ({"corpus": "wikipedia", "tokens": 7}, 100, 7, 100_000),
         ({"corpus": "wikipedia", "documents": "all"}, 100, None, None),
         ({"documents": 5}, 100, None, 5),
-        ({"documents": 5, "tokens": 7}, 100, 7, 5),
         ({"tokens": "all"}, 100, None, None),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_how_much_is_read(
     given: dict[str, object], default: int | None, tokens: int | None, documents: int | None
 ) -> None:
-    said = {
-        "model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None, "revision": "abc",
-        "dtype": "bfloat16", "settled": 0.1,
-    }  # fmt: skip
-    found = options.request_of(Namespace(**said | given), layers=(2, 0), tokens=default)
+    said = {"model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None}
+    of_the_model = {"revision": "abc", "dtype": "bfloat16", "settled": 0.1}
+    found = options.request_of(Namespace(**said | of_the_model | given), layers=(2, 0), tokens=default)
     assert (found.tokens, found.documents) == (tokens, documents)
     assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
 
 
-class TestWrongInput:
-    def refused(self, capsys: pytest.CaptureFixture[str], said: list[str]) -> str:
-        assert main(said) == WRONG_INPUT
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert "Traceback" not in told.err
-        return told.err.splitlines()[-1]
-
-    @pytest.mark.parametrize(
-        ("changed", "reason"),
-        [
-            ({"model": "nowhere"}, "kis_core: nowhere is not on this machine"),
-            ({"corpus": "nowhere"}, "kis_core: No corpus file at nowhere"),
-            ({"device": "cuda:99"}, "kis_core: This machine has no cuda:99 device"),
-            ({"layers": "7"}, "kis_core: the model has layers 0 to 2; layer 7 was asked for"),
-            ({"tokens": 0}, "kis_core: C needs at least one token"),
-            ({"documents": 0}, "kis_core: C needs at least one document"),
-            ({"settled": 2}, "kis_core: P settles at a share between 0 and 1"),
-        ],
-        ids=str,
-    )
-    def test_is_told_in_one_line(
-        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, object], reason: str
-    ) -> None:
-        assert self.refused(capsys, arguments(model, tmp_path / "out", **changed)).startswith(reason)
-        assert not (tmp_path / "out").exists()
-
-    def test_statistics_of_other_weights(self, alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        other = tiny.save("GPT-2", tmp_path / "other", seed=1)
-        said = arguments(other, tmp_path / "out", corpus=alone / "tiny-gpt2", tokens=None)
-        assert "C of other weights than those of" in self.refused(capsys, said)
-
-    @pytest.mark.parametrize(("changed", "about"), [({"device": "tpu"}, "--device"), ({"dtype": "int8"}, "--dtype")])
-    def test_of_an_option(
-        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], about: str
-    ) -> None:
-        with pytest.raises(SystemExit) as caught:
-            main(arguments(model, tmp_path, **changed))
-        assert caught.value.code == WRONG_INPUT
-        assert f"argument {about}: invalid" in capsys.readouterr().err
-
-    def test_one_device_for_several_processes(
-        self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("RANK", "1")
-        line = self.refused(capsys, arguments(model, tmp_path, device="cuda:0"))
-        assert line.startswith("kis_core, process 1: several processes take a device each")
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-        line = self.refused(capsys, arguments(model, tmp_path, device="auto"))
-        assert line.endswith("2 processes were started on a machine with 1 GPUs; use --nproc-per-node 1")
+def test_statistics_of_others(alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tiny.save("GPT-2", tmp_path / "other", seed=1)
+    assert main(arguments(other, tmp_path / "out", corpus=alone / "tiny-gpt2", tokens=None)) == WRONG_INPUT
+    assert "C of other weights than those of" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_interrupted_it_goes_on_and_writes_the_same_bytes(
+    model: Path, alone: Path, batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, taken = LayerSums._forward, []
+
+    def interrupted_once(*given: object) -> None:
+        taken.append(given)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        forward(*given)
+
+    monkeypatch.setattr(LayerSums, "_forward", interrupted_once)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", float("inf"))  # a checkpoint after every batch
+    assert main(arguments(model, tmp_path / "out")) == INTERRUPTED
+    assert files(tmp_path / "out") == {}
+    assert main(arguments(model, tmp_path / "out")) == 0
+    assert len(taken) == batches + 1, "the one begun when it was interrupted is taken again"
+    assert contents(tmp_path / "out") == contents(alone)
+    kinds = {item.kind for item in Store().inventory()}
+    assert kinds == {"second-moment", "fingerprint"}, "no checkpoint is left"
+
+
+@pytest.fixture
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun would start us, but that nobody else is there, and that leaving can be seen."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "together", lambda _: nullcontext(ranks.Share(1, 2)))
+
+    def leave(status: int) -> NoReturn:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_several_processes_do_not_wait_for_p_to_settle(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for agree in ("agreed", "least"):
+        monkeypatch.setattr(ranks.Share, agree, lambda _, own, device: own)
+    with pytest.raises(SystemExit):
+        main(arguments(model, tmp_path / "out", settled=0.1))
+    assert "one process alone; leave `settled` out" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("second_of_two")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RequestError("no such fact"), "kis_core, process 1: no such fact"),
+        (RuntimeError("[../gloo/transport/tcp/pair.cc] closed"), "kis_core, process 1: another process ended before"),
+        (RuntimeError("a fault of our own"), None),
+    ],
+)
+def test_an_error_of_one_of_several_processes_ends_it_at_once(
+    error: Exception, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault of our own is raised; all else leaves without waiting for the others."""
+    with pytest.raises(RuntimeError if said is None else SystemExit) as ended, command._processes("cpu"):
+        raise error
+    assert capsys.readouterr().err.startswith(said or "")
+    assert said is None or ended.value.code == WRONG_INPUT
+
+
+@pytest.mark.stress
 class TestProcesses:
     """Of their own: to be killed, or to share the work."""
 
@@ -284,49 +283,32 @@ class TestProcesses:
     def taken(self, tmp_path: Path, rank: int = 0) -> int:
         return int((tmp_path / f"said{rank}.batches").read_text())
 
-    def test_killed_it_goes_on_and_writes_the_same_bytes(
+    def test_killed_twice_it_goes_on_and_writes_the_same_bytes(
         self, model: Path, alone: Path, batches: int, tmp_path: Path
     ) -> None:
         said = arguments(model, tmp_path / "out")
-        for batch in (4, 2):
+        for batch in (3, 2):
             [(status, _)] = self.ran(tmp_path, said, process0={"batch": batch, "end": "killed"})
             assert (status, files(tmp_path / "out")) == (-signal.SIGKILL, {})
-        [(status, told)] = self.ran(tmp_path, said)
-        assert status == 0, told
-        assert self.taken(tmp_path) == batches - 3 - 1, "those begun when it was killed are taken again"
+        [(status, words)] = self.ran(tmp_path, said)
+        assert status == 0, words
+        assert self.taken(tmp_path) == batches - 2 - 1, "those begun when it was killed are taken again"
         assert contents(tmp_path / "out") == contents(alone)
-        kept = Store(tmp_path / "cache").inventory()
-        assert {item.kind for item in kept} == {"second-moment", "fingerprint"}, "no checkpoint is left"
 
-    @pytest.mark.stress
     def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, batches: int, tmp_path: Path) -> None:
         said = arguments(model, tmp_path / "out")
-        (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"batch": 3, "end": "killed"})
+        (first, words), (second, _) = self.ran(tmp_path, said, 2, process1={"batch": 3, "end": "killed"})
         assert (first, second) == (WRONG_INPUT, -signal.SIGKILL)
-        assert told.splitlines()[-1].startswith("kis_core, process 0: another process ended")
-        (first, told), (second, silence) = self.ran(tmp_path, said, 2)
-        assert (first, second, silence) == (0, 0, ""), told
+        assert words.splitlines()[-1].startswith("kis_core, process 0: another process ended")
+        (first, words), (second, silence) = self.ran(tmp_path, said, 2)
+        assert (first, second, silence) == (0, 0, ""), words
         assert (self.taken(tmp_path), self.taken(tmp_path, 1)) == (0, batches // 2 - 2), "the first had taken its own"
         assert_equal(tmp_path / "out", alone)
-        (first, told), (second, _) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
+        (first, words), (second, _) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
         assert (first, second) == (0, 0), "nothing was left to compute"
 
-    def test_an_error_of_one_ends_both(self, model: Path, tmp_path: Path) -> None:
-        said = arguments(model, tmp_path / "out")
-        (first, told), (second, why) = self.ran(tmp_path, said, 2, process1={"end": "not finite"})
-        assert (first, second) == (WRONG_INPUT, WRONG_INPUT)
-        assert told.splitlines()[-1].startswith("kis_core, process 0: another process ended")
-        [line] = why.splitlines()
-        assert line.startswith("kis_core, process 1: layer 0, batch 1: an activation is not finite")
-        assert files(tmp_path / "out") == {}
 
-    @pytest.mark.stress
-    def test_several_do_not_wait_for_p_to_settle(self, model: Path, tmp_path: Path) -> None:
-        for status, told in self.ran(tmp_path, arguments(model, tmp_path / "out", settled=0.1), 2):
-            assert status == WRONG_INPUT
-            assert "one process alone; leave `settled` out" in told.splitlines()[-1]
-
-
+@pytest.mark.stress
 def test_torchrun_gives_what_one_process_gives(model: Path, alone: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "kis_core"]
     ran = subprocess.run(

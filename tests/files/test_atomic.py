@@ -81,11 +81,11 @@ def test_a_link_is_written_through_and_folders_and_devices_stay(tmp_path: Path) 
 
 
 def test_nothing_else_in_the_library_writes_a_file_under_its_final_name() -> None:
-    found = [
+    written = [
         f"{path.name}:{number}"
         for path in LIBRARY.rglob("*.py")
         if path.relative_to(LIBRARY).parts[0] not in NO_OUTPUT
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if (found := WRITING.search(line)) and '"' not in line[: found.start()]  # in code, not in a sentence
     ]
-    assert found == []
+    assert written == []

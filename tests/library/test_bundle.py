@@ -25,6 +25,17 @@ from tests.store_workers import entry, number_of
 KEYS = tuple(key_of("kind", {"number": number}) for number in range(3))
 
 
+NUMBERS = safetensors.numpy.save({"values": np.arange(3)})
+KEY = KEYS[0]
+FILE = f"{KEY}.safetensors"
+
+
+def row(content: bytes = NUMBERS, **other: Any) -> dict[str, Any]:
+    """Of a manifest, for the first key."""
+    checksum, size = hashlib.sha256(content).hexdigest(), len(content)
+    return {"key": KEY, "meta": {}, "sha256": checksum, "file": FILE, "size": size} | other
+
+
 @pytest.fixture
 def filled(tmp_path: Path) -> Store:
     made = Store(tmp_path / "cluster")
@@ -39,60 +50,43 @@ def laptop(tmp_path: Path) -> Store:
 
 
 def contents(store: Store) -> dict[str, int]:
-    found = {item.key: store.get(item.key) for item in store.inventory()}
-    return {key: number_of(value) for key, value in found.items() if value}
+    values = {item.key: store.get(item.key) for item in store.inventory()}
+    return {key: number_of(value) for key, value in values.items() if value}
 
 
 ALL = {key: number for number, key in enumerate(KEYS)}
 
 
-# Round trips
-
-
 def test_what_was_exported_is_there_after_an_import(filled: Store, laptop: Store, tmp_path: Path) -> None:
-    size = export(filled, KEYS, tmp_path / "all.zip")
+    size = export(filled, KEYS, str(tmp_path / "all.zip"))
     assert size == sum(path.stat().st_size for path in matrices(filled.root))
     done = load(laptop, tmp_path / "all.zip")
     assert (set(done.keys), done.count, done.skipped, done.bytes) == (set(KEYS), 3, 0, size)
     assert contents(laptop) == ALL
-    assert [item.sha256 for item in map(laptop.find, KEYS) if item] == [
-        item.sha256 for item in map(filled.find, KEYS) if item
-    ]
+    assert {item.key: item.sha256 for item in laptop.inventory()} == {k.key: k.sha256 for k in filled.inventory()}
     assert leftovers(laptop.root) == []
+    stream, other = io.BytesIO(), Store(tmp_path / "other")
+    export(filled, [*reversed(KEYS), KEYS[0]], stream)
+    assert (tmp_path / "all.zip").read_bytes() == stream.getvalue(), "the same values give the same bytes"
+    stream.seek(0)
+    assert load(other, stream).count == 3
+    assert export(filled, [], tmp_path / "none.zip") == load(other, tmp_path / "none.zip").count == 0
 
 
 def test_a_bundle_is_a_plain_zip_that_says_what_it_holds(filled: Store, tmp_path: Path) -> None:
     export(filled, KEYS[:1], tmp_path / "one.zip")
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
-        assert sorted(archive.namelist()) == sorted([bundles.MANIFEST, f"{KEYS[0]}.safetensors"])
-        content = archive.read(f"{KEYS[0]}.safetensors")
+        assert sorted(archive.namelist()) == sorted([bundles.MANIFEST, FILE])
+        content = archive.read(FILE)
         manifest = json.loads(archive.read(bundles.MANIFEST))
-    assert content == next(item.path.read_bytes() for item in filled.inventory() if item.key == KEYS[0])
-    row = {
-        "key": KEYS[0],
-        "meta": {"number": 0},
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "file": f"{KEYS[0]}.safetensors",
-        "size": len(content),
-    }
-    assert manifest == {"format": bundles.FORMAT, "entries": [row]}
+    item = filled.find(KEY)
+    assert item is not None
+    assert content == item.path.read_bytes()
+    assert manifest == {"format": bundles.FORMAT, "entries": [row(content, meta={"number": 0})]}
 
 
-def test_the_same_values_give_the_same_bytes_in_a_file_and_in_a_stream(filled: Store, tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    export(filled, [*reversed(KEYS), KEYS[0]], stream)
-    export(filled, KEYS, str(tmp_path / "all.zip"))
-    assert (tmp_path / "all.zip").read_bytes() == stream.getvalue()
-    other = Store(tmp_path / "other")
-    stream.seek(0)
-    assert load(other, stream).count == 3
-    assert contents(other) == ALL
-
-
-def test_what_is_there_is_skipped_and_what_is_damaged_or_different_is_replaced(
-    filled: Store, laptop: Store, tmp_path: Path
-) -> None:
+def test_what_is_there_is_skipped_unless_it_is_damaged(filled: Store, laptop: Store, tmp_path: Path) -> None:
     export(filled, KEYS, tmp_path / "all.zip")
     load(laptop, tmp_path / "all.zip")
     again = load(laptop, tmp_path / "all.zip")
@@ -106,17 +100,12 @@ def test_what_is_there_is_skipped_and_what_is_damaged_or_different_is_replaced(
     assert contents(laptop) == ALL
 
 
-def test_no_values_make_a_bundle_too(filled: Store, laptop: Store, tmp_path: Path) -> None:
-    assert export(filled, [], tmp_path / "none.zip") == 0
-    assert load(laptop, tmp_path / "none.zip").count == 0
-
-
 def test_progress_is_told_and_a_cancelled_export_leaves_no_file(filled: Store, laptop: Store, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    export(filled, KEYS, tmp_path / "all.zip", report=lambda *at: told.append(at))
-    load(laptop, tmp_path / "all.zip", report=lambda *at: told.append(at))
+    reports: list[tuple[str, int, int]] = []
+    export(filled, KEYS, tmp_path / "all.zip", report=lambda *at: reports.append(at))
+    load(laptop, tmp_path / "all.zip", report=lambda *at: reports.append(at))
     stages = (bundles.EXPORT_STAGE, bundles.IMPORT_STAGE)
-    assert told == [(stage, done, 3) for stage in stages for done in range(4)]
+    assert reports == [(stage, done, 3) for stage in stages for done in range(4)]
 
     def cancel(stage: str, done: int, total: int) -> None:
         if done == 2:
@@ -143,32 +132,6 @@ def test_a_damaged_value_is_not_exported(filled: Store, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=f"{KEYS[1]} is damaged"):
         export(filled, KEYS, tmp_path / "all.zip")
     assert not (tmp_path / "all.zip").exists()
-
-
-def test_a_folder_that_is_not_there_is_told(filled: Store, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="cannot be written: No such file"):
-        export(filled, KEYS, tmp_path / "none" / "all.zip")
-    with pytest.raises(BundleError, match="There is no file"):
-        load(filled, tmp_path / "none.zip")
-    with pytest.raises(BundleError, match="cannot be read"):
-        load(filled, tmp_path)
-
-
-# Hostile bundles
-
-NUMBERS = safetensors.numpy.save({"values": np.arange(3)})
-KEY = KEYS[0]
-FILE = f"{KEY}.safetensors"
-
-
-def row(content: bytes = NUMBERS, **other: Any) -> dict[str, Any]:
-    return {
-        "key": KEY,
-        "meta": {},
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "file": FILE,
-        "size": len(content),
-    } | other
 
 
 def packed(
@@ -204,10 +167,6 @@ def test_a_member_without_arrays_is_refused_and_never_run(filled: Store, content
     refused(filled, packed([row(planted)], [(FILE, planted)]), f"{FILE} is damaged in the bundle: its file holds n")
 
 
-def test_a_wrong_checksum_names_the_member(filled: Store) -> None:
-    refused(filled, packed([row(sha256="0" * 64)], [(FILE, NUMBERS)]), f"{FILE} is damaged .* checksum does not fit")
-
-
 @pytest.mark.parametrize("name", ["../../precious", "/tmp/precious", "a/b", "..", "kind-0.safetensors", "C:\\x"])  # noqa: S108
 def test_no_name_in_a_bundle_becomes_a_path(filled: Store, tmp_path: Path, name: str) -> None:
     (tmp_path / "precious").write_bytes(b"precious")
@@ -226,9 +185,24 @@ def special(kind: int) -> zipfile.ZipInfo:
     return info
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO])
-def test_a_link_or_another_special_file_is_refused(filled: Store, kind: int) -> None:
-    refused(filled, packed([row(b"/etc/passwd")], [(special(kind), b"/etc/passwd")]), "no plain file")
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("rows", "members", "said"),
+    [
+        ([row(sha256="0" * 64)], [(FILE, NUMBERS)], f"{FILE} is damaged .* checksum does not fit"),
+        ([row(b"/etc/passwd")], [(special(stat.S_IFLNK), b"/etc/passwd")], "no plain file"),
+        ([row(b"/etc/passwd")], [(special(stat.S_IFIFO), b"/etc/passwd")], "no plain file"),
+        ([row()], [(FILE, NUMBERS), (FILE, b"other")], "more than once"),
+        ([row()], [(FILE, NUMBERS), (bundles.MANIFEST, b"{}")], "'manifest.json' more than once"),
+        ([row()], [], f"'{FILE}' is missing"),
+        ([row(), row()], [(FILE, NUMBERS)], "names a key twice"),
+        *((rows, [(FILE, NUMBERS)], "is not that of a bundle") for rows in (None, {"a": 1}, [5], [{}], "text")),
+    ],
+)
+def test_members_and_a_manifest_that_do_not_fit_are_refused(
+    filled: Store, rows: Any, members: list[tuple[str | zipfile.ZipInfo, bytes]], said: str
+) -> None:
+    refused(filled, packed(rows, members), said)
 
 
 def test_a_compressed_member_is_refused(filled: Store) -> None:
@@ -236,12 +210,6 @@ def test_a_compressed_member_is_refused(filled: Store) -> None:
     bomb = packed([row(zeros)], [(FILE, zeros)], compress_type=zipfile.ZIP_DEFLATED)
     assert len(bomb.getvalue()) < len(zeros) / 100
     refused(filled, bomb, f"'{FILE}' is compressed")
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_member_that_is_there_twice_is_refused(filled: Store) -> None:
-    refused(filled, packed([row()], [(FILE, NUMBERS), (FILE, b"other")]), "more than once")
-    refused(filled, packed([row()], [(FILE, NUMBERS), (bundles.MANIFEST, b"{}")]), "'manifest.json' more than once")
 
 
 def test_members_that_share_their_bytes_are_refused(filled: Store) -> None:
@@ -269,25 +237,17 @@ def test_members_that_share_their_bytes_are_refused(filled: Store) -> None:
         ({"size": 10**12}, "of another size"),
         ({"size": -1}, "Entry 0"),
         ({"size": True}, "Entry 0"),
-        ({"size": "8"}, "Entry 0"),
         ({"meta": []}, "Entry 0"),
         ({"sha256": "0" * 63}, "Entry 0"),
-        ({"sha256": 5}, "Entry 0"),
         ({"key": 5}, "Entry 0"),
         ({"key": f"{KEY}\n"}, "Entry 0"),
-        ({"key": "Kind-" + "0" * 64}, "Entry 0"),
         ({"key": key_of("fingerprint", {}), "file": key_of("fingerprint", {}) + ".safetensors"}, "Entry 0"),
         ({"more": 1}, "is not that of a bundle"),
         ({"meta": {"number": float("nan")}}, "is not that of a bundle"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(filled: Store, other: dict[str, Any], said: str) -> None:
+def test_an_entry_of_a_manifest_that_does_not_fit_is_refused(filled: Store, other: dict[str, Any], said: str) -> None:
     refused(filled, packed([row(**other)], [(FILE, NUMBERS)]), said)
-
-
-@pytest.mark.parametrize("rows", [None, 5, {"a": 1}, [5], [[]], [{}], "text"])
-def test_a_manifest_of_another_shape_is_refused(filled: Store, rows: Any) -> None:
-    refused(filled, packed(rows, [(FILE, NUMBERS)]), "is not that of a bundle")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b"\xff", b"[" * 200_000, b'{"format": 1}', b"1" * 5_000])
@@ -316,13 +276,13 @@ def test_a_manifest_too_large_for_memory_is_not_read(filled: Store, monkeypatch:
         export(filled, KEYS, io.BytesIO())
 
 
-def test_a_missing_member_another_version_or_no_manifest_is_told(filled: Store) -> None:
-    refused(filled, packed([row()], []), f"'{FILE}' is missing")
-    refused(filled, packed([row(), row()], [(FILE, NUMBERS)]), "names a key twice")
+def test_another_version_or_no_manifest_is_told(filled: Store) -> None:
     refused(filled, packed([], [], version=99), "of format '99'; this version reads format 1")
     stream = io.BytesIO()
     zipfile.ZipFile(stream, "w").close()
     refused(filled, stream, "There is no manifest.json")
+    with pytest.raises(BundleError, match="cannot be read"):
+        load(filled, filled.root)
     refused(filled, io.BytesIO(pickle.dumps([1])), "is no whole bundle")
 
 

@@ -21,8 +21,8 @@ from kis_core.store.store import Store, StoreError, key_of
 from tests.store.store_tools import close, leftovers, matrices
 from tests.store_workers import DYING_STATUS, entry, number_of
 
-FLIPS = 150  # bytes of a bundle flipped, one at a time
-CUTS = 30  # places where a bundle is cut off
+FLIPS = 60  # bytes of a bundle flipped, one at a time
+CUTS = 15  # places where a bundle is cut off
 KEYS = tuple(sorted(key_of("kind", {"number": number}) for number in range(2)))
 PIECES = 300  # bytes copied at once, so that a value takes several
 

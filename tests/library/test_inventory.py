@@ -26,9 +26,6 @@ LAYERS, FACTS = 2, 4
 WEIGHTS = {"small": "1" * 64, "large": "2" * 64}
 PARAMETERS = {"small": 10, "large": 10**9}
 QUEUE = [["France", "The capital of {} is", "Paris", "capital", "Rome"], ["Chad", "{} is", "a", "", "b"]]
-HOSTILE = ("<script>alert(1)</script>", "![x](http://e)", "=cmd()", "../../etc", "\u202e", "\n# head", "x" * 5_000)
-
-Keep = Callable[..., str]
 
 
 def result_of(model: str = "small", facts: str = "builtin", tokens: int = 100, **provenance: Any) -> Result:
@@ -36,19 +33,9 @@ def result_of(model: str = "small", facts: str = "builtin", tokens: int = 100, *
     p[:, range(FACTS), range(FACTS)] = 1
     result = made(p)
     request = Request(model=model, facts=facts, tokens=tokens)
-    source = result.provenance | {
-        "request": asdict(request),
-        "model": model,
-        "weights_sha256": WEIGHTS.get(model, "3" * 64),
-        "facts": facts,
-        "parameters": PARAMETERS.get(model, 5),
-        "revision": None,
-        "tokens_requested": tokens,
-        "tokens_counted": tokens,
-        "dtype": "float32",
-        "device": "cpu",
-        "versions": {"numpy": "2"},
-    }
+    who = {"model": model, "weights_sha256": WEIGHTS.get(model, "3" * 64), "parameters": PARAMETERS.get(model, 5)}
+    asked = {"request": asdict(request), "facts": facts, "tokens_requested": tokens, "tokens_counted": tokens}
+    source = result.provenance | who | asked
     return replace(result, request=request, provenance=source | provenance)
 
 
@@ -65,44 +52,34 @@ def keep_moments(store: Store, result: Result, about: bool = False) -> list[str]
     keys = [pipeline.second_moment_key(result, layer) for layer in result.layers]
     source = result.provenance
     for layer, key in zip(result.layers, keys, strict=True):
-        told = {name: source[name] for name in ("model", "corpus", "weights_sha256")} | {"layer": layer}
-        meta = {"tokens": source["tokens_counted"], "told": {"documents": 3}} | ({"about": told} if about else {})
+        itself = {name: source[name] for name in ("model", "corpus", "weights_sha256")} | {"layer": layer}
+        meta = {"tokens": source["tokens_counted"], "told": {"documents": 3}} | ({"about": itself} if about else {})
         store.put(key, meta, {"triangle": packed(np.eye(MLP_WIDTH))})
     return keys
 
 
-def one(rows: list[Shelved], what: str) -> Shelved:
-    (found,) = (row for row in rows if row.what == what)
-    return found
-
-
-def test_an_empty_store_has_an_empty_shelf(store: Store) -> None:
-    assert shelf(store) == []
-    assert inventory.moments_behind(store, ["superposition-gone"]) == set()
-    assert inventory.described(store, "superposition-gone") is None
-    assert inventory.verify(store, ["superposition-gone"]) == ["superposition-gone"]
-    assert inventory.delete(store, ["superposition-gone"], with_moments=True) == 0
-    assert inventory.clear(store) == 0
+def the(what: str, rows: list[Shelved]) -> Shelved:
+    """The only row of a kind."""
+    (row,) = (row for row in rows if row.what == what)
+    return row
 
 
 def test_a_result_is_told_in_words_and_its_matrices_are_not_read(store: Store) -> None:
-    key = keep(store, tokens=7)
+    assert shelf(store) == []
+    assert inventory.described(store, "superposition-gone") is None
+    key, expected = keep(store, tokens=7), result_of(tokens=7)
     (path,) = matrices(store.root)
     os.truncate(path, 11)
     os.utime(path, (100, 200))
     weights = WEIGHTS["small"]
-    expected = Shelved(RESULT, (key,), "superposition P", "small", "builtin", "builtin", 7, (0, 1), 11, 200.0, weights)
-    assert shelf(store) == [expected]
-
-
-def test_a_result_is_described_without_its_matrices(store: Store) -> None:
-    key, expected = keep(store), result_of()
-    found = inventory.described(store, key)
-    assert found is not None
-    assert found.p.size == 0
-    assert (found.facts.facts, found.layers) == (expected.facts.facts, expected.layers)
-    assert found.provenance == expected.provenance | {"request": found.provenance["request"]}
-    assert [report.to_json() for report in found.reports] == [report.to_json() for report in expected.reports]
+    row = Shelved(RESULT, (key,), "superposition P", "small", "builtin", "builtin", 7, (0, 1), 11, 200.0, weights)
+    assert shelf(store) == [row]
+    described = inventory.described(store, key)
+    assert described is not None
+    assert described.p.size == 0
+    assert (described.facts.facts, described.layers) == (expected.facts.facts, expected.layers)
+    assert described.provenance == expected.provenance | {"request": described.provenance["request"]}
+    assert [report.to_json() for report in described.reports] == [report.to_json() for report in expected.reports]
 
 
 def test_results_stand_by_size_of_the_model_and_c_and_the_rest_below(store: Store) -> None:
@@ -124,25 +101,22 @@ def test_the_c_of_a_model_over_a_text_are_one_row(store: Store, about: bool) -> 
     keys = keep_moments(store, result, about)
     if not about:
         keep(store, "large", tokens=50)
-    row = one(shelf(store), MOMENTS)
+    row = the(MOMENTS, shelf(store))
     assert set(row.keys) == set(keys)
     assert (row.model, row.corpus, row.tokens, row.layers) == ("large", "builtin", 50, (0, 1))
     assert row.weights == WEIGHTS["large"]
     assert row.bytes == sum(item.bytes for item in store.inventory(pipeline.SECOND_MOMENT))
 
 
-def test_c_of_an_unknown_model_is_there_all_the_same(store: Store) -> None:
-    keys = keep_moments(store, result_of())
-    row = one(shelf(store), MOMENTS)
-    assert (set(row.keys), row.model, row.layers) == (set(keys), "", ())
-
-
 def test_c_of_other_models_texts_and_numbers_of_tokens_are_rows_of_their_own(store: Store) -> None:
     for model, tokens in (("small", 1), ("small", 2), ("large", 1)):
         keep_moments(store, result_of(model, tokens=tokens), about=True)
+    keep_moments(store, result_of("unknown"))
     rows = shelf(store)
-    assert sorted((row.model, row.tokens) for row in rows) == [("large", 1), ("small", 1), ("small", 2)]
-    assert len({row.id for row in rows}) == 3
+    assert len({row.id for row in rows}) == 4
+    known = sorted((row.model, row.tokens) for row in rows if row.model)
+    assert known == [("large", 1), ("small", 1), ("small", 2)]
+    assert [row.layers for row in rows if not row.model] == [()], "C of an unknown model is there all the same"
 
 
 def test_a_run_is_told_by_its_name_or_by_its_edits(store: Store) -> None:
@@ -150,20 +124,16 @@ def test_a_run_is_told_by_its_name_or_by_its_edits(store: Store) -> None:
     store.put(key_of("lifelong", {"n": 2}), {"queue": QUEUE[:1]}, {})
     store.put(key_of("lifelong", {"n": 3}), {"about": {"name": "ROME, layer 0", "model": "small"}}, {})
     store.put(key_of("lifelong", {"n": 4}), {"queue": [5]}, {})
-    told = {(row.name, row.model) for row in shelf(store)}
-    assert told == {
-        ("2 edits, first France → Rome", ""),
-        ("the edit France → Rome", ""),
-        ("ROME, layer 0", "small"),
-        ("a run of edits", ""),
-    }
+    runs = {(row.name, row.model) for row in shelf(store)}
+    unnamed = {"2 edits, first France → Rome", "the edit France → Rome", "a run of edits"}
+    assert runs == {("ROME, layer 0", "small"), *((name, "") for name in unnamed)}
 
 
 def test_what_is_kept_in_between_is_one_row(store: Store) -> None:
     keys = {key_of(kind, {}) for kind in ("value", "sensitivity", "edit-pool", "fingerprint")}
     for key in keys:
         store.put(key, {}, {"a": np.zeros(5)})
-    row = one(shelf(store), BETWEEN)
+    row = the(BETWEEN, shelf(store))
     assert set(row.keys) == keys
     assert row.bytes == sum(path.stat().st_size for path in matrices(store.root))
     assert inventory.of_this_machine(key_of("fingerprint", {}))
@@ -176,7 +146,6 @@ def test_what_is_kept_in_between_is_one_row(store: Store) -> None:
         lambda meta: {},
         lambda meta: meta | {"format": archive.FORMAT + 1},
         lambda meta: meta | {"layers": "x"},
-        lambda meta: meta | {"provenance": None},
         lambda meta: meta | {"provenance": {}},
         lambda meta: meta | {"provenance": meta["provenance"] | {"tokens_counted": "many"}},
         lambda meta: meta | {"facts": [{"subject": 5}]},
@@ -186,29 +155,15 @@ def test_a_result_that_cannot_be_read_is_kept_in_between(store: Store, spoil: Ca
     entry = archive.to_entry(result_of())
     key = key_of(archive.KIND, {})
     store.put(key, spoil(entry.meta), entry.arrays)
-    assert one(shelf(store), BETWEEN).keys == (key,)
+    assert the(BETWEEN, shelf(store)).keys == (key,)
 
 
 @pytest.mark.parametrize("meta", [{"about": 5}, {"about": {"model": 5, "layer": "x", "corpus": []}, "tokens": "x"}, {}])
 def test_c_and_runs_that_say_nonsense_about_themselves_are_told_all_the_same(store: Store, meta: Any) -> None:
     for kind in (pipeline.SECOND_MOMENT, "lifelong"):
         store.put(key_of(kind, {}), meta, {})
-    assert [(row.what, row.model, row.layers, row.tokens) for row in shelf(store)] == [
-        (MOMENTS, "", (), None),
-        (RUN, "", (), None),
-    ]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names_stay_what_they_are(store: Store, text: str) -> None:
-    keep(store, text, facts=text, corpus=text, parameters=text)
-    store.put(key_of("lifelong", {}), {"about": {"name": text, "model": text}}, {})
-    rows = shelf(store)
-    assert (one(rows, RESULT).model, one(rows, RESULT).facts, one(rows, RESULT).corpus) == (text, text, text)
-    assert one(rows, RUN).name == text
-
-
-# What belongs together, and what goes
+    rows = [(row.what, row.model, row.layers, row.tokens) for row in shelf(store)]
+    assert rows == [(MOMENTS, "", (), None), (RUN, "", (), None)]
 
 
 def test_c_that_another_result_needs_stays_when_one_is_deleted(store: Store) -> None:
@@ -253,9 +208,6 @@ def test_damaged_values_are_found_and_set_aside(store: Store) -> None:
     assert seen == [1, 2, 3]
     assert inventory.verify(store, keys) == [keys[1]]
     assert {row.keys[0] for row in shelf(store)} == {keys[0], keys[2]}
-
-
-# Space on disk
 
 
 def test_files_that_no_value_names_are_cleared_unless_somebody_is_about_to_name_one(store: Store) -> None:

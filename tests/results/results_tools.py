@@ -50,6 +50,12 @@ def made(
     )
     artefacts = same(ids) | same(subjects)
     request = Request(layers=numbers)
+    model = {"model": request.model, "family": "GPT-2", "parameters": 1000, "width": WIDTH, "mlp_width": MLP_WIDTH}
+    of_facts = {"facts": NAME, "facts_count": m, "facts_sha256": facts.fingerprint, "layers_in_model": max(numbers) + 1}
+    text = {"corpus": request.corpus, "corpus_sha256": "0" * 64}
+    tokens = {"tokens_requested": request.tokens, "tokens_counted": request.tokens}
+    weights = {"weights_sha256": "f" * 64, "revision": None, "dtype": request.dtype, "device": "cpu"}
+    source = {"request": asdict(request), **model, **of_facts, **text, **tokens, **weights, "versions": {"numpy": "2"}}
     return Result(
         request=request,
         facts=facts,
@@ -66,26 +72,6 @@ def made(
         key_token_ids=ids,
         answers=tuple(((f"land {k}", 0.5), ("sea", 0.25)) for k in range(m)),
         known=tuple(k % 2 == 0 for k in range(m)),
-        provenance={
-            "request": asdict(request),
-            "model": request.model,
-            "family": "GPT-2",
-            "parameters": 1000,
-            "width": WIDTH,
-            "mlp_width": MLP_WIDTH,
-            "layers_in_model": max(numbers) + 1,
-            "facts": NAME,
-            "facts_count": m,
-            "facts_sha256": facts.fingerprint,
-            "corpus": request.corpus,
-            "corpus_sha256": "0" * 64,
-            "tokens_requested": request.tokens,
-            "tokens_counted": request.tokens,
-            "weights_sha256": "f" * 64,
-            "revision": None,
-            "dtype": request.dtype,
-            "device": "cpu",
-            "versions": {"numpy": "2"},
-        },
+        provenance=source,
         key="superposition-0",
     )

@@ -49,10 +49,3 @@ def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.Captu
     assert main(["analyse", *source, f"--tokens={D_M // 2}", f"--out={tmp_path}"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert [line.split(" ")[1:3] for line in said] == [["C", "was"], ["C", "is"], ["C", "got"]]
-
-
-def test_a_study_logs_it_with_the_model(result: Result, caplog: pytest.LogCaptureFixture) -> None:
-    caveats.log_of(result)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{MODEL}: {caveat}" for caveat in caveats.of_result(result)
-    ]

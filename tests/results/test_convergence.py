@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core import superposition
-from kis_core.analysis.pipeline import run
-from kis_core.request import Request, RequestError
+from kis_core.request import RequestError
 from kis_core.results import convergence
-from kis_core.results.convergence import CURVES, LEAST_FACTS, by_tokens, subset_densities, token_counts, token_densities
-from kis_core.store.store import Store
-from tests import tiny
+from kis_core.results.convergence import by_tokens, subset_densities, token_counts, token_densities
 from tests.results.results_tools import MLP_WIDTH, made
 
 ROUNDING = 1e-12  # of a few float64 operations
@@ -40,7 +34,6 @@ class TestSubsetDensities:
             (2, [2]),
             (16, [16]),
             (17, [16, 17]),
-            (80, [16, 32, 48, 64, 80]),
             (96, [16, 32, 48, 64, 80, 96]),
             (128, [16, 32, 64, 80, 112, 128]),  # of eight sizes the ones at 0, 1.4, 2.8, 4.2, 5.6, 7
             (300, [16, 48, 80, 96, 128, 300]),  # of ten, 256 among them, the ones at 0, 1.8, 3.6, 5.4, 7.2, 9
@@ -48,20 +41,6 @@ class TestSubsetDensities:
     )
     def test_sizes_by_hand(self, m: int, expected: list[int]) -> None:
         assert sizes(subset_densities(normal_p(m=m), points=10)) == expected
-
-    def test_at_most_six_curves_and_from_17_facts_on_two(self) -> None:
-        assert (CURVES, LEAST_FACTS) == (6, 17)
-        assert len(sizes(subset_densities(normal_p(m=LEAST_FACTS)))) == 2
-        assert len(sizes(subset_densities(normal_p(m=LEAST_FACTS - 1)))) == 1
-
-    def test_is_a_frame_of_about_as_many_points_a_curve_as_asked_for(self) -> None:
-        p = normal_p(m=40)
-        p[:, 0] = p[0] = FAR  # the bulk and the reach then share no points
-        found = subset_densities(p)
-        assert found.columns.tolist() == ["at", "density", "size"]
-        assert found.index.tolist() == list(range(len(found)))
-        assert 240 - 3 <= (found["size"] == 40).sum() <= 240
-        assert len(subset_densities(normal_p(m=16), points=50)) <= 50
 
     def test_the_largest_is_the_density_of_all_facts(self) -> None:
         p = normal_p(m=40)
@@ -84,15 +63,9 @@ class TestSubsetDensities:
         assert holding[16] < holding[32] < holding[40]
         assert holding[16] != set(range(16))
 
-    def test_rows_and_columns_are_those_of_the_same_facts(self) -> None:
-        p = np.random.default_rng(0).permutation(20) * 1.0
-        same = np.where(np.eye(20, dtype=bool), FAR, p[:, None] / 100)
-        assert subset_densities(same)["at"].max() < FAR / 2  # the diagonal never counts
-
     def test_is_the_same_for_the_same_seed_only(self) -> None:
-        p = normal_p()
-        assert subset_densities(p).equals(subset_densities(p, seed=0))
-        assert not subset_densities(p).equals(subset_densities(p, seed=1))
+        assert subset_densities(normal_p()).equals(subset_densities(normal_p(), seed=0))
+        assert not subset_densities(normal_p()).equals(subset_densities(normal_p(), seed=1))
 
     def test_a_zero_key_is_left_out(self) -> None:
         p = normal_p(m=20)
@@ -118,46 +91,34 @@ class TestSubsetDensities:
         "p", [np.ones((1, 1)), np.full((20, 20), 0.3), np.full((20, 20), np.nan)], ids=["one", "constant", "zero keys"]
     )
     def test_is_empty_where_there_is_no_density(self, p: np.ndarray) -> None:
-        found = subset_densities(p)
-        assert found.empty
-        assert found.columns.tolist() == ["at", "density", "size"]
+        curves = subset_densities(p)
+        assert (len(curves), curves.columns.tolist()) == (0, ["at", "density", "size"])
 
 
-class TestTokenCounts:
-    @pytest.mark.parametrize(
-        ("tokens", "expected"),
-        [
-            (100_000, (1000, 3000, 10_000, 30_000, 100_000)),
-            (1000, (10, 30, 100, 300, 1000)),
-            (17, (1, 2, 5, 17)),  # 0.17 and 0.51 both become one token, 1.7 two, 5.1 five
-            (1, (1,)),
-        ],
-    )
-    def test_by_hand(self, tokens: int, expected: tuple[int, ...]) -> None:
-        assert token_counts(tokens) == expected
-
-    @given(st.integers(1, 10**9))
-    def test_rise_from_at_least_one_to_all(self, tokens: int) -> None:
-        found = token_counts(tokens)
-        assert found[0] >= 1
-        assert found[-1] == tokens
-        assert list(found) == sorted(set(found))
-        assert len(found) <= 5
-        assert all(isinstance(count, int) for count in found)
+def test_token_counts_by_hand() -> None:
+    assert token_counts(100_000) == (1000, 3000, 10_000, 30_000, 100_000)
+    assert token_counts(17) == (1, 2, 5, 17)  # 0.17 and 0.51 both become one token, 1.7 two, 5.1 five
+    assert token_counts(1) == (1,)
 
 
-class TestTokenDensities:
-    def test_each_is_that_of_its_p_fewest_tokens_first(self) -> None:
-        results = {tokens: made(np.stack([normal_p(tokens), normal_p(tokens + 1)])) for tokens in (30, 10)}
-        found = token_densities(results, 1, points=50)
-        assert sizes(found) == [10, 30]
-        for tokens, part in found.groupby("size"):
-            expected = superposition.kde(normal_p(int(str(tokens)) + 1), points=50)
-            np.testing.assert_array_equal(part["at"], expected.at)
-            np.testing.assert_array_equal(part["density"], expected.value)
+@given(st.integers(1, 10**9))
+def test_token_counts_rise_from_at_least_one_to_all(tokens: int) -> None:
+    counts = token_counts(tokens)
+    assert counts[0] >= 1
+    assert counts[-1] == tokens
+    assert list(counts) == sorted(set(counts))
+    assert len(counts) <= 5
 
-    def test_a_constant_p_has_no_curve(self) -> None:
-        assert token_densities({5: made(np.zeros((1, 4, 4)))}, 0).empty
+
+def test_token_densities_are_those_of_their_p_fewest_tokens_first() -> None:
+    results = {tokens: made(np.stack([normal_p(tokens), normal_p(tokens + 1)])) for tokens in (30, 10)}
+    curves = token_densities(results, 1, points=50)
+    assert sizes(curves) == [10, 30]
+    for tokens, part in curves.groupby("size"):
+        expected = superposition.kde(normal_p(int(str(tokens)) + 1), points=50)
+        np.testing.assert_array_equal(part["at"], expected.at)
+        np.testing.assert_array_equal(part["density"], expected.value)
+    assert token_densities({5: made(np.zeros((1, 4, 4)))}, 0).empty, "a constant P has no curve"
 
 
 class TestByTokens:
@@ -190,10 +151,7 @@ class TestByTokens:
         assert likeness.columns.tolist() == COLUMNS
         assert likeness["x"].tolist() == [10, 90, 300]
         assert likeness["middle"].tolist() == pytest.approx([first, -1.0, 1.0], abs=ROUNDING)
-
-    def test_likeness_knows_no_interval(self) -> None:
-        _, likeness = by_tokens({10: made(normal_p(1)[None]), 20: made(normal_p(2)[None])}, 0)
-        assert likeness["low"].tolist() == likeness["high"].tolist() == likeness["middle"].tolist()
+        assert likeness["low"].tolist() == likeness["high"].tolist() == likeness["middle"].tolist(), "no interval"
 
     def test_notes_tell_the_ridge_and_rank_of_the_layer(self) -> None:
         results = {20: made(np.stack([normal_p(), normal_p(1)])), 10: made(normal_p(2)[None], layers=[1])}
@@ -212,10 +170,8 @@ class TestByTokens:
         expected = superposition.correlation(few, last)
         assert likeness["middle"].tolist() == pytest.approx([expected, 1.0], abs=ROUNDING)
         assert kurtosis["middle"].tolist() == [superposition.moments(p).kurtosis for p in (few, last)]
-
-    def test_a_layer_that_was_not_computed(self) -> None:
         with pytest.raises(RequestError, match="layer 4 was not computed"):
-            by_tokens({10: made(normal_p()[None])}, 4)
+            by_tokens(results, 4)
 
     def test_a_zero_key_and_a_constant_p(self) -> None:
         zero_key, constant = normal_p(1), np.full((20, 20), 0.3)
@@ -226,39 +182,8 @@ class TestByTokens:
         assert kurtosis[["low", "high"]].isna().any(axis=1).tolist() == [True, False, False]
 
 
-class TestRealAnalysis:
-    """A C over fewer tokens than it has columns is singular: its P exists by grace of a ridge, and that is told."""
-
-    WIDTH = 40  # d_m of the tiny GPT-2
-    FEW, ENOUGH = 20, 1000
-
-    @pytest.fixture
-    def asked(self, saved: Path, tmp_path: Path) -> Request:
-        facts = tmp_path / "facts.csv"
-        subjects = ("Malta", "Oslo", "Paris", "Rome", "Kenya")
-        facts.write_text("subject,prompt,target\n" + "".join(f"{one},{{}} lies in,Europe\n" for one in subjects))
-        return Request(model=str(saved), facts=str(facts), tokens=self.ENOUGH)
-
-    def test_too_few_tokens_show_their_ridge(self, asked: Request, store: Store) -> None:
-        assert tiny.configs()["GPT-2"].n_inner == self.WIDTH
-        few = run(replace(asked, tokens=self.FEW), store, device="cpu")
-        enough = run(asked, store, device="cpu")
-        for layer in few.layers:
-            kurtosis, likeness = by_tokens({self.FEW: few, self.ENOUGH: enough}, layer)
-            report = few.reports[layer]
-            assert report.ridge > 0
-            assert report.rank <= self.FEW
-            assert kurtosis["note"].tolist() == [f"ridge {report.ridge:.1e}, rank {report.rank}", "no ridge"]
-            assert likeness["note"].tolist() == kurtosis["note"].tolist()
-            assert likeness["middle"].tolist()[1] == pytest.approx(1.0, abs=ROUNDING)
-            assert -1 < likeness["middle"].tolist()[0] < 0.99
-
-
 def test_looks_by_hand() -> None:
     looks = [[100, 0, 0.5], [100, 2, 0.3], [100, 4, 0.1], [150, 0, None], [150, 2, 0.2]]
-    found = convergence.settling(looks)
-    assert found["x"].tolist() == [100, 150]
-    assert found["middle"].tolist() == [0.3, 0.2]
-    assert (found["low"].tolist(), found["high"].tolist()) == ([0.1, 0.2], [0.5, 0.2])
-    assert found["note"].tolist() == ["layers 0, 2, 4", "layers 2"]
-    assert list(convergence.settling([]).columns) == ["x", "middle", "low", "high", "note"]
+    rows = convergence.settling(looks).itertuples(index=False, name=None)
+    assert list(rows) == [(100, 0.3, 0.1, 0.5, "layers 0, 2, 4"), (150, 0.2, 0.2, 0.2, "layers 2")]
+    assert list(convergence.settling([]).columns) == COLUMNS

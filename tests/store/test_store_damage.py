@@ -18,17 +18,13 @@ from kis_core.store.store import Entry, Store, StoreError
 from tests.store.store_tools import KEY, PLANTED_FILES, close, index_of, leftovers, matrices
 from tests.store_workers import Counting, entry, number_of
 
-FLIPS = 200  # bytes of a matrix flipped, one at a time
-INDEX_FLIPS = 60  # of the index; the stress suite flips every one
-
-
-# Damage
+FLIPS = 60  # bytes of a matrix flipped, one at a time
+INDEX_FLIPS = 30  # of the index; the stress suite flips every one
 
 
 def check_computed_once(store: Store, *, times: int) -> None:
-    """The value is right, asked for twice and by a newcomer, and was computed that often in all."""
+    """The value is right, asked for here and by a newcomer, and was computed that often in all."""
     compute = Counting(entry(1))
-    assert number_of(store.get_or_compute(KEY, compute)) == 1
     assert number_of(store.get_or_compute(KEY, compute)) == 1
     newcomer = Store(store.root)
     assert number_of(newcomer.get_or_compute(KEY, compute)) == 1
@@ -89,9 +85,7 @@ def test_a_value_replaced_while_it_is_read_is_read_anew(store: Store, monkeypatc
     assert number_of(store.get(KEY)) == 3
 
 
-def test_a_value_that_replaces_a_damaged_one_just_in_time_is_kept(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_replaces_a_damaged_value_just_in_time_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     matrices(store.root)[0].write_bytes(b"damaged")
     other, set_aside = Store(store.root), store._set_aside
@@ -105,13 +99,6 @@ def test_a_value_that_replaces_a_damaged_one_just_in_time_is_kept(
     assert number_of(store.get(KEY)) == 2
 
 
-def test_a_missing_matrix_is_recomputed_once(store: Store) -> None:
-    store.put(KEY, entry(1).meta, entry(1).arrays)
-    matrices(store.root)[0].unlink()
-    assert store.get(KEY) is None
-    check_computed_once(store, times=1)
-
-
 def damage_index(root: Path, content: bytes) -> None:
     """Put these bytes in place of the index file, as if no program had it open."""
     for path in (root / "index").iterdir():
@@ -119,12 +106,13 @@ def damage_index(root: Path, content: bytes) -> None:
     (root / "index" / "cache.db").write_bytes(content)
 
 
-@pytest.mark.parametrize("cut", SHORTENED)
-def test_a_shortened_index_costs_one_computation(store: Store, cut: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"no index at all" * 1_000])
+@pytest.mark.parametrize("opened", [False, True], ids=["closed", "open"])
+def test_a_damaged_index_costs_one_computation(store: Store, content: bytes, opened: bool) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     close(store)
-    damage_index(store.root, SHORTENED[cut]((store.root / "index" / "cache.db").read_bytes()))
-    check_computed_once(Store(store.root), times=1)
+    damage_index(store.root, content)
+    check_computed_once(store if opened else Store(store.root), times=1)
 
 
 def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(store: Store) -> None:
@@ -146,13 +134,6 @@ def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(store: Stor
         close(newcomer)
 
 
-def test_an_index_that_is_damaged_while_it_is_open_costs_one_computation(store: Store) -> None:
-    store.put(KEY, entry(1).meta, entry(1).arrays)
-    close(store)
-    damage_index(store.root, b"no index at all" * 1_000)
-    check_computed_once(store, times=1)
-
-
 def test_a_lock_or_a_full_disk_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     with monkeypatch.context() as patched:
@@ -167,9 +148,6 @@ def test_a_lock_or_a_full_disk_is_not_taken_for_damage(store: Store, monkeypatch
     assert number_of(store.get(KEY)) == 1
     assert list((store.root / "damaged").iterdir()) == []
     assert leftovers(store.root) == []
-
-
-# Planted content
 
 
 class Tripwire:
@@ -226,21 +204,25 @@ def described(file: str, sha256: str) -> str:
 
 @pytest.mark.parametrize(
     "row",
-    ["", "[]", "{}", "null", '{"text": 5, "sha256": "0"}', '{"text": "{}", "sha256": "0"}', "[" * 100_000, b"\xff", 7],
-    ids=["empty", "list", "object", "null", "number as text", "wrong checksum", "brackets", "bytes", "number"],
+    ["", "[]", "{}", '{"text": 5, "sha256": "0"}', '{"text": "{}", "sha256": "0"}', "[" * 100_000, b"\xff", 7],
+    ids=["empty", "list", "object", "number as text", "wrong checksum", "brackets", "bytes", "number"],
 )
 def test_a_planted_row_that_describes_nothing_is_set_aside(store: Store, row: Any) -> None:
     plant(store.root, mode=diskcache.core.MODE_RAW, value=row)
     check_computed_once(store, times=1)
 
 
-@pytest.mark.parametrize("name", ["../../precious", f"{KEY}-/../../../precious", "/", "..", ""])
+NAMES = ("../../precious", f"{KEY}-/../../../precious", "/", "..", "", "\0", "\ud800", " ")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_planted_row_reaches_no_file_outside_its_folder(store: Store, tmp_path: Path, name: str) -> None:
     (store.root / "matrices" / f"{KEY}-").mkdir()
     precious = tmp_path / "precious"
     precious.write_bytes(b"not to be moved")
     for action in (store.get, store.delete):
         plant(store.root, mode=diskcache.core.MODE_RAW, value=described(name, "0" * 64))
+        assert store.inventory() == []
         assert action(KEY) is None
         assert precious.read_bytes() == b"not to be moved"
     plant(store.root, mode=diskcache.core.MODE_RAW, value=described(name, "0" * 64))

@@ -59,9 +59,7 @@ def test_case_1_a_second_moment_killed_at_any_moment_comes_out_as_if_it_never_wa
 
 
 @pytest.mark.parametrize("before", [None, 1], ids=["no old value", "an old value"])
-def test_case_2_a_reader_sees_the_old_or_the_new_value_whichever_step_the_writer_dies_at(
-    tmp_path: Path, before: int | None
-) -> None:
+def test_case_2_a_reader_sees_the_old_or_the_new_value_of_a_dying_writer(tmp_path: Path, before: int | None) -> None:
     outcomes = []
     for step in itertools.count(1):
         root = tmp_path / f"cache-{step}"
