@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core import charts
+from kis_core import charts, superposition
 from kis_core.charts import Window, whole
 from kis_core.charts.heatmap import LABEL_STEP_PIXELS, _axis_labels
 from tests.charts.chart_tools import HOSTILE, INK, PAPER, layers_with, of_layer, specification, table, tables
@@ -66,11 +66,11 @@ def test_colour_limit_covers_all_but_the_far_tail_and_is_round() -> None:
     p[0, 1:40] = 0.18
     p[1, 2] = 0.95
     np.fill_diagonal(p, 1.0)
-    assert charts.colour_limit(p) == 0.2
-    assert charts.beyond(p, 0.2) == 1
-    assert charts.colour_limit(np.ones((1, 1))) == 0.02
-    assert charts.colour_limit(np.full((3, 3), np.nan)) == 0.02
-    assert charts.colour_limit(-7 * np.ones((3, 3))) == 1.0
+    assert superposition.colour_limit(p) == 0.2
+    assert superposition.beyond(p, 0.2) == 1
+    assert superposition.colour_limit(np.ones((1, 1))) == 0.02
+    assert superposition.colour_limit(np.full((3, 3), np.nan)) == 0.02
+    assert superposition.colour_limit(-7 * np.ones((3, 3))) == 1.0
 
 
 def test_labels_are_short_said_once_and_none_overlap() -> None:
@@ -147,7 +147,7 @@ def test_the_picked_pair_is_marked_only_inside_the_window(row: int, column: int,
 
 @pytest.mark.parametrize(("m", "side", "count"), [(1, 1, 1), (128, 1, 128), (129, 2, 65), (1000, 8, 125)])
 def test_blocks_are_as_small_as_the_most_allows(m: int, side: int, count: int) -> None:
-    largest, block = charts.blocks(np.zeros((m, m)), np.arange(m))
+    largest, block = superposition.blocks(np.zeros((m, m)), np.arange(m))
     assert (block, largest.shape) == (side, (count, count))
 
 
@@ -162,34 +162,34 @@ def test_blocks_by_hand() -> None:
         ]
     )
     # sides of 2: the diagonal of 9 never counts, the last block is one fact; ties go to the first entry
-    largest, side = charts.blocks(p, np.arange(5), most=3)
+    largest, side = superposition.blocks(p, np.arange(5), most=3)
     assert side == 2
     np.testing.assert_array_equal(largest, [[-0.2, -0.4, 0.0], [-0.7, 0.0, 0.1], [np.nan, -0.3, np.nan]])
-    assert np.isnan(charts.blocks(np.ones((1, 1)), np.arange(1))[0]).all(), "one fact has an empty block"
+    assert np.isnan(superposition.blocks(np.ones((1, 1)), np.arange(1))[0]).all(), "one fact has an empty block"
 
 
-@given(st.integers(charts.DETAIL + 1, 3 * charts.DETAIL), st.integers(0, 10_000))
+@given(st.integers(superposition.DETAIL + 1, 3 * superposition.DETAIL), st.integers(0, 10_000))
 def test_the_strongest_pair_of_a_block_is_the_one_that_tells_it(m: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     p, order = rng.normal(size=(m, m)), rng.permutation(m)
     np.fill_diagonal(p, 9.0)
     p[rng.random((m, m)) < 0.2] = np.nan
-    largest, side = charts.blocks(p, order)
-    assert side == charts.block_side(m)
+    largest, side = superposition.blocks(p, order)
+    assert side == superposition.block_side(m)
     for row, column in ((0, 0), (0, len(largest) - 1), (len(largest) - 1, 3), (7, 7)):
         if np.isfinite(largest[row, column]):
-            i, j = charts.strongest_in_block(p, order, row * side, column * side)
+            i, j = superposition.strongest_in_block(p, order, row * side, column * side)
             assert p[i, j] == largest[row, column]
             assert i != j
             assert (list(order).index(i) // side, list(order).index(j) // side) == (row, column)
 
 
 def test_an_overview_sends_the_first_position_of_each_block() -> None:
-    m = 2 * charts.DETAIL + 1  # blocks of 3, the last of them of 2: 86 a side
+    m = 2 * superposition.DETAIL + 1  # blocks of 3, the last of them of 2: 86 a side
     p, order = matrix(m), RNG.permutation(m)
     p[order[255:], order[:3, None]] = np.nan
     spec = specification(overview(p, order))
-    largest, side = charts.blocks(p, order)
+    largest, side = superposition.blocks(p, order)
     shown = {(cell["r"], cell["c"]): cell["p"] for cell in cells(spec)}
     assert side == 3
     assert set(shown) == {(3 * r, 3 * c) for r in range(86) for c in range(86)} - {(255, 0)}
