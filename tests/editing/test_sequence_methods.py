@@ -74,8 +74,8 @@ class TestRankOne:
             key, output, _ = slow.subject(fact, layer)
             mean_key, mean_output, _ = slow.means(one, layer)
             reach = rank_one_reach(name, place.cs[layer], key, mean_key, chosen)
-            delta, probability, steps = slow.search(one, layer, chosen, reach)
-            wanted = output + delta  # v_e
+            value = slow.search(one, layer, chosen, reach)
+            delta, wanted = value.delta, output + value.delta  # δ and v_e
             lands = mean_key if name == "r-rome" else key
             if name == "r-rome" and not chosen.everywhere:
                 delta = wanted - mean_output  # W_{n-1} k̄
@@ -83,8 +83,8 @@ class TestRankOne:
             close(edit.reach, reach, REACHED)
             close(edit.delta, delta, FOUND)
             close(made.keys, key[None], READ)
-            assert made.probability == pytest.approx(probability, rel=FOUND)
-            assert made.steps == steps == 3
+            assert made.probability == pytest.approx(value.probability, rel=FOUND)
+            assert made.steps == len(value.losses) - 1 == 3
             slow.write(layer, np.outer(edit.delta, edit.reach))
             standing.append(edit)
             bias = output - key @ weight_of(slow, layer, without=edit).T

@@ -67,9 +67,9 @@ def assert_spread(
         alone = formula(last, key_of(one, last)[None])[0]
         share = alone @ slow.subject(slow.in_contexts(one)[0], last)[0]
         values.append(slow.search(one, last, site.hyperparameters, alone / share, of_stream=True))
-    z = np.array([stream_of(one) + value[0] for one, value in zip(asked, values, strict=True)])
-    assert [one.steps for one in made] == [value[2] for value in values]
-    np.testing.assert_allclose([one.probability for one in made], [value[1] for value in values], rtol=FOUND)
+    z = np.array([stream_of(one) + value.delta for one, value in zip(asked, values, strict=True)])
+    assert [one.steps for one in made] == [len(value.losses) - 1 for value in values]
+    np.testing.assert_allclose([one.probability for one in made], [value.probability for value in values], rtol=FOUND)
     for done, layer in enumerate(site.layers):
         keys = np.array([key_of(one, layer) for one in asked])
         hidden = np.array([stream_of(one) for one in asked])
@@ -125,7 +125,7 @@ class TestMemit:
         z = []
         for one in PAIR:
             _, _, hidden = slow.subject(slow.in_contexts(one)[0], 1)
-            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True)[0])
+            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True).delta)
         for made in perform("memit", site, PAIR):
             for change in made.changes:
                 slow.write(change.layer, change.matrix)

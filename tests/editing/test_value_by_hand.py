@@ -9,9 +9,8 @@ import pytest
 
 from kis_core.editing import search
 from kis_core.facts import Fact
-from tests.editing.value_tools import IN_MALTA, how, loaded, running
+from tests.editing.value_tools import IN_MALTA, how, running
 
-__all__ = ["loaded"]  # fixtures
 BY_HAND = 1e-6  # float32 losses of size 1, and Adam's eps of 1e-8 beside gradients of size 1
 
 
