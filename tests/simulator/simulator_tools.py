@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from kis_core import corpora, facts
 from kis_core.analysis import pipeline
@@ -76,39 +75,8 @@ def analysed(name: str, chosen: Sequence[facts.Fact], folder: Path) -> Setting:
     return Setting(result, folder / "cache", loading.load(catalog.locate(name), device="cpu"))
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return analysed(SMALL, FACTS, tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def shared(small: Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    """For tests of numbers, which need no store of their own."""
-    return small.simulator(copy_of(small, tmp_path_factory.mktemp("shared") / "store"))
-
-
-@pytest.fixture
-def store(small: Setting, tmp_path: Path) -> Store:
-    """As it was after the analysis: it holds every C, and no value yet."""
-    return copy_of(small, tmp_path / "store")
-
-
 def copy_of(setting: Setting, to: Path) -> Store:
     return Store(shutil.copytree(setting.root, to))
-
-
-@pytest.fixture
-def simulator(small: Setting, store: Store) -> Simulator:
-    return small.simulator(store)
-
-
-@pytest.fixture(autouse=True)
-def weights_stay(small: Setting) -> Iterator[None]:
-    """After every test: the same bits in every weight, and no hook."""
-    before = small.loaded.digest()
-    yield
-    assert small.loaded.digest() == before
-    assert not any(module._forward_hooks for module in small.loaded.model.modules())
 
 
 def asked(simulator: Simulator, fact: int = 3, target: str = "Nokia", layer: int = 0, **how: Any) -> EditRequest:

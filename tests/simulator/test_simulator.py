@@ -27,14 +27,9 @@ from tests.simulator.simulator_tools import (
     asked,
     copy_of,
     no_model,
-    shared,
-    simulator,
-    small,
-    store,
-    weights_stay,
 )
 
-__all__ = ["shared", "simulator", "small", "store", "weights_stay"]  # fixtures
+pytestmark = pytest.mark.usefixtures("weights_stay")
 MAX_CONDITION = 1e8  # of a C that is inverted here: it costs eight of sixteen digits
 SHIFT = 1e-4
 """The measured shift, relative: it is read off float32 outputs."""

@@ -27,13 +27,9 @@ from tests.simulator.simulator_tools import (
     copy_of,
     delete,
     no_model,
-    simulator,
-    small,
-    store,
-    weights_stay,
 )
 
-__all__ = ["simulator", "small", "store", "weights_stay"]  # fixtures
+pytestmark = pytest.mark.usefixtures("weights_stay")
 
 
 class TestStored:
