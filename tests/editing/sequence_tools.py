@@ -28,8 +28,8 @@ READ = 2e-6  # keys and outputs, relative to the largest: transformers takes sof
 REACHED = 1e-5  # C⁻¹ of such a key at a condition of 1e4; seen 6e-7
 FORMULA = 1e-9  # float64 with an inverse where the program solves, at a condition below 1e5
 
-RATE = 0.3
-PLAIN = Hyperparameters(steps=3, learning_rate=RATE, stop_loss=0, mean_key=False)
+RATE, STEPS = 0.3, 2
+PLAIN = Hyperparameters(steps=STEPS, learning_rate=RATE, stop_loss=0, mean_key=False)
 MEAN = replace(PLAIN, mean_key=True, weight_decay=2.0, clamp=0.5)
 ACTING = replace(PLAIN, everywhere=True)
 HOWS = {"plain": PLAIN, "mean key": MEAN, "acting everywhere": ACTING}

@@ -53,12 +53,10 @@ def cases(demo: LoadedModel) -> list[Case]:
     [moment] = second_moments(demo, corpora.builtin().texts, tokens=4000, layers=[0])
     whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
     made = []
-    for number in (0, 32, 48, 64):
+    for number in (0, 48):
         fact = facts[number]
         target = known.new_objects(fact)[0]
-        value = editing.search(
-            demo, fact, target, 0, how, reach=lambda key, mean: rome.reach(key, mean, whitener, how)
-        )  # fmt: skip
+        value = editing.search(demo, fact, target, 0, how, reach=lambda k, mean: rome.reach(k, mean, whitener, how))
         asked = probes(fact, known)
         if asked.neighbours:  # one that did not have its object even before
             asked = replace(asked, neighbours=(*asked.neighbours, replace(asked.neighbours[0], target="Valletta")))
@@ -135,19 +133,13 @@ class TestSucceeded:
         assert before != {1.0, None}
         assert any(one.generated != one.generated_before for one in seen)
 
-    def test_the_model_is_asked_before_the_edit_and_not_after_it(self, demo: LoadedModel, cases: list[Case]) -> None:
+    def test_without_probes_there_are_no_shares_and_a_strong_edit_is_said(
+        self, demo: LoadedModel, cases: list[Case]
+    ) -> None:
         case = cases[1]
-        strong, weak = (
-            succeeded(demo, case.edit.scaled(strength), case.fact, case.target, case.probes) for strength in (1.0, 0.0)
-        )
-        assert strong.generated_before == weak.generated_before == weak.generated
-        assert strong.neighbourhood_before == weak.neighbourhood_before == weak.neighbourhood
-        assert strong.generated.startswith(case.target)
-
-    def test_nothing_to_ask_nothing_told(self, demo: LoadedModel, cases: list[Case]) -> None:
-        case = cases[0]
         found = succeeded(demo, case.edit, case.fact, case.target, Probes())
         assert (found.paraphrase, found.neighbourhood, found.neighbourhood_before) == (None, None, None)
+        assert found.generated.startswith(case.target)
 
 
 END = "<|end|>"
