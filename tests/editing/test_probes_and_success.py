@@ -17,7 +17,7 @@ from kis_core import corpora, editing
 from kis_core.covariance.passes import second_moments
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import Edit, Probes, Success, probes, succeeded
-from kis_core.editing.success import WORDS, generate
+from kis_core.editing.success import generate
 from kis_core.facts import Fact, builtin
 from kis_core.models import catalog
 from kis_core.models.architecture import Architecture
@@ -118,13 +118,9 @@ class TestSucceeded:
             assert found.neighbourhood == edited.share(case.probes.neighbours)
             assert found.neighbourhood_before == plain.share(case.probes.neighbours)
             assert (found.generated, found.generated_before) == (edited.goes_on(text), plain.goes_on(text))
-        self.assert_telling(seen)
         assert demo.digest() == weights
         assert not any(module._forward_hooks for module in demo.model.modules())
-
-    @staticmethod
-    def assert_telling(seen: Sequence[Success]) -> None:
-        """Numbers that were all alike would prove nothing."""
+        # numbers that were all alike would prove nothing
         assert {(one.efficacy, one.likelier) for one in seen} == {(True, True), (False, False), (False, True)}
         assert {0.0, 1.0, None} <= {one.paraphrase for one in seen}
         assert len({one.neighbourhood for one in seen}) > 4
@@ -183,20 +179,13 @@ def chain() -> Callable[..., LoadedModel]:
     return make
 
 
-class TestGenerate:
-    FACT = Fact("b", "a {} a", "c")
-
-    def test_by_hand(self, chain: Callable[..., LoadedModel]) -> None:
-        assert generate(chain({1: 2, 2: 3, 3: 1}), self.FACT, tokens=5) == "b c a b c"
-        assert generate(chain({1: 1}), self.FACT) == " ".join("a" * WORDS)
-        assert WORDS == WORDS_SAID
-
-    def test_stops_where_the_text_ends(self, chain: Callable[..., LoadedModel]) -> None:
-        assert generate(chain({1: 2, 2: 3, 3: 0}), self.FACT) == "b c"
-        assert generate(chain({1: 0}), self.FACT) == ""
-
-    @pytest.mark.parametrize(("context", "said"), [(3, ""), (4, "a"), (6, "a a a"), (2, "")])
-    def test_stops_where_the_context_ends(self, chain: Callable[..., LoadedModel], context: int, said: str) -> None:
+def test_generated_words_by_hand(chain: Callable[..., LoadedModel]) -> None:
+    fact = Fact("b", "a {} a", "c")
+    assert generate(chain({1: 2, 2: 3, 3: 1}), fact, tokens=5) == "b c a b c"
+    assert generate(chain({1: 1}), fact) == " ".join("a" * WORDS_SAID)
+    assert generate(chain({1: 2, 2: 3, 3: 0}), fact) == "b c", "the text ends"
+    assert generate(chain({1: 0}), fact) == ""
+    for context, said in ((2, ""), (3, ""), (4, "a"), (6, "a a a")):
         loaded = chain({1: 1}, context)
-        assert generate(loaded, self.FACT) == said
+        assert generate(loaded, fact) == said
         assert loaded.model.longest <= context

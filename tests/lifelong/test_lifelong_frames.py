@@ -1,4 +1,4 @@
-"""Films of sequences of edits, and what is said of them, on a trace small enough to reckon by hand."""
+"""Traces of sequences of edits, and what is said of them, on one small enough to reckon by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kis_core.facts import Fact
 from kis_core.lifelong import frames, summary
 from kis_core.lifelong.summary import HalfLife
 from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
-from kis_core.store.store import Entry, Store
+from kis_core.store.store import Store
 from tests.lifelong.lifelong_tools import assert_same
 
 NAN = math.nan
@@ -73,14 +73,7 @@ def recalled(shares: list[float], steps: list[int] | None = None) -> EditTrace:
     return trace(rank=rank, steps=np.array(steps or range(0, 10 * len(shares), 10)), log_odds=np.zeros(rank.shape))
 
 
-class TestFilm:
-    def test_names_of_its_arrays(self) -> None:
-        parts = vars(trace())
-        assert {*STEPS, *EDITS, "queue", "unrelated", "words", "text"} == set(parts)
-        assert all(len(parts[name]) == 4 for name in STEPS)
-        assert all(len(parts[name]) == 5 for name in EDITS)
-        assert all(parts[name].shape == (4, 5) for name in OF_EDITS)
-
+class TestTrace:
     def test_can_be_stopped_anywhere(self) -> None:
         whole = trace()
         assert (whole.edits, whole.until(0).edits, replace(whole, steps=np.array([])).edits) == (5, 0, 0)
@@ -97,23 +90,15 @@ class TestFilm:
             assert part.words == whole.words[:rows]
             assert (part.text, part.unrelated.tolist()) == (whole.text, list(UNRELATED))
 
-    @pytest.mark.parametrize(("step", "row"), [(-1, 0), (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (1000, 3)])
-    def test_the_row_at_or_before_so_many_edits(self, step: int, row: int) -> None:
-        assert trace().at(step) == row
+    def test_the_row_at_or_before_so_many_edits(self) -> None:
+        assert [trace().at(step) for step in (-1, 0, 1, 2, 3, 4, 5, 1000)] == [0, 0, 0, 1, 1, 2, 3, 3]
 
     def test_through_the_store_and_back(self, tmp_path: Any) -> None:
-        store, told = Store(tmp_path), to_entry(trace())
-        store.put("trace", told.meta, told.arrays | {"state.total": np.zeros(3)})
-        found = store.get("trace")
-        assert found is not None
-        assert_same(from_entry(found), trace())
-        read = from_entry(found)
-        assert (read.took.dtype, read.made.dtype, read.own_key.dtype) == (bool, bool, bool)
-
-    def test_an_empty_beginning_through_an_entry(self) -> None:
-        beginning = trace().until(0)
-        entry = to_entry(beginning)
-        assert_same(from_entry(Entry(entry.meta, entry.arrays)), beginning)
+        store = Store(tmp_path)
+        for name, whole in (("trace", trace()), ("begun", trace().until(0))):
+            written = to_entry(whole)
+            store.put(name, written.meta, written.arrays | {"state.total": np.zeros(3)})
+            assert_same(from_entry(store.get(name)), whole)
 
 
 class TestSummary:

@@ -53,35 +53,22 @@ class TestStored:
         assert_same(second.forecast(request, flips=False), first.forecast(request, flips=False))
         assert (loader.calls, again) == (0, [])
 
-    def test_an_edit_is_known_by_its_value_and_gradients(self, small: Setting, store: Store) -> None:
-        for kind in ("value", "sensitivity"):
+    def test_an_edit_is_known_by_its_value_gradients_and_c(self, small: Setting, store: Store) -> None:
+        for kind in ("value", "sensitivity", pipeline.SECOND_MOMENT):
             simulator = small.simulator(store)
             simulator.prepare(asked(simulator))
-            assert delete(store, kind) == 1
+            assert simulator.known(asked(simulator))
+            assert delete(store, kind)
             assert not small.simulator(store).known(asked(simulator))
-
-    def test_an_edit_is_not_known_without_c(self, small: Setting, store: Store) -> None:
-        simulator = small.simulator(store)
-        simulator.prepare(asked(simulator))
-        delete(store, pipeline.SECOND_MOMENT)
-        assert not small.simulator(store).known(asked(simulator))
 
     def test_another_request_is_another_value(self, simulator: Simulator) -> None:
         request = asked(simulator)
-        changed = [
-            replace(request, fact=2),
-            replace(request, target="Apple"),
-            replace(request, layer=1),
-            replace(request, method="identity"),
-            *(
-                replace(request, how=replace(request.how, **{name: value}))
-                for name, value in {
-                    "steps": 4, "learning_rate": 0.2, "weight_decay": 0.1, "kl": 0.1, "clamp": 2.0,
-                    "prefixes": ((1, 5),), "stop_loss": 0.1, "mean_key": True, "everywhere": False, "seed": 7,
-                }.items()
-            ),
-        ]  # fmt: skip
-        keys = {simulator.value_key(one) for one in (request, *changed)}
+        hows = {"steps": 4, "learning_rate": 0.2, "weight_decay": 0.1, "kl": 0.1, "clamp": 2.0, "prefixes": ((1, 5),)}
+        hows |= {"stop_loss": 0.1, "mean_key": True, "everywhere": False, "seed": 7}
+        changes = {"fact": 2, "target": "Apple", "layer": 1, "method": "identity"}
+        changed = [replace(request, **{name: value}) for name, value in changes.items()]
+        changed += [replace(request, how=replace(request.how, **{name: value})) for name, value in hows.items()]
+        keys = {simulator.value_key(each) for each in (request, *changed)}
         assert len(keys) == 1 + len(changed)
         assert len(request.how.to_json()) == 10, "all hyper-parameters are varied above"
         assert simulator.value_key(asked(simulator)) == simulator.value_key(request)
@@ -145,35 +132,29 @@ class TestStored:
 
 class TestSecondMoment:
     def test_is_read_from_the_store_without_a_model(self, small: Setting, store: Store) -> None:
+        provenance = small.result.provenance
+        assert 1000 < provenance["tokens_counted"] < provenance["tokens_requested"] == TOKENS, "of a shorter text, too"
+        smaller = small.result.subset([4, 2], "two")
         for layer in small.result.layers:
             c = pipeline.second_moment(small.result, layer, store, no_model)
+            np.testing.assert_array_equal(pipeline.second_moment(smaller, layer, store, no_model), c)
             keys = small.simulator(store).sensitivity(layer).subject_keys.astype(np.float64)
             inverse = np.linalg.inv(c)
             p = keys @ inverse @ keys.T
             found = p / np.diag(p)[:, None]
             np.testing.assert_allclose(found, small.result.p[layer], rtol=0, atol=ROUNDING * np.abs(found).max())
 
-    def test_is_found_although_the_text_was_shorter_than_asked_for(self, small: Setting) -> None:
-        assert 1000 < small.result.provenance["tokens_counted"] < small.result.provenance["tokens_requested"] == TOKENS
-
     def test_is_computed_anew_when_it_was_deleted_and_then_kept(self, small: Setting, store: Store) -> None:
         before = pipeline.second_moment(small.result, 1, store, no_model)
         assert delete(store, pipeline.SECOND_MOMENT) == 4
         with pytest.raises(ModelError, match="the model is gone"):
             pipeline.second_moment(small.result, 1, store, no_model)
-        loader, told = Loader(small.loaded), []
-        again = pipeline.second_moment(small.result, 1, store, loader, lambda *at: told.append(at))
+        loader, stages = Loader(small.loaded), set()
+        again = pipeline.second_moment(small.result, 1, store, loader, lambda stage, *_: stages.add(stage))
         np.testing.assert_allclose(again, before, rtol=0, atol=EXACT * np.abs(before).max())
         assert loader.calls == 1
-        assert {stage for stage, *_ in told} == {"Second moment of the keys"}
+        assert stages == {"Second moment of the keys"}
         np.testing.assert_array_equal(pipeline.second_moment(small.result, 1, store, no_model), again)
-
-    def test_a_subset_has_that_of_the_whole(self, small: Setting, store: Store) -> None:
-        smaller = small.result.subset([4, 2], "two")
-        np.testing.assert_array_equal(
-            pipeline.second_moment(smaller, 2, store, no_model),
-            pipeline.second_moment(small.result, 2, store, no_model),
-        )
 
     def test_is_not_computed_from_another_text(self, small: Setting, store: Store) -> None:
         delete(store, pipeline.SECOND_MOMENT)

@@ -100,7 +100,7 @@ class TestThreads:
         request = asked(simulator, fact, target, layer)
         return simulator.forecast(request, flips=False), simulator.perform(request)
 
-    def test_flips_are_foretold_in_two_threads_at_once(self, small: Setting, shared: Simulator) -> None:
+    def test_flips_are_forecast_in_two_threads_at_once(self, small: Setting, shared: Simulator) -> None:
         edit = shared.edit(asked(shared))
 
         def flips() -> Any:
@@ -113,7 +113,7 @@ class TestThreads:
             assert not isinstance(one, RuntimeError), one
             assert all(torch.equal(a, b) for a, b in zip(one, expected, strict=True))
 
-    def test_a_measurement_is_the_same_while_another_thread_foretells_flips(
+    def test_a_measurement_is_the_same_while_another_thread_forecasts_flips(
         self, small: Setting, shared: Simulator
     ) -> None:
         edit, seen = shared.edit(asked(shared)), shared.sensitivity(0)
@@ -189,10 +189,10 @@ class TestRequest:
         simulator = Simulator(result, store, lambda: small.loaded)
         with pytest.raises(RequestError, match="layer 0 was not computed; there are 2"):
             asked(simulator, layer=0)
-        told = simulator.forecast(asked(simulator, layer=2), flips=False)
+        forecast = simulator.forecast(asked(simulator, layer=2), flips=False)
         whole = small.simulator(store)
-        assert_same(told.edit, whole.forecast(asked(whole, layer=2), flips=False).edit)
-        np.testing.assert_array_equal(told.p, result.p[0, 3])
+        assert_same(forecast.edit, whole.forecast(asked(whole, layer=2), flips=False).edit)
+        np.testing.assert_array_equal(forecast.p, result.p[0, 3])
 
 
 class TestReach:
@@ -228,59 +228,55 @@ class TestPrepare:
         assert sum(stage == "Searching for the value" for stage, *_ in reports) >= STEPS
 
     def test_cancelled_at_any_stage_it_can_be_done_again(self, small: Setting, simulator: Simulator) -> None:
-        told: list[str] = []
-        simulator.prepare(asked(simulator), report=lambda stage, *_: told.append(stage))
+        every: list[str] = []
+        simulator.prepare(asked(simulator), report=lambda stage, *_: every.append(stage))
         value, gradients = simulator.value(asked(simulator)), simulator.sensitivity(0)
-        stages = [k for k, stage in enumerate(told) if stage not in told[:k]]
-        for at in (*stages, *(k + 1 for k in stages), len(told) - 1):
-            delete(simulator.store, "value")
-            delete(simulator.store, "sensitivity")
-            loader, seen = Loader(small.loaded), []
+        for at in (every.index(stage) + later for stage in dict.fromkeys(every) for later in (0, 1)):
+            for kind in ("value", "sensitivity"):
+                delete(simulator.store, kind)
+            loader, report = Loader(small.loaded), CallOff(at)
             fresh = small.simulator(simulator.store, loader)
-
-            def report(stage: str, *_: int, seen: list[str] = seen, at: int = at) -> None:
-                seen.append(stage)
-                if len(seen) > at:
-                    raise Cancelled(stage)
-
             with pytest.raises(Cancelled):
                 fresh.prepare(asked(fresh), report=report)
-            assert seen == told[: at + 1]
+            assert report.stages == every[: at + 1]
             assert (loader.calls > 0) == (at > 0), "called off before the model was loaded"
             assert not fresh.known(asked(fresh))
-            assert_same(fresh.value(asked(fresh)), value)
-            assert_same(fresh.sensitivity(0), gradients)
+        assert_same(fresh.value(asked(fresh)), value)
+        assert_same(fresh.sensitivity(0), gradients)
 
 
-class TestPerform:
-    def test_progress_is_told_in_stages_and_never_falls(self, shared: Simulator) -> None:
-        told: list[tuple[str, int, int]] = []
-        shared.perform(asked(shared), 0.9, report=lambda *at: told.append(at))
-        assert list(dict.fromkeys(stage for stage, *_ in told)) == list(MEASURE_STAGES)
-        shares = [overall(*at, MEASURE_STAGES) for at in told]
-        assert shares == sorted(shares)
-        assert (shares[0], shares[-1]) == (0, pytest.approx(1.0))
-        assert (told[0], told[1]) == (("Measuring every fact", 0, 10), ("Measuring every fact", 10, 10))
-        assert shared.performed(asked(shared), 0.9)
+class CallOff:
+    """A report that calls the work off once it was called more often than so."""
 
-    def test_cancelled_at_any_report_it_can_be_done_again(self, small: Setting, shared: Simulator) -> None:
-        told: list[str] = []
-        expected = shared.perform(asked(shared), 0.8, report=lambda stage, *_: told.append(stage))
-        for at in range(len(told)):
-            seen: list[str] = []
+    def __init__(self, after: int) -> None:
+        self.after, self.stages = after, []
 
-            def report(stage: str, *_: int, seen: list[str] = seen, at: int = at) -> None:
-                seen.append(stage)
-                if len(seen) > at:
-                    raise Cancelled(stage)
+    def __call__(self, stage: str, *_: int) -> None:
+        self.stages.append(stage)
+        if len(self.stages) > self.after:
+            raise Cancelled(stage)
 
-            fresh = small.simulator(shared.store)
-            with pytest.raises(Cancelled):
-                fresh.perform(asked(fresh), 0.8, report=report)
-            assert seen == told[: at + 1]
-            assert not fresh.performed(asked(fresh), 0.8)
-            assert not any(module._forward_hooks for module in small.loaded.model.modules())
-        assert_same(fresh.perform(asked(fresh), 0.8), expected)
+
+def test_a_measurement_reports_its_stages_and_called_off_at_any_it_can_be_done_again(
+    small: Setting, shared: Simulator
+) -> None:
+    reports: list[tuple[str, int, int]] = []
+    expected = shared.perform(asked(shared), 0.9, report=lambda *at: reports.append(at))
+    assert list(dict.fromkeys(stage for stage, *_ in reports)) == list(MEASURE_STAGES)
+    shares = [overall(*at, MEASURE_STAGES) for at in reports]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, pytest.approx(1.0))
+    assert reports[:2] == [("Measuring every fact", 0, 10), ("Measuring every fact", 10, 10)]
+    fresh = small.simulator(shared.store)
+    for at in range(len(reports)):
+        report = CallOff(at)
+        with pytest.raises(Cancelled):
+            fresh.perform(asked(fresh), 0.9, report=report)
+        assert report.stages == [stage for stage, *_ in reports[: at + 1]]
+        assert not fresh.performed(asked(fresh), 0.9)
+        assert not any(module._forward_hooks for module in small.loaded.model.modules())
+    assert_same(fresh.perform(asked(fresh), 0.9), expected)
+    assert fresh.performed(asked(fresh), 0.9)
 
 
 class TestAdvice:
@@ -307,11 +303,7 @@ class TestAdvice:
         assert np.isfinite(last.damage)
 
     def test_is_called_off_between_layers(self, simulator: Simulator) -> None:
-        def report(stage: str, done: int, total: int) -> None:
-            if done == 2:
-                raise Cancelled(stage)
-
-        advice = simulator.advise(asked(simulator), report=report)
+        advice = simulator.advise(asked(simulator), report=CallOff(2))
         assert [next(advice).layer for _ in range(2)] == [0, 1]
         with pytest.raises(Cancelled):
             next(advice)
@@ -329,14 +321,16 @@ class TestSubset:
         assert smaller.value_key(there) == shared.value_key(request)
         gone = Simulator(smaller.result, shared.store, no_model)
         assert_same(gone.value(there), shared.value(request))
-        told, found = smaller.forecast(there), smaller.perform(there)
-        assert_same(told.edit, whole.edit)
+        forecast, found = smaller.forecast(there), smaller.perform(there)
+        assert_same(forecast.edit, whole.edit)
         kept = list(self.KEPT)
-        np.testing.assert_array_equal(told.p, whole.p[kept])
+        np.testing.assert_array_equal(forecast.p, whole.p[kept])
         for name in ("shares", "shift", "subject_token", "all_tokens"):
             expected = getattr(whole, name)
             # other batches, so other roundings of the keys and gradients
-            np.testing.assert_allclose(getattr(told, name), expected[kept], rtol=0, atol=1e-5 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                getattr(forecast, name), expected[kept], rtol=0, atol=1e-5 * np.abs(expected).max()
+            )
         np.testing.assert_allclose(found.measured.log_odds, outcome.measured.log_odds[kept], rtol=0, atol=ROUNDING)
         assert found.measured.answers == tuple(outcome.measured.answers[k] for k in kept)
         assert found.success.probability_new == pytest.approx(outcome.success.probability_new, rel=ROUNDING)
@@ -344,9 +338,9 @@ class TestSubset:
     def test_of_one_fact(self, small: Setting, shared: Simulator) -> None:
         alone = Simulator(small.result.subset([3], "one"), shared.store, lambda: small.loaded)
         request = asked(alone, 0)
-        told, outcome = alone.forecast(request), alone.perform(request)
-        assert told.shares == pytest.approx([1.0], rel=SHARES)
-        frame = alone.quality(told, outcome)
+        forecast, outcome = alone.forecast(request), alone.perform(request)
+        assert forecast.shares == pytest.approx([1.0], rel=SHARES)
+        frame = alone.quality(forecast, outcome)
         assert (frame["facts"] == 0).all()
         assert frame[["spearman", "pearson", "auc"]].isna().all(axis=None)
         advice, *_ = alone.advise(request)
