@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core import corpora, editing
-from kis_core.covariance.passes import second_moments
+from kis_core import editing
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import Edit, EditError, Hyperparameters, RankOne, Value, applied, search
+from kis_core.editing import Edit, EditError, Hyperparameters, RankOne, Value
 from kis_core.editing.method import LEAST_AGREEMENT
-from kis_core.facts import Fact
-from kis_core.keys import fact_keys, tokenize_prompts
-from kis_core.models.loaded import LoadedModel
 from kis_core.superposition.matrix import superposition
-from tests.editing import lively_models
-from tests.editing.lively_models import IN_FULL
 
 FORMULA = 1e-9  # relative: float64 with an inverse where the program solves, at a condition below 1e5
 WRITTEN = 1e-5  # W'k_e = v_e, relative to the largest number of v_e: RELIABILITY case 15
@@ -210,68 +203,3 @@ class TestMethods:
         right = (value.output + value.delta - (weight @ value.key + bias)) / (left @ value.key)
         made = method("rome").edit(value, Whitener.fit(c), 0, MEAN)
         close(np.outer(made.delta, made.reach), np.outer(right, left), FORMULA)
-
-
-MALTA = Fact("Malta", "The capital of {} is", "Valletta")
-
-
-@pytest.fixture(params=IN_FULL, scope="module")
-def lively(request: pytest.FixtureRequest) -> LoadedModel:
-    return lively_models.lively(request.param, seed=8)
-
-
-@pytest.fixture(scope="module")
-def whiteners(lively: LoadedModel) -> list[Whitener]:
-    """C of the layers that reach the answer, over a little text."""
-    moments = second_moments(lively, corpora.builtin().texts, tokens=1300, layers=[0, 1])
-    return [Whitener.fit(moment.matrix) for moment in moments]
-
-
-class TestOnAModel:
-    """RELIABILITY case 15, from prompt to overlay."""
-
-    @pytest.mark.parametrize("mean_key", [False, True])
-    @pytest.mark.parametrize("layer", [0, 1])
-    def test_the_edited_model_gives_the_key_its_new_value(
-        self, lively: LoadedModel, whiteners: list[Whitener], layer: int, mean_key: bool
-    ) -> None:
-        how = Hyperparameters(steps=3, prefixes=((2, 4),), mean_key=mean_key, stop_loss=0)
-        value = search(lively, MALTA, "Rome", layer, how)
-        before, key = at_the_subject(lively, layer)
-        np.testing.assert_allclose(value.key, key, rtol=0, atol=WRITTEN * np.abs(key).max())
-        for name in NAMES:
-            made = method(name).edit(value, whiteners[layer], layer, how)
-            with applied(lively, made):
-                after, same_key = at_the_subject(lively, layer)
-                projection = lively.architecture.down_projections[layer]
-                at_mean = projection(torch.tensor(value.mean_key[None]).float())[0].double().numpy()
-            close(same_key, key, WRITTEN)
-            if name == "r-rome":
-                close(at_mean, value.output + value.delta, WRITTEN)
-            else:
-                close(after, before + value.delta, WRITTEN)
-
-    def test_its_shares_are_the_row_of_p_of_the_edited_fact(
-        self, lively: LoadedModel, whiteners: list[Whitener]
-    ) -> None:
-        """With the prompt's own key: the value search and the analysis find the same one."""
-        facts = [MALTA, Fact("Oslo", "In {} people speak", "x"), Fact("the Bank of England", "{} lies in", "x")]
-        keys = fact_keys(lively, tokenize_prompts(lively.tokenizer, facts, context=lively.context))[1]
-        found = search(lively, MALTA, "Rome", 1, Hyperparameters(steps=1, prefixes=((1, 3),)))
-        shares = method("rome").edit(found, whiteners[1], 1, PLAIN).coefficients(keys)
-        close(shares, superposition(whiteners[1].whiten(keys))[0], WRITTEN)
-
-
-def at_the_subject(loaded: LoadedModel, layer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Output and input of the down-projection where MALTA's subject ends, in float64."""
-    ids = loaded.tokenizer(MALTA.text)["input_ids"]
-    at = next(k for k in range(len(ids)) if loaded.tokenizer.decode(ids[: k + 1]).strip() == "The capital of Malta")
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    handle = loaded.architecture.down_projections[layer].register_forward_hook(
-        lambda _, inputs, output: seen.append((output[0, at], inputs[0][0, at]))
-    )
-    with torch.no_grad():
-        loaded.model(torch.tensor([ids]))
-    handle.remove()
-    output, key = seen[0]
-    return output.double().numpy(), key.double().numpy()

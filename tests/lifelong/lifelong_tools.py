@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import csv
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from kis_core import corpora, facts, lifelong
+from kis_core import facts, lifelong
 from kis_core.analysis import pipeline
 from kis_core.facts import Fact
-from kis_core.lifelong import Draw, EditTrace, LifelongRequest
-from kis_core.models import catalog, loading
+from kis_core.lifelong import Draw, LifelongRequest
+from kis_core.models import catalog
 from kis_core.models.architecture import recognise
 from kis_core.models.loaded import LoadedModel
-from kis_core.request import Request
-from kis_core.results.result import Result
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
+from tests.simulator import simulator_tools
+from tests.simulator.simulator_tools import Setting, assert_same, write_facts
+
+__all__ = ["assert_same", "write_facts"]
 
 MODEL = "demo-gpt2-32"
 TOKENS = 4000  # enough for keys of length 128, so that nothing is said of too few
@@ -39,19 +39,6 @@ UNKNOWN, ENDS_WITH_SUBJECT = 20, 21
 QUICK: dict[str, Any] = {"steps": 3, "prefixes": ((2, 4),)}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """An analysed model: its result, the store as it was after the analysis, and the model itself."""
-
-    result: Result
-    root: Path
-    loaded: LoadedModel
-
-    def bench(self, to: Path) -> Simulator:
-        """On a copy of the store that holds the analysis, and no run."""
-        return Simulator(self.result, Store(shutil.copytree(self.root, to)), lambda: self.loaded)
-
-
 @pytest.fixture(autouse=True)
 def weights_stay(demo: Setting) -> Iterator[None]:
     """After every test: the same bits in every weight, and no hook."""
@@ -61,28 +48,18 @@ def weights_stay(demo: Setting) -> Iterator[None]:
     assert not any(module._forward_hooks for module in demo.loaded.model.modules())
 
 
-def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: Sequence[Fact] = FACTS) -> Setting:
+def analysed(folder: Path, model: str = MODEL, text: str | None = None) -> Setting:
     """A model with all that runs share worked out: C, gradients, and the facts that edits are drawn from."""
-    write_facts(folder / "facts.csv", chosen)
-    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:400]), "utf-8")
-    store = Store(folder / "cache")
-    request = Request(model, str(folder / "facts.csv"), text or str(folder / "corpus.txt"), TOKENS)
-    result = pipeline.run(request, store, device="cpu")
-    loaded = loading.load(catalog.locate(model), device="cpu")
-    lifelong.pool(Simulator(result, store, lambda: loaded))
+    setting = simulator_tools.analysed(folder, model, FACTS, text=text, tokens=TOKENS, texts=400)
+    store = Store(setting.root)
+    lifelong.pool(setting.simulator(store))
     store._index.close()
-    return Setting(result, folder / "cache", loaded)
+    return setting
 
 
 def copied(folder: Path) -> str:
     """The same model as a folder that the catalogue does not know: only the facts looked at can be edited."""
     return str(shutil.copytree(catalog.locate(MODEL).path, folder / "a model of somebody"))
-
-
-def write_facts(path: Path, chosen: Sequence[Fact]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
 
 
 def asked(
@@ -91,18 +68,6 @@ def asked(
 ) -> LifelongRequest:  # fmt: skip
     """A request whose searches are short."""
     return lifelong.ask(bench, layers, method, edits, draw, every=every, **(QUICK | changed))
-
-
-def assert_same(one: EditTrace, other: EditTrace) -> None:
-    """Bit for bit."""
-    for field in fields(EditTrace):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        assert type(a) is type(b), field.name
-        if isinstance(a, np.ndarray):
-            assert a.dtype == b.dtype, field.name
-            np.testing.assert_array_equal(a, b, err_msg=field.name)
-        else:
-            assert a == b, field.name
 
 
 def with_change(loaded: LoadedModel, layer: int, change: np.ndarray, *, double: bool = False) -> LoadedModel:

@@ -14,7 +14,7 @@ from tests.simulator import simulator_tools as tools
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    return tools.analysed(tools.SMALL, tools.FACTS, tmp_path_factory.mktemp("small"))
+    return tools.analysed(tmp_path_factory.mktemp("small"), tools.SMALL, tools.FACTS, texts=80)
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,10 @@ class Setting:
     def simulator(self, store: Store, load: Callable[[], LoadedModel] | None = None) -> Simulator:
         return Simulator(self.result, store, load or (lambda: self.loaded))
 
+    def bench(self, to: Path) -> Simulator:
+        """On a copy of the store that holds the analysis alone."""
+        return self.simulator(copy_of(self, to))
+
 
 class Loader:
     """Gives a model, and counts how often it was asked to."""
@@ -63,16 +67,23 @@ def no_model() -> LoadedModel:
     raise ModelError("the model is gone")
 
 
-def analysed(name: str, chosen: Sequence[facts.Fact], folder: Path) -> Setting:
-    with (folder / "facts.csv").open("w", encoding="utf-8", newline="") as stream:
-        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
-    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:80]), "utf-8")
+def analysed(
+    folder: Path, model: str, chosen: Sequence[facts.Fact], *, text: str | None = None, tokens: int = TOKENS, texts: int
+) -> Setting:
+    """A model analysed over a text, or over so many documents of the demo corpus."""
+    write_facts(folder / "facts.csv", chosen)
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:texts]), "utf-8")
     store = Store(folder / "cache")
-    request = Request(name, str(folder / "facts.csv"), str(folder / "corpus.txt"), TOKENS)
+    request = Request(model, str(folder / "facts.csv"), text or str(folder / "corpus.txt"), tokens)
     result = pipeline.run(request, store, device="cpu")
     store._index.close()
-    return Setting(result, folder / "cache", loading.load(catalog.locate(name), device="cpu"))
+    return Setting(result, folder / "cache", loading.load(catalog.locate(model), device="cpu"))
+
+
+def write_facts(path: Path, chosen: Sequence[facts.Fact]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
+        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
 
 
 def copy_of(setting: Setting, to: Path) -> Store:
@@ -87,6 +98,7 @@ def assert_same(one: Any, other: Any) -> None:
     """Bit for bit, through records of records."""
     assert type(one) is type(other)
     if isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     elif hasattr(one, "__dataclass_fields__"):
         for field in fields(one):

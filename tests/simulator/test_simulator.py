@@ -40,7 +40,7 @@ SHIFT_FLOOR = 5e-7
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return analysed(LLAMA, FACTS[2:7], tmp_path_factory.mktemp("llama"))
+    return analysed(tmp_path_factory.mktemp("llama"), LLAMA, FACTS[2:7], texts=80)
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:

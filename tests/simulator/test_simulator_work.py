@@ -21,7 +21,7 @@ from kis_core.models import catalog, loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.progress import ADVICE_STAGES, EDIT_STAGES, MEASURE_STAGES, Cancelled, overall
 from kis_core.request import RequestError
-from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, of
+from kis_core.simulator import EditRequest, Simulator, of
 from kis_core.spillover import forecast as forecasts
 from kis_core.store.store import Store
 from tests.simulator.simulator_tools import (
@@ -34,7 +34,6 @@ from tests.simulator.simulator_tools import (
     Setting,
     asked,
     assert_same,
-    copy_of,
     delete,
     no_model,
 )
@@ -76,30 +75,6 @@ def meanwhile(loaded: LoadedModel, work: Callable[[], Any], *, wait: float) -> I
 
 
 class TestThreads:
-    def test_two_edits_at_once_are_as_each_alone(self, small: Setting, tmp_path: Path) -> None:
-        wanted = {"one": (3, "Nokia", 0), "other": (5, "Honda", 1)}
-        alone = {name: self.edited(small, tmp_path / f"{name} alone", *edit) for name, edit in wanted.items()}
-        together: dict[str, tuple[Forecast, EditOutcome]] = {}
-        begin = threading.Barrier(len(wanted))
-
-        def work(name: str) -> None:
-            begin.wait(timeout=60)
-            together[name] = self.edited(small, tmp_path / name, *wanted[name])
-
-        threads = [threading.Thread(target=work, args=(name,)) for name in wanted]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=60)
-        for name in wanted:
-            for found, expected in zip(together[name], alone[name], strict=True):
-                assert_same(found, expected)
-
-    def edited(self, small: Setting, folder: Path, fact: int, target: str, layer: int) -> tuple[Forecast, EditOutcome]:
-        simulator = small.simulator(copy_of(small, folder))
-        request = asked(simulator, fact, target, layer)
-        return simulator.forecast(request, flips=False), simulator.perform(request)
-
     def test_flips_are_forecast_in_two_threads_at_once(self, small: Setting, shared: Simulator) -> None:
         edit = shared.edit(asked(shared))
 

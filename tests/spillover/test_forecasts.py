@@ -10,12 +10,10 @@ from kis_core import editing
 from kis_core.editing import DenseEdit, Edit, Method
 from kis_core.spillover import forecast, measure
 from tests.spillover.forecast_tools import (
-    DIFFERENCE,
     LINEAR,
     PASS,
     SIZE,
     SOME_EDITS,
-    STEP,
     Bench,
     assert_close,
     bench,
@@ -101,15 +99,6 @@ class TestFirstOrder:
         bench.case.slow.log_odds(FACTS[j], edit.layer, added).backward()
         assert strengths.grad is not None
         return strengths.grad.tolist()
-
-    def test_all_tokens_is_the_derivative_of_what_is_measured(self, bench: Bench) -> None:
-        for layer, e in SOME_EDITS:
-            edit, facts = bench.edit(e, layer), bench.case.layers[layer]
-            up, down = (
-                measure(bench.case.loaded, bench.case.sentences, edit.scaled(step), facts).log_odds
-                for step in (STEP, -STEP)
-            )
-            assert_close(forecast.all_tokens(edit, facts), (up - down) / (2 * STEP), DIFFERENCE)
 
     def test_in_the_last_layer_only_the_answers_own_tokens_count(self, gpt2: Bench) -> None:
         facts, edit = gpt2.case.layers[-1], gpt2.edit(0, 2)

@@ -13,25 +13,13 @@ from kis_core.progress import Cancelled
 from kis_core.scoring.log_odds import Sentence, batched, tokenize_sentences
 from kis_core.spillover import answers, measure, observe
 from tests import tiny
-from tests.spillover.forecast_tools import PASS, SOME_EDITS, Bench, assert_close, bench, gpt2, weights_stay
+from tests.spillover.forecast_tools import PASS, Bench, assert_close, bench, gpt2, weights_stay
 from tests.spillover.test_sensitivity import FACTS, Slow
 
 __all__ = ["bench", "gpt2", "weights_stay"]  # fixtures
 
 
 class TestMeasurement:
-    def test_equals_the_shares_added_at_all_tokens_by_hand(self, bench: Bench) -> None:
-        slow, scale = bench.case.slow, np.abs(bench.case.layers[0].log_odds).max()
-        for layer, e in SOME_EDITS:
-            edit, facts = bench.edit(e, layer), bench.case.layers[layer]
-            expected = [
-                slow.log_odds(fact, layer, bench.added(edit, j)).item() - slow.log_odds(fact).item()
-                for j, fact in enumerate(FACTS)
-            ]
-            found = measure(bench.case.loaded, bench.case.sentences, edit, facts)
-            assert_close(found.log_odds, np.array(expected), PASS, scale=scale)
-            assert np.abs(found.log_odds).max() > 100 * PASS * scale, "a test of nothing"
-
     @pytest.mark.parametrize(("method", "layer", "e"), [("rome", 0, 0), ("r-rome", 1, 3), ("identity", 0, 3)])
     def test_equals_the_model_with_really_edited_weights(self, bench: Bench, method: str, layer: int, e: int) -> None:
         edit, facts = bench.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), bench.case.layers[layer]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import edits
 from kis_core.studies.edits import EditStudy
+from tests.lifelong.lifelong_tools import FACTS, UNKNOWN, write_facts
 from tests.studies.study_tools import tables as tables_of
 
 MODEL = "demo-gpt2-32"
@@ -33,9 +33,9 @@ FILES = ["edits.csv", "quality.csv", "flips.csv", "edits.md"]
 EDITS, SEED, STEPS, TOKENS = 2, 0, 10, 3000
 LAYERS, LAST = 4, 3
 FORECASTS = [
-    "all tokens", "subject token", "propagated", "|P|", "largest share of any token", "|Q| (C = I)", "cosine of keys",
-    "GradSim", "CLaRE", "same last token", "same relation",
-]  # fmt: skip
+    *("all tokens", "subject token", "propagated", "|P|", "largest share of any token", "|Q| (C = I)"),
+    *("cosine of keys", "GradSim", "CLaRE", "same last token", "same relation"),
+]
 ROUNDING = 1e-4  # of log-odds, read in float32 passes one by one and in batches; seen 2e-5
 SHIFT = 1e-6  # of a float32 output, relative to ‖δ‖
 
@@ -60,11 +60,8 @@ def read(folder: Path) -> Done:
 def fact_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty facts the model answers, one it does not, and one whose relation has a single object."""
     path = tmp_path_factory.mktemp("facts") / "facts.csv"
-    chosen = [*facts.builtin().facts[:20], Fact("Malta", "The capital of {} is", "Rome", "country_capital"),
-              Fact("Vladimir Bukovsky", "{} is a native speaker of", "Russian", "of one")]  # fmt: skip
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        rows = ([one.subject, one.prompt, one.target, one.relation] for one in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
+    single = Fact("Vladimir Bukovsky", "{} is a native speaker of", "Russian", "of one")
+    write_facts(path, (*facts.builtin().facts[:20], FACTS[UNKNOWN], single))
     return path
 
 
@@ -81,10 +78,8 @@ def conduct(fact_file: Path, analysed: Path) -> Callable[..., list[Path]]:
     """Run a study into a folder, on a store."""
 
     def run(folder: Path, store: Path, report: progress.Report = progress.silent, **changed: Any) -> list[Path]:
-        options = {
-            "facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "how": {"steps": STEPS},
-            "device": "cpu",
-        } | changed  # fmt: skip
+        options = {"facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "device": "cpu"}
+        options |= {"how": {"steps": STEPS}} | changed
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
             return EditStudy((MODEL,), **options).run(folder, Store(store), report)
@@ -229,42 +224,15 @@ class TestNumbers:
             assert table.loc[name, "auc"] == pytest.approx(won / len(pairs), rel=1e-9)
 
 
-class TestMarkdown:
-    def test_rows_are_models_and_layers(self, done: Done) -> None:
-        success, *others = tables_of(done.text).values()
-        assert len(others) == 4
-        assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
-        for rows in others:
-            assert [(row["model"], row["layer"]) for row in rows] == [(MODEL, str(layer)) for layer in range(LAST)]
-            assert list(rows[0])[-len(FORECASTS) :] == FORECASTS
-
-    def test_success(self, done: Done) -> None:
-        success, *_ = tables_of(done.text).values()
-        assert (success[LAST]["edits"], success[LAST]["efficacy"]) == ("0", "cannot reach the answer")
-        for layer in range(LAST):
-            performed, row = done.edits[done.edits["layer"] == layer], success[layer]
-            assert row["edits"] == str(EDITS)
-            assert row["efficacy"] == f"{(performed['efficacy'].astype(str) == 'True').sum() / EDITS:.0%}"
-            assert row["paraphrase"] == f"{performed['paraphrase'].mean():.0%}"
-            flips = int(performed["flips"].sum())
-            assert row["flips"] == str(flips)
-            assert row["of them forecast"] == (f"{performed['flips_both'].sum() / flips:.0%}" if flips else "–")
-            assert row["shift error"] == f"{performed['shift_error'].max():.0e}"
-
-    def test_means_over_edits_and_how_many_flips(self, done: Done) -> None:
-        *_, spearman, size, pearson, auc = tables_of(done.text).items()
-        for (title, rows), measure in ((spearman, "spearman"), (size, "spearman_size"), (pearson, "pearson")):
-            assert ("Pearson" in title) == (measure == "pearson")
-            for layer, row in enumerate(rows):
-                for name in FORECASTS:
-                    of = done.quality[(done.quality["layer"] == layer) & (done.quality["forecast"] == name)][measure]
-                    assert row[name] == ("–" if of.isna().all() else f"{of.dropna().sum() / of.notna().sum():.2f}")
-        assert auc[0].endswith("under 10 flips it means little")
-        for layer, row in enumerate(auc[1]):
-            table = done.flips[done.flips["layer"] == layer].set_index("forecast")
-            count, score = int(table["flips"].iloc[0]), table.loc["GradSim", "auc"]
-            assert row["flips"] == f"{count}" + (" (few)" if count < 10 else "")
-            assert row["GradSim"] == ("–" if np.isnan(score) else f"{score:.2f}")
+def test_the_tables_have_models_and_layers_as_rows(done: Done) -> None:
+    success, *others = tables_of(done.text).values()
+    assert len(others) == 4
+    assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
+    for rows in others:
+        assert [(row["model"], row["layer"]) for row in rows] == [(MODEL, str(layer)) for layer in range(LAST)]
+        assert list(rows[0])[-len(FORECASTS) :] == FORECASTS
+    counts = done.flips.groupby("layer")["flips"].first()
+    assert [row["flips"] for row in others[-1]] == [f"{count}" + " (few)" * (count < 10) for count in counts]
 
 
 class TestCommand:
@@ -274,42 +242,22 @@ class TestCommand:
         monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
         monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
 
-    @pytest.mark.parametrize("options", [{}, {"--seed": 5, "--method": "identity"}], ids=["as above", "others"])
-    def test_does_the_study_of_its_options(
-        self,
-        done: Done,
-        bench: Simulator,
-        fact_file: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-        options: dict[str, object],
+    def test_makes_the_edits_of_its_seed_by_its_method(
+        self, done: Done, bench: Simulator, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run, given = EditStudy.run, []
-        method, seed = str(options.get("--method", "rome")), int(str(options.get("--seed", 0)))
+        run = EditStudy.run
 
         def shorter(study: EditStudy, folder: Path, store: Store, report: progress.Report) -> list[Path]:
-            given.append(study)
-            return run(replace(study, how={**study.how, "steps": 1 if options else STEPS}), folder, store, report)
+            return run(replace(study, how={"steps": 1}), folder, store, report)
 
         monkeypatch.setattr(EditStudy, "run", shorter)
-        arguments = [f"--facts={fact_file}", "--device=cpu", f"--out={tmp_path / 'out'}", f"--models={MODEL}"]
-        assert main(["study", *arguments, "--edits=1", *(f"{name}={value}" for name, value in options.items())]) == 0
-        out, err = capsys.readouterr()
-        assert out.splitlines() == [str(tmp_path / "out" / name) for name in FILES]
-        assert all(f"{MODEL}, layer {layer}" in err for layer in range(LAYERS))
-        assert given == [EditStudy((MODEL,), str(fact_file), 1, method, seed, {}, "cpu")]
-        found = read(tmp_path / "out")
-        row = found.edits.iloc[0]
-        if not options:
-            for table, whole in ((found.edits, done.edits), (found.quality, done.quality)):
-                first_edit = whole[whole["fact"] == row["fact"]].reset_index(drop=True)
-                pd.testing.assert_frame_equal(table, first_edit, check_exact=True)
-        else:
-            assert row["fact"] != done.edits["fact"][0]
-            outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
-            losses = -np.delete(outcome.measured.log_odds, row["fact"])
-            assert (row["steps"], row["mean_loss"]) == (1, pytest.approx(losses.mean(), rel=1e-9))
+        options = {"facts": fact_file, "out": tmp_path, "models": MODEL, "edits": 1, "seed": 5, "method": "identity"}
+        assert main(["study", "--device=cpu", *(f"--{name}={value}" for name, value in options.items())]) == 0
+        row = read(tmp_path).edits.iloc[0]
+        assert row["fact"] != done.edits["fact"][0]
+        outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
+        losses = -np.delete(outcome.measured.log_odds, row["fact"])
+        assert (row["steps"], row["mean_loss"]) == (1, pytest.approx(losses.mean(), rel=1e-9))
 
     @pytest.mark.parametrize(
         ("option", "message"),
