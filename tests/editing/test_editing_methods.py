@@ -100,12 +100,6 @@ class TestReach:
         close(found, direction / (direction @ key), 1e-7)  # the ridge leaves a condition of 1e7
         assert found @ key == pytest.approx(1, rel=FORMULA)
 
-    def test_float32_keys_are_solved_in_float64(self) -> None:
-        key = np.array([1.0, 3.0], dtype=np.float32)
-        found = Whitener.fit(np.array([[2.0, 1.0], [1.0, 2.0]])).solve(key)
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, [-1 / 3, 5 / 3], rtol=EXACT)
-
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize(("size", "word"), [(0, "zero"), (1e-7, "next to zero"), (np.nan, "not finite")])
     def test_a_key_without_a_size_is_refused_in_words(self, name: str, size: float, word: str) -> None:

@@ -60,17 +60,13 @@ class TestHyperparameters:
 
 AS_PUBLISHED = {  # as ROME's and EasyEdit's files have it: layer, steps, learning rate, weight decay, clamp
     "gpt2-medium": (8, 20, 0.5, 0.5, 3),
-    "openai-community/gpt2-medium": (8, 20, 0.5, 0.5, 3),
     "gpt2-large": (12, 20, 0.5, 0.5, 4),
     "gpt2-xl": (17, 20, 0.5, 0.5, 4),
-    "openai-community/gpt2-xl": (17, 20, 0.5, 0.5, 4),
     "gpt-j-6b": (5, 20, 0.5, 0.5, 4),
     "EleutherAI/gpt-j-6b": (5, 20, 0.5, 0.5, 4),
     "llama-2-7b": (5, 25, 0.5, 1e-3, 4),
-    "meta-llama/Llama-2-7b-hf": (5, 25, 0.5, 1e-3, 4),
     "llama-3-8b": (5, 25, 0.5, 1e-3, 4),
     "mistral-7b-v0.1": (5, 25, 0.5, 1e-3, 4),
-    "mistralai/Mistral-7B-v0.1": (5, 25, 0.5, 1e-3, 4),
 }
 
 

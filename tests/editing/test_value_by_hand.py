@@ -41,25 +41,19 @@ class TestByHand:
             assert loss == pytest.approx((2 * surprise(first, second) + surprise(second, first)) / 3, abs=BY_HAND)
         assert found.probability == pytest.approx(math.exp(-found.losses[-1]), abs=BY_HAND)
 
-    def test_weight_decay_is_delta_over_the_square_of_the_value(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, weight_decay=7.0))
-        size = 0.1 * math.sqrt(2)
-        assert found.losses[0] == pytest.approx(surprise(3, 4), abs=BY_HAND)
-        assert found.losses[1] == pytest.approx(surprise(3.1, 3.9) + 7.0 * size / 25, abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-surprise(3.1, 3.9)), abs=BY_HAND)
-
-    def test_the_divergence_is_of_what_now_follows_the_subject_from_before(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, kl=3.0))
+    def test_weight_decay_divergence_and_clamp(self) -> None:
+        """δ over the square of the value; what now follows the subject from what did before; a share of the value."""
         now, before = 1 / (1 + math.exp(0.8)), 1 / (1 + math.exp(1.0))  # of Rome, from logits 0.8 and 1 apart
         divergence = now * math.log(now / before) + (1 - now) * math.log((1 - now) / (1 - before))
-        assert found.losses[0] == pytest.approx(surprise(3, 4), abs=BY_HAND), "no divergence where δ is 0"
-        assert found.losses[1] == pytest.approx(surprise(3.1, 3.9) + 3.0 * divergence, abs=BY_HAND)
-
-    def test_delta_is_clamped_to_its_share_of_the_value(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=4, clamp=0.01))
+        decay = 0.1 * math.sqrt(2) / 25
+        for held_back, cost in (({"weight_decay": 7.0}, 7.0 * decay), ({"kl": 3.0}, 3.0 * divergence)):
+            found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, **held_back))
+            assert found.losses == pytest.approx([surprise(3, 4), surprise(3.1, 3.9) + cost], abs=BY_HAND)
+            assert found.probability == pytest.approx(math.exp(-surprise(3.1, 3.9)), abs=BY_HAND)
         each = 0.01 * 5 / math.sqrt(2)
-        assert found.delta == pytest.approx([each, -each], abs=BY_HAND)
-        assert found.losses[1:] == pytest.approx([surprise(3 + each, 4 - each)] * 4, abs=BY_HAND)
+        clamped = search(running(), IN_MALTA, "Rome", 0, how(steps=4, clamp=0.01))
+        assert clamped.delta == pytest.approx([each, -each], abs=BY_HAND)
+        assert clamped.losses[1:] == pytest.approx([surprise(3 + each, 4 - each)] * 4, abs=BY_HAND)
 
     def test_delta_acts_at_every_token_by_its_share(self) -> None:
         """u = (1, 0): a share of 3 at each Malta, of which the prompt has two."""

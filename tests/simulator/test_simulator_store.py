@@ -12,19 +12,17 @@ from kis_core import corpora
 from kis_core.analysis import pipeline
 from kis_core.models.files import ModelError
 from kis_core.request import RequestError
-from kis_core.simulator import Simulator, of, stored
+from kis_core.simulator import Simulator, stored
 from kis_core.store.store import Store
 from tests.simulator.simulator_tools import (
     EXACT,
     ROUNDING,
-    SHARES,
     STEPS,
     TOKENS,
     Loader,
     Setting,
     asked,
     assert_same,
-    copy_of,
     delete,
     no_model,
 )
@@ -73,13 +71,6 @@ class TestStored:
         assert len(request.how.to_json()) == 10, "all hyper-parameters are varied above"
         assert simulator.value_key(asked(simulator)) == simulator.value_key(request)
 
-    def test_another_seed_has_other_beginnings(self, small: Setting, simulator: Simulator, tmp_path: Path) -> None:
-        first, second = (simulator.value(asked(simulator, seed=seed)) for seed in (0, 5))
-        assert not np.array_equal(first.mean_key, second.mean_key)
-        np.testing.assert_allclose(first.key, second.key, rtol=0, atol=SHARES * np.abs(first.key).max())
-        alone = small.simulator(copy_of(small, tmp_path / "alone"))
-        assert_same(alone.value(asked(alone, seed=5)), second)
-
     def test_gradients_are_kept_for_each_layer_and_set_of_facts(self, small: Setting, simulator: Simulator) -> None:
         store, smaller = simulator.store, small.result.subset([1, 0], "two")
         simulator.sensitivity(0)
@@ -120,14 +111,6 @@ class TestStored:
         assert not simulator.has_forecast(request)
         assert_same(simulator.perform(request), outcome)
         assert_same(simulator.forecast(request), forecast)
-
-    def test_of_a_result_finds_the_model_by_its_name(self, small: Setting, store: Store) -> None:
-        simulator = of(small.result, store, device="cpu")
-        assert simulator.model.digest() == small.loaded.digest()
-        assert_same(
-            simulator.forecast(asked(simulator), flips=False),
-            small.simulator(Store(store.root)).forecast(asked(simulator), flips=False),
-        )
 
 
 class TestSecondMoment:
