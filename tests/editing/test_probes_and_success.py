@@ -82,10 +82,10 @@ class Independent:
         """Whether every token of the target is the first choice, and log p of them all."""
         prompt, whole = self.tokenizer(text)["input_ids"], self.tokenizer(f"{text} {target}")["input_ids"]
         assert whole[: len(prompt)] == prompt
-        told = torch.log_softmax(self.model(torch.tensor([whole])).logits[0], dim=-1)
+        log_p = torch.log_softmax(self.model(torch.tensor([whole])).logits[0], dim=-1)
         places = range(len(prompt), len(whole))
-        first = all(int(told[at - 1].argmax()) == whole[at] for at in places)
-        return first, sum(float(told[at - 1, whole[at]]) for at in places)
+        first = all(int(log_p[at - 1].argmax()) == whole[at] for at in places)
+        return first, sum(float(log_p[at - 1, whole[at]]) for at in places)
 
     def share(self, facts: Sequence[Fact], target: str | None = None) -> float | None:
         hits = [self.asked(fact.prompt.replace("{}", fact.subject), target or fact.target)[0] for fact in facts]

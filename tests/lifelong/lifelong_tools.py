@@ -98,9 +98,9 @@ def at_subject(loaded: LoadedModel, fact: Fact, layer: int) -> tuple[np.ndarray,
 def log_odds(loaded: LoadedModel, fact: Fact) -> float:
     """log(p / (1 - p)) of the whole right answer, straight from the logits, in float64."""
     ids = loaded.tokenizer(f"{fact.text} {fact.target}")["input_ids"]
-    told = len(loaded.tokenizer(fact.text)["input_ids"])
+    begun = len(loaded.tokenizer(fact.text)["input_ids"])
     logits = loaded.model(torch.tensor([ids])).logits[0].double()
-    log_prob = sum(float(torch.log_softmax(logits[k - 1], dim=-1)[ids[k]]) for k in range(told, len(ids)))
+    log_prob = sum(float(torch.log_softmax(logits[k - 1], dim=-1)[ids[k]]) for k in range(begun, len(ids)))
     return log_prob - float(np.log(-np.expm1(log_prob)))
 
 

@@ -31,7 +31,7 @@ def trace(**changed: Any) -> EditTrace:
     queue = tuple((f"S{i}", "{} was", f"old {i}", "kind", f"new {i}") for i in range(5))
     made = [0, 2, 4, 5]
     ranks = [[], [1, 3], [1, 1, 2, 1], [2, 1, 2, 1, 1]]
-    told = [[], [1.0, -2.0], [2.0, 3.0, -1.0, 4.0], [-1.0, 2.5, -1.5, 3.0, 5.0]]
+    odds = [[], [1.0, -2.0], [2.0, 3.0, -1.0, 4.0], [-1.0, 2.5, -1.5, 3.0, 5.0]]
     moved = [[], [0.3, 0.0], [0.6, 0.2, 0.2, 0.0], [0.4, 0.3, 1.2, 0.0, 0.0]]
     parts: dict[str, Any] = {
         "queue": queue,
@@ -46,8 +46,8 @@ def trace(**changed: Any) -> EditTrace:
         "shift": np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [3, 0, 4, 0], [6, 8, 0, 0]]),
         "shift_forecast": np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [3, 0, 4, 0], [5, 1, 9, 3]]),
         "shift_error": np.array([[0.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.1], [0, 0, 0, 1], [0.6, 0.8, 0, 0]]),
-        "edited_log_odds": lower(told, 5, NAN),
-        "edited_log_prob": -np.abs(lower(told, 5, NAN)),
+        "edited_log_odds": lower(odds, 5, NAN),
+        "edited_log_prob": -np.abs(lower(odds, 5, NAN)),
         "edited_rank": lower(ranks, 5, 0).astype(np.int64),
         "edited_shift": lower(moved, 5, NAN),
         "edited_shift_forecast": lower(moved, 5, NAN) * 2,

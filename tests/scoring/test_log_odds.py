@@ -37,7 +37,7 @@ READ = 1e-5  # float32 logits of size 3 against float64: some fifty roundings of
 EXACT = 1e-12  # relative: a few float64 roundings
 ROUNDED = 1e-6  # relative: log-odds leave the logits in float32
 LIVELY = 8  # fresh weights of size 0.02 leave all probabilities alike
-DIGITS = 60  # 1 - p of p = 1 - 1e-30 keeps thirty of them
+DIGITS = 200  # of z = 300, 1 - p begins at the 131st
 
 UNKNOWN, BEGIN, END = "[UNK]", "<s>", "</s>"
 PIECES = (UNKNOWN, BEGIN, END, "the", "capital", "of", "Malta", "is", "Va", "##lle", "##tta", "Rome", "Mal", "##tese")
@@ -122,15 +122,19 @@ class TestTokenizeSentences:
         [sentence] = tokenize_sentences(tokenizer, [Fact("ab", "c{}", "c")], context=CONTEXT)
         assert (sentence.tokens, sentence.key_index, sentence.answer) == ([2, 0], 1, [5])
 
-    @pytest.mark.parametrize("name", tiny.in_full(["gpt2", "pythia", "llama2"], ("pythia",)))
-    def test_in_real_tokenizers_the_answer_is_what_the_full_sentence_adds(self, shared_data: Path, name: str) -> None:
-        real = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name, local_files_only=True)
-        facts = [*ASKED, *SPACED, *fact_sets.load(shared_data / "counterfact_known.json").facts[:20]]
-        assert_as_in_the_full_sentence(real, facts)
-
-    def test_in_the_demo_tokenizer_too(self) -> None:
-        demo = AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
-        assert_as_in_the_full_sentence(demo, [*ASKED, *fact_sets.builtin().facts[:30]])
+    @pytest.mark.parametrize("name", tiny.in_full(["demo", "gpt2", "pythia", "llama2"], ("demo", "pythia")))
+    def test_the_answer_is_what_the_full_sentence_adds(self, shared_data: Path, name: str) -> None:
+        folder = tiny.TOKENIZER_FOLDER if name == "demo" else shared_data / "tokenizers" / name
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        facts = [*ASKED, *fact_sets.builtin().facts[:20], *(SPACED if name != "demo" else ())]
+        sentences = tokenize_sentences(tokenizer, facts, context=CONTEXT)
+        prompts = tokenize_prompts(tokenizer, facts, context=CONTEXT)
+        assert {len(sentence.answer) > 1 for sentence in sentences} == {True, False}
+        for fact, prompt, sentence in zip(facts, prompts, sentences, strict=True):
+            whole = tokenizer(f"{fact.text} {fact.target}")["input_ids"]
+            assert [*sentence.tokens, sentence.answer[-1]] == prompt.tokens + sentence.answer == whole
+            assert (sentence.key_index, sentence.prompt_end) == (prompt.key_index, len(prompt.tokens) - 1)
+            assert tokenizer.decode(sentence.answer).strip() == fact.target
 
     @pytest.mark.parametrize(
         ("fact", "message"),
@@ -171,18 +175,6 @@ def without_unicorns() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
 
 
-def assert_as_in_the_full_sentence(tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact]) -> None:
-    sentences = tokenize_sentences(tokenizer, facts, context=CONTEXT)
-    prompts = tokenize_prompts(tokenizer, facts, context=CONTEXT)
-    assert {len(sentence.answer) > 1 for sentence in sentences} == {True, False}
-    for fact, prompt, sentence in zip(facts, prompts, sentences, strict=True):
-        whole = tokenizer(f"{fact.text} {fact.target}")["input_ids"]
-        assert [*sentence.tokens, sentence.answer[-1]] == whole
-        assert prompt.tokens + sentence.answer == whole
-        assert (sentence.key_index, sentence.prompt_end) == (prompt.key_index, len(prompt.tokens) - 1)
-        assert tokenizer.decode(sentence.answer).strip() == fact.target
-
-
 @pytest.mark.usefixtures("without_gradients")
 class TestRead:
     def test_equals_float64_one_sentence_at_a_time(self, lively: LoadedModel) -> None:
@@ -214,21 +206,16 @@ def sentences_of(loaded: LoadedModel) -> list[Sentence]:
 class TestSaturated:
     """Models that know a fact: 1 - p is far below what float32, or even float64, holds beside 1."""
 
-    @pytest.mark.parametrize("z", [20.75, 300.0, 0.5, -60.0])
-    def test_one_token_is_its_logit_above_the_rest(self, z: float) -> None:
-        reading = read(saying([z]), [Sentence([0], 0, [1])])
-        with localcontext() as digits:
-            digits.prec = 200  # of z = 300, 1 - p begins at the 131st
-            log_prob = -(1 + (-Decimal(z)).exp()).ln()
-            assert float(reading.log_prob[0]) == pytest.approx(float(log_prob), rel=EXACT)
-        assert float(reading.log_odds[0]) == pytest.approx(z, rel=EXACT)
-
-    @pytest.mark.parametrize("logits", [(20.75, 20.75), (20.75, 18.0, 25.5), (30.0, 0.25), (-2.0, 40.0, 1.5)])
-    def test_several_tokens_against_sixty_digits(self, logits: tuple[float, ...]) -> None:
+    @pytest.mark.parametrize(
+        "logits", [(20.75,), (300.0,), (-60.0,), (20.75, 20.75), (20.75, 18.0, 25.5), (-2.0, 40.0, 1.5)]
+    )
+    def test_against_many_digits(self, logits: tuple[float, ...]) -> None:
         reading = read(saying(logits), [Sentence([0] * len(logits), 0, [1] * len(logits))])
         log_prob, log_odds = in_decimal(logits)
         assert float(reading.log_prob[0]) == pytest.approx(log_prob, rel=EXACT)
         assert float(reading.log_odds[0]) == pytest.approx(log_odds, rel=EXACT)
+        if len(logits) == 1:
+            assert log_odds == pytest.approx(logits[0], rel=EXACT), "its logit above the rest"
 
     @pytest.mark.parametrize("logits", [(20.75,), (20.75, 20.75), (20.75, 18.0, 25.5), (30.0, 0.25), (300.0,)])
     def test_gradients_are_finite_and_right(self, logits: tuple[float, ...]) -> None:

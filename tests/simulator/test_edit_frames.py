@@ -137,7 +137,7 @@ class TestSpillFrame:
         assert found["fact"].tolist() == [3, 0, 2], "ordered by the forecast still"
         assert found["forecast"].tolist() == [-2.0, -0.5, 0.25]
         assert found["measured"].tolist() == found["end"].tolist() == [-6.0, -0.25, 0.125]
-        assert found["kind"].tolist() == ["loses", "loses", "gains"], "as foretold"
+        assert found["kind"].tolist() == ["loses", "loses", "gains"], "as forecast"
         assert found["flips"].tolist() == ["two", "", "rock"], "as measured"
         assert found["flips_foretold"].tolist() == ["two", "one", ""]
         assert found["answers"].tolist() == ["land 3 → two", "land 0, stays", "land 2 → rock"]

@@ -110,8 +110,8 @@ class Slow:
 
     def log_prob(self, fact: Fact, logits: Tensor) -> Tensor:
         prompt, answer = self.tokens(fact)
-        told = torch.log_softmax(logits, dim=-1)
-        return sum((told[len(prompt) - 1 + k, token] for k, token in enumerate(answer)), start=torch.zeros(()))
+        log_p = torch.log_softmax(logits, dim=-1)
+        return sum((log_p[len(prompt) - 1 + k, token] for k, token in enumerate(answer)), start=torch.zeros(()))
 
     def log_odds(self, fact: Fact, layer: int = 0, added: Tensor | None = None) -> Tensor:
         p = self.log_prob(fact, self.read(fact, layer, added).logits).exp()

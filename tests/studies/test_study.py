@@ -172,15 +172,15 @@ class TestNumbers:
         after = replace(before, model=copy.deepcopy(before.model))
         weight = after.model.transformer.h[layer].mlp.c_proj.weight  # Conv1D stores (in, out)
         weight += torch.from_numpy(np.outer(edit.reach, edit.delta)).float()
-        told = [self.asked(after, fact) for fact in bench.facts]
+        edited = [self.asked(after, fact) for fact in bench.facts]
         known = [self.asked(before, fact) for fact in bench.facts]
-        losses = [known[j][0] - told[j][0] for j in range(len(told)) if j != e]
+        losses = [known[j][0] - edited[j][0] for j in range(len(edited)) if j != e]
         assert row["mean_loss"] == pytest.approx(sum(losses) / len(losses), abs=ROUNDING)
-        flipped = {j for j in range(len(told)) if j != e and told[j][1] != known[j][1]}
+        flipped = {j for j in range(len(edited)) if j != e and edited[j][1] != known[j][1]}
         assert row["flips"] == len(flipped)
         coming = set(bench.forecast(request).flips.by(1.0)) - {e}
         assert (row["flips_forecast"], row["flips_both"]) == (len(coming), len(coming & flipped))
-        assert (str(row["efficacy"]) == "True") == (told[e][1] == row["target"])
+        assert (str(row["efficacy"]) == "True") == (edited[e][1] == row["target"])
         assert row["steps"] == len(bench.value(request).losses) - 1
         error = np.abs(bench.forecast(request).shift - bench.perform(request).measured.shift).max()
         assert row["shift_error"] == pytest.approx(error / np.linalg.norm(edit.delta), rel=1e-9)
@@ -188,7 +188,7 @@ class TestNumbers:
 
         scores = bench.scores(bench.forecast(request), bench.perform(request))
         measured = done.quality[(done.quality["layer"] == layer) & (done.quality["fact"] == e)].set_index("forecast")
-        others = [j for j in range(len(told)) if j != e]
+        others = [j for j in range(len(edited)) if j != e]
         for name in ("all tokens", "propagated", "|P|", "GradSim"):
             line = np.corrcoef(scores[name][others], losses)[0, 1]
             assert measured.loc[name, "pearson"] == pytest.approx(line, abs=ROUNDING)
