@@ -54,7 +54,6 @@ def rank_one_reach(name: str, c: np.ndarray, key: np.ndarray, mean: np.ndarray, 
 CASES = [
     *(("GPT-2", "rome", how) for how in HOWS),
     ("GPT-2", "r-rome", "plain"),
-    ("GPT-2", "r-rome", "acting everywhere"),
     ("GPT-2", "identity", "mean key"),
     *((architecture, "rome", "acting everywhere") for architecture in tiny.ARCHITECTURES[1:]),
 ]

@@ -98,7 +98,7 @@ ranges = pytest.mark.parametrize(
     ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
     [
         *(("GPT-2", name) for name in RANGES),
-        *tiny.in_full((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
+        *tiny.in_full(((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]), ()),
     ],
     indirect=["place"],
 )

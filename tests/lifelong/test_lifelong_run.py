@@ -36,7 +36,7 @@ SLOPE = 1e-3  # a central difference in float64 against gradients read in float3
 STRIDE = 1e-5  # of that difference
 FEW, EVERY = 6, 3
 NAMES = tuple(method.name for method in METHODS)
-QUICK = ("rome", "memit", "fine-tuning")  # a rank-one method, one that spreads, a dense one
+QUICK = ("memit", "fine-tuning")  # one that spreads, a dense one; a rank-one method makes the longer run
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class TestEveryMethod:
                 shares = keys @ edit.changes[0].reach
                 np.testing.assert_allclose(trace.shares[i], shares, rtol=0, atol=READ * np.abs(shares).max())
 
-    @pytest.mark.parametrize("name", tiny.in_full(NAMES, QUICK[:2]))
+    @pytest.mark.parametrize("name", tiny.in_full(NAMES, QUICK[:1]))
     def test_is_exact_where_the_left_side_is_a_mean_key_too(self, shared: Simulator, name: str) -> None:
         batch = 2 if method(name).batches else 1
         request = asked(shared, name, 4, Draw(seed=2), every=4, batch=batch, mean_key=True)

@@ -69,7 +69,7 @@ class TestForecastAndMeasurement:
         inverses = {"rome": np.linalg.inv(c), "r-rome": np.linalg.inv(c), "identity": np.eye(len(c))}
         seen = simulator.sensitivity(1)
         keys, size = seen.subject_keys.astype(np.float64), np.abs(seen.outputs).max()
-        for e in range(len(simulator.facts)):
+        for e in range(0, len(simulator.facts), 3):
             asked = simulator.request(e, "Nokia", 1, steps=1, mean_key=e % 2 == 0, everywhere=False)
             value = simulator.value(asked)
             for method in editing.RANK_ONE:

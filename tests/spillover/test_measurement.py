@@ -21,16 +21,16 @@ __all__ = ["bench", "gpt2", "weights_stay"]  # fixtures
 
 class TestMeasurement:
     @pytest.mark.parametrize(("method", "layer", "e"), [("rome", 0, 0), ("r-rome", 1, 3), ("identity", 0, 3)])
-    def test_equals_the_model_with_really_edited_weights(self, bench: Bench, method: str, layer: int, e: int) -> None:
-        edit, facts = bench.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), bench.case.layers[layer]
-        found = measure(bench.case.loaded, bench.case.sentences, edit, facts)
-        edited, slow, scale = bench.edited(edit), bench.case.slow, np.abs(facts.log_odds).max()
+    def test_equals_the_model_with_really_edited_weights(self, gpt2: Bench, method: str, layer: int, e: int) -> None:
+        edit, facts = gpt2.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), gpt2.case.layers[layer]
+        found = measure(gpt2.case.loaded, gpt2.case.sentences, edit, facts)
+        edited, slow, scale = gpt2.edited(edit), gpt2.case.slow, np.abs(facts.log_odds).max()
         log_odds = [edited.log_odds(fact).item() - slow.log_odds(fact).item() for fact in FACTS]
         log_prob = [self.log_prob(edited, fact) - self.log_prob(slow, fact) for fact in FACTS]
         assert_close(found.log_odds, np.array(log_odds), PASS, scale=scale)
         assert_close(found.log_prob, np.array(log_prob), PASS, scale=scale)
         assert found.answers == tuple(self.answer(edited, fact) for fact in FACTS)
-        before = answers(bench.case.loaded, bench.case.sentences)
+        before = answers(gpt2.case.loaded, gpt2.case.sentences)
         assert before == tuple(self.answer(slow, fact) for fact in FACTS)
         assert found.answers != before, "a test of nothing"
 

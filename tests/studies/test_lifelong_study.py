@@ -57,7 +57,7 @@ def brief(setting: tools.Setting, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def command(**changed: object) -> list[str]:
         request = setting.result.request
-        options = {"models": request.model, "facts": request.facts, "edits": 4, "every": 2, "seeds": 1}
+        options = {"models": request.model, "facts": request.facts, "edits": 2, "every": 1, "seeds": 1}
         options |= {"methods": "rome", "layers": 0, "device": "cpu", "out": setting.root.parent / "study"}
         return ["forgetting", *(f"--{name}={value}" for name, value in (options | changed).items())]
 
@@ -77,7 +77,7 @@ def test_a_row_is_of_its_run_and_the_files_are_of_the_rows(
     assert (folder / "forgetting.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "forgetting.md").read_text("utf-8") == markdown(found)
     for row in found.to_dict("records"):
-        trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
+        trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 2, Draw(row["draw"], row["seed"]), every=1))
         assert trace is not None
         half = summary.half_life(trace)
         assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
