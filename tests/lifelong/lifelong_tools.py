@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,9 @@ def weights_stay(demo: Setting) -> Iterator[None]:
     assert not any(module._forward_hooks for module in demo.loaded.model.modules())
 
 
-def analysed(folder: Path, model: str = MODEL, text: str | None = None) -> Setting:
+def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: Sequence[Fact] = FACTS) -> Setting:
     """A model with all that runs share worked out: C, gradients, and the facts that edits are drawn from."""
-    setting = simulator_tools.analysed(folder, model, FACTS, text=text, tokens=TOKENS, texts=400)
+    setting = simulator_tools.analysed(folder, model, chosen, text=text, tokens=TOKENS, texts=400)
     store = Store(setting.root)
     lifelong.pool(setting.simulator(store))
     store._index.close()
