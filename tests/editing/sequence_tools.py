@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,8 +28,8 @@ READ = 2e-6  # keys and outputs, relative to the largest: transformers takes sof
 REACHED = 1e-5  # C⁻¹ of such a key at a condition of 1e4; seen 6e-7
 FORMULA = 1e-9  # float64 with an inverse where the program solves, at a condition below 1e5
 
-RATE = 0.3
-PLAIN = Hyperparameters(steps=3, learning_rate=RATE, stop_loss=0, mean_key=False)
+RATE, STEPS = 0.3, 2
+PLAIN = Hyperparameters(steps=STEPS, learning_rate=RATE, stop_loss=0, mean_key=False)
 MEAN = replace(PLAIN, mean_key=True, weight_decay=2.0, clamp=0.5)
 ACTING = replace(PLAIN, everywhere=True)
 HOWS = {"plain": PLAIN, "mean key": MEAN, "acting everywhere": ACTING}
@@ -49,8 +48,19 @@ ASKED = (
 PAIR = (ASKED[0], ASKED[1])
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a search gives: δ, the loss before every step and at the end, and the probability of the new object."""
+
+    delta: np.ndarray
+    losses: list[float]
+    probability: float
+
+
 class Written(Slow):
     """A slow model whose weights are really written to, and which is searched and edited by formula."""
+
+    beginnings = ("It is said", "Long ago")  # those of `BEGINNINGS` as a reader would clean them
 
     def write(self, layer: int, change: np.ndarray) -> None:
         with torch.no_grad():
@@ -59,9 +69,9 @@ class Written(Slow):
             weight += torch.from_numpy(change.T if self.transposed else change)
 
     def in_contexts(self, edit: RequestedEdit) -> list[Fact]:
-        """The prompt alone, then after the beginnings as a reader would clean them."""
+        """The prompt alone, then after the beginnings."""
         fact = replace(edit.fact, target=edit.target.strip())
-        return [fact, *(replace(fact, prompt=f"{begun}. {fact.prompt}") for begun in ("It is said", "Long ago"))]
+        return [fact, *(replace(fact, prompt=f"{begun}. {fact.prompt}") for begun in self.beginnings)]
 
     def subject(self, fact: Fact, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Key, output and residual stream after the layer at the subject's last token."""
@@ -77,35 +87,47 @@ class Written(Slow):
         """The key as MEMIT's code takes it: a mean within each type of contexts, the prompt alone being one, then over
         the types."""
         types = [self.in_contexts(edit)[:1], self.in_contexts(edit)[1:]]
-        return np.mean([np.mean([self.subject(fact, layer)[0] for fact in one], axis=0) for one in types], axis=0)
+        return np.mean([np.mean([self.subject(fact, layer)[0] for fact in of_type], axis=0) for of_type in types], 0)
 
     def search(
         self, edit: RequestedEdit, layer: int, how: Hyperparameters, reach: np.ndarray, *, of_stream: bool = False
-    ) -> tuple[np.ndarray, float, int]:
+    ) -> Search:
         """Adam on δ in float64, one context at a time (Meng et al., arXiv 2202.05262, eq. 4).
 
         Weight decay and clamp are relative to the MLP's output in ROME's code, to the residual stream in MEMIT's.
         """
-        facts = self.in_contexts(edit)
+        facts, essence = self.in_contexts(edit), replace(edit.fact, prompt="{} is a")
         size = np.linalg.norm(self.subject(facts[0], layer)[2 if of_stream else 1])
         tokens = len(self.tokens(facts[0])[1])
         delta = torch.zeros(self.width, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
-        for step in itertools.count():
+
+        def logits(fact: Fact) -> Tensor:
+            keys = self.read(fact, layer).keys
+            share = keys @ reach if how.everywhere else np.eye(len(keys))[self.subject_at(fact)]
+            return self.read(fact, layer, torch.from_numpy(share)[:, None] * delta).logits
+
+        def said_of_it() -> Tensor:
+            return torch.log_softmax(logits(essence)[self.subject_at(essence)], dim=-1)
+
+        losses: list[float] = []
+        before = said_of_it().detach()
+        while True:
             log_prob: Tensor = torch.zeros(())
             for fact in facts:
-                keys = self.read(fact, layer).keys
-                share = keys @ reach if how.everywhere else np.eye(len(keys))[self.subject_at(fact)]
-                seen = self.read(fact, layer, torch.from_numpy(share)[:, None] * delta)
-                log_prob = log_prob + self.log_prob(fact, seen.logits) / len(facts) / tokens
-            if step == how.steps:
-                return delta.detach().numpy(), float(log_prob.detach().exp()), step
+                log_prob = log_prob + self.log_prob(fact, logits(fact)) / len(facts) / tokens
+            loss = -log_prob + how.weight_decay * delta.norm() / size**2
+            if how.kl:
+                now = said_of_it()
+                loss = loss + how.kl * (now.exp() * (now - before)).sum()
+            losses.append(float(loss.detach()))
+            if len(losses) > how.steps:
+                return Search(delta.detach().numpy(), losses, float(log_prob.detach().exp()))
             optimizer.zero_grad()
-            (-log_prob + how.weight_decay * delta.norm() / size**2).backward()
+            loss.backward()
             optimizer.step()
             with torch.no_grad():
                 delta *= min(1.0, how.clamp * size / float(delta.norm()))
-        raise AssertionError
 
 
 @dataclass(frozen=True)

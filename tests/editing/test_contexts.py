@@ -10,41 +10,33 @@ from tokenizers import processors
 from torch import Tensor
 
 from kis_core.editing import contexts
-from kis_core.editing.contexts import LIKELY, about, random_prefixes
+from kis_core.editing.contexts import about, random_prefixes
 from kis_core.models.loaded import LoadedModel
 from tests.editing.value_tools import MALTA, Running, gpt2, how, loaded, running
 
 __all__ = ["gpt2", "loaded"]  # fixtures
 
 
-class TestContexts:
-    def test_the_prompt_first_and_then_after_each_beginning(self) -> None:
-        beginnings = ["It was so", "He said. Then", "Ends. ", "...", "", "{}", "a {b} {}", " . "]
-        made = contexts.contexts(MALTA, beginnings)
-        assert [fact.text for fact in made] == [
-            "The capital of Malta is",
-            "It was so. The capital of Malta is",
-            "He said. Then. The capital of Malta is",
-            "Ends. The capital of Malta is",
-            "a b. The capital of Malta is",
-        ]
-        for fact in made:
-            begin, end = fact.subject_span
-            assert fact.text[begin:end] == fact.subject == "Malta"
-            assert fact.target == MALTA.target
-
-    def test_what_is_said_of_the_subject(self) -> None:
-        assert about(MALTA).text == "Malta is a"
-        assert about(MALTA).subject_span == (0, 5)
-
-    def test_no_beginnings_but_the_prompts_own(self) -> None:
-        assert contexts.contexts(MALTA, []) == [MALTA]
+def test_the_prompt_comes_first_and_then_after_each_beginning() -> None:
+    beginnings = ["It was so", "He said. Then", "Ends. ", "...", "", "{}", "a {b} {}", " . "]
+    facts = contexts.contexts(MALTA, beginnings)
+    assert [fact.text for fact in facts] == [
+        "The capital of Malta is",
+        "It was so. The capital of Malta is",
+        "He said. Then. The capital of Malta is",
+        "Ends. The capital of Malta is",
+        "a b. The capital of Malta is",
+    ]
+    for fact in facts:
+        begin, end = fact.subject_span
+        assert fact.text[begin:end] == "Malta"
+        assert fact.target == MALTA.target
+    assert (about(MALTA).text, about(MALTA).subject_span) == ("Malta is a", (0, 5))
 
 
 class TestRandomPrefixes:
     def test_are_sampled_among_the_likeliest_next_tokens(self, loaded: LoadedModel) -> None:
         """Against sampling on the whole model, one text at a time, with the same generator."""
-        chosen = how(prefixes=((2, 3), (0, 9), (1, 5)), seed=11)
         generator = torch.Generator().manual_seed(11)
         start = loaded.tokenizer("")["input_ids"] or [0]
         expected = []
@@ -59,13 +51,8 @@ class TestRandomPrefixes:
                 for text, pick, row in zip(texts, picked, likely.indices, strict=True):
                     text.append(int(row[pick]))
             expected += [loaded.tokenizer.decode(text[len(start) :]).strip() for text in texts]
-        assert random_prefixes(loaded, chosen) == expected
-        assert LIKELY == 5
-
-    def test_differ_from_each_other_and_by_the_seed(self, gpt2: LoadedModel) -> None:
-        first, again, other = (random_prefixes(gpt2, how(prefixes=((4, 6),), seed=seed)) for seed in (0, 0, 1))
-        assert first == again
-        assert len({*first, *other}) == 8
+        assert random_prefixes(loaded, how(prefixes=((2, 3), (0, 9), (1, 5)), seed=11)) == expected
+        assert not set(random_prefixes(loaded, how(prefixes=((2, 3),), seed=12))) & set(expected)
 
     def test_never_longer_than_the_model_reads(self, gpt2: LoadedModel) -> None:
         [text] = random_prefixes(gpt2, how(prefixes=((1, 100),)))
@@ -78,48 +65,27 @@ class TestRandomPrefixes:
         assert len(text.split()) == 3
         assert set(text.split()) <= set(Running.WORDS[3:])
 
-    def test_none_wanted_none_made(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object) -> None:
-            pytest.fail("the model was asked for nothing")
+    @pytest.mark.parametrize(
+        ("before", "first", "last", "expected"),
+        [("a of $A", None, None, [5, 6]), ("$A", 1, 4, [1]), ("$A", None, 4, [4]), ("$A", 0, 4, [0])],
+        ids=["what stands before every text", "the first token", "the last token", "a first token of number 0"],
+    )
+    def test_what_they_begin_with(
+        self, monkeypatch: pytest.MonkeyPatch, before: str, first: int | None, last: int | None, expected: list[int]
+    ) -> None:
+        loaded, begun = running(), []
 
-        monkeypatch.setattr(contexts, "next_token_logits", refuse)
-        assert random_prefixes(gpt2, how(prefixes=())) == random_prefixes(gpt2, how(prefixes=((0, 5),))) == []
+        def anything(_: LoadedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+            begun.extend(list(sequence) for sequence in sequences)
+            return torch.zeros(len(sequences), len(Running.WORDS))
 
-    def test_begin_with_what_the_tokenizer_puts_before_every_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single="a of $A", special_tokens=[("a", 5), ("of", 6)]
+        monkeypatch.setattr(contexts, "next_token_logits", anything)
+        added = [("a", 5), ("of", 6)]
+        loaded.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(before, special_tokens=added)
+        loaded.tokenizer.bos_token, loaded.tokenizer.eos_token = (
+            None if number is None else Running.WORDS[number] for number in (first, last)
         )
+        assert random_prefixes(loaded, how(prefixes=())) == random_prefixes(loaded, how(prefixes=((0, 5),))) == []
+        assert begun == [], "the model is asked for nothing"
         random_prefixes(loaded, how(prefixes=((2, 1),)))
-        assert begun == [[5, 6], [5, 6]]
-
-    def test_else_with_its_first_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.bos_token, loaded.tokenizer.eos_token = Running.WORDS[1], Running.WORDS[4]
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[1]]
-
-    def test_else_with_its_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.eos_token = Running.WORDS[4]
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[4]]
-
-    def test_a_first_token_may_have_the_number_0(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, begun = running(), first_asked(monkeypatch)
-        loaded.tokenizer.bos_token, loaded.tokenizer.eos_token = Running.WORDS[0], Running.WORDS[4]
-        assert (loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id) == (0, 4)
-        random_prefixes(loaded, how(prefixes=((1, 1),)))
-        assert begun == [[0]]
-
-
-def first_asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Will hold what the model is asked to go on from."""
-    begun: list[list[int]] = []
-
-    def anything(_: LoadedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
-        begun.extend(list(sequence) for sequence in sequences)
-        return torch.zeros(len(sequences), len(Running.WORDS))
-
-    monkeypatch.setattr(contexts, "next_token_logits", anything)
-    return begun
+        assert begun == [expected] * 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -23,10 +23,8 @@ from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring import log_odds
 from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
-from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
+from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, untouched
 
-__all__ = ["loaded"]  # fixtures
-EDITS = 50  # of each thread, RELIABILITY case 20
 MALTA = Fact("Malta", "The capital of {} is", "Valletta")
 OSLO = Fact("Oslo", "In the town of {} people speak", "Norwegian")
 FACTS = (MALTA, OSLO, Fact("the Bank of England", "{} lies in", "London"))
@@ -36,8 +34,7 @@ class Rerun(BaseException):
     """As a page's script is ended: not an Exception, so nothing that catches those sees it."""
 
 
-ENDINGS = (RuntimeError, KeyboardInterrupt, Rerun)
-EXTREMES = (RuntimeError, Rerun)  # one that `except Exception` sees, and one that it does not
+ENDINGS = (RuntimeError, Rerun)  # one that `except Exception` sees, and one that it does not
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,96 +113,84 @@ class TestAnythingMayFail:
     def clean(cls, model: LoadedModel) -> Made:
         return edit_and_read(model)
 
-    @pytest.mark.parametrize("ending", EXTREMES)
     @pytest.mark.parametrize("step", STEPS)
     def test_each_step_in_turn_and_the_next_edit_gives_the_same_numbers(
-        self, model: LoadedModel, clean: Made, monkeypatch: pytest.MonkeyPatch, step: str, ending: type[BaseException]
+        self, model: LoadedModel, clean: Made, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
-        weights = model.digest()
         place, name = STEPS[step]
         working = getattr(place, name)
-        for last in count(1):
-            calls = count(1)
+        failed, last = True, 0
+        with untouched(model):
+            while failed:
+                last += 1
+                calls, ending = count(1), ENDINGS[last % len(ENDINGS)]
 
-            def failing(*args: Any, last: int = last, calls: Iterator[int] = calls, **options: Any) -> Any:
-                if next(calls) == last:
-                    raise ending(step)
-                return working(*args, **options)
+                def failing(*args: Any, **options: Any) -> Any:
+                    if next(calls) == last:  # noqa: B023 - called within this turn
+                        raise ending(step)  # noqa: B023
+                    return working(*args, **options)
 
-            with monkeypatch.context() as patched:
-                patched.setattr(place, name, failing)
-                try:
-                    edit_and_read(model)
-                    failed = False
-                except ending as error:
-                    failed = str(error) == step
-                    assert failed
-            assert hooks_on(model) == 0
-            if not failed:
-                break
-        assert last > 1, "this step is never taken"
-        assert model.digest() == weights
+                with monkeypatch.context() as patched:
+                    patched.setattr(place, name, failing)
+                    try:
+                        edit_and_read(model)
+                        failed = False
+                    except ending:
+                        assert next(calls) > last
+                assert hooks_on(model) == 0
+        assert 1 < last == next(calls), "this step is never taken, or its failure was passed over"
         assert edit_and_read(model).same(clean)
 
     @pytest.mark.parametrize("ending", ENDINGS)
-    def test_what_is_told_and_what_is_done_within_the_block_may_fail_too(
+    def test_so_may_what_is_called_with_losses_and_what_is_done_within_the_block(
         self, model: LoadedModel, clean: Made, ending: type[BaseException]
     ) -> None:
-        weights = model.digest()
-
         def fail(*_: object) -> None:
-            raise ending("told")
+            raise ending("outside")
 
-        for options in ({"seen": fail}, {"within": fail}):
-            with pytest.raises(ending, match="told"):
-                edit_and_read(model, **options)
-            assert hooks_on(model) == 0
-        assert model.digest() == weights
+        with untouched(model):
+            for options in ({"seen": fail}, {"within": fail}):
+                with pytest.raises(ending, match="outside"):
+                    edit_and_read(model, **options)
         assert edit_and_read(model).same(clean)
-
-    def test_every_step_is_one_an_edit_takes_on_a_model_in_order(self, model: LoadedModel, clean: Made) -> None:
-        """What the numbers are compared with moves: an edit that changed nothing would be the same every time."""
         plain = read(model, sentences_of(model))
-        assert (clean.log_odds - plain.log_odds).abs().min() > IN_FLOAT32
-        assert len(clean.losses) == HOW.steps + 1
+        assert (clean.log_odds - plain.log_odds).abs().min() > IN_FLOAT32, "an edit that changes nothing says nothing"
 
 
-class TestTwoThreads:
+@pytest.mark.parametrize("edits", [5, pytest.param(50, marks=pytest.mark.stress)])
+def test_edits_in_two_threads_at_once_are_those_of_a_run_alone(edits: int) -> None:
     """RELIABILITY case 20."""
+    model = lively("GPT-2")
+    work = {seed: plan(seed, edits) for seed in (0, 1)}
+    alone = {seed: [edit_and_read(model, *each) for each in planned] for seed, planned in work.items()}
+    both = threading.Barrier(2, timeout=PATIENCE)  # each waits for the other wherever overlays or δ are on
+    together: dict[int, list[Made]] = {}
 
-    def test_fifty_edits_each_on_one_model_are_those_of_a_run_alone(self) -> None:
-        model = lively("GPT-2")
-        weights = model.digest()
-        work = {"one": [*plan(0)], "other": [*plan(1)]}
-        alone = {name: [edit_and_read(model, *each) for each in edits] for name, edits in work.items()}
-        both = threading.Barrier(2, timeout=PATIENCE)  # each waits for the other wherever overlays or δ are on
-        together: dict[str, list[Made]] = {}
+    def run(seed: int) -> None:
+        try:
+            together[seed] = [
+                edit_and_read(model, *each, seen=lambda _: both.wait(), within=both.wait) for each in work[seed]
+            ]
+        except BaseException:
+            both.abort()
+            raise
 
-        def run(name: str) -> None:
-            try:
-                together[name] = [
-                    edit_and_read(model, *each, seen=lambda _: both.wait(), within=both.wait) for each in work[name]
-                ]
-            except BaseException:
-                both.abort()
-                raise
-
-        threads = [threading.Thread(target=run, args=(name,)) for name in work]
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in work]
+    with untouched(model):
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert model.digest() == weights
-        assert hooks_on(model) == 0
-        for name, expected in alone.items():
-            assert len(together[name]) == EDITS
-            assert all(found.same(one) for found, one in zip(together[name], expected, strict=True))
-        assert not any(one.same(other) for one, other in zip(*alone.values(), strict=True))
+    for seed, expected in alone.items():
+        assert all(found.same(made) for found, made in zip(together[seed], expected, strict=True))
+    assert not any(made.same(other) for made, other in zip(*alone.values(), strict=True))
 
 
-def plan(seed: int) -> Iterator[tuple[Fact, str, editing.Hyperparameters]]:
+def plan(seed: int, edits: int) -> list[tuple[Fact, str, editing.Hyperparameters]]:
     """Edits that differ between the threads; everyone takes as many steps, so that both wait equally often."""
+    how = editing.Hyperparameters(steps=1, prefixes=((0, 1),), stop_loss=0.0)
     targets: Sequence[str] = ("Rome", "Paris", "London")
-    for k in range(EDITS):
-        how = editing.Hyperparameters(steps=1, learning_rate=0.1 + k / 100, prefixes=((0, 1),), stop_loss=0.0)
-        yield FACTS[(k + seed) % len(FACTS)], targets[k % len(targets)], how
+    return [
+        (FACTS[(k + seed) % len(FACTS)], targets[k % 3], replace(how, learning_rate=0.1 + k / 100))
+        for k in range(edits)
+    ]

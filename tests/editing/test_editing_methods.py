@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core import corpora, editing
-from kis_core.covariance.passes import second_moments
+from kis_core import editing
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import Edit, EditError, Hyperparameters, RankOne, Value, applied, search
+from kis_core.editing import Edit, EditError, Hyperparameters, RankOne, Value
 from kis_core.editing.method import LEAST_AGREEMENT
-from kis_core.facts import Fact
-from kis_core.keys import fact_keys, tokenize_prompts
-from kis_core.models.loaded import LoadedModel
 from kis_core.superposition.matrix import superposition
-from tests.editing import lively_models
-from tests.editing.lively_models import IN_FULL
 
 FORMULA = 1e-9  # relative: float64 with an inverse where the program solves, at a condition below 1e5
 WRITTEN = 1e-5  # W'k_e = v_e, relative to the largest number of v_e: RELIABILITY case 15
@@ -70,7 +63,6 @@ class TestReach:
         found = method(name).reach(self.KEY, self.MEAN_KEY, Whitener.fit(self.C), how)
         np.testing.assert_allclose(found, expected, rtol=EXACT)
 
-    @settings(max_examples=25, deadline=None)
     @given(seeds, st.sampled_from(NAMES), st.booleans())
     def test_against_the_inverse_of_c(self, seed: int, name: str, mean_key: bool) -> None:
         rng = np.random.default_rng(seed)
@@ -84,15 +76,6 @@ class TestReach:
         assert found @ right == pytest.approx(1, rel=FORMULA)
         np.testing.assert_allclose(found * share, inverse @ left, rtol=0, atol=FORMULA * np.abs(inverse @ left).max())
 
-    @settings(max_examples=25, deadline=None)
-    @given(seeds, st.sampled_from(NAMES), st.floats(1e-6, 1e6))
-    def test_is_unchanged_when_c_is_scaled(self, seed: int, name: str, scale: float) -> None:
-        rng = np.random.default_rng(seed)
-        c, key, mean = some_c(rng), rng.normal(size=MLP_WIDTH), rng.normal(size=MLP_WIDTH)
-        once, scaled = (method(name).reach(key, mean, Whitener.fit(m), MEAN) for m in (c, scale * c))
-        close(scaled, once, FORMULA)
-
-    @settings(max_examples=25, deadline=None)
     @given(seeds)
     def test_romes_shares_are_a_row_of_p_and_those_of_identity_one_of_q(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -107,7 +90,7 @@ class TestReach:
             close(rome, p[i], FORMULA)
             close(identity, [key @ other / (key @ key) for other in keys], FORMULA)
 
-    def test_a_singular_c_is_the_one_with_the_ridge_that_was_told(self) -> None:
+    def test_a_singular_c_is_the_one_with_its_ridge(self) -> None:
         rng = np.random.default_rng(0)
         sample = rng.normal(size=(4, MLP_WIDTH))  # fewer tokens than dimensions
         whitener, key = Whitener.fit(sample.T @ sample / 4), rng.normal(size=MLP_WIDTH)
@@ -117,22 +100,13 @@ class TestReach:
         close(found, direction / (direction @ key), 1e-7)  # the ridge leaves a condition of 1e7
         assert found @ key == pytest.approx(1, rel=FORMULA)
 
-    def test_float32_keys_are_solved_in_float64(self) -> None:
-        key = np.array([1.0, 3.0], dtype=np.float32)
-        found = Whitener.fit(np.array([[2.0, 1.0], [1.0, 2.0]])).solve(key)
-        assert found.dtype == np.float64
-        np.testing.assert_allclose(found, [-1 / 3, 5 / 3], rtol=EXACT)
-
     @pytest.mark.parametrize("name", NAMES)
-    @pytest.mark.parametrize("how", [PLAIN, MEAN])
-    def test_a_key_of_zeros_is_refused_in_words(self, name: str, how: Hyperparameters) -> None:
-        with pytest.raises(EditError, match=r"the key of this fact is zero .* choose another layer"):
-            method(name).reach(np.zeros(2), np.zeros(2), Whitener.fit(self.C), how)
-
-    def test_so_is_one_of_what_float32_leaves_of_zero(self) -> None:
-        tiny_key = 1e-7 * self.KEY
-        with pytest.raises(EditError, match="the key of this fact is next to zero"):
-            method("rome").reach(tiny_key, tiny_key, Whitener.fit(self.C), PLAIN)
+    @pytest.mark.parametrize(("size", "word"), [(0, "zero"), (1e-7, "next to zero"), (np.nan, "not finite")])
+    def test_a_key_without_a_size_is_refused_in_words(self, name: str, size: float, word: str) -> None:
+        """Also what float32 leaves of zero."""
+        key = size * self.KEY
+        with pytest.raises(EditError, match=f"the key of this fact is {word} .* choose another layer"):
+            method(name).reach(key, key, Whitener.fit(self.C), MEAN)
 
 
 class TestOwnKey:
@@ -154,10 +128,6 @@ class TestOwnKey:
         np.testing.assert_allclose(made.reach, eq_2, rtol=EXACT)
         np.testing.assert_allclose(made.delta, delta, rtol=EXACT)  # r-ROME's as well: nothing of the mean is left
 
-    def test_nobody_falls_back_who_takes_the_own_key_anyway(self) -> None:
-        for name in ("rome", "identity"):
-            assert not method(name).takes_own_key(self.KEY, self.ACROSS, Whitener.fit(self.C), PLAIN)
-
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize(
         ("cosine", "own"), [(-1.0, True), (0.0, True), (0.149, True), (0.151, False), (1.0, False)]
@@ -168,10 +138,11 @@ class TestOwnKey:
         """Keys built in whitened space (plain space for C = I), at that angle, of any length."""
         root = np.eye(2) if name == "identity" else np.sqrt(self.C)
         key, mean = root @ [3.0, 0.0], root @ [7 * cosine, 7 * np.sqrt(1 - cosine**2)]
-        assert LEAST_AGREEMENT == 0.15
-        assert method(name).takes_own_key(key, mean, Whitener.fit(self.C), MEAN) == own
+        whitener = Whitener.fit(self.C)
+        assert method(name).takes_own_key(key, mean, whitener, MEAN) == own
+        plain = method(name).takes_own_key(key, mean, whitener, PLAIN)
+        assert plain == (own and name == "r-rome"), "without a mean key there is nothing to give way"
 
-    @settings(max_examples=50, deadline=None)
     @given(seeds, st.sampled_from(["rome", "identity"]), st.floats(0, 1))
     def test_no_edit_reaches_further_than_so_many_times_eq_2(self, seed: int, name: str, towards: float) -> None:
         """√(uᵀM⁻¹u), how far it reaches, is at most 1 / LEAST_AGREEMENT of eq. 2's: no denominator comes near zero."""
@@ -186,7 +157,6 @@ class TestOwnKey:
 
 
 class TestMethods:
-    @settings(max_examples=25, deadline=None)
     @given(seeds, st.booleans(), st.booleans())
     def test_the_key_gets_its_new_value(self, seed: int, mean_key: bool, everywhere: bool) -> None:
         """W'k_e = v_e for ROME whichever key it reaches along, and W'k̄ = v* for r-ROME."""
@@ -204,11 +174,6 @@ class TestMethods:
             close(edited @ key + bias, wanted, WRITTEN)
             assert made.layer == 3
 
-    def test_rome_and_identity_write_delta_itself(self) -> None:
-        value = some_value(np.random.default_rng(1), np.ones((WIDTH, MLP_WIDTH)), np.zeros(WIDTH))
-        for name in ("rome", "identity"):
-            assert np.array_equal(method(name).delta(value), value.delta)
-
     def test_r_rome_writes_what_the_mean_key_lacks(self) -> None:
         """Its right side is v* - W k̄, as the authors of r-ROME have it; the bias is in both and goes out."""
         rng = np.random.default_rng(2)
@@ -218,8 +183,10 @@ class TestMethods:
         assert not np.allclose(method("r-rome").delta(value), value.delta)
         as_it_acts = some_value(rng, weight, bias, everywhere=True)
         assert np.array_equal(method("r-rome").delta(as_it_acts), as_it_acts.delta)
+        for name in ("rome", "identity"):
+            assert np.array_equal(method(name).delta(value), value.delta)
 
-    @pytest.mark.parametrize("seed", range(3))
+    @given(seeds)
     def test_rome_is_the_update_of_its_authors_code(self, seed: int) -> None:
         """There ΔW = r uᵀ with a u of length 1 and r = (v* - W k) / (u·k)."""
         rng = np.random.default_rng(seed)
@@ -230,82 +197,3 @@ class TestMethods:
         right = (value.output + value.delta - (weight @ value.key + bias)) / (left @ value.key)
         made = method("rome").edit(value, Whitener.fit(c), 0, MEAN)
         close(np.outer(made.delta, made.reach), np.outer(right, left), FORMULA)
-
-    def test_without_beginnings_all_of_rome_is_r_rome(self) -> None:
-        rng = np.random.default_rng(3)
-        value, whitener = some_value(rng, np.ones((WIDTH, MLP_WIDTH)), np.zeros(WIDTH)), Whitener.fit(some_c(rng))
-        alone = Value(
-            value.delta, value.key, value.output, value.key, value.output, (), probability=1, everywhere=False
-        )
-        rome, mean, r_rome = (
-            method(name).edit(alone, whitener, 0, how)
-            for name, how in (("rome", PLAIN), ("rome", MEAN), ("r-rome", PLAIN))
-        )
-        for other in (mean, r_rome):
-            close(other.reach, rome.reach, EXACT)
-            close(other.delta, rome.delta, EXACT)
-
-
-MALTA = Fact("Malta", "The capital of {} is", "Valletta")
-
-
-@pytest.fixture(params=IN_FULL, scope="module")
-def lively(request: pytest.FixtureRequest) -> LoadedModel:
-    return lively_models.lively(request.param, seed=8)
-
-
-@pytest.fixture(scope="module")
-def whiteners(lively: LoadedModel) -> list[Whitener]:
-    """C of the layers that reach the answer, over a little text."""
-    moments = second_moments(lively, corpora.builtin().texts, tokens=1300, layers=[0, 1])
-    return [Whitener.fit(moment.matrix) for moment in moments]
-
-
-class TestOnAModel:
-    """RELIABILITY case 15, from prompt to overlay."""
-
-    @pytest.mark.parametrize("mean_key", [False, True])
-    @pytest.mark.parametrize("layer", [0, 1])
-    def test_the_edited_model_gives_the_key_its_new_value(
-        self, lively: LoadedModel, whiteners: list[Whitener], layer: int, mean_key: bool
-    ) -> None:
-        how = Hyperparameters(steps=3, prefixes=((2, 4),), mean_key=mean_key, stop_loss=0)
-        value = search(lively, MALTA, "Rome", layer, how)
-        before, key = at_the_subject(lively, layer)
-        np.testing.assert_allclose(value.key, key, rtol=0, atol=WRITTEN * np.abs(key).max())
-        for name in NAMES:
-            made = method(name).edit(value, whiteners[layer], layer, how)
-            with applied(lively, made):
-                after, same_key = at_the_subject(lively, layer)
-                projection = lively.architecture.down_projections[layer]
-                at_mean = projection(torch.tensor(value.mean_key[None]).float())[0].double().numpy()
-            close(same_key, key, WRITTEN)
-            if name == "r-rome":
-                close(at_mean, value.output + value.delta, WRITTEN)
-            else:
-                close(after, before + value.delta, WRITTEN)
-
-    def test_its_shares_are_the_row_of_p_of_the_edited_fact(
-        self, lively: LoadedModel, whiteners: list[Whitener]
-    ) -> None:
-        """With the prompt's own key: the value search and the analysis find the same one."""
-        facts = [MALTA, Fact("Oslo", "In {} people speak", "x"), Fact("the Bank of England", "{} lies in", "x")]
-        keys = fact_keys(lively, tokenize_prompts(lively.tokenizer, facts, context=lively.context))[1]
-        found = search(lively, MALTA, "Rome", 1, Hyperparameters(steps=1, prefixes=((1, 3),)))
-        shares = method("rome").edit(found, whiteners[1], 1, PLAIN).coefficients(keys)
-        close(shares, superposition(whiteners[1].whiten(keys))[0], WRITTEN)
-
-
-def at_the_subject(loaded: LoadedModel, layer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Output and input of the down-projection where MALTA's subject ends, in float64."""
-    ids = loaded.tokenizer(MALTA.text)["input_ids"]
-    at = next(k for k in range(len(ids)) if loaded.tokenizer.decode(ids[: k + 1]).strip() == "The capital of Malta")
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    handle = loaded.architecture.down_projections[layer].register_forward_hook(
-        lambda _, inputs, output: seen.append((output[0, at], inputs[0][0, at]))
-    )
-    with torch.no_grad():
-        loaded.model(torch.tensor([ids]))
-    handle.remove()
-    output, key = seen[0]
-    return output.double().numpy(), key.double().numpy()

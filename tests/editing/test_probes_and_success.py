@@ -17,7 +17,7 @@ from kis_core import corpora, editing
 from kis_core.covariance.passes import second_moments
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import Edit, Probes, Success, probes, succeeded
-from kis_core.editing.success import WORDS, generate
+from kis_core.editing.success import generate
 from kis_core.facts import Fact, builtin
 from kis_core.models import catalog
 from kis_core.models.architecture import Architecture
@@ -53,12 +53,10 @@ def cases(demo: LoadedModel) -> list[Case]:
     [moment] = second_moments(demo, corpora.builtin().texts, tokens=4000, layers=[0])
     whitener, rome = Whitener.fit(moment.matrix), editing.rank_one_method("rome")
     made = []
-    for number in (0, 32, 48, 64):
+    for number in (0, 48):
         fact = facts[number]
         target = known.new_objects(fact)[0]
-        value = editing.search(
-            demo, fact, target, 0, how, reach=lambda key, mean: rome.reach(key, mean, whitener, how)
-        )  # fmt: skip
+        value = editing.search(demo, fact, target, 0, how, reach=lambda k, mean: rome.reach(k, mean, whitener, how))
         asked = probes(fact, known)
         if asked.neighbours:  # one that did not have its object even before
             asked = replace(asked, neighbours=(*asked.neighbours, replace(asked.neighbours[0], target="Valletta")))
@@ -84,10 +82,10 @@ class Independent:
         """Whether every token of the target is the first choice, and log p of them all."""
         prompt, whole = self.tokenizer(text)["input_ids"], self.tokenizer(f"{text} {target}")["input_ids"]
         assert whole[: len(prompt)] == prompt
-        told = torch.log_softmax(self.model(torch.tensor([whole])).logits[0], dim=-1)
+        log_p = torch.log_softmax(self.model(torch.tensor([whole])).logits[0], dim=-1)
         places = range(len(prompt), len(whole))
-        first = all(int(told[at - 1].argmax()) == whole[at] for at in places)
-        return first, sum(float(told[at - 1, whole[at]]) for at in places)
+        first = all(int(log_p[at - 1].argmax()) == whole[at] for at in places)
+        return first, sum(float(log_p[at - 1, whole[at]]) for at in places)
 
     def share(self, facts: Sequence[Fact], target: str | None = None) -> float | None:
         hits = [self.asked(fact.prompt.replace("{}", fact.subject), target or fact.target)[0] for fact in facts]
@@ -120,13 +118,9 @@ class TestSucceeded:
             assert found.neighbourhood == edited.share(case.probes.neighbours)
             assert found.neighbourhood_before == plain.share(case.probes.neighbours)
             assert (found.generated, found.generated_before) == (edited.goes_on(text), plain.goes_on(text))
-        self.assert_telling(seen)
         assert demo.digest() == weights
         assert not any(module._forward_hooks for module in demo.model.modules())
-
-    @staticmethod
-    def assert_telling(seen: Sequence[Success]) -> None:
-        """Numbers that were all alike would prove nothing."""
+        # numbers that were all alike would prove nothing
         assert {(one.efficacy, one.likelier) for one in seen} == {(True, True), (False, False), (False, True)}
         assert {0.0, 1.0, None} <= {one.paraphrase for one in seen}
         assert len({one.neighbourhood for one in seen}) > 4
@@ -135,19 +129,13 @@ class TestSucceeded:
         assert before != {1.0, None}
         assert any(one.generated != one.generated_before for one in seen)
 
-    def test_the_model_is_asked_before_the_edit_and_not_after_it(self, demo: LoadedModel, cases: list[Case]) -> None:
+    def test_without_probes_there_are_no_shares_and_a_strong_edit_is_said(
+        self, demo: LoadedModel, cases: list[Case]
+    ) -> None:
         case = cases[1]
-        strong, weak = (
-            succeeded(demo, case.edit.scaled(strength), case.fact, case.target, case.probes) for strength in (1.0, 0.0)
-        )
-        assert strong.generated_before == weak.generated_before == weak.generated
-        assert strong.neighbourhood_before == weak.neighbourhood_before == weak.neighbourhood
-        assert strong.generated.startswith(case.target)
-
-    def test_nothing_to_ask_nothing_told(self, demo: LoadedModel, cases: list[Case]) -> None:
-        case = cases[0]
         found = succeeded(demo, case.edit, case.fact, case.target, Probes())
         assert (found.paraphrase, found.neighbourhood, found.neighbourhood_before) == (None, None, None)
+        assert found.generated.startswith(case.target)
 
 
 END = "<|end|>"
@@ -191,20 +179,13 @@ def chain() -> Callable[..., LoadedModel]:
     return make
 
 
-class TestGenerate:
-    FACT = Fact("b", "a {} a", "c")
-
-    def test_by_hand(self, chain: Callable[..., LoadedModel]) -> None:
-        assert generate(chain({1: 2, 2: 3, 3: 1}), self.FACT, tokens=5) == "b c a b c"
-        assert generate(chain({1: 1}), self.FACT) == " ".join("a" * WORDS)
-        assert WORDS == WORDS_SAID
-
-    def test_stops_where_the_text_ends(self, chain: Callable[..., LoadedModel]) -> None:
-        assert generate(chain({1: 2, 2: 3, 3: 0}), self.FACT) == "b c"
-        assert generate(chain({1: 0}), self.FACT) == ""
-
-    @pytest.mark.parametrize(("context", "said"), [(3, ""), (4, "a"), (6, "a a a"), (2, "")])
-    def test_stops_where_the_context_ends(self, chain: Callable[..., LoadedModel], context: int, said: str) -> None:
+def test_generated_words_by_hand(chain: Callable[..., LoadedModel]) -> None:
+    fact = Fact("b", "a {} a", "c")
+    assert generate(chain({1: 2, 2: 3, 3: 1}), fact, tokens=5) == "b c a b c"
+    assert generate(chain({1: 1}), fact) == " ".join("a" * WORDS_SAID)
+    assert generate(chain({1: 2, 2: 3, 3: 0}), fact) == "b c", "the text ends"
+    assert generate(chain({1: 0}), fact) == ""
+    for context, said in ((2, ""), (3, ""), (4, "a"), (6, "a a a")):
         loaded = chain({1: 1}, context)
-        assert generate(loaded, self.FACT) == said
+        assert generate(loaded, fact) == said
         assert loaded.model.longest <= context

@@ -24,6 +24,7 @@ from tests.editing.sequence_tools import (
     REACHED,
     READ,
     SETTINGS,
+    STEPS,
     Place,
     Written,
     before,
@@ -51,10 +52,12 @@ def rank_one_reach(name: str, c: np.ndarray, key: np.ndarray, mean: np.ndarray, 
 
 
 CASES = [
-    *(("GPT-2", name, how) for name in ("rome", "r-rome", "identity") for how in HOWS),
+    *(("GPT-2", "rome", how) for how in HOWS),
+    ("GPT-2", "r-rome", "plain"),
+    ("GPT-2", "identity", "mean key"),
     *((architecture, "rome", "acting everywhere") for architecture in tiny.ARCHITECTURES[1:]),
 ]
-"""Every method and way on one architecture; on the others what takes most of it."""
+"""What differs on one architecture; on the others what takes most of it."""
 
 
 class TestRankOne:
@@ -74,8 +77,8 @@ class TestRankOne:
             key, output, _ = slow.subject(fact, layer)
             mean_key, mean_output, _ = slow.means(one, layer)
             reach = rank_one_reach(name, place.cs[layer], key, mean_key, chosen)
-            delta, probability, steps = slow.search(one, layer, chosen, reach)
-            wanted = output + delta  # v_e
+            value = slow.search(one, layer, chosen, reach)
+            delta, wanted = value.delta, output + value.delta  # δ and v_e
             lands = mean_key if name == "r-rome" else key
             if name == "r-rome" and not chosen.everywhere:
                 delta = wanted - mean_output  # W_{n-1} k̄
@@ -83,8 +86,8 @@ class TestRankOne:
             close(edit.reach, reach, REACHED)
             close(edit.delta, delta, FOUND)
             close(made.keys, key[None], READ)
-            assert made.probability == pytest.approx(probability, rel=FOUND)
-            assert made.steps == steps == 3
+            assert made.probability == pytest.approx(value.probability, rel=FOUND)
+            assert made.steps == len(value.losses) - 1 == STEPS
             slow.write(layer, np.outer(edit.delta, edit.reach))
             standing.append(edit)
             bias = output - key @ weight_of(slow, layer, without=edit).T
@@ -93,11 +96,11 @@ class TestRankOne:
             if name != "r-rome":
                 close(slow.subject(fact, layer)[1], output + edit.delta, READ)
 
-    @pytest.mark.parametrize("name", ["rome", "r-rome", "identity", "fine-tuning"])
-    @pytest.mark.parametrize(("asked", "layers"), [(0, (1,)), (2, (1,)), (1, (0, 1)), (1, ())])
-    def test_takes_one_edit_in_one_layer(self, gpt2: Place, name: str, asked: int, layers: tuple[int, ...]) -> None:
-        with pytest.raises(EditError, match="one edit at a time, in one layer"):
-            perform(name, gpt2.site(layers), ASKED[:asked])
+    @pytest.mark.parametrize("name", ["rome", "fine-tuning"])
+    def test_takes_one_edit_in_one_layer(self, gpt2: Place, name: str) -> None:
+        for edits, layers in ((0, (1,)), (2, (1,)), (1, (0, 1)), (1, ())):
+            with pytest.raises(EditError, match="one edit at a time, in one layer"):
+                perform(name, gpt2.site(layers), ASKED[:edits])
 
 
 def weight_of(slow: Written, layer: int, *, without: Edit | None = None) -> np.ndarray:
@@ -127,7 +130,7 @@ class TestFineTuning:
             optimizer.step()
         raise AssertionError
 
-    @pytest.mark.parametrize("layer", [0, 1, 2])
+    @pytest.mark.parametrize("layer", [0, 2])
     def test_is_adam_on_the_matrix_itself(self, place: Place, layer: int) -> None:
         site = place.site((layer,), standing=before(), settings=SETTINGS["fine-tuning"])
         site = replace(site, loaded=place.loaded)
@@ -147,22 +150,16 @@ class TestFineTuning:
         loaded = copy.deepcopy(place.loaded)
         loaded.model.get_output_embeddings().weight.mul_(10)  # else no answer of a random model can be sure
         site = replace(place.site((1,), settings=FineTuningSettings(0.02, 60)), loaded=loaded)
-        told: list[int] = []
-        (made,) = perform("fine-tuning", site, PAIR[1:], lambda _, step, __: told.append(step))
+        reports: list[int] = []
+        (made,) = perform("fine-tuning", site, PAIR[1:], lambda _, step, __: reports.append(step))
         *_, probability, steps = self.tuned(replace(place, loaded=loaded), site, PAIR[1])
         assert 0 < made.steps == steps < 60
         assert made.probability == pytest.approx(probability, rel=TUNED)
         assert 1 > made.probability > np.exp(-0.01)
-        assert told[: made.steps + 1] == list(range(made.steps + 1))
+        assert reports[: made.steps + 1] == list(range(made.steps + 1))
         (after,) = perform("fine-tuning", replace(site, standing=made.changes), PAIR[1:])
         assert after.steps == 0  # nothing is left to do
         assert not after.changes[0].matrix.any()
-
-    @pytest.mark.parametrize("target", ["", "  \n"])
-    def test_an_empty_object_is_refused(self, gpt2: Place, target: str) -> None:
-        for one in METHODS:
-            with pytest.raises(EditError, match="the new object is empty"):
-                perform(one.name, gpt2.site((1,)), [RequestedEdit(PAIR[0].fact, target)])
 
     def test_a_loss_that_is_not_finite_is_refused(self, gpt2: Place) -> None:
         broken = (DenseEdit(0, np.full((24, 40), 1e38)),)
@@ -179,8 +176,8 @@ class TestFineTuning:
         assert expected.changes[0].matrix.any()
 
 
+@pytest.mark.parametrize("name", [method.name for method in METHODS])
 class TestEveryMethod:
-    @pytest.mark.parametrize("name", [one.name for one in METHODS])
     @pytest.mark.parametrize("after", [0, 2])
     def test_called_off_it_leaves_nothing_behind(self, gpt2: Place, name: str, after: int) -> None:
         calls = itertools.count()
@@ -193,9 +190,10 @@ class TestEveryMethod:
         with pytest.raises(Cancelled):
             perform(name, site, PAIR[:1], report)
 
-    @pytest.mark.parametrize("name", [one.name for one in METHODS])
-    @pytest.mark.parametrize("layer", [3, -1])
-    def test_a_layer_the_model_does_not_have_is_refused(self, gpt2: Place, name: str, layer: int) -> None:
+    def test_a_layer_there_is_not_and_an_empty_object_are_refused(self, gpt2: Place, name: str) -> None:
         site = replace(gpt2.site((1,)), loaded=gpt2.loaded)
-        with pytest.raises(EditError, match="the model has layers 0 to 2"):
-            perform(name, replace(site, layers=(layer,), whiteners={layer: site.whiteners[1]}), PAIR[:1])
+        for layer in (3, -1):
+            with pytest.raises(EditError, match="the model has layers 0 to 2"):
+                perform(name, replace(site, layers=(layer,), whiteners={layer: site.whiteners[1]}), PAIR[:1])
+        with pytest.raises(EditError, match="the new object is empty"):
+            perform(name, site, [RequestedEdit(PAIR[0].fact, " \n")])

@@ -67,9 +67,9 @@ def assert_spread(
         alone = formula(last, key_of(one, last)[None])[0]
         share = alone @ slow.subject(slow.in_contexts(one)[0], last)[0]
         values.append(slow.search(one, last, site.hyperparameters, alone / share, of_stream=True))
-    z = np.array([stream_of(one) + value[0] for one, value in zip(asked, values, strict=True)])
-    assert [one.steps for one in made] == [value[2] for value in values]
-    np.testing.assert_allclose([one.probability for one in made], [value[1] for value in values], rtol=FOUND)
+    z = np.array([stream_of(one) + value.delta for one, value in zip(asked, values, strict=True)])
+    assert [one.steps for one in made] == [len(value.losses) - 1 for value in values]
+    np.testing.assert_allclose([one.probability for one in made], [value.probability for value in values], rtol=FOUND)
     for done, layer in enumerate(site.layers):
         keys = np.array([key_of(one, layer) for one in asked])
         hidden = np.array([stream_of(one) for one in asked])
@@ -90,7 +90,6 @@ def assert_spread(
 
 
 RANGES = {
-    "one edit in one layer": ((1,), PAIR[:1], "plain"),
     "two in one layer": ((1,), PAIR, "acting everywhere"),
     "three in two layers": ((0, 1), ASKED, "plain"),
     "two in two, by mean keys": ((0, 1), PAIR, "mean key"),
@@ -99,7 +98,7 @@ ranges = pytest.mark.parametrize(
     ("place", "ranged"),  # all of them on one architecture; on the others what takes most of it
     [
         *(("GPT-2", name) for name in RANGES),
-        *tiny.in_full((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]),
+        *tiny.in_full(((other, "two in two, by mean keys") for other in tiny.ARCHITECTURES[1:]), ()),
     ],
     indirect=["place"],
 )
@@ -119,13 +118,13 @@ class TestMemit:
         changed = [np.linalg.norm(sum(one.changes[k].matrix for one in made)) for k in range(len(layers))]
         assert min(changed) > 0.01, "a test of nothing"
 
-    def test_where_text_weighs_nothing_the_stream_becomes_what_was_wanted(self, place: Place) -> None:
-        site = place.site((0, 1), settings=MemitSettings(1e-9), standing=before(1))
-        slow = written(place, site.standing)
+    def test_where_text_weighs_nothing_the_stream_becomes_what_was_wanted(self, gpt2: Place) -> None:
+        site = gpt2.site((0, 1), settings=MemitSettings(1e-9), standing=before(1))
+        slow = written(gpt2, site.standing)
         z = []
         for one in PAIR:
             _, _, hidden = slow.subject(slow.in_contexts(one)[0], 1)
-            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True)[0])
+            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True).delta)
         for made in perform("memit", site, PAIR):
             for change in made.changes:
                 slow.write(change.layer, change.matrix)
@@ -134,11 +133,10 @@ class TestMemit:
 
     def test_edits_of_the_same_key_share_the_work(self, gpt2: Place) -> None:
         twice = perform("memit", gpt2.site((1,)), [ASKED[0], ASKED[0]])
-        (once,) = perform("memit", gpt2.site((1,)), [ASKED[0]])
-        key, c = once.keys[0], gpt2.cs[1]
-        size = key @ np.linalg.inv(c) @ key
+        key = twice[0].keys[0]
+        size = key @ np.linalg.inv(gpt2.cs[1]) @ key
         share = 2 * size / (LAMBDA + 2 * size)  # of both together, along their key
-        assert sum(float(one.changes[0].reach @ key) for one in twice) == pytest.approx(share, rel=FORMULA)
+        assert sum(float(edit.changes[0].reach @ key) for edit in twice) == pytest.approx(share, rel=FORMULA)
 
 
 def projection(c: np.ndarray, below: float) -> np.ndarray:
@@ -224,13 +222,10 @@ class TestAlphaEdit:
 
 
 class TestSpread:
-    @pytest.mark.parametrize("name", ["memit", "alphaedit"])
-    @pytest.mark.parametrize(("asked", "layers"), [(0, (0, 1)), (1, ()), (1, (1, 0)), (1, (1, 1))])
-    def test_needs_an_edit_and_layers_in_order(
-        self, gpt2: Place, name: str, asked: int, layers: tuple[int, ...]
-    ) -> None:
-        with pytest.raises(EditError, match="needs an edit and layers in order; found"):
-            perform(name, gpt2.site(layers), ASKED[:asked])
+    def test_needs_an_edit_and_layers_in_order(self, gpt2: Place) -> None:
+        for edits, layers in ((0, (0, 1)), (1, ()), (1, (1, 0)), (1, (1, 1))):
+            with pytest.raises(EditError, match="needs an edit and layers in order; found"):
+                perform("memit", gpt2.site(layers), ASKED[:edits])
 
     def test_a_beginning_that_makes_a_prompt_too_long_is_left_out(self, gpt2: Place) -> None:
         short, long = (gpt2.site((1,), MEAN, prefixes=("It is said", *more)) for more in ((), ("very " * 60,)))
@@ -238,31 +233,25 @@ class TestSpread:
         assert np.array_equal(found.keys, expected.keys)
         assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
 
-    def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, place: Place) -> None:
+    def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, gpt2: Place) -> None:
         """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands. (Decay and clamp are of other sizes.)"""
-        site = place.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
+        site = gpt2.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
         (rome,), (memit,) = (perform(name, site, PAIR[:1]) for name in ("rome", "memit"))
         key = rome.keys[0]
-        size = key @ np.linalg.solve(place.cs[1], key)
+        size = key @ np.linalg.solve(gpt2.cs[1], key)
         close(memit.changes[0].matrix, rome.changes[0].matrix * size / (LAMBDA + size), READ)
-
-
-def with_dead_keys(place: Place, layer: int) -> Place:
-    """The same place on a model whose keys in one layer are all zero."""
-    double = copy.deepcopy(place.double)
-    double.architecture.down_projections[layer].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
-    return replace(place, double=double)
 
 
 class TestNothingLands:
     """An edit that would change nothing is refused, not made."""
 
-    @pytest.mark.parametrize("name", ["memit", "alphaedit"])
-    def test_a_key_of_zeros_in_a_layer_on_the_way(self, gpt2: Place, name: str) -> None:
+    def test_a_key_of_zeros_in_a_layer_on_the_way(self, gpt2: Place) -> None:
         """In the batch one key is enough; layer and fact are named."""
-        site = with_dead_keys(gpt2, 0).site((0, 1))
+        double = copy.deepcopy(gpt2.double)
+        double.architecture.down_projections[0].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+        site = replace(gpt2, double=double).site((0, 1))
         with pytest.raises(EditError, match=r"'Malta', layer 0: the key of this fact is zero .* choose another layer"):
-            perform(name, site, PAIR)
+            perform("memit", site, PAIR)
 
     def test_a_key_that_has_nothing_in_the_null_space(self, gpt2: Place) -> None:
         site = gpt2.site((1,))
@@ -274,9 +263,9 @@ class TestNothingLands:
             perform("alphaedit", alone, PAIR[:1])
 
 
-@pytest.mark.parametrize("name", ["memit", "alphaedit"])
 @pytest.mark.parametrize("architecture", ["Gemma 2", "Granite"])
-def test_a_norm_or_factor_before_the_residual_stream_is_refused(name: str, architecture: str) -> None:
+def test_a_norm_or_factor_before_the_residual_stream_is_refused(architecture: str) -> None:
     place = place_of(architecture)
-    with pytest.raises(EditError, match="is scaled or normed on its way there"):
-        perform(name, place.site((1,)), ASKED[:1])
+    for name in ("memit", "alphaedit"):
+        with pytest.raises(EditError, match="is scaled or normed on its way there"):
+            perform(name, place.site((1,)), ASKED[:1])

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from kis_core import corpora, facts, lifelong
+from kis_core import facts, lifelong
 from kis_core.analysis import pipeline
 from kis_core.facts import Fact
-from kis_core.lifelong import Draw, EditTrace, LifelongRequest
-from kis_core.models import catalog, loading
+from kis_core.lifelong import Draw, LifelongRequest
+from kis_core.models import catalog
 from kis_core.models.architecture import recognise
 from kis_core.models.loaded import LoadedModel
-from kis_core.request import Request
-from kis_core.results.result import Result
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
+from tests.simulator import simulator_tools
+from tests.simulator.simulator_tools import Setting, assert_same, write_facts
+
+__all__ = ["assert_same", "write_facts"]
 
 MODEL = "demo-gpt2-32"
 TOKENS = 4000  # enough for keys of length 128, so that nothing is said of too few
@@ -39,19 +38,6 @@ UNKNOWN, ENDS_WITH_SUBJECT = 20, 21
 QUICK: dict[str, Any] = {"steps": 3, "prefixes": ((2, 4),)}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """An analysed model: its result, the store as it was after the analysis, and the model itself."""
-
-    result: Result
-    root: Path
-    loaded: LoadedModel
-
-    def bench(self, to: Path) -> Simulator:
-        """On a copy of the store that holds the analysis, and no run."""
-        return Simulator(self.result, Store(shutil.copytree(self.root, to)), lambda: self.loaded)
-
-
 @pytest.fixture(autouse=True)
 def weights_stay(demo: Setting) -> Iterator[None]:
     """After every test: the same bits in every weight, and no hook."""
@@ -63,15 +49,11 @@ def weights_stay(demo: Setting) -> Iterator[None]:
 
 def analysed(folder: Path, model: str = MODEL, text: str | None = None, chosen: Sequence[Fact] = FACTS) -> Setting:
     """A model with all that runs share worked out: C, gradients, and the facts that edits are drawn from."""
-    write_facts(folder / "facts.csv", chosen)
-    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:400]), "utf-8")
-    store = Store(folder / "cache")
-    request = Request(model, str(folder / "facts.csv"), text or str(folder / "corpus.txt"), TOKENS)
-    result = pipeline.run(request, store, device="cpu")
-    loaded = loading.load(catalog.locate(model), device="cpu")
-    lifelong.pool(Simulator(result, store, lambda: loaded))
+    setting = simulator_tools.analysed(folder, model, chosen, text=text, tokens=TOKENS, texts=400)
+    store = Store(setting.root)
+    lifelong.pool(setting.simulator(store))
     store._index.close()
-    return Setting(result, folder / "cache", loaded)
+    return setting
 
 
 def copied(folder: Path) -> str:
@@ -79,30 +61,12 @@ def copied(folder: Path) -> str:
     return str(shutil.copytree(catalog.locate(MODEL).path, folder / "a model of somebody"))
 
 
-def write_facts(path: Path, chosen: Sequence[Fact]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
-
-
 def asked(
-    bench: Simulator, method: str = "rome", edits: int = 6, draw: Draw | None = None, *,
-    layers: int | tuple[int, ...] = 0, every: int = 2, **changed: Any,
-) -> LifelongRequest:  # fmt: skip
+    bench: Simulator, method: str = "rome", edits: int = 6, draw: Draw | None = None, **changed: Any
+) -> LifelongRequest:
     """A request whose searches are short."""
+    layers, every = changed.pop("layers", 0), changed.pop("every", 2)
     return lifelong.ask(bench, layers, method, edits, draw, every=every, **(QUICK | changed))
-
-
-def assert_same(one: EditTrace, other: EditTrace) -> None:
-    """Bit for bit."""
-    for field in fields(EditTrace):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        assert type(a) is type(b), field.name
-        if isinstance(a, np.ndarray):
-            assert a.dtype == b.dtype, field.name
-            np.testing.assert_array_equal(a, b, err_msg=field.name)
-        else:
-            assert a == b, field.name
 
 
 def with_change(loaded: LoadedModel, layer: int, change: np.ndarray, *, double: bool = False) -> LoadedModel:
@@ -118,47 +82,25 @@ def with_change(loaded: LoadedModel, layer: int, change: np.ndarray, *, double: 
 @torch.no_grad()
 def at_subject(loaded: LoadedModel, fact: Fact, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Key and output of a layer's down-projection where the subject ends, read with a plain hook; float64."""
-    at = _subject_ends(loaded, fact)
+    encoded, end = loaded.tokenizer(fact.text, return_offsets_mapping=True), fact.subject_span[1]
+    at = max(k for k, (first, last) in enumerate(encoded["offset_mapping"]) if first < end and last > 0)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     handle = loaded.model.transformer.h[layer].mlp.c_proj.register_forward_hook(
         lambda _, inputs, output: seen.append((inputs[0][0, at], output[0, at]))
     )
-    loaded.model(torch.tensor([loaded.tokenizer(fact.text)["input_ids"]]))
+    loaded.model(torch.tensor([encoded["input_ids"]]))
     handle.remove()
     key, output = seen[0]
     return key.double().numpy(), output.double().numpy()
-
-
-def _subject_ends(loaded: LoadedModel, fact: Fact) -> int:
-    offsets = loaded.tokenizer(fact.text, return_offsets_mapping=True)["offset_mapping"]
-    end = fact.text.index(fact.subject) + len(fact.subject)
-    return max(k for k, (first, last) in enumerate(offsets) if first < end and last > 0)
-
-
-@contextmanager
-def moved_at_subject(loaded: LoadedModel, fact: Fact, layer: int, by: np.ndarray) -> Iterator[None]:
-    """Within the block, a layer's output is another where the subject ends, and there alone."""
-    at = _subject_ends(loaded, fact)
-
-    def move(_: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        output = output.clone()
-        output[0, at] += torch.from_numpy(by).to(output.dtype)
-        return output
-
-    handle = loaded.model.transformer.h[layer].mlp.c_proj.register_forward_hook(move)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()
 def log_odds(loaded: LoadedModel, fact: Fact) -> float:
     """log(p / (1 - p)) of the whole right answer, straight from the logits, in float64."""
     ids = loaded.tokenizer(f"{fact.text} {fact.target}")["input_ids"]
-    told = len(loaded.tokenizer(fact.text)["input_ids"])
+    begun = len(loaded.tokenizer(fact.text)["input_ids"])
     logits = loaded.model(torch.tensor([ids])).logits[0].double()
-    log_prob = sum(float(torch.log_softmax(logits[k - 1], dim=-1)[ids[k]]) for k in range(told, len(ids)))
+    log_prob = sum(float(torch.log_softmax(logits[k - 1], dim=-1)[ids[k]]) for k in range(begun, len(ids)))
     return log_prob - float(np.log(-np.expm1(log_prob)))
 
 

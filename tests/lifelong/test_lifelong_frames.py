@@ -1,22 +1,20 @@
-"""Films of sequences of edits, and what is said of them, on a trace small enough to reckon by hand."""
+"""Traces of sequences of edits, and what is said of them, on one small enough to reckon by hand."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kis_core.facts import Fact
 from kis_core.lifelong import frames, summary
 from kis_core.lifelong.summary import HalfLife
 from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
-from kis_core.store.store import Entry, Store
+from kis_core.store.store import Store
+from tests.lifelong.lifelong_tools import assert_same
 
 NAN = math.nan
 EXACT = 1e-12
@@ -33,7 +31,7 @@ def trace(**changed: Any) -> EditTrace:
     queue = tuple((f"S{i}", "{} was", f"old {i}", "kind", f"new {i}") for i in range(5))
     made = [0, 2, 4, 5]
     ranks = [[], [1, 3], [1, 1, 2, 1], [2, 1, 2, 1, 1]]
-    told = [[], [1.0, -2.0], [2.0, 3.0, -1.0, 4.0], [-1.0, 2.5, -1.5, 3.0, 5.0]]
+    odds = [[], [1.0, -2.0], [2.0, 3.0, -1.0, 4.0], [-1.0, 2.5, -1.5, 3.0, 5.0]]
     moved = [[], [0.3, 0.0], [0.6, 0.2, 0.2, 0.0], [0.4, 0.3, 1.2, 0.0, 0.0]]
     parts: dict[str, Any] = {
         "queue": queue,
@@ -48,8 +46,8 @@ def trace(**changed: Any) -> EditTrace:
         "shift": np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [3, 0, 4, 0], [6, 8, 0, 0]]),
         "shift_forecast": np.array([[0.0, 0, 0, 0], [1, 1, 1, 1], [3, 0, 4, 0], [5, 1, 9, 3]]),
         "shift_error": np.array([[0.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.1], [0, 0, 0, 1], [0.6, 0.8, 0, 0]]),
-        "edited_log_odds": lower(told, 5, NAN),
-        "edited_log_prob": -np.abs(lower(told, 5, NAN)),
+        "edited_log_odds": lower(odds, 5, NAN),
+        "edited_log_prob": -np.abs(lower(odds, 5, NAN)),
         "edited_rank": lower(ranks, 5, 0).astype(np.int64),
         "edited_shift": lower(moved, 5, NAN),
         "edited_shift_forecast": lower(moved, 5, NAN) * 2,
@@ -75,25 +73,7 @@ def recalled(shares: list[float], steps: list[int] | None = None) -> EditTrace:
     return trace(rank=rank, steps=np.array(steps or range(0, 10 * len(shares), 10)), log_odds=np.zeros(rank.shape))
 
 
-def assert_same(one: EditTrace, other: EditTrace) -> None:
-    for field in fields(EditTrace):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        assert type(a) is type(b)
-        if isinstance(a, np.ndarray):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
-        else:
-            assert a == b
-
-
-class TestFilm:
-    def test_names_of_its_arrays(self) -> None:
-        parts = vars(trace())
-        assert {*STEPS, *EDITS, "queue", "unrelated", "words", "text"} == set(parts)
-        assert all(len(parts[name]) == 4 for name in STEPS)
-        assert all(len(parts[name]) == 5 for name in EDITS)
-        assert all(parts[name].shape == (4, 5) for name in OF_EDITS)
-
+class TestTrace:
     def test_can_be_stopped_anywhere(self) -> None:
         whole = trace()
         assert (whole.edits, whole.until(0).edits, replace(whole, steps=np.array([])).edits) == (5, 0, 0)
@@ -110,41 +90,30 @@ class TestFilm:
             assert part.words == whole.words[:rows]
             assert (part.text, part.unrelated.tolist()) == (whole.text, list(UNRELATED))
 
-    @pytest.mark.parametrize(("step", "row"), [(-1, 0), (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (1000, 3)])
-    def test_the_row_at_or_before_so_many_edits(self, step: int, row: int) -> None:
-        assert trace().at(step) == row
+    def test_the_row_at_or_before_so_many_edits(self) -> None:
+        assert [trace().at(step) for step in (-1, 0, 1, 2, 3, 4, 5, 1000)] == [0, 0, 0, 1, 1, 2, 3, 3]
 
     def test_through_the_store_and_back(self, tmp_path: Any) -> None:
-        store, told = Store(tmp_path), to_entry(trace())
-        store.put("trace", told.meta, told.arrays | {"state.total": np.zeros(3)})
-        found = store.get("trace")
-        assert found is not None
-        assert_same(from_entry(found), trace())
-        read = from_entry(found)
-        assert (read.took.dtype, read.made.dtype, read.own_key.dtype) == (bool, bool, bool)
-
-    def test_an_empty_beginning_through_an_entry(self) -> None:
-        beginning = trace().until(0)
-        entry = to_entry(beginning)
-        assert_same(from_entry(Entry(entry.meta, entry.arrays)), beginning)
+        store = Store(tmp_path)
+        for name, whole in (("trace", trace()), ("begun", trace().until(0))):
+            written = to_entry(whole)
+            store.put(name, written.meta, written.arrays | {"state.total": np.zeros(3)})
+            assert_same(from_entry(store.get(name)), whole)
 
 
-class TestVerdict:
-    def test_recall_counts_what_was_known_at_first(self) -> None:
-        np.testing.assert_allclose(summary.recall(trace()), [1, 2 / 3, 1 / 3, 0], rtol=EXACT)
-
-    @pytest.mark.parametrize("rank", [np.full((4, 4), 2), np.empty((4, 0), dtype=int)])
-    def test_of_nothing_known_there_is_no_recall(self, rank: np.ndarray) -> None:
-        assert np.isnan(summary.recall(trace(rank=rank))).all()
-        assert summary.half_life(trace(rank=rank)) == HalfLife(5.0, False)
-
-    def test_retention_is_of_the_edits_so_far(self) -> None:
+class TestSummary:
+    def test_recall_retention_and_newest_by_hand(self) -> None:
+        np.testing.assert_allclose(summary.recall(trace()), [1, 2 / 3, 1 / 3, 0], rtol=EXACT)  # of what was known
         np.testing.assert_allclose(summary.retention(trace()), [NAN, 1 / 2, 3 / 4, 3 / 5], rtol=EXACT)
-
-    def test_newest_is_of_the_edits_since(self) -> None:
         np.testing.assert_allclose(summary.newest(trace()), [NAN, 1 / 2, 1, 0], rtol=EXACT)
+        unrelated, edited = summary.exactness(trace())
+        assert (unrelated, edited) == (pytest.approx(0.1, rel=EXACT), pytest.approx(0.25, rel=EXACT))
+        assert np.isnan(summary.exactness(trace(shift=np.zeros((4, 4))))[0])
 
-    def test_of_a_trace_before_the_first_edit(self) -> None:
+    def test_where_nothing_was_known_or_nothing_is_edited_yet(self) -> None:
+        for rank in (np.full((4, 4), 2), np.empty((4, 0), dtype=int)):
+            assert np.isnan(summary.recall(trace(rank=rank))).all()
+            assert summary.half_life(trace(rank=rank)) == HalfLife(5.0, False)
         begun = trace().until(0)
         assert summary.recall(begun).tolist() == [1.0]
         assert np.isnan([*summary.retention(begun), *summary.newest(begun), *summary.exactness(begun)]).all()
@@ -170,34 +139,16 @@ class TestVerdict:
         found = summary.over_seeds([HalfLife(2, True), HalfLife(4, False), HalfLife(16, True)])
         reach = 4.302652729911275 * math.sqrt(7 / 3) / math.sqrt(3)
         assert found.middle == pytest.approx(2 ** (7 / 3), rel=EXACT)
-        assert (found.low, found.high) == (
-            pytest.approx(2 ** (7 / 3 - reach), rel=1e-9), pytest.approx(2 ** (7 / 3 + reach), rel=1e-9)
-        )  # fmt: skip
+        ends = [2 ** (7 / 3 - reach), 2 ** (7 / 3 + reach)]
+        assert [found.low, found.high] == pytest.approx(ends, rel=1e-9)
         assert (found.runs, found.unreached) == (3, 1)
-
-    def test_over_one_seed_there_is_no_interval(self) -> None:
-        found = summary.over_seeds([HalfLife(12.5, False)])
-        assert (found.middle, found.runs, found.unreached) == (pytest.approx(12.5, rel=EXACT), 1, 1)
-        assert np.isnan([found.low, found.high]).all()
-
-    def test_less_than_one_edit_counts_as_one(self) -> None:
-        found = summary.over_seeds([HalfLife(0.0, True), HalfLife(0.25, True)])
-        assert (found.middle, found.low, found.high, found.unreached) == (1, 1, 1, 0)
-
-    def test_over_no_seed(self) -> None:
+        one = summary.over_seeds([HalfLife(12.5, False)])
+        assert (one.middle, one.runs, one.unreached) == (pytest.approx(12.5, rel=EXACT), 1, 1)
+        assert np.isnan([one.low, one.high]).all()
+        short = summary.over_seeds([HalfLife(0.0, True), HalfLife(0.25, True)])  # less than one edit counts as one
+        assert (short.middle, short.low, short.high, short.unreached) == (1, 1, 1, 0)
         with pytest.raises(ValueError, match="no run"):
             summary.over_seeds([])
-
-    @settings(max_examples=30, deadline=None)
-    @given(st.lists(st.floats(1, 1000), min_size=2, max_size=6), st.floats(1, 50))
-    def test_half_lives_so_many_times_as_long(self, lives: list[float], factor: float) -> None:
-        one = summary.over_seeds([HalfLife(life, True) for life in lives])
-        other = summary.over_seeds([HalfLife(life * factor, True) for life in lives])
-        np.testing.assert_allclose(
-            [other.middle, other.low, other.high], np.array([one.middle, one.low, one.high]) * factor, rtol=1e-6
-        )
-        assert one.low <= one.middle * (1 + EXACT)
-        assert one.middle <= one.high * (1 + EXACT)
 
     def test_forecasts_by_hand(self) -> None:
         """Of the known ones (0, 1, 3): loss 5, 1, 5 at the end."""
@@ -210,26 +161,12 @@ class TestVerdict:
             assert rank == pytest.approx(np.corrcoef(ranks[name], [2.5, 1, 2.5])[0, 1], rel=1e-9)
             assert line == pytest.approx(np.corrcoef(scores[name], loss)[0, 1], rel=1e-9)
 
-    def test_a_forecast_of_the_opposite_has_the_opposite_sign(self) -> None:
-        told = trace()
-        turned = trace(subject_token=-told.subject_token, all_tokens=-told.all_tokens)
-        for name in ("subject", "all"):
-            for one, other in zip(summary.forecasts(told, 3)[name], summary.forecasts(turned, 3)[name], strict=True):
-                assert other == pytest.approx(-one, rel=1e-9)
-                assert one > 0
-
     def test_forecasts_pass_over_what_is_no_number(self) -> None:
         at_first, later = summary.forecasts(trace(), 0), summary.forecasts(trace(), 1)
         assert np.isnan([*at_first.values()]).all()
         assert np.isnan(later["all"]).all(), "two facts are left"
         assert np.isfinite(later["subject"]).all()
         assert np.isnan(later["shift"]).all(), "all alike"
-
-    def test_exactness_is_relative_and_of_the_last_step(self) -> None:
-        unrelated, edited = summary.exactness(trace())
-        assert unrelated == pytest.approx(0.1, rel=EXACT)
-        assert edited == pytest.approx(0.25, rel=EXACT)
-        assert np.isnan(summary.exactness(trace(shift=np.zeros((4, 4))))[0])
 
 
 class TestCurve:
@@ -305,8 +242,6 @@ class TestFacts:
         np.testing.assert_allclose(edited["probability"], np.exp([-1, -2.5, -1.5, -3, -5]))
         np.testing.assert_allclose(edited["shift_measured"], [0.4, 0.3, 1.2, 0, 0])
         np.testing.assert_allclose(edited["shift_forecast"], [0.8, 0.6, 2.4, 0, 0])
-
-    def test_before_the_first_edit_there_are_no_edited_ones(self) -> None:
         assert set(frames.facts(trace(), FACTS, [0])["kind"]) == {"unrelated"}
 
 
@@ -315,21 +250,15 @@ class TestByAge:
         rank = np.ones((2, 60), dtype=np.int64)
         rank[1, [0, 1, 2, 20, 59]] = 2  # ages 59, 58, 57, 39 and 0
         table = frames.by_age(trace(steps=np.array([0, 60]), edited_rank=rank))
-        rows = [
-            (60, "0–9 edits ago", 9 / 10, 10), (60, "10–24 edits ago", 1.0, 15), (60, "25–49 edits ago", 24 / 25, 25),
-            (60, "50–99 edits ago", 7 / 10, 10),
-        ]  # fmt: skip
-        expected = pd.DataFrame(rows, columns=["edits", "age", "share", "count"])
-        pd.testing.assert_frame_equal(table, expected)
-
-    def test_the_ages_leave_none_out(self) -> None:
-        rank = np.ones((2, 2000), dtype=np.int64)
-        table = frames.by_age(trace(steps=np.array([0, 2000]), edited_rank=rank))
-        assert table["count"].sum() == 2000
-        assert table["age"].iloc[-1] == "200+ edits ago"
-        assert table["count"].tolist() == [10, 15, 25, 50, 100, 1800]
-
-    def test_before_the_first_edit(self) -> None:
+        assert table.to_numpy().tolist() == [
+            [60, "0–9 edits ago", 9 / 10, 10],
+            [60, "10–24 edits ago", 1.0, 15],
+            [60, "25–49 edits ago", 24 / 25, 25],
+            [60, "50–99 edits ago", 7 / 10, 10],
+        ]
+        every = frames.by_age(trace(steps=np.array([0, 2000]), edited_rank=np.ones((2, 2000), dtype=np.int64)))
+        assert every["count"].tolist() == [10, 15, 25, 50, 100, 1800]
+        assert every["age"].iloc[-1] == "200+ edits ago"
         empty = frames.by_age(trace().until(0))
         assert (len(empty), list(empty.columns)) == (0, ["edits", "age", "share", "count"])
 
@@ -338,10 +267,11 @@ class TestOfFacts:
     def test_theory(self) -> None:
         table = frames.theory(trace()).set_index(["kind", "edits"])["change"]
         for kind, values in {
-            "measured": [0, -0.625, -7 / 3, -3], "forecast, gradients renewed": [0, 0.5, -0.25, -3],
+            "measured": [0, -0.625, -7 / 3, -3],
+            "forecast, gradients renewed": [0, 0.5, -0.25, -3],
             "forecast, all tokens": [0, 5 / 3, -0.5, -1],
             "forecast, subject token": [0, 0.5, 0.25, -0.5],
-        }.items():  # fmt: skip
+        }.items():
             np.testing.assert_allclose(table[kind], values, rtol=EXACT)
 
     def test_the_first_to_fall_is_on_top(self) -> None:
@@ -352,14 +282,12 @@ class TestOfFacts:
 
     @pytest.mark.parametrize("by", ["measured", "renewed", "all", "subject"])
     def test_damage(self, by: str) -> None:
-        told = trace()
-        table = frames.damage(told, FACTS, by)
-        changes = {
-            "measured": told.log_odds - told.log_odds[0], "renewed": told.renewed, "all": told.all_tokens,
-            "subject": told.subject_token,
-        }  # fmt: skip
+        whole = trace()
+        table = frames.damage(whole, FACTS, by)
+        names = {"renewed": "renewed", "all": "all_tokens", "subject": "subject_token"}
+        changes = whole.log_odds - whole.log_odds[0] if by == "measured" else getattr(whole, names[by])
         assert len(table) == 16
-        for (edits, end), values, rank in zip([(0, 2), (2, 4), (4, 5), (5, 6)], changes[by], told.rank, strict=True):
+        for (edits, end), values, rank in zip([(0, 2), (2, 4), (4, 5), (5, 6)], changes, whole.rank, strict=True):
             cells = table[table["from"] == edits]
             assert set(cells["to"]) == {end}
             assert cells["row"].tolist() == [1, 3, 2, 0]
@@ -367,10 +295,8 @@ class TestOfFacts:
             np.testing.assert_array_equal(cells["change"], values)
             assert cells["rank"].tolist() == rank.tolist()
             assert cells["answers"].tolist() == ["right" if r == 1 else "wrong" for r in rank]
-            assert [FACTS[j].subject in name for j, name in zip(UNRELATED, cells["told"], strict=True)] == [True] * 4
-
-    def test_damage_of_one_step(self) -> None:
-        assert set(frames.damage(trace().until(0), FACTS)["to"]) == {1}
+            assert all(FACTS[j].subject in name for j, name in zip(UNRELATED, cells["told"], strict=True))
+        assert set(frames.damage(whole.until(0), FACTS)["to"]) == {1}
 
     def test_history(self) -> None:
         table = frames.history(trace(), 3).set_index(["kind", "edits"])["change"]
@@ -387,8 +313,6 @@ class TestOfFacts:
         assert table["dlogodds_all_tokens"].tolist() == [-4, -3, -1]
         assert frames.culprits(trace(), 0, 2)["edit"].tolist() == [3, 1, 2, 4]
         assert not len(frames.culprits(trace(), 0, 0))
-
-    def test_what_is_no_number_is_no_culprit(self) -> None:
         assert frames.culprits(trace(), 3, 3)["edit"].tolist() == [4, 1, 2, 5, 3]
 
     def test_whose_answers_turned(self) -> None:

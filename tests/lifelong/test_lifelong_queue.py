@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -19,7 +20,7 @@ from kis_core.editing import RequestedEdit
 from kis_core.facts import Fact
 from kis_core.facts.known import KnownFacts
 from kis_core.lifelong import Draw, Pool, Queue
-from kis_core.lifelong.queue import gentle_order, most
+from kis_core.lifelong.queue import _drawn, gentle_order, most
 from kis_core.progress import Cancelled
 from kis_core.request import RequestError
 from kis_core.simulator import Simulator
@@ -27,6 +28,7 @@ from tests.lifelong import lifelong_tools as tools
 
 READ = 1e-4  # of a float32 key, relative, that goes into P; its C is inverted
 EXACT = 1e-12
+FACT_BASE = factbase.load()
 SUBJECTS_OF_ONE = 2000  # more edits than there are of any one relation
 
 
@@ -51,10 +53,6 @@ def drawn(bench: Simulator, edits: int, by: str = "random", layer: int = 0, **ho
     return lifelong.draw_queue(bench, Draw(by, **how), edits, layer)
 
 
-def objects(relation: str) -> set[str]:
-    return {base.object for base in factbase.load() if base.relation == relation}
-
-
 def rows(source: Pool, queue: Queue) -> list[int]:
     return [source.facts.index(one.fact) for one in queue.edits]
 
@@ -64,24 +62,22 @@ def root_mean_square(p: np.ndarray) -> np.ndarray:
 
 
 class TestPool:
-    def test_a_demo_model_is_edited_beside_the_facts_looked_at(self, demo: Simulator) -> None:
-        source = lifelong.pool(demo)
+    def test_a_demo_model_is_edited_beside_the_facts_looked_at_another_among_them(
+        self, demo: Simulator, stranger: Simulator
+    ) -> None:
+        source, subjects = lifelong.pool(demo), [fact.subject for fact in lifelong.pool(demo).facts]
         assert source.apart
-        subjects = [fact.subject for fact in source.facts]
         assert len(set(subjects)) == len(subjects), "one a subject"
-        assert not set(subjects) & {fact.subject for fact in demo.facts}
-        assert {*subjects} == {b.subject for b in factbase.load()} - {fact.subject for fact in demo.facts}
+        assert {*subjects} == {base.subject for base in FACT_BASE} - {fact.subject for fact in demo.facts}
         assert most(source, demo) == source.known.sum() > 0.9 * len(subjects)
+        among = lifelong.pool(stranger)
+        assert not among.apart
+        assert among.facts == stranger.facts
+        assert among.known.tolist() == list(stranger.result.known)
+        assert not among.known[tools.UNKNOWN]
+        assert most(among, stranger) == len(stranger.facts) // 2 < among.known.sum()
 
-    def test_another_model_among_them(self, stranger: Simulator) -> None:
-        source = lifelong.pool(stranger)
-        assert not source.apart
-        assert source.facts == stranger.facts
-        assert source.known.tolist() == list(stranger.result.known)
-        assert not source.known[tools.UNKNOWN]
-        assert most(source, stranger) == len(stranger.facts) // 2 < source.known.sum()
-
-    def test_leverage_and_leak_from_keys_and_c(self, demo: Simulator) -> None:
+    def test_leverage_and_leak_from_keys_and_c(self, demo: Simulator, stranger: Simulator) -> None:
         source, some = lifelong.pool(demo), [0, 17, 400, 2000]
         assert source.leak.shape == source.leverage.shape == (len(demo.result.layers), len(source.facts))
         for layer in (0, 2):
@@ -92,12 +88,9 @@ class TestPool:
             p = own @ inverse @ others.T / leverage[:, None]
             np.testing.assert_allclose(source.leverage[layer, some], leverage, rtol=READ)
             np.testing.assert_allclose(source.leak[layer, some], root_mean_square(p), rtol=READ)
-
-    def test_among_the_facts_looked_at_its_own_share_does_not_count(self, stranger: Simulator) -> None:
-        source = lifelong.pool(stranger)
-        for layer in (0, 2):
             p = np.array([np.delete(row, e) for e, row in enumerate(stranger.result.p[layer])])
-            np.testing.assert_allclose(source.leak[layer], root_mean_square(p), rtol=READ)
+            leak = lifelong.pool(stranger).leak[layer]
+            np.testing.assert_allclose(leak, root_mean_square(p), rtol=READ, err_msg="its own share does not count")
 
     def test_is_worked_out_once(self, demo: Simulator, tmp_path: Path) -> None:
         def refuse(stage: str, done: int, total: int) -> None:
@@ -109,32 +102,32 @@ class TestPool:
         for name in ("known", "leverage", "leak"):
             np.testing.assert_array_equal(getattr(found, name), getattr(known, name))
 
-    def test_one_fact_looked_at_leaks_on_no_other(self) -> None:
-        from kis_core.lifelong.queue import _root_mean_square
-
-        assert np.isnan(_root_mean_square(np.array([[np.nan]]))).all()
-        np.testing.assert_allclose(_root_mean_square(np.array([[3.0, np.nan, 4.0], [np.inf, 2, 2]])), [12.5**0.5, 2])
-
 
 class TestDrawing:
     @pytest.mark.parametrize("by", ["random", "relation", "most", "least"])
     def test_a_seed_draws_and_fewer_are_the_first_of_more(self, demo: Simulator, by: str) -> None:
-        told = drawn(demo, 30, by, seed=4).rows()
-        assert told == drawn(demo, 30, by, seed=4).rows()
-        assert told != drawn(demo, 30, by, seed=5).rows()
-        for fewer in (1, 7, 29):
-            assert drawn(demo, fewer, by, seed=4).rows() == told[:fewer]
+        rows = drawn(demo, 30, by, seed=4).rows()
+        assert rows != drawn(demo, 30, by, seed=5).rows()
+        for edits in (1, 7, 30):
+            assert drawn(demo, edits, by, seed=4).rows() == rows[:edits]
 
-    def test_known_facts_one_a_subject_and_other_objects_of_the_relation(self, demo: Simulator) -> None:
+    def test_known_facts_one_a_subject_and_likely_objects_of_the_relation(self, demo: Simulator) -> None:
         source, queue = lifelong.pool(demo), drawn(demo, 300)
-        assert len({one.fact.subject for one in queue.edits}) == 300
-        for one in queue.edits:
-            assert one.target != one.fact.target
-            assert one.target in objects(one.fact.relation)
-        assert source.known[rows(source, queue)].all()
-        assert len({one.fact.relation for one in queue.edits}) > 20
-        np.testing.assert_array_equal(queue.leverage, source.leverage[:, rows(source, queue)])
-        np.testing.assert_array_equal(queue.leak, source.leak[:, rows(source, queue)])
+        assert len({edit.fact.subject for edit in queue.edits}) == 300
+        counts: dict[str, Counter[str]] = {}
+        for base in FACT_BASE:
+            counts.setdefault(base.relation, Counter())[base.object] += 1
+        targets: dict[str, set[str]] = {}
+        for edit in queue.edits:
+            others = {name: count for name, count in counts[edit.fact.relation].items() if name != edit.fact.target}
+            assert edit.target in sorted(others, key=lambda name: (-others[name], name))[:5]
+            targets.setdefault(edit.fact.relation, set()).add(edit.target)
+        assert len(targets) > 20
+        assert sum(len(some) > 2 for some in targets.values()) > len(targets) // 2, "not always the same"
+        at = rows(source, queue)
+        assert source.known[at].all()
+        np.testing.assert_array_equal(queue.leverage, source.leverage[:, at])
+        np.testing.assert_array_equal(queue.leak, source.leak[:, at])
 
     def test_a_subject_is_edited_once(self, stranger: Simulator) -> None:
         both = {fact for fact in stranger.facts if fact.subject == "Croatia"}
@@ -143,46 +136,35 @@ class TestDrawing:
         assert all(len({fact.subject for fact in some}) == 11 for some in drawn_ones)
         assert {fact for some in drawn_ones for fact in some} >= both
 
-    def test_new_objects_are_likely_ones_and_not_always_the_same(self, demo: Simulator) -> None:
-        found: dict[str, set[str]] = {}
-        for one in drawn(demo, 600).edits:
-            found.setdefault(one.fact.relation, set()).add(one.target)
-            counts = sorted((-sum(b.object == o for b in factbase.load() if b.relation == one.fact.relation), o)
-                            for o in objects(one.fact.relation) - {one.fact.target})  # fmt: skip
-            assert one.target in [o for _, o in counts[:5]]
-        assert sum(len(targets) > 2 for targets in found.values()) > len(found) // 2
-
-    def test_tell_and_begins_like(self, demo: Simulator) -> None:
+    def test_begins_like(self, demo: Simulator) -> None:
         queue = drawn(demo, 5)
-        one = queue.edits[3]
-        expected = [one.fact.subject, one.fact.prompt, one.fact.target, one.fact.relation, one.target]
-        assert queue.rows()[3] == expected
+        edit, written = queue.edits[3], queue.rows()
+        assert written[3] == [edit.fact.subject, edit.fact.prompt, edit.fact.target, edit.fact.relation, edit.target]
         assert queue.begins_like([])
-        assert queue.begins_like([tuple(row) for row in queue.rows()[:4]])
-        assert not queue.begins_like(drawn(demo, 5, seed=1).rows())
-        assert not queue.begins_like(drawn(demo, 6).rows())
-        assert not queue.begins_like([*queue.rows()[:4], [*queue.rows()[4][:4], "elsewhere"]])
+        assert queue.begins_like([tuple(row) for row in written[:4]])
+        for others in (drawn(demo, 5, seed=1).rows(), drawn(demo, 6).rows(), [*written[:4], [*written[4][:4], "x"]]):
+            assert not queue.begins_like(others)
 
-    @pytest.mark.parametrize("layer", [0, 2])
-    def test_most_and_least_superposed_first(self, demo: Simulator, layer: int) -> None:
+    def test_most_and_least_superposed_first(self, demo: Simulator) -> None:
         source = lifelong.pool(demo)
-        every = np.sort(source.leak[layer, source.known])
-        first = drawn(demo, 40, "most", layer).leak[layer]
-        last = drawn(demo, 40, "least", layer).leak[layer]
-        np.testing.assert_array_equal(first, every[::-1][:40])
-        np.testing.assert_array_equal(last, every[:40])
-        assert first.min() > last.max()
+        for layer in (0, 2):
+            every = np.sort(source.leak[layer, source.known])
+            np.testing.assert_array_equal(drawn(demo, 40, "most", layer).leak[layer], every[::-1][:40])
+            np.testing.assert_array_equal(drawn(demo, 40, "least", layer).leak[layer], every[:40])
 
     def test_of_some_relations_one_after_the_other(self, demo: Simulator) -> None:
+        def relations(edits: int, *names: str) -> list[str]:
+            return [edit.fact.relation for edit in drawn(demo, edits, "relation", relations=names).edits]
+
         count = sum(fact.relation == "sport" for fact in lifelong.pool(demo).facts)
-        told = [one.fact.relation for one in drawn(demo, count + 5, "relation", relations=("sport", "religion")).edits]
-        changes = [name for name, _ in itertools.groupby(told)]
-        assert changes == ["sport", "religion"]
-        other = [one.fact.relation for one in drawn(demo, 5, "relation", relations=("religion", "sport")).edits]
-        assert set(other) == {"religion"}
-        names = [one.fact.relation for one in drawn(demo, 150, "relation").edits]
-        assert names == sorted(names), "all of them, one after the other"
-        assert len(set(names)) > 1
+        assert [name for name, _ in itertools.groupby(relations(count + 5, "sport", "religion"))] == [
+            "sport",
+            "religion",
+        ]
+        assert set(relations(5, "religion", "sport")) == {"religion"}
+        every = relations(150)
+        assert every == sorted(every), "all of them, one after the other"
+        assert len(set(every)) > 1
 
     def test_what_is_not_edited_tells_of_the_damage(self, demo: Simulator, stranger: Simulator) -> None:
         assert drawn(demo, 30).unrelated == tuple(range(len(demo.facts)))
@@ -209,14 +191,14 @@ class TestByHand:
             keys = np.stack([tools.at_subject(bench.model, bench.facts[e], 2)[0] for e, _ in self.PICKED])
             inverse = np.linalg.inv(tools.moment(bench, 2))
             np.testing.assert_allclose(queue.leverage[2], np.einsum("ei,ij,ej->e", keys, inverse, keys), rtol=READ)
+        fewer = drawn(demo, 2, "hand", picked=self.PICKED)
+        assert [edit.target for edit in fewer.edits] == ["Nokia", "French"]
+        assert 9 in fewer.unrelated
 
-    def test_fewer_are_the_first(self, demo: Simulator) -> None:
-        queue = drawn(demo, 2, "hand", picked=self.PICKED)
-        assert [one.target for one in queue.edits] == ["Nokia", "French"]
-        assert 9 in queue.unrelated
 
+class TestRefusals:
     @pytest.mark.parametrize(
-        ("picked", "told"),
+        ("picked", "message"),
         [
             ((), "no edit was picked"),
             (((22, "x"),), "facts count from 0 to 21; fact 22 was picked"),
@@ -224,28 +206,22 @@ class TestByHand:
             (((3, "  "),), "fact 3 was picked without a new object"),
         ],
     )
-    def test_refusals(self, demo: Simulator, picked: Any, told: str) -> None:
-        with pytest.raises(RequestError, match=told):
+    def test_of_what_was_picked(self, demo: Simulator, picked: Any, message: str) -> None:
+        with pytest.raises(RequestError, match=message):
             drawn(demo, 3, "hand", picked=picked)
 
-
-class TestRefusals:
-    def test_more_than_there_are(self, demo: Simulator, stranger: Simulator) -> None:
+    def test_of_what_is_not_there(self, demo: Simulator, stranger: Simulator) -> None:
         with pytest.raises(RequestError, match=r"at most half of the 22 facts .* 12 edits were asked for"):
             drawn(stranger, 12)
         with pytest.raises(RequestError, match=rf"{SUBJECTS_OF_ONE:,} edits were asked for; \d+ of the facts to draw"):
             drawn(demo, SUBJECTS_OF_ONE, "relation", relations=("sport",))
-
-    def test_a_relation_that_is_not_there(self, demo: Simulator) -> None:
         with pytest.raises(RequestError, match="no relation 'shoe size' to edit; there are airline_country, animal_"):
             drawn(demo, 3, "relation", relations=("sport", "shoe size"))
-
-    def test_a_layer_that_is_not_there(self, demo: Simulator) -> None:
         with pytest.raises(RequestError, match="layer 4 was not computed"):
             drawn(demo, 3, layer=4)
 
     @pytest.mark.parametrize(
-        ("wrong", "told"),
+        ("wrong", "message"),
         [
             ({"by": "luck"}, "edits are drawn random, relation, most, least, hand; found 'luck'"),
             ({"order": "up"}, "edits are ordered drawn, gentle, harsh; found 'up'"),
@@ -253,30 +229,28 @@ class TestRefusals:
             ({"by": "hand", "picked": ((1, "a"), (1, "b"))}, "a fact was picked twice"),
         ],
     )
-    def test_of_a_draw(self, wrong: dict[str, Any], told: str) -> None:
-        with pytest.raises(RequestError, match=told):
+    def test_of_a_draw(self, wrong: dict[str, Any], message: str) -> None:
+        with pytest.raises(RequestError, match=message):
             Draw(**wrong)
 
-    def test_draws_in_words(self) -> None:
-        assert Draw().label == "at random, seed 0"
-        assert Draw("most", 3, order="gentle").label == "most superposed first, least interference first, seed 3"
-        assert Draw("relation", relations=("a", "b")).label == "of a, b, seed 0"
-        assert Draw("relation", 1).label == "of some relations, seed 1"
-        assert Draw("hand", picked=((0, "x"),)).label == "picked by hand"
 
-    def test_a_fact_without_a_relation_gets_an_object_of_such_facts(self) -> None:
-        from kis_core.lifelong.queue import _drawn
+def test_draws_in_words() -> None:
+    assert Draw("most", 3, order="gentle").label == "most superposed first, least interference first, seed 3"
+    assert Draw("relation", relations=("a", "b")).label == "of a, b, seed 0"
+    assert Draw("hand", picked=((0, "x"),)).label == "picked by hand"
 
-        plain = tuple(Fact(f"s{i}", "{} is", target) for i, target in enumerate(["a", "b", "a"]))
-        source = Pool(plain, np.ones(3, dtype=bool), np.ones((1, 3)), np.array([[0.1, np.nan, 0.3]]), apart=False)
-        asked, at = _drawn(source, Draw(seed=2), 3, 0, KnownFacts(plain))
-        assert sorted(at) == [0, 1, 2]
-        assert {one.fact.subject: one.target for one in asked} == {"s0": "b", "s1": "a", "s2": "b"}
-        asked, at = _drawn(source, Draw("most"), 2, 0, KnownFacts(plain))
-        assert at == [2, 0], "one without a leak is not among the most superposed"
-        alike = Pool(plain[::2], np.ones(2, dtype=bool), np.ones((1, 2)), np.ones((1, 2)), False)
-        with pytest.raises(RequestError, match="1 edit was asked for; 0 of the facts"):
-            _drawn(alike, Draw(), 1, 0, KnownFacts(plain[::2]))
+
+def test_a_fact_without_a_relation_gets_an_object_of_such_facts() -> None:
+    plain = tuple(Fact(f"s{i}", "{} is", target) for i, target in enumerate(["a", "b", "a"]))
+    source = Pool(plain, np.ones(3, dtype=bool), np.ones((1, 3)), np.array([[0.1, np.nan, 0.3]]), apart=False)
+    edits, at = _drawn(source, Draw(seed=2), 3, 0, KnownFacts(plain))
+    assert sorted(at) == [0, 1, 2]
+    assert {edit.fact.subject: edit.target for edit in edits} == {"s0": "b", "s1": "a", "s2": "b"}
+    _, at = _drawn(source, Draw("most"), 2, 0, KnownFacts(plain))
+    assert at == [2, 0], "one without a leak is not among the most superposed"
+    alike = Pool(plain[::2], np.ones(2, dtype=bool), np.ones((1, 2)), np.ones((1, 2)), False)
+    with pytest.raises(RequestError, match="1 edit was asked for; 0 of the facts"):
+        _drawn(alike, Draw(), 1, 0, KnownFacts(plain[::2]))
 
 
 def forecast(order: tuple[int, ...], keys: np.ndarray) -> float:
@@ -292,7 +266,6 @@ five_keys = arrays.arrays(np.float64, (5, 3), elements=st.floats(-8, 8, width=32
 
 
 class TestOrder:
-    @settings(max_examples=60, deadline=None)
     @given(five_keys)
     def test_gentle_is_the_least_of_all_permutations_and_harsh_the_most(self, keys: np.ndarray) -> None:
         assume((np.linalg.norm(keys, axis=1) > 0.1).all())
@@ -300,8 +273,9 @@ class TestOrder:
         gentle = gentle_order((keys**2).sum(axis=1)).tolist()
         assert found[tuple(gentle)] <= min(found.values()) * (1 + 1e-9) + EXACT
         assert found[tuple(gentle[::-1])] >= max(found.values()) * (1 - 1e-9) - EXACT
-        told = lifelong.interference(keys[gentle])
-        assert told == pytest.approx(np.sqrt(found[tuple(gentle)] / 10), rel=1e-9, abs=EXACT)
+        assert lifelong.interference(keys[gentle]) == pytest.approx(
+            np.sqrt(found[tuple(gentle)] / 10), rel=1e-9, abs=EXACT
+        )
 
     def test_interference_by_hand(self) -> None:
         """P[1, 0] = 2/4, P[2, 0] = 3/9, P[2, 1] = 6/9."""
@@ -313,9 +287,8 @@ class TestOrder:
         dead = np.array([[1.0], [0.0], [1.0]])
         assert lifelong.interference(dead) == pytest.approx(np.sqrt(1 / 3), rel=EXACT)
 
-    @pytest.mark.parametrize("by", ["random", "most"])
-    def test_of_a_queue(self, demo: Simulator, by: str) -> None:
-        plain, gentle, harsh = (drawn(demo, 25, by, 1, order=order) for order in ("drawn", "gentle", "harsh"))
+    def test_of_a_queue(self, demo: Simulator) -> None:
+        plain, gentle, harsh = (drawn(demo, 25, "most", 1, order=order) for order in ("drawn", "gentle", "harsh"))
         for ordered in (gentle, harsh):
             assert sorted(ordered.rows()) == sorted(plain.rows())
             assert ordered.unrelated == plain.unrelated

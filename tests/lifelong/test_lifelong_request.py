@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kis_core import lifelong
-from kis_core.editing import METHODS, EditError
+from kis_core.editing import METHODS
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
 from kis_core.editing.methods.memit import MemitSettings
 from kis_core.lifelong import Draw
@@ -22,18 +22,13 @@ from tests.lifelong.lifelong_tools import asked
 class TestKeys:
     def test_every_ingredient_counts(self, demo: tools.Setting, bench: Simulator) -> None:
         one = asked(bench, "memit", 20, layers=(0, 1), batch=5, every=5)
-        changed: dict[str, Any] = {
-            "layers": (0, 2), "draw": Draw(seed=1), "every": 4, "batch": 4,
-            "how": replace(one.how, kl=0.5), "settings": MemitSettings(1.0), "edits": 19,
-        }  # fmt: skip
-        requests = [
-            one,
-            replace(one, method="alphaedit", settings=AlphaEditSettings(None, None)),
-            *(replace(one, **{name: value}) for name, value in changed.items()),
-        ]
-        draws = (Draw("most"), Draw("least"), Draw("relation"), Draw("relation", relations=("sport",)),
-                 Draw(order="gentle"), Draw(order="harsh"), Draw("hand", picked=((0, "x"),)),
-                 Draw("hand", picked=((0, "y"),)))  # fmt: skip
+        changed: dict[str, Any] = {"layers": (0, 2), "draw": Draw(seed=1), "every": 4, "batch": 4, "edits": 19}
+        changed |= {"how": replace(one.how, kl=0.5), "settings": MemitSettings(1.0)}
+        requests = [one, replace(one, method="alphaedit", settings=AlphaEditSettings(None, None))]
+        requests += [replace(one, **{name: value}) for name, value in changed.items()]
+        draws = [*map(Draw, ("most", "least", "relation")), Draw("relation", relations=("sport",))]
+        draws += [Draw(order=order) for order in ("gentle", "harsh")]
+        draws += [Draw("hand", picked=((0, target),)) for target in ("x", "y")]
         requests += [replace(one, draw=draw) for draw in draws]
         keys = [lifelong.key(bench, request) for request in requests]
         other = replace(bench.result, key="superposition-other")  # what it depends on: test_derived_keys.py
@@ -45,10 +40,9 @@ class TestKeys:
         assert lifelong.key(demo.bench(bench.store.root.parent / "again"), one) == keys[0]
 
     def test_the_number_of_edits_counts_only_where_it_changes_them(self, bench: Simulator) -> None:
-        for how, same in (
-            ({}, True), ({"draw": Draw("most")}, True), ({"draw": Draw(order="gentle")}, False),
-            ({"draw": Draw("hand", picked=tuple((fact, "x") for fact in range(8)))}, False), ({"every": 3}, False),
-        ):  # fmt: skip
+        by_hand = Draw("hand", picked=tuple((fact, "x") for fact in range(8)))
+        alike = [({}, True), ({"draw": Draw("most")}, True), ({"draw": Draw(order="gentle")}, False)]
+        for how, same in (*alike, ({"draw": by_hand}, False), ({"every": 3}, False)):
             few, many = (lifelong.key(bench, asked(bench, edits=edits, **how)) for edits in (4, 8))
             assert (few == many) == same, how
 
@@ -74,14 +68,12 @@ class TestRequests:
         assert lifelong.ask(shared, (0, 1), "memit", batch=3).batch == 3
 
     @pytest.mark.parametrize(
-        ("how", "told"),
+        ("how", "message"),
         [
             ({"edits": 0}, "from 1 to 2000 edits; 0 were asked for"),
             ({"edits": 2001}, "from 1 to 2000 edits; 2001"),
             ({"every": 0}, "measuring every 1 or more edits"),
-            ({"every": 2001}, "measuring every 1 or more edits"),
-            ({"batch": -1}, "batches of 1 or more"),
-            pytest.param({"batch": 0}, "batches of 1 or more"),
+            ({"batch": 0}, "batches of 1 or more"),
             ({"batch": 2}, "ROME makes one edit at a time; a batch of 2 was asked for"),
             ({"layers": (0, 1)}, "ROME edits one layer; 2 were asked for"),
             ({"layers": (1, 0), "method": "memit"}, r"layers in order, from 0; found \(1, 0\)"),
@@ -91,15 +83,9 @@ class TestRequests:
             ({"layers": -1}, "layer -1 was not computed"),
         ],
     )
-    def test_refusals(self, shared: Simulator, how: dict[str, Any], told: str) -> None:
-        with pytest.raises(RequestError, match=told):
+    def test_refusals(self, shared: Simulator, how: dict[str, Any], message: str) -> None:
+        with pytest.raises(RequestError, match=message):
             asked(shared, **how)
-
-    def test_unknown_methods_and_hyperparameters(self, shared: Simulator) -> None:
-        with pytest.raises(EditError, match="there are rome, "):
-            asked(shared, "guess")
-        with pytest.raises(EditError, match="steps from 1"):
-            asked(shared, steps=0)
 
     def test_in_words(self, shared: Simulator) -> None:
         assert asked(shared).label == "ROME, layer 0, at random, seed 0"

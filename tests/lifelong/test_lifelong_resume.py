@@ -30,7 +30,8 @@ from tests.lifelong.lifelong_tools import asked, assert_same, weights_stay
 
 __all__ = ["weights_stay"]  # fixture
 
-EDITS, EVERY = 12, 4
+EDITS, EVERY = 6, 2
+Whole = Callable[[LifelongRequest], EditTrace]
 CALLS: dict[str, int] = {}  # of the report, in an uninterrupted run
 KILLED = """
 import os, signal, sys
@@ -53,22 +54,16 @@ calls = 0
 
 def report(stage, done, total):
     global calls
-    calls += done == 9
-    if calls == 3:  # in the middle of the tenth edit's search
+    calls += done == 5
+    if calls == 3:  # in the middle of the last edit's search
         os.kill(os.getpid(), signal.SIGKILL)
 
-lifelong.run(bench, tools.asked(bench, "rome", 12, every=4), report=report)
+lifelong.run(bench, tools.asked(bench, "rome", 6, every=2), report=report)
 """
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
-    """C taken over the text the model was taught with."""
-    return tools.analysed(tmp_path_factory.mktemp("taught"), text="builtin")
-
-
-@pytest.fixture(scope="module")
-def whole(shared: Simulator) -> Callable[[LifelongRequest], EditTrace]:
+def whole(shared: Simulator) -> Whole:
     """An uninterrupted run, made once."""
 
     def run(request: LifelongRequest) -> EditTrace:
@@ -114,24 +109,18 @@ def runs(shared: Simulator) -> dict[str, LifelongRequest]:
     }
 
 
+SHARES = {"alphaedit": 0.8, "rome": 0.3, "fine-tuning": 0.3, "uneven": 0.8}  # of the work, after which it is called off
+
+
 class TestTakenUpAgain:
-    @pytest.mark.parametrize(
-        ("name", "share"),
-        tiny.in_full([("rome", 0.3), ("alphaedit", 0.8), ("fine-tuning", 0.3), ("uneven", 0.8)], ("alphaedit",)),
-    )
-    def test_called_off_at_any_moment(
-        self, demo: tools.Setting, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace], tmp_path: Path,
-        name: str, share: float,
-    ) -> None:  # fmt: skip
+    @pytest.mark.parametrize("name", tiny.in_full(SHARES, ("alphaedit",)))
+    def test_called_off_at_any_moment(self, bench: Simulator, shared: Simulator, whole: Whole, name: str) -> None:
         request = runs(shared)[name]
         everything, calls = whole(request), CALLS[lifelong.key(shared, request)]
-        bench = demo.bench(tmp_path / "store")
-        called_off(bench, request, int(share * calls))
+        called_off(bench, request, int(SHARES[name] * calls))
         kept = lifelong.known(bench, request)
         assert kept is not None
-        assert kept.edits < request.edits
-        if share > 0.6:
-            assert kept.edits > 0
+        assert (SHARES[name] > 0.6) <= kept.edits < request.edits
         assert_same(kept, everything.until(kept.edits))
         assert not lifelong.finished(kept, request)
         again = Until(0)
@@ -140,62 +129,41 @@ class TestTakenUpAgain:
             assert again.calls < calls, "what was stored is not done again"
         assert_same(lifelong.known(without_model(bench), request), everything)
 
-    def test_before_the_first_measurement_there_is_nothing(self, bench: Simulator, shared: Simulator) -> None:
+    def test_before_the_first_measurement_and_before_the_next(self, bench: Simulator, shared: Simulator) -> None:
         request = runs(shared)["rome"]
         called_off(bench, request, 3)
         assert lifelong.known(bench, request) is None
         assert not lifelong.finished(None, request)
+        lifelong.run(bench, request, until=lambda trace: trace.edits >= EVERY)
+        called_off(bench, request, 8)
+        assert lifelong.known(bench, request).edits == EVERY
 
-    def test_again_and_again(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
-    ) -> None:
-        request, traces = runs(shared)["rome"], []
+    def test_again_and_again_whatever_ended_it(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
+        request, traces, endings = runs(shared)["rome"], [], {2: Cancelled, 4: RuntimeError, 6: Cancelled}
 
         def stop(trace: EditTrace) -> None:
             traces.append(trace)
             if len(traces) % 2 == 0:
-                raise Cancelled
+                raise endings[trace.edits]
 
-        for edits in (4, 8, 12):
-            with pytest.raises(Cancelled):
+        for edits, ending in endings.items():
+            with pytest.raises(ending):
                 lifelong.run(bench, request, seen=stop)
-            assert lifelong.known(bench, request).edits == edits
-        assert [trace.edits for trace in traces] == [0, 4, 4, 8, 8, 12]
+            assert_same(lifelong.known(bench, request), whole(request).until(edits))
+        assert [trace.edits for trace in traces] == [0, 2, 2, 4, 4, 6]
         assert_same(lifelong.run(bench, request), whole(request))
 
-    def test_taken_up_and_called_off_before_it_measures(self, bench: Simulator, shared: Simulator) -> None:
-        request = runs(shared)["rome"]
-        lifelong.run(bench, request, until=lambda trace: trace.edits >= 4)
-        called_off(bench, request, 8)
-        assert lifelong.known(bench, request).edits == 4
-
     @pytest.mark.stress  # starts a process; above, runs end anywhere, and `test_store.py` kills a holder of its lock
-    def test_killed(self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]) -> None:
+    def test_killed(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         source = bench.result.request
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(bench.store.root), source.facts, source.corpus],
-            cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-c", KILLED, str(bench.store.root), source.facts, source.corpus]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        folder = Path(__file__).parents[2]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
-        request, calls = runs(shared)["rome"], Until(0)
-        kept = lifelong.known(bench, request)
-        assert kept is not None
-        assert kept.edits == 8
-        assert_same(lifelong.run(bench, request, report=calls), whole(request))
-
-    def test_an_error_leaves_what_was_measured(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
-    ) -> None:
         request = runs(shared)["rome"]
-
-        def fail(trace: EditTrace) -> None:
-            if trace.edits == 8:
-                raise RuntimeError("the page is gone")
-
-        with pytest.raises(RuntimeError, match="the page is gone"):
-            lifelong.run(bench, request, seen=fail)
-        assert_same(lifelong.known(bench, request), whole(request).until(8))
+        assert lifelong.known(bench, request).edits == 4
+        assert_same(lifelong.run(bench, request), whole(request))
 
     def test_a_full_disk_loses_only_what_is_kept(
         self, bench: Simulator, shared: Simulator, caplog: pytest.LogCaptureFixture
@@ -208,12 +176,10 @@ class TestTakenUpAgain:
         assert_same(lifelong.run(bench, request), lifelong.run(shared, request))
         assert "measured but not kept" in caplog.text
 
-    def test_of_another_queue_it_begins_anew(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
-    ) -> None:
+    def test_of_another_queue_it_begins_anew(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         request = runs(shared)["rome"]
         other = replace(request, draw=Draw(seed=7))
-        lifelong.run(bench, other, until=lambda trace: trace.edits >= 4)
+        lifelong.run(bench, other, until=lambda trace: trace.edits >= EVERY)
         entry = bench.store.get(lifelong.key(bench, other))
         bench.store.put(lifelong.key(bench, request), entry.meta, entry.arrays)
         assert_same(lifelong.run(bench, request), whole(request))
@@ -221,32 +187,30 @@ class TestTakenUpAgain:
 
 class TestLongerAndShorter:
     def test_a_longer_run_serves_a_shorter_one_without_a_model(
-        self, demo: tools.Setting, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace], tmp_path: Path
+        self, bench: Simulator, shared: Simulator, whole: Whole
     ) -> None:
         long = runs(shared)["rome"]
-        traces: list[EditTrace] = []
+        short, traces = replace(long, edits=4), []
         whole(long)
-        for edits in (4, 8):
-            short = replace(long, edits=edits)
-            fresh = lifelong.run(demo.bench(tmp_path / str(edits)), short)
-            assert_same(lifelong.known(without_model(shared), short), fresh)
-            assert_same(lifelong.run(without_model(shared), short, seen=traces.append), fresh)
-            assert traces[-1].edits == fresh.edits == edits
-        assert len(traces) == 2
+        fresh = lifelong.run(bench, short)
+        assert_same(lifelong.known(without_model(shared), short), fresh)
+        assert_same(lifelong.run(without_model(shared), short, seen=traces.append), fresh)
+        assert [trace.edits for trace in traces] == [4]
 
     def test_a_shorter_run_is_the_beginning_of_a_longer_one(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
+        self, bench: Simulator, shared: Simulator, whole: Whole
     ) -> None:
         long, traces = runs(shared)["alphaedit"], []
-        lifelong.run(bench, replace(long, edits=4))
+        lifelong.run(bench, replace(long, edits=2))
         assert not lifelong.finished(lifelong.known(bench, long), long)
         assert_same(lifelong.run(bench, long, seen=traces.append), whole(long))
-        assert [trace.edits for trace in traces] == [4, 8, 12]
+        assert [trace.edits for trace in traces] == [2, 4, 6]
 
-    @pytest.mark.parametrize("name", ["taught", pytest.param("stranger", marks=pytest.mark.stress)])
-    def test_of_other_models_and_texts(self, request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
-        """The same request comes to the same numbers, whatever was asked for before."""
-        setting: tools.Setting = request.getfixturevalue(name)
+    @pytest.mark.stress
+    @pytest.mark.parametrize("text", ["builtin", None])
+    def test_of_other_models_and_texts(self, tmp_path: Path, text: str | None) -> None:
+        """The same request comes to the same numbers, whatever was requested before."""
+        setting = tools.analysed(tmp_path, tools.MODEL if text else tools.copied(tmp_path), text=text)
         one, other, fresh = (setting.bench(tmp_path / part) for part in ("one", "other", "fresh"))
         short, long = asked(fresh, "rome", 4, every=2), asked(fresh, "rome", 6, every=2)
         lifelong.run(one, short)
@@ -255,53 +219,43 @@ class TestLongerAndShorter:
         assert_same(lifelong.run(other, short), lifelong.run(fresh, short))
 
     @pytest.mark.parametrize(
-        ("name", "how", "steps"),
-        [
-            ("rome", {"edits": 7, "every": 3}, [0, 3, 6, 7]),
-            ("rome", {"edits": 3, "every": 5}, [0, 3]),
-            ("rome", {"edits": 2, "every": 1}, [0, 1, 2]),
-            ("memit", {"edits": 7, "every": 2, "batch": 3}, [0, 3, 6, 7]),
-            ("memit", {"edits": 9, "every": 5, "batch": 2}, [0, 6, 9]),
-            ("memit", {"edits": 3, "every": 1, "batch": 8}, [0, 3]),
-        ],
+        ("name", "edits", "every", "batch", "steps"),
+        [("rome", 3, 2, 1, [0, 2, 3]), ("memit", 5, 2, 3, [0, 3, 5]), ("memit", 3, 1, 8, [0, 3])],
     )
     def test_edits_that_are_no_multiple(
-        self, shared: Simulator, name: str, how: dict[str, int], steps: list[int]
+        self, shared: Simulator, name: str, edits: int, every: int, batch: int, steps: list[int]
     ) -> None:
-        trace = lifelong.run(shared, asked(shared, name, **how))
+        trace = lifelong.run(shared, asked(shared, name, edits, every=every, batch=batch))
         assert trace.steps.tolist() == steps
-        assert (trace.edits, len(trace.queue), len(trace.took)) == (how["edits"],) * 3
+        assert (trace.edits, len(trace.queue), len(trace.took)) == (edits,) * 3
         assert trace.made.all()
 
-    def test_picked_fewer_than_asked_for(self, bench: Simulator) -> None:
+    def test_picked_fewer_than_requested(self, bench: Simulator) -> None:
         request = asked(bench, "rome", 100, Draw("hand", picked=((1, "French"), (4, "Nokia"))))
         trace = lifelong.run(bench, request)
         assert trace.edits == 2
-        assert_same(lifelong.run(bench, request), trace)
+        assert_same(lifelong.run(without_model(bench), request), trace)
 
     def test_every_fact_picked(self, bench: Simulator, tmp_path: Path) -> None:
-        picked = tuple((j, "French") for j in range(len(bench.facts)))
-        request = asked(bench, "rome", len(picked), Draw("hand", picked=picked), every=8)
+        bench = Simulator(bench.result.subset(range(3), "three"), bench.store, bench.load)
+        request = asked(bench, "rome", 3, Draw("hand", picked=tuple((j, "French") for j in range(3))), every=2)
         trace = lifelong.run(bench, request)
-        assert trace.log_odds.shape == (4, 0)
+        assert trace.log_odds.shape == (3, 0)
         assert trace.made.all()
         assert lifelong.write(bench, request, trace, tmp_path / "out")
 
-    def test_a_run_that_has_gone_far_enough(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
-    ) -> None:
+    def test_a_run_that_has_gone_far_enough(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         request = runs(shared)["rome"]
-        trace = lifelong.run(bench, request, until=lambda trace: trace.edits > 5)
-        assert_same(trace, whole(request).until(8))
-        assert_same(lifelong.run(without_model(bench), request, until=lambda trace: trace.edits > 5), trace)
+        trace = lifelong.run(bench, request, until=lambda trace: trace.edits > 2)
+        assert_same(trace, whole(request).until(4))
+        assert_same(lifelong.run(without_model(bench), request, until=lambda trace: trace.edits > 2), trace)
         with pytest.raises(ModelError):
             lifelong.run(without_model(bench), request)
 
 
 class TestThreads:
-    def test_two_runs_at_once_are_those_alone(
-        self, bench: Simulator, shared: Simulator, whole: Callable[[LifelongRequest], EditTrace]
-    ) -> None:
+    @pytest.mark.stress  # `test_edit_failures.py` edits in two threads
+    def test_two_runs_at_once_are_those_alone(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         requests = [runs(shared)[name] for name in ("rome", "alphaedit")]
         found: dict[int, EditTrace] = {}
         together = threading.Barrier(2, timeout=60)

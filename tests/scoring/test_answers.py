@@ -35,8 +35,9 @@ BATCHED = 1e-5  # float32 logits of size 1; padding changes the order of sums
 
 END = "<|end|>"
 PIECES = (
-    END, "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome", "Ġso", "na", "Ċ", "▁x", "Ġ",
-)  # fmt: skip
+    *(END, "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", "."),
+    *("ĠRome", "Ġso", "na", "Ċ", "▁x", "Ġ"),
+)
 VALLETTA = {"ĠVa": {"lle": 1.0}, "lle": {"tta": 1.0}, "tta": {".": 1.0}}
 SCRIPT = VALLETTA | {
     "Ġis": {"ĠVa": 3.0, "ĠRome": 2.0, "Ġso": 1.5, "Ġthe": 1.0, ".": 0.5},
@@ -105,15 +106,14 @@ def prompts_of(loaded: LoadedModel, *facts: Fact) -> list[Prompt]:
 
 
 def test_the_scripted_tokenizer_splits_as_meant(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert tokenizer.tokenize("the capital of Malta is Valletta. Rome") == [
-        "Ġthe", "Ġcapital", "Ġof", "ĠMalta", "Ġis", "ĠVa", "lle", "tta", ".", "ĠRome",
-    ]  # fmt: skip
+    assert tokenizer.tokenize("the capital of Malta is Valletta. Rome") == list(PIECES[1:11])
 
 
 class TestTopAnswers:
     def test_first_tokens_are_finished_to_whole_words(self, scripted: Callable[..., LoadedModel]) -> None:
-        loaded = scripted()
-        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL))
+        loaded, reports = scripted(), []
+        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL), report=lambda *at: reports.append(at))
+        assert [(done, total) for _, done, total in reports] == [(0, 1), (0, 1), (1, 1)]
         assert [answer.text for answer in found] == ["Valletta", "Rome", "so" + "na" * MAX_CONTINUATION, "the", "."]
         expected = [math.exp(logit) / WEIGHT for logit in SCRIPT["Ġis"].values()]
         assert [answer.probability for answer in found] == pytest.approx(expected, rel=BATCHED)
@@ -125,30 +125,6 @@ class TestTopAnswers:
         assert [row[0].text for row in found] == ["Rome", "Valletta", "Valletta"]
         assert [row[1].text for row in found] == ["Malta", "Rome", "Rome"]
         assert all(len(row) == TOP for row in found)
-
-    @pytest.mark.parametrize(("room", "text"), [(0, "Va"), (1, "Valle"), (2, "Valletta"), (9, "Valletta")])
-    def test_words_are_finished_only_as_far_as_the_context_reaches(
-        self, scripted: Callable[..., LoadedModel], room: int, text: str
-    ) -> None:
-        length = len(prompts_of(scripted(), CAPITAL)[0].tokens)
-        loaded = scripted(context=length + room)
-        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL))
-        assert found[0].text == text
-        assert loaded.model.longest <= length + room
-
-    def test_probabilities_are_the_models_own(self, loaded: LoadedModel) -> None:
-        prompts = prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, people speak", "Norwegian"))
-        for prompt, found in zip(prompts, top_answers(loaded, prompts), strict=True):
-            logits = loaded.model(torch.tensor([prompt.tokens])).logits[0, -1]
-            expected = torch.softmax(logits, dim=-1).sort(descending=True).values[:TOP]
-            assert [answer.probability for answer in found] == pytest.approx(expected.tolist(), rel=BATCHED)
-
-    def test_tells_its_progress(self, scripted: Callable[..., LoadedModel]) -> None:
-        loaded, told = scripted(), []
-        top_answers(loaded, prompts_of(loaded, CAPITAL, SHORT), report=lambda *now: told.append(now))
-        assert [(stage, done, total) for stage, done, total in told] == [
-            ("The model's own answers", done, 2) for done in (0, 1, 2)
-        ]
 
 
 class TestFinishWords:
@@ -197,22 +173,15 @@ class TestFinishWords:
 
         monkeypatch.setattr(answers, "next_token_logits", counting)
         [tokens] = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL))
+        before = list(tokens)
         finish_words(loaded, [(tokens, PIECES.index(piece)) for piece in ("ĠRome", "ĠVa", ".")])
         assert asked == [3, 1, 1]
-
-    def test_what_was_begun_is_left_as_it_was(self, scripted: Callable[..., LoadedModel]) -> None:
-        loaded = scripted()
-        tokens = prompts_of(loaded, CAPITAL)[0].tokens
-        before = list(tokens)
-        finish_words(loaded, [(tokens, PIECES.index("ĠVa"))])
         assert tokens == before
-
-    def test_nothing_begun_nothing_finished(self, scripted: Callable[..., LoadedModel]) -> None:
-        assert finish_words(scripted(), []) == []
+        assert finish_words(loaded, []) == []
 
 
 class TestNextTokenLogits:
-    @pytest.mark.parametrize("tokens_per_batch", [1, 12, 1000])
+    @pytest.mark.parametrize("tokens_per_batch", [12, 1000])
     def test_equal_those_of_each_sequence_alone(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
         sequences = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16, 17]]
         found = next_token_logits(loaded, sequences, tokens_per_batch=tokens_per_batch)
@@ -222,7 +191,7 @@ class TestNextTokenLogits:
 
 
 class TestFirstChoices:
-    @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 500])
+    @pytest.mark.parametrize("at_once", [1, 3, 500])
     def test_are_those_of_all_logits_however_many_are_held_at_a_time(
         self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch, at_once: int
     ) -> None:
@@ -231,45 +200,25 @@ class TestFirstChoices:
         begun = ["ĠVa", "Ġso", "Ġis", "lle"]
         sequences = [[3] * (3 - k) + [PIECES.index(piece)] for k, piece in enumerate(begun)]
         assert [PIECES[token] for token in first_choices(loaded, sequences)] == ["lle", "na", "ĠVa", "tta"]
-
-    def test_of_nothing_none(self, scripted: Callable[..., LoadedModel]) -> None:
-        assert first_choices(scripted(), []) == []
+        assert first_choices(loaded, []) == []
 
 
-class TestContinuesWord:
-    @pytest.mark.parametrize(
-        ("piece", "goes_on"),
-        [("lle", True), ("na", True), ("ĠVa", False), (".", False), ("Ċ", False), ("▁x", False), (END, False)],
-    )
-    def test_by_hand(self, tokenizer: PreTrainedTokenizerFast, piece: str, goes_on: bool) -> None:
-        assert continues_word(tokenizer, PIECES.index(piece)) is goes_on
-
-    def test_a_token_the_tokenizer_does_not_know_ends_the_word(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        assert not continues_word(tokenizer, 10_000)
+def test_which_tokens_continue_a_word_by_hand(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert [piece for piece in PIECES if continues_word(tokenizer, PIECES.index(piece))] == ["lle", "tta", "na"]
+    assert not continues_word(tokenizer, 10_000), "nor does one the tokenizer does not know"
 
 
 class TestKnows:
-    def test_of_no_facts_none(self, scripted: Callable[..., LoadedModel]) -> None:
-        assert knows(scripted(), []) == []
-
-    def test_every_token_of_the_answer_is_the_first_choice(self, scripted: Callable[..., LoadedModel]) -> None:
+    def test_every_token_of_the_answer_and_no_other_is_the_first_choice(
+        self, scripted: Callable[..., LoadedModel]
+    ) -> None:
         assert knows(scripted(), [CAPITAL, SHORT]) == [True, False]
         assert knows(scripted(), [SHORT, CAPITAL], tokens_per_batch=1) == [False, True]
+        assert knows(scripted(), []) == []
+        for broken, known in (("Ġis", False), ("ĠVa", False), ("lle", False), ("Ġcapital", True), ("tta", True)):
+            assert knows(scripted(SCRIPT | {broken: {"Ġso": 9.0}}), [CAPITAL]) == [known]
 
-    @pytest.mark.parametrize("broken", ["Ġis", "ĠVa", "lle"])
-    def test_one_wrong_token_is_enough_not_to_know(self, scripted: Callable[..., LoadedModel], broken: str) -> None:
-        assert knows(scripted(SCRIPT | {broken: {"Ġso": 9.0}}), [CAPITAL]) == [False]
-
-    def test_what_comes_before_the_answer_does_not_matter(self, scripted: Callable[..., LoadedModel]) -> None:
-        assert knows(scripted(SCRIPT | {"Ġcapital": {"Ġso": 9.0}, "tta": {"Ġso": 9.0}}), [CAPITAL]) == [True]
-
-    @pytest.mark.parametrize(
-        "trimmed",
-        [
-            False,
-            True,
-        ],
-    )
+    @pytest.mark.parametrize("trimmed", [False, True])
     def test_a_space_that_is_a_token_of_its_own_counts_too(
         self, scripted: Callable[..., LoadedModel], tokenizer: PreTrainedTokenizerFast, trimmed: bool
     ) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from kis_core import corpora, facts
 from kis_core.analysis import pipeline
@@ -48,6 +47,10 @@ class Setting:
     def simulator(self, store: Store, load: Callable[[], LoadedModel] | None = None) -> Simulator:
         return Simulator(self.result, store, load or (lambda: self.loaded))
 
+    def bench(self, to: Path) -> Simulator:
+        """On a copy of the store that holds the analysis alone."""
+        return self.simulator(copy_of(self, to))
+
 
 class Loader:
     """Gives a model, and counts how often it was asked to."""
@@ -64,51 +67,27 @@ def no_model() -> LoadedModel:
     raise ModelError("the model is gone")
 
 
-def analysed(name: str, chosen: Sequence[facts.Fact], folder: Path) -> Setting:
-    with (folder / "facts.csv").open("w", encoding="utf-8", newline="") as stream:
-        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
-    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:80]), "utf-8")
+def analysed(
+    folder: Path, model: str, chosen: Sequence[facts.Fact], *, text: str | None = None, tokens: int = TOKENS, texts: int
+) -> Setting:
+    """A model analysed over a text, or over so many documents of the demo corpus."""
+    write_facts(folder / "facts.csv", chosen)
+    (folder / "corpus.txt").write_text("\n".join(corpora.builtin().texts[:texts]), "utf-8")
     store = Store(folder / "cache")
-    request = Request(name, str(folder / "facts.csv"), str(folder / "corpus.txt"), TOKENS)
+    request = Request(model, str(folder / "facts.csv"), text or str(folder / "corpus.txt"), tokens)
     result = pipeline.run(request, store, device="cpu")
     store._index.close()
-    return Setting(result, folder / "cache", loading.load(catalog.locate(name), device="cpu"))
+    return Setting(result, folder / "cache", loading.load(catalog.locate(model), device="cpu"))
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return analysed(SMALL, FACTS, tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture(scope="module")
-def shared(small: Setting, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    """For tests of numbers, which need no store of their own."""
-    return small.simulator(copy_of(small, tmp_path_factory.mktemp("shared") / "store"))
-
-
-@pytest.fixture
-def store(small: Setting, tmp_path: Path) -> Store:
-    """As it was after the analysis: it holds every C, and no value yet."""
-    return copy_of(small, tmp_path / "store")
+def write_facts(path: Path, chosen: Sequence[facts.Fact]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        rows = ([fact.subject, fact.prompt, fact.target, fact.relation] for fact in chosen)
+        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
 
 
 def copy_of(setting: Setting, to: Path) -> Store:
     return Store(shutil.copytree(setting.root, to))
-
-
-@pytest.fixture
-def simulator(small: Setting, store: Store) -> Simulator:
-    return small.simulator(store)
-
-
-@pytest.fixture(autouse=True)
-def weights_stay(small: Setting) -> Iterator[None]:
-    """After every test: the same bits in every weight, and no hook."""
-    before = small.loaded.digest()
-    yield
-    assert small.loaded.digest() == before
-    assert not any(module._forward_hooks for module in small.loaded.model.modules())
 
 
 def asked(simulator: Simulator, fact: int = 3, target: str = "Nokia", layer: int = 0, **how: Any) -> EditRequest:
@@ -119,6 +98,7 @@ def assert_same(one: Any, other: Any) -> None:
     """Bit for bit, through records of records."""
     assert type(one) is type(other)
     if isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
     elif hasattr(one, "__dataclass_fields__"):
         for field in fields(one):

@@ -1,20 +1,25 @@
-"""The edit simulator on demo models: forecasts, measurements, flips, and how good the forecasts are."""
+"""The edit simulator on demo models: forecasts and measurements, what it keeps, and what it needs a model for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kis_core import editing, spillover
+from kis_core import corpora, editing, spillover
 from kis_core.analysis import pipeline
 from kis_core.editing import rank_one
+from kis_core.models.files import ModelError
 from kis_core.models.loaded import LoadedModel
+from kis_core.request import RequestError
 from kis_core.scoring import answers
-from kis_core.simulator import Simulator, one_edit
+from kis_core.simulator import Simulator, one_edit, stored
 from kis_core.spillover import forecast as forecasts
+from kis_core.store.store import Store
+from tests import tiny
 from tests.simulator.simulator_tools import (
     EXACT,
     FACTS,
@@ -22,19 +27,19 @@ from tests.simulator.simulator_tools import (
     ROUNDING,
     SHARES,
     SMALL,
+    STEPS,
+    TOKENS,
+    Loader,
     Setting,
     analysed,
     asked,
+    assert_same,
     copy_of,
+    delete,
     no_model,
-    shared,
-    simulator,
-    small,
-    store,
-    weights_stay,
 )
 
-__all__ = ["shared", "simulator", "small", "store", "weights_stay"]  # fixtures
+pytestmark = pytest.mark.usefixtures("weights_stay")
 MAX_CONDITION = 1e8  # of a C that is inverted here: it costs eight of sixteen digits
 SHIFT = 1e-4
 """The measured shift, relative: it is read off float32 outputs."""
@@ -44,7 +49,7 @@ SHIFT_FLOOR = 5e-7
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    return analysed(LLAMA, FACTS[2:7], tmp_path_factory.mktemp("llama"))
+    return analysed(tmp_path_factory.mktemp("llama"), LLAMA, FACTS[2:7], texts=80)
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
@@ -53,8 +58,8 @@ def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> N
 
 
 class TestForecastAndMeasurement:
-    @pytest.mark.parametrize("name", [SMALL, LLAMA])
-    def test_the_shift_foretold_is_the_shift_measured(
+    @pytest.mark.parametrize("name", tiny.in_full([SMALL, LLAMA], (SMALL,)))
+    def test_the_shift_forecast_is_the_shift_measured(
         self, request: pytest.FixtureRequest, tmp_path: Path, name: str
     ) -> None:
         setting: Setting = request.getfixturevalue("small" if name == SMALL else "llama")
@@ -64,20 +69,20 @@ class TestForecastAndMeasurement:
         inverses = {"rome": np.linalg.inv(c), "r-rome": np.linalg.inv(c), "identity": np.eye(len(c))}
         seen = simulator.sensitivity(1)
         keys, size = seen.subject_keys.astype(np.float64), np.abs(seen.outputs).max()
-        for e in range(len(simulator.facts)):
+        for e in range(0, len(simulator.facts), 3):
             asked = simulator.request(e, "Nokia", 1, steps=1, mean_key=e % 2 == 0, everywhere=False)
             value = simulator.value(asked)
             for method in editing.RANK_ONE:
                 edit = method.edit(value, simulator.whitener(1), 1, asked.how)
-                told = forecasts.shift(edit, seen)
+                shift = forecasts.shift(edit, seen)
                 left = value.mean_key if asked.how.mean_key or method.name == "r-rome" else keys[e]
                 weighted = left @ inverses[method.name]
                 shares = keys @ weighted / (weighted @ (left if method.name == "r-rome" else keys[e]))
-                assert_close(told, shares * np.linalg.norm(edit.delta), SHARES)
+                assert_close(shift, shares * np.linalg.norm(edit.delta), SHARES)
                 found = spillover.measure(setting.loaded, simulator.sentences, edit, seen).shift
-                np.testing.assert_allclose(told, found, rtol=SHIFT, atol=SHIFT_FLOOR * size)
+                np.testing.assert_allclose(shift, found, rtol=SHIFT, atol=SHIFT_FLOOR * size)
                 if method.name == "rome":
-                    np.testing.assert_array_equal(simulator.forecast(asked, flips=False).shift, told)
+                    np.testing.assert_array_equal(simulator.forecast(asked, flips=False).shift, shift)
 
     def test_p_is_the_row_of_the_analysis_and_the_share_of_an_edit_of_eq_2(self, shared: Simulator) -> None:
         edit = shared.forecast(asked(shared, layer=2), flips=False)
@@ -89,51 +94,44 @@ class TestForecastAndMeasurement:
         assert np.abs(other.shares - other.p).max() > 0.1
         assert not edit.own_key
 
-    def test_a_mean_key_that_has_nothing_of_the_own_gives_way_and_it_is_told(
+    def test_a_mean_key_that_has_nothing_of_the_own_gives_way_and_it_is_said(
         self, shared: Simulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rank_one, "agrees", lambda *_: False)
-        told = shared.forecast(asked(shared, layer=1, mean_key=True, seed=77), flips=False)
-        assert told.own_key
-        np.testing.assert_allclose(told.shares, told.p, rtol=0, atol=ROUNDING)
-        assert shared.warnings(told)[0].startswith("The mean key over contexts has next to nothing")
+        forecast = shared.forecast(asked(shared, layer=1, mean_key=True, seed=77), flips=False)
+        assert forecast.own_key
+        np.testing.assert_allclose(forecast.shares, forecast.p, rtol=0, atol=ROUNDING)
+        assert shared.warnings(forecast)[0].startswith("The mean key over contexts has next to nothing")
 
-    def test_everything_foretold_scales_with_the_strength(self, shared: Simulator) -> None:
+    @pytest.mark.parametrize("strength", [0.0, 0.5, 1.5])
+    def test_the_table_holds_the_records_and_forecasts_scale_with_the_strength(
+        self, shared: Simulator, strength: float
+    ) -> None:
         request = asked(shared)
-        told = shared.forecast(request)
-        whole = shared.table(told, shared.perform(request))
-        half = shared.table(told, shared.perform(request, 0.5))
-        for name in ("shift_predicted", "dlogodds_first_order", "dlogodds_all_tokens"):
-            np.testing.assert_allclose(half[name], whole[name] / 2, rtol=EXACT)
-            assert whole[name].abs().max() > 0
-        assert whole["p"].equals(half["p"])
-        floor = SHIFT_FLOOR * np.abs(shared.sensitivity(0).outputs).max()
-        np.testing.assert_allclose(half["shift_measured"], whole["shift_measured"] / 2, rtol=SHIFT, atol=floor)
-        assert np.abs(half["dlogodds_measured"] - whole["dlogodds_measured"] / 2).max() > ROUNDING
-
-    def test_the_table_holds_what_the_records_hold(self, shared: Simulator) -> None:
-        request = asked(shared)
-        told, outcome = shared.forecast(request), shared.perform(request, 1.5)
-        table = shared.table(told, outcome)
+        forecast, outcome = shared.forecast(request), shared.perform(request, strength)
+        table, measured = shared.table(forecast, outcome), outcome.measured
         for name, expected in {
-            "p": told.p, "share": told.shares,
-            "shift_predicted": told.shift * 1.5, "shift_measured": outcome.measured.shift,
-            "dlogodds_first_order": told.subject_token * 1.5, "dlogodds_all_tokens": told.all_tokens * 1.5,
-            "dlogodds_propagated": outcome.propagated, "dlogodds_measured": outcome.measured.log_odds,
-            "dlogp_measured": outcome.measured.log_prob,
-        }.items():  # fmt: skip
+            "p": forecast.p,
+            "share": forecast.shares,
+            "shift_predicted": forecast.shift * strength,
+            "shift_measured": measured.shift,
+            "dlogodds_first_order": forecast.subject_token * strength,
+            "dlogodds_all_tokens": forecast.all_tokens * strength,
+            "dlogodds_propagated": outcome.propagated,
+            "dlogodds_measured": measured.log_odds,
+            "dlogp_measured": measured.log_prob,
+        }.items():
             np.testing.assert_allclose(table[name], expected, rtol=EXACT)
-        assert table["answer_after"].tolist() == list(outcome.measured.answers)
+        assert table["answer_after"].tolist() == list(measured.answers)
         assert table["answer_before"].tolist() == [row[0][0] for row in shared.result.answers]
         assert (table["answer_before"] != table["answer_after"]).tolist() == outcome.flipped.tolist()
         assert table["subject"].tolist() == [fact.subject for fact in shared.facts]
-
-    def test_no_strength_is_no_change(self, shared: Simulator) -> None:
-        outcome = shared.perform(asked(shared), 0.0)
-        assert not outcome.flipped.any()
-        assert not outcome.measured.shift.any()
-        for change in (outcome.measured.log_odds, outcome.measured.log_prob, outcome.propagated):
-            np.testing.assert_allclose(change, 0, atol=ROUNDING)
+        floor = SHIFT_FLOOR * np.abs(shared.sensitivity(0).outputs).max()
+        np.testing.assert_allclose(measured.shift, table["shift_predicted"], rtol=SHIFT, atol=floor)
+        if strength == 0:
+            assert not outcome.flipped.any()
+            for change in (measured.log_odds, measured.log_prob, outcome.propagated):
+                np.testing.assert_allclose(change, 0, atol=ROUNDING)
 
     def test_a_whole_search_makes_the_model_say_the_new_object(self, shared: Simulator) -> None:
         request = shared.request(3, "Nokia", 0)
@@ -145,19 +143,26 @@ class TestForecastAndMeasurement:
         assert outcome.flipped[3]
         assert outcome.measured.log_odds[3] < -1
 
-    def test_flips_are_those_of_the_logits_to_first_order(self, shared: Simulator) -> None:
+    def test_flips_are_those_of_the_logits_to_first_order_however_many_facts_are_looked_at_at_once(
+        self, small: Setting, shared: Simulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         request = shared.request(3, "Nokia", 0)
-        told = shared.forecast(request)
-        assert told.flips is not None
-        logits, change = forecasts.first_order_logits(shared.model, shared.sentences, told.edit)
+        forecast = shared.forecast(request)
+        monkeypatch.setattr(one_edit, "FLIPS_AT_ONCE", 3)
+        few_at_once = small.simulator(shared.store).forecast(request).flips
+        assert forecast.flips is not None
+        assert few_at_once is not None
+        assert len(forecast.flips.at) > 3
+        logits, change = forecasts.first_order_logits(shared.model, shared.sentences, forecast.edit)
         for strength in (0.3, 1.0, 1.5):
             first = (logits + strength * change).argmax(dim=1).tolist()
             moved = {j: token for j, token in enumerate(first) if token != int(logits[j].argmax())}
-            words = told.flips.by(strength)
+            words = forecast.flips.by(strength)
+            assert words == few_at_once.by(strength)
             assert set(words) == set(moved)
             for j, token in moved.items():
                 assert words[j].startswith(shared.model.tokenizer.decode(token).strip())
-        assert 3 in told.flips.by(1.0)
+        assert 3 in forecast.flips.by(1.0)
 
     def test_words_of_flips_are_finished_after_the_whole_prompt(
         self, small: Setting, shared: Simulator, monkeypatch: pytest.MonkeyPatch
@@ -177,36 +182,140 @@ class TestForecastAndMeasurement:
         assert flips.answer == tuple(f"word {k}" for k in range(len(begun)))
         assert len(begun) > 1
 
-    def test_flips_are_the_same_however_many_facts_are_looked_at_at_once(
-        self, small: Setting, shared: Simulator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        whole = shared.forecast(shared.request(3, "Nokia", 0)).flips
-        monkeypatch.setattr(one_edit, "FLIPS_AT_ONCE", 3)
-        again = small.simulator(shared.store)
-        found = again.forecast(again.request(3, "Nokia", 0)).flips
-        assert whole is not None
-        assert found is not None
-        assert len(whole.at) > 3
-        # three at a time they come in another order, but each fact's own changes stay in theirs
-        order = [np.argsort(one.at, kind="stable") for one in (whole, found)]
-        for name in ("at", "answer"):
-            assert [getattr(whole, name)[k] for k in order[0]] == [getattr(found, name)[k] for k in order[1]]
-        strengths = [np.array(one.strength)[at] for one, at in zip((whole, found), order, strict=True)]
-        np.testing.assert_allclose(*strengths, rtol=0, atol=ROUNDING)
-
     def test_scores_and_quality(self, shared: Simulator) -> None:
         request = asked(shared)
-        told, outcome = shared.forecast(request), shared.perform(request)
-        scores = shared.scores(told, outcome)
-        np.testing.assert_array_equal(scores["all tokens"], -told.all_tokens)
-        np.testing.assert_array_equal(scores["subject token"], -told.subject_token)
+        forecast, outcome = shared.forecast(request), shared.perform(request)
+        scores = shared.scores(forecast, outcome)
+        np.testing.assert_array_equal(scores["all tokens"], -forecast.all_tokens)
+        np.testing.assert_array_equal(scores["subject token"], -forecast.subject_token)
         np.testing.assert_array_equal(scores["propagated"], -outcome.propagated)
-        rivals = spillover.rivals.rivals(shared.result, shared.sensitivity(0), told.edit, 3)
+        rivals = spillover.rivals.rivals(shared.result, shared.sensitivity(0), forecast.edit, 3)
         assert list(scores) == ["all tokens", "subject token", "propagated", *rivals]
         expected = spillover.quality(scores, -outcome.measured.log_odds, outcome.flipped, without=3)
-        assert shared.quality(told, outcome).equals(expected)
-        frame = shared.quality(told, outcome).set_index("forecast")
+        assert shared.quality(forecast, outcome).equals(expected)
+        frame = shared.quality(forecast, outcome).set_index("forecast")
         others = np.arange(len(shared.facts)) != 3
-        line = np.corrcoef(told.all_tokens[others], outcome.measured.log_odds[others])[0, 1]
+        line = np.corrcoef(forecast.all_tokens[others], outcome.measured.log_odds[others])[0, 1]
         assert frame.loc["all tokens", "pearson"] == pytest.approx(line, rel=1e-9)
-        assert frame.loc["all tokens", "pearson"] > 0.5, "damage foretold goes with damage measured"
+        assert frame.loc["all tokens", "pearson"] > 0.5, "damage forecast goes with damage measured"
+
+
+class TestStored:
+    def test_the_second_time_nothing_is_loaded_or_searched(self, small: Setting, store: Store) -> None:
+        loader = Loader(small.loaded)
+        first = small.simulator(store, loader)
+        request = asked(first)
+        losses: list[float] = []
+        assert not first.known(request)
+        first.prepare(request, seen=losses.append)
+        assert first.known(request)
+        assert loader.calls > 0
+        assert tuple(losses) == first.value(request).losses
+        assert len(losses) == STEPS + 1
+
+        loader, again = Loader(small.loaded), []
+        second = small.simulator(Store(store.root), loader)
+        assert second.known(request)
+        assert_same(second.value(request, seen=again.append), first.value(request))
+        assert_same(second.sensitivity(0), first.sensitivity(0))
+        assert_same(second.forecast(request, flips=False), first.forecast(request, flips=False))
+        assert (loader.calls, again) == (0, [])
+
+    def test_an_edit_is_known_by_its_value_gradients_and_c(self, small: Setting, store: Store) -> None:
+        for kind in ("value", "sensitivity", pipeline.SECOND_MOMENT):
+            simulator = small.simulator(store)
+            simulator.prepare(asked(simulator))
+            assert simulator.known(asked(simulator))
+            assert delete(store, kind)
+            assert not small.simulator(store).known(asked(simulator))
+
+    def test_another_request_is_another_value(self, simulator: Simulator) -> None:
+        request = asked(simulator)
+        hows = {"steps": 4, "learning_rate": 0.2, "weight_decay": 0.1, "kl": 0.1, "clamp": 2.0, "prefixes": ((1, 5),)}
+        hows |= {"stop_loss": 0.1, "mean_key": True, "everywhere": False, "seed": 7}
+        changes = {"fact": 2, "target": "Apple", "layer": 1, "method": "identity"}
+        changed = [replace(request, **{name: value}) for name, value in changes.items()]
+        changed += [replace(request, how=replace(request.how, **{name: value})) for name, value in hows.items()]
+        keys = {simulator.value_key(each) for each in (request, *changed)}
+        assert len(keys) == 1 + len(changed)
+        assert len(request.how.to_json()) == 10, "all hyper-parameters are varied above"
+        assert simulator.value_key(asked(simulator)) == simulator.value_key(request)
+
+    def test_gradients_are_kept_for_each_layer_and_set_of_facts(self, small: Setting, simulator: Simulator) -> None:
+        store, smaller = simulator.store, small.result.subset([1, 0], "two")
+        simulator.sensitivity(0)
+        simulator.sensitivity(1)
+        assert len(store.listed("sensitivity")) == 2
+        Simulator(smaller, store, lambda: small.loaded).sensitivity(0)
+        assert len(store.listed("sensitivity")) == 3
+        assert len(small.simulator(store, no_model).sensitivity(1).log_odds) == len(small.result.facts)
+
+    def test_without_the_model_the_first_forecast_still_works(self, small: Setting, store: Store) -> None:
+        simulator = small.simulator(store)
+        request = asked(simulator)
+        simulator.prepare(request)
+        expected = simulator.forecast(request, flips=False)
+        gone = small.simulator(store, no_model)
+        for _ in range(2):
+            assert_same(gone.forecast(request, flips=False), expected)
+            for needs_it in (gone.forecast, gone.perform):
+                with pytest.raises(ModelError, match="the model is gone"):
+                    needs_it(request)
+        with pytest.raises(ModelError, match="the model is gone"):
+            gone.value(asked(gone, target="Apple"))
+        gone.load = lambda: small.loaded
+        assert gone.perform(request).success == simulator.perform(request).success
+
+    def test_the_least_recently_used_goes_and_the_numbers_stay(self, simulator: Simulator) -> None:
+        request = asked(simulator)
+        assert not simulator.performed(request, 1.0)
+        assert not simulator.has_forecast(request)
+        forecast, outcome = simulator.forecast(request), simulator.perform(request)
+        assert simulator.performed(request, 1.0)
+        assert not simulator.performed(request, 0.5)
+        assert simulator.has_forecast(request)
+        assert simulator.perform(request) is outcome
+        for number in range(stored.MOST):
+            simulator._kept.once(number, object)
+        assert not simulator.performed(request, 1.0)
+        assert not simulator.has_forecast(request)
+        assert_same(simulator.perform(request), outcome)
+        assert_same(simulator.forecast(request), forecast)
+
+
+class TestSecondMoment:
+    def test_is_read_from_the_store_without_a_model(self, small: Setting, store: Store) -> None:
+        provenance = small.result.provenance
+        assert 1000 < provenance["tokens_counted"] < provenance["tokens_requested"] == TOKENS, "of a shorter text, too"
+        smaller = small.result.subset([4, 2], "two")
+        for layer in small.result.layers:
+            c = pipeline.second_moment(small.result, layer, store, no_model)
+            np.testing.assert_array_equal(pipeline.second_moment(smaller, layer, store, no_model), c)
+            keys = small.simulator(store).sensitivity(layer).subject_keys.astype(np.float64)
+            inverse = np.linalg.inv(c)
+            p = keys @ inverse @ keys.T
+            found = p / np.diag(p)[:, None]
+            np.testing.assert_allclose(found, small.result.p[layer], rtol=0, atol=ROUNDING * np.abs(found).max())
+
+    def test_is_computed_anew_when_it_was_deleted_and_then_kept(self, small: Setting, store: Store) -> None:
+        before = pipeline.second_moment(small.result, 1, store, no_model)
+        assert delete(store, pipeline.SECOND_MOMENT) == 4
+        with pytest.raises(ModelError, match="the model is gone"):
+            pipeline.second_moment(small.result, 1, store, no_model)
+        loader, stages = Loader(small.loaded), set()
+        again = pipeline.second_moment(small.result, 1, store, loader, lambda stage, *_: stages.add(stage))
+        np.testing.assert_allclose(again, before, rtol=0, atol=EXACT * np.abs(before).max())
+        assert loader.calls == 1
+        assert stages == {"Second moment of the keys"}
+        np.testing.assert_array_equal(pipeline.second_moment(small.result, 1, store, no_model), again)
+
+    def test_is_not_computed_from_another_text(self, small: Setting, store: Store) -> None:
+        delete(store, pipeline.SECOND_MOMENT)
+        text = Path(small.result.request.corpus)
+        before = text.read_bytes()
+        try:
+            text.write_text("\n".join(corpora.builtin().texts[500:900]), "utf-8")
+            with pytest.raises(RequestError, match="the text it was taken from changed since"):
+                pipeline.second_moment(small.result, 0, store, lambda: small.loaded)
+        finally:
+            text.write_bytes(before)

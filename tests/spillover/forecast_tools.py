@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from kis_core import editing
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import Edit, Hyperparameters, Method, Value
+from kis_core.editing import Change, Edit, Hyperparameters, Method, Value
 from tests.editing.lively_models import IN_FULL, untouched
 from tests.spillover.test_sensitivity import FACTS, Case, Slow, case_of
 
@@ -25,7 +24,6 @@ LINEAR = 1e-5
 DIFFERENCE = 2e-3
 """Finite differences of what is read in float32, relative to the largest: rounding 1e-6 / step; seen 5e-4."""
 STEP = 1e-2  # of the strength, in finite differences
-LAYERS = (0, 1)  # those from which the answer is reached
 SIZE = 2.0  # ‖δ‖: more than an output, so that answers change
 
 
@@ -71,12 +69,14 @@ class Bench:
         alone[at] = added[at]
         return alone
 
-    def edited(self, edit: Edit) -> Slow:
-        """The slow model with W + δuᵀ in the place of W."""
+    def edited(self, *edits: Change) -> Slow:
+        """The slow model with W + ΔW in the place of W."""
         slow = copy.deepcopy(self.case.slow)
-        change = torch.from_numpy(np.outer(edit.delta, edit.reach))
-        with torch.no_grad():
-            slow.projections[edit.layer].weight += change.T if slow.transposed else change
+        for edit in edits:
+            outer = np.outer(edit.delta, edit.reach) if isinstance(edit, Edit) else edit.matrix
+            change = torch.from_numpy(outer.T if slow.transposed else outer)
+            with torch.no_grad():
+                slow.projections[edit.layer].weight += change
         return slow
 
 
@@ -113,5 +113,4 @@ def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float, *, s
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
-EVERY_EDIT = list(itertools.product(LAYERS, range(len(FACTS))))
 SOME_EDITS = ((0, 0), (1, 3))  # where every fact costs passes of a model

@@ -1,4 +1,4 @@
-"""Measurement of an edit: against shares added by hand, and a slow float64 model with really edited weights."""
+"""Measurement of edits: against shares added by hand, and a slow float64 model with really edited weights."""
 
 from __future__ import annotations
 
@@ -7,39 +7,32 @@ import pytest
 import torch
 
 from kis_core import editing
+from kis_core.editing import DenseEdit, Edit, applied
 from kis_core.facts import Fact
-from kis_core.scoring.log_odds import tokenize_sentences
-from kis_core.spillover import answers, measure
-from tests.spillover.forecast_tools import PASS, SOME_EDITS, Bench, assert_close, bench, gpt2, weights_stay
+from kis_core.progress import Cancelled
+from kis_core.scoring.log_odds import Sentence, batched, tokenize_sentences
+from kis_core.spillover import answers, measure, observe
+from tests import tiny
+from tests.spillover.forecast_tools import PASS, Bench, assert_close, bench, gpt2, weights_stay
 from tests.spillover.test_sensitivity import FACTS, Slow
 
 __all__ = ["bench", "gpt2", "weights_stay"]  # fixtures
 
 
 class TestMeasurement:
-    def test_equals_the_shares_added_at_all_tokens_by_hand(self, bench: Bench) -> None:
-        slow, scale = bench.case.slow, np.abs(bench.case.layers[0].log_odds).max()
-        for layer, e in SOME_EDITS:
-            edit, facts = bench.edit(e, layer), bench.case.layers[layer]
-            expected = [
-                slow.log_odds(fact, layer, bench.added(edit, j)).item() - slow.log_odds(fact).item()
-                for j, fact in enumerate(FACTS)
-            ]
-            found = measure(bench.case.loaded, bench.case.sentences, edit, facts)
-            assert_close(found.log_odds, np.array(expected), PASS, scale=scale)
-            assert np.abs(found.log_odds).max() > 100 * PASS * scale, "a test of nothing"
-
     @pytest.mark.parametrize(("method", "layer", "e"), [("rome", 0, 0), ("r-rome", 1, 3), ("identity", 0, 3)])
-    def test_equals_the_model_with_really_edited_weights(self, bench: Bench, method: str, layer: int, e: int) -> None:
-        edit, facts = bench.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), bench.case.layers[layer]
-        found = measure(bench.case.loaded, bench.case.sentences, edit, facts)
-        edited, slow, scale = bench.edited(edit), bench.case.slow, np.abs(facts.log_odds).max()
+    def test_equals_the_model_with_really_edited_weights(self, gpt2: Bench, method: str, layer: int, e: int) -> None:
+        edit, facts = gpt2.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), gpt2.case.layers[layer]
+        found = measure(gpt2.case.loaded, gpt2.case.sentences, edit, facts)
+        edited, slow, scale = gpt2.edited(edit), gpt2.case.slow, np.abs(facts.log_odds).max()
         log_odds = [edited.log_odds(fact).item() - slow.log_odds(fact).item() for fact in FACTS]
         log_prob = [self.log_prob(edited, fact) - self.log_prob(slow, fact) for fact in FACTS]
         assert_close(found.log_odds, np.array(log_odds), PASS, scale=scale)
         assert_close(found.log_prob, np.array(log_prob), PASS, scale=scale)
         assert found.answers == tuple(self.answer(edited, fact) for fact in FACTS)
-        assert found.answers != answers(bench.case.loaded, bench.case.sentences), "a test of nothing"
+        before = answers(gpt2.case.loaded, gpt2.case.sentences)
+        assert before == tuple(self.answer(slow, fact) for fact in FACTS)
+        assert found.answers != before, "a test of nothing"
 
     def log_prob(self, slow: Slow, fact: Fact) -> float:
         return slow.log_prob(fact, slow.read(fact, 0).logits).item()
@@ -57,20 +50,107 @@ class TestMeasurement:
             ids.append(token)
         return slow.tokenizer.decode(ids[begun:]).strip()
 
-    def test_answers_before(self, bench: Bench) -> None:
-        told = answers(bench.case.loaded, bench.case.sentences)
-        assert told == tuple(self.answer(bench.case.slow, fact) for fact in FACTS)
-
     def test_answers_before_where_the_space_is_a_token_of_its_own(self, gpt2: Bench) -> None:
         loaded, slow, fact = gpt2.case.loaded, gpt2.case.slow, Fact("Oslo", "{} lies in", "@Norway")
         assert slow.tokenizer.decode(slow.tokens(fact)[1][:1]) == " "
         [sentence] = tokenize_sentences(loaded.tokenizer, [fact], context=loaded.context)
         assert answers(loaded, [sentence]) == (self.answer(slow, fact),), "as the analysis has it"
 
-    def test_an_edit_of_no_strength_changes_nothing(self, bench: Bench) -> None:
-        facts = bench.case.layers[0]
+    def test_an_edit_of_no_strength_changes_nothing(self, gpt2: Bench) -> None:
+        bench, facts = gpt2, gpt2.case.layers[0]
         found = measure(bench.case.loaded, bench.case.sentences, bench.edit(3).scaled(0.0), facts)
         assert not found.shift.any()
         for change in (found.log_odds, found.log_prob):
             assert_close(change, np.zeros(len(FACTS)), PASS, scale=np.abs(facts.log_odds).max())
         assert found.answers == answers(bench.case.loaded, bench.case.sentences)
+
+
+READ = 5e-6  # what one float32 pass says, relative to the largest; seen 6e-7
+MIXTURE = tuple(
+    change
+    for seed, layer in enumerate((2, 0, 1))
+    for change in (
+        DenseEdit(layer, np.random.default_rng(seed).normal(size=(24, 40)) / 4),
+        Edit(layer, np.random.default_rng(seed).normal(size=40) / 2, np.random.default_rng(seed + 9).normal(size=24)),
+    )
+)
+"""Full and thin edits in every layer, out of order."""
+
+
+class TestObserve:
+    """Whatever is applied around it, it sees; one by one or in a batch."""
+
+    def ranks(self, slow: Slow, fact: Fact) -> range:
+        """What the worst place of any token of the answer may be, as far as logits are rounded; one after the other."""
+        prompt, answer = slow.tokens(fact)
+        best = worst = 0
+        for k, token in enumerate(answer):
+            with torch.no_grad():
+                logits = slow.model(torch.tensor([[*prompt, *answer[:k]]])).logits[0, -1].tolist()
+            rounding = READ * max(abs(logit) for logit in logits)
+            best = max(best, 1 + sum(logit > logits[token] + rounding for logit in logits))
+            worst = max(worst, sum(logit >= logits[token] - rounding for logit in logits))
+        return range(best, worst + 1)
+
+    @pytest.mark.parametrize("layer", [0, 1])
+    def test_equals_an_edited_model_that_reads_one_at_a_time(self, bench: Bench, layer: int) -> None:
+        slow, case = bench.edited(*MIXTURE), bench.case
+        with applied(case.loaded, *MIXTURE):
+            found = observe(case.loaded, case.sentences, layer)
+            alone = [observe(case.loaded, [sentence], layer) for sentence in case.sentences]
+        seen = [slow.read(fact, layer) for fact in FACTS]
+        outputs = np.array([read.outputs[slow.subject_at(fact)] for read, fact in zip(seen, FACTS, strict=True)])
+        log_prob = np.array([slow.log_prob(fact, read.logits).item() for read, fact in zip(seen, FACTS, strict=True)])
+        log_odds = np.array([slow.log_odds(fact).item() for fact in FACTS])
+        first = [int(r.logits[len(slow.tokens(f)[0]) - 1].argmax()) for r, f in zip(seen, FACTS, strict=True)]
+        ranks = [self.ranks(slow, fact) for fact in FACTS]
+        assert sum(map(len, ranks)) < 2 * len(FACTS), "hardly a test"
+        assert found.outputs.dtype == np.float32
+        for outputs_of, odds_of, prob_of, rank_of, first_of in (
+            (found.outputs, found.log_odds, found.log_prob, found.rank.tolist(), found.first),
+            (
+                np.concatenate([one.outputs for one in alone]),
+                np.concatenate([one.log_odds for one in alone]),
+                np.concatenate([one.log_prob for one in alone]),
+                [one.rank.tolist()[0] for one in alone],
+                [one.first[0] for one in alone],
+            ),
+        ):
+            assert_close(outputs_of, outputs, READ)
+            assert_close(odds_of, log_odds, READ)
+            assert_close(prob_of, log_prob, READ)
+            assert all(rank in possible for rank, possible in zip(rank_of, ranks, strict=True))
+            assert first_of == first
+
+    def test_a_rank_of_one_is_a_right_answer(self, gpt2: Bench) -> None:
+        """An answer made of the model's own first choices, and the same with another token at its end or beginning."""
+        case, said = gpt2.case, []
+        ids = case.loaded.tokenizer.encode(FACTS[0].text)
+        for _ in range(3):
+            said.append(int(case.slow.model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
+        runs = [Sentence([*ids, *answer[:-1]], 2, answer) for answer in (said, [*said[:2], 7], [7, *said[1:]])]
+        found = observe(case.loaded, runs, 0)
+        assert (found.rank == 1).tolist() == [True, False, False]
+        assert found.first == [said[0]] * 3
+
+    def test_of_nothing_and_of_a_model_that_says_no_number(self, gpt2: Bench) -> None:
+        nothing = observe(gpt2.case.loaded, [], 1)
+        assert (nothing.outputs.shape, len(nothing.log_odds), len(nothing.rank), nothing.first) == ((0, 24), 0, 0, [])
+        with applied(gpt2.case.loaded, DenseEdit(1, np.full((24, 40), 1e38))):
+            found = observe(gpt2.case.loaded, gpt2.case.sentences, 1)
+        assert np.isnan(found.log_odds).all()
+        assert found.rank.tolist() == [tiny.VOCABULARY] * len(FACTS)
+
+    def test_reports_every_batch_and_is_called_off(self, gpt2: Bench) -> None:
+        reports: list[tuple[int, int]] = []
+        sentences = gpt2.case.sentences * 30
+        observe(gpt2.case.loaded, sentences, 1, report=lambda _, done, of: reports.append((done, of)))
+        sizes = [len(batch) for _, batch in batched(sentences)]
+        assert reports == [(done, len(sentences)) for done in np.cumsum([0, *sizes]).tolist()]
+        assert len(reports) > 2
+
+        def off(*_: object) -> None:
+            raise Cancelled
+
+        with pytest.raises(Cancelled):
+            observe(gpt2.case.loaded, sentences, 1, report=off)

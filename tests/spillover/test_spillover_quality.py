@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.editing import Edit
 from kis_core.results.result import Result
-from kis_core.spillover import FEW_FLIPS, Sensitivity, auc, correlations, quality
+from kis_core.spillover import Sensitivity, auc, correlations, quality
 from kis_core.spillover.rivals import gradient_cosines, rivals
 from kis_core.spillover.table import COLUMNS, table
 from tests.results.results_tools import made
 
 EXACT = 1e-12  # the same float64 numbers summed in another order
 NAMES = [
-    "|P|", "largest share of any token", "|Q| (C = I)", "cosine of keys", "GradSim", "CLaRE", "same last token",
-    "same relation",
-]  # fmt: skip
+    *("|P|", "largest share of any token", "|Q| (C = I)", "cosine of keys", "GradSim", "CLaRE"),
+    *("same last token", "same relation"),
+]
 QUALITY_COLUMNS = ["forecast", "spearman", "pearson", "spearman_size", "auc", "flips", "facts"]
 
 LENGTHS = (3, 1, 5, 4, 2, 3)
@@ -29,8 +29,6 @@ M = len(LENGTHS)
 RELATIONS = ("capital", "language", "capital", "", "", "language")
 TOKENS = (7, 8, 9, 8, 7, 8)
 LAYER = 4
-
-seeds = st.integers(0, 100_000)
 
 
 def sensitivity(seed: int = 0, *, d: int = 4, d_m: int = 6) -> Sensitivity:
@@ -73,64 +71,40 @@ def close(found: np.ndarray, expected: Sequence[float] | np.ndarray) -> None:
 
 
 class TestRivals:
-    def test_names_and_shapes(self) -> None:
-        scores = rivals(result(), sensitivity(), edit(), 0)
+    @pytest.mark.parametrize("e", [0, 2, M - 1])
+    def test_written_out(self, e: int) -> None:
+        facts, whole, performed = sensitivity(), result(), edit()
+        scores = rivals(whole, facts, performed, e)
         assert list(scores) == NAMES
-        assert {score.shape for score in scores.values()} == {(M,)}
-
-    @pytest.mark.parametrize("e", range(M))
-    def test_p_is_the_row_of_the_edited_fact_in_the_edited_layer(self, e: int) -> None:
-        whole = result()
-        assert rivals(whole, sensitivity(), edit(), e)["|P|"].tolist() == [abs(whole.p[1, e, j]) for j in range(M)]
-
-    @pytest.mark.parametrize("e", range(M))
-    def test_keys_and_hidden_states_written_out(self, e: int) -> None:
-        facts = sensitivity()
+        assert scores["|P|"].tolist() == [abs(whole.p[1, e, j]) for j in range(M)], "of the edited layer"
         keys = [facts.keys[row] for row in facts.key_rows]
-        scores = rivals(result(), facts, edit(), e)
-        length = sum(float(x) ** 2 for x in keys[e])
         products = [sum(float(x) * float(y) for x, y in zip(keys[e], key, strict=True)) for key in keys]
-        assert min(products) < 0, "the size of a negative one is tested too"
-        close(scores["|Q| (C = I)"], [abs(product) / length for product in products])
+        close(scores["|Q| (C = I)"], [abs(product) / products[e] for product in products])
         close(scores["cosine of keys"], [abs(cosine(keys[e], key)) for key in keys])
         close(scores["CLaRE"], [cosine(facts.hidden[e], state) for state in facts.hidden])
         assert scores["CLaRE"].min() < 0
-        assert scores["|Q| (C = I)"][e] == pytest.approx(1, rel=EXACT)
-
-    @pytest.mark.parametrize("e", range(M))
-    def test_the_largest_share_is_that_of_the_very_edit(self, e: int) -> None:
-        facts, made_edit = sensitivity(), edit()
-        expected = [
-            max(
-                abs(sum(float(u) * float(k) for u, k in zip(made_edit.reach, facts.keys[row], strict=True)))
-                for row in range(facts.starts[j], facts.starts[j + 1])
-            )
-            for j in range(M)
-        ]
-        close(rivals(result(), facts, made_edit, e)["largest share of any token"], expected)
-
-    @pytest.mark.parametrize("e", range(M))
-    def test_gradsim_equals_the_cosine_of_whole_matrices(self, e: int) -> None:
-        facts = sensitivity()
-        matrices = []
+        largest, matrices = [], []
         for j in range(M):
-            matrix = np.zeros((4, 6))
+            shares, matrix = [], np.zeros((4, 6))
             for row in range(facts.starts[j], facts.starts[j + 1]):
+                shares.append(sum(float(u) * float(k) for u, k in zip(performed.reach, facts.keys[row], strict=True)))
                 matrix += np.outer(facts.gradients[row].astype(np.float64), facts.keys[row].astype(np.float64))
+            largest.append(max(map(abs, shares)))
             matrices.append(matrix.ravel())
-        expected = np.array([cosine(matrices[e], matrix) for matrix in matrices])
-        close(gradient_cosines(facts, e), expected)
-        close(rivals(result(), facts, edit(), e)["GradSim"], np.abs(expected))
-        assert expected.min() < 0
+        close(scores["largest share of any token"], largest)
+        gradients = np.array([cosine(matrices[e], matrix) for matrix in matrices])
+        close(gradient_cosines(facts, e), gradients)
+        close(scores["GradSim"], np.abs(gradients))
+        assert gradients.min() < 0
 
     def test_flags_by_hand(self) -> None:
-        def flags(e: int) -> tuple[list[float], list[float]]:
+        for e, last_token, relation in (
+            (0, [0, 0, 0, 0, 1, 0], [1, 0, 1, 0, 0, 0]),
+            (3, [0, 1, 0, 0, 0, 1], [0] * M),  # facts without a relation have none in common
+        ):
             scores = rivals(result(), sensitivity(), edit(), e)
-            return scores["same last token"].tolist(), scores["same relation"].tolist()
-
-        assert flags(0) == ([0, 0, 0, 0, 1, 0], [1, 0, 1, 0, 0, 0])
-        assert flags(1) == ([0, 0, 0, 1, 0, 1], [0, 1, 0, 0, 0, 1])
-        assert flags(3) == ([0, 1, 0, 0, 0, 1], [0] * M), "facts without a relation have none in common"
+            assert scores["same last token"].tolist() == last_token
+            assert scores["same relation"].tolist() == relation
 
     def test_zero_keys_and_gradients_are_nan_without_a_warning(self) -> None:
         facts = sensitivity()
@@ -146,37 +120,20 @@ class TestRivals:
         assert of_another["|Q| (C = I)"][2] == 0
         assert np.isfinite(of_another["|Q| (C = I)"][others]).all()
 
-    @settings(max_examples=8, deadline=None)
-    @given(seeds)
-    def test_properties(self, seed: int) -> None:
-        facts = sensitivity(seed)
-        scores = [rivals(result(), facts, edit(), e) for e in range(M)]
-        for name in ("cosine of keys", "CLaRE", "GradSim"):
-            matrix = np.stack([score[name] for score in scores])
-            close(matrix, matrix.T)
-            close(np.diag(matrix), np.ones(M))
-            assert (np.abs(matrix) <= 1 + EXACT).all()
-        q = np.stack([score["|Q| (C = I)"] for score in scores])
-        close(q * q.T, np.stack([score["cosine of keys"] for score in scores]) ** 2)
-
 
 class TestAuc:
     @pytest.mark.parametrize(
         ("scores", "flipped", "expected"),
         [
             ([1, 2, 3, 4], [0, 0, 1, 1], 1.0),
-            ([4, 3, 2, 1], [0, 0, 1, 1], 0.0),
             ([1, 3, 2, 4], [0, 0, 1, 1], 0.75),  # 2 > 1, 4 > 1, 4 > 3; not 2 > 3
             ([5, 5, 5, 5], [0, 1, 0, 1], 0.5),
-            ([1, 2, 2, 3], [0, 1, 0, 0], 0.5),  # one lower, one tie, one higher
             ([1, 2, 2, 2], [0, 1, 0, 1], 0.75),  # each beats the first and ties with the other
-            ([-1.0, 7.0], [1, 0], 0.0),
         ],
     )
     def test_by_hand(self, scores: list[float], flipped: list[int], expected: float) -> None:
         assert auc(np.array(scores, dtype=float), np.array(flipped, dtype=bool)) == pytest.approx(expected, rel=EXACT)
 
-    @settings(max_examples=60, deadline=None)
     @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
     def test_equals_a_count_of_pairs(self, drawn: list[tuple[int, bool]]) -> None:
         flips, rest = ([score for score, flag in drawn if flag is which] for which in (True, False))
@@ -187,26 +144,14 @@ class TestAuc:
         won = sum((a > b) + (a == b) / 2 for a, b in itertools.product(flips, rest))
         assert found == pytest.approx(won / (len(flips) * len(rest)), rel=EXACT)
 
-    @pytest.mark.parametrize("flipped", [[], [True, True], [False, False]])
-    def test_nan_without_both_kinds(self, flipped: list[bool]) -> None:
-        assert np.isnan(auc(np.arange(float(len(flipped))), np.array(flipped, dtype=bool)))
-
 
 class TestCorrelations:
     def test_by_hand(self) -> None:
         rank, line = correlations(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0]))
         assert rank == pytest.approx(1 - 6 * 2 / (3 * 8), rel=EXACT)  # 1 - 6 Σ d² / n(n² - 1), ranks 1 2 3 and 1 3 2
         assert line == pytest.approx(1 / (14 / 3 * 2) ** 0.5, rel=EXACT)  # Σ xy = 1, Σ x² = 14/3, Σ y² = 2, centred
-
-    def test_ties_share_their_rank(self) -> None:
         rank, _ = correlations(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0]))
         assert rank == pytest.approx((3 / 4) ** 0.5, rel=EXACT)  # ranks 1.5 1.5 3 and 1 2 3
-
-    def test_rank_sees_the_order_and_line_the_distance(self) -> None:
-        x = np.array([0.0, 1.0, 2.0, 3.0])
-        rank, line = correlations(x, np.exp(5 * x))
-        assert rank == pytest.approx(1, rel=EXACT)
-        assert line < 0.8
 
     @pytest.mark.parametrize(
         ("x", "y"),
@@ -238,7 +183,7 @@ class TestQuality:
         assert frame["spearman_size"].tolist() == pytest.approx([1.0, 1.0], rel=EXACT)
         assert frame["spearman"].tolist() == pytest.approx([-0.4, -1.0], rel=EXACT)  # ranks 1 2 3 4 and 3 2 4 1
 
-    @pytest.mark.parametrize("without", range(5))
+    @pytest.mark.parametrize("without", [0, 2])
     def test_the_edited_fact_does_not_count_whatever_its_numbers(self, without: int) -> None:
         score = np.array([1.0, 5.0, 4.0, 2.0, 3.0])
         kept = np.arange(5) != without
@@ -264,46 +209,29 @@ class TestQuality:
         assert holes["auc"] == 0.5
         assert (whole["facts"], whole["flips"]) == (5, 3)
 
-    def test_constant_scores_and_damage_are_nan(self) -> None:
-        varied, constant = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.ones(5)
-        flat = quality({"flat": constant}, self.DAMAGE, self.FLIPPED, without=0).iloc[0]
-        assert np.isnan([flat["spearman"], flat["pearson"], flat["spearman_size"]]).all()
-        assert flat["auc"] == 0.5, "all ties"
-        still = quality({"varied": varied}, constant, self.FLIPPED, without=0).iloc[0]
-        assert np.isnan([still["spearman"], still["pearson"], still["spearman_size"]]).all()
-        signs = quality({"signs": np.array([1.0, -1, 1, -1, 1])}, self.DAMAGE, self.FLIPPED, without=0).iloc[0]
-        assert np.isnan(signs["spearman_size"])
-        assert np.isfinite(signs["spearman"])
+    def test_constant_scores_and_damage_are_nan_and_without_flips_there_is_no_auc(self) -> None:
+        varied, constant, none = np.arange(1.0, 6.0), np.ones(5), np.array([True, False, False, False, False])
+        flat, signs = quality(
+            {"flat": constant, "signs": np.array([1.0, -1, 1, -1, 1])}, self.DAMAGE, self.FLIPPED, without=0
+        ).to_dict("records")
+        assert np.isnan([flat["spearman"], flat["pearson"], flat["spearman_size"], signs["spearman_size"]]).all()
+        assert (flat["auc"], np.isfinite(signs["spearman"])) == (0.5, True)
+        [still] = quality({"varied": varied}, constant, none, without=0).to_dict("records")
+        assert np.isnan([still["spearman"], still["pearson"], still["spearman_size"], still["auc"]]).all()
+        assert still["flips"] == 0
 
-    def test_without_flips_there_is_no_auc(self) -> None:
-        frame = quality({"one": np.arange(5.0)}, self.DAMAGE, np.array([True, False, False, False, False]), without=0)
-        assert np.isnan(frame["auc"][0])
-        assert int(frame["flips"][0]) == 0
-
-    def test_one_row_a_forecast_in_order(self) -> None:
-        names = [f"score {k}" for k in range(4)]
-        frame = quality(dict.fromkeys(reversed(names), np.arange(5.0)), self.DAMAGE, self.FLIPPED, without=1)
-        assert frame["forecast"].tolist() == names[::-1]
-
-    def test_no_forecast(self) -> None:
-        frame = quality({}, self.DAMAGE, self.FLIPPED, without=0)
-        assert list(frame.columns) == QUALITY_COLUMNS
-        assert frame.empty
-
-    def test_scores_in_half_the_precision(self) -> None:
-        frame = quality({"bools": self.FLIPPED, "single": np.arange(5, dtype=np.float32)}, self.DAMAGE, self.FLIPPED,
-                        without=0)  # fmt: skip
-        assert frame["auc"].tolist() == [1.0, pytest.approx(1 / 3)]
-
-    def test_few_flips_are_fewer_than_ten(self) -> None:
-        assert FEW_FLIPS == 10
+    def test_one_row_a_forecast_in_order_whatever_its_dtype(self) -> None:
+        scores = {"bools": self.FLIPPED, "single": np.arange(5, dtype=np.float32), "another": np.arange(5.0)}
+        frame = quality(scores, self.DAMAGE, self.FLIPPED, without=0)
+        assert frame["forecast"].tolist() == list(scores)
+        assert frame["auc"].tolist() == [1.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
+        none = quality({}, self.DAMAGE, self.FLIPPED, without=0)
+        assert (len(none), list(none.columns)) == (0, QUALITY_COLUMNS)
 
 
-class TestTable:
-    def test_one_row_a_fact_with_columns_in_order(self) -> None:
-        numbers = {name: np.array([k, k + 0.5]) for k, name in enumerate(COLUMNS[2:-2])}
-        shuffled = dict(reversed(numbers.items()))
-        frame = table(["Malta", "Oslo"], ["a", "b"], shuffled, ["c", "d"])
-        assert list(frame.columns) == list(COLUMNS)
-        assert frame.iloc[1].tolist() == [1, "Oslo", *(k + 0.5 for k in range(9)), "b", "d"]
-        assert frame.iloc[0].tolist() == [0, "Malta", *map(float, range(9)), "a", "c"]
+def test_the_table_has_one_row_a_fact_with_columns_in_order() -> None:
+    numbers = {name: np.array([k, k + 0.5]) for k, name in enumerate(COLUMNS[2:-2])}
+    frame = table(["Malta", "Oslo"], ["a", "b"], dict(reversed(numbers.items())), ["c", "d"])
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame.iloc[1].tolist() == [1, "Oslo", *(k + 0.5 for k in range(9)), "b", "d"]
+    assert frame.iloc[0].tolist() == [0, "Malta", *map(float, range(9)), "a", "c"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ import pandas as pd
 import pytest
 
 from kis_core import lifelong, simulator
-from kis_core.__main__ import WRONG_INPUT, main
-from kis_core.analysis import pipeline
+from kis_core.__main__ import WRONG_INPUT, _parser, main
 from kis_core.editing import METHODS
 from kis_core.lifelong import Draw, summary
 from kis_core.models import catalog
@@ -28,147 +25,121 @@ from kis_core.studies.sequences import Case, cases
 from tests.lifelong import lifelong_tools as tools
 from tests.studies.study_tools import tables as tables_of
 
-STUDY = ["forgetting.csv", "forgetting.md", "forgetting.png"]
-FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
-PROGRESS = re.compile(r" *\d+\.\d s  .*")
+FILES = ["forgetting.csv", "forgetting.md", "forgetting.png"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Facts, a text, and the cache that all tests here share."""
+def setting(tmp_path_factory: pytest.TempPathFactory) -> tools.Setting:
+    """A model of which nothing but the facts looked at is known, and the cache that all tests here share."""
     folder = tmp_path_factory.mktemp("lifelong")
-    tools.analysed(folder, chosen=(*tools.FACTS[:13], FORMULA))
-    return folder
+    return tools.analysed(folder, tools.copied(folder))
 
 
 @pytest.fixture(autouse=True)
-def shared_cache(own_cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIS_CACHE", str(folder / "cache"))
+def shared_cache(own_cache: Path, setting: tools.Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIS_CACHE", str(setting.root))
 
 
 @pytest.fixture(scope="module")
-def bench(folder: Path) -> Iterator[Simulator]:
+def bench(setting: tools.Setting) -> Iterator[Simulator]:
     """The simulator that the command used."""
-    store = Store(folder / "cache")
-    request = Request(tools.MODEL, str(folder / "facts.csv"), str(folder / "corpus.txt"), tools.TOKENS)
-    yield simulator.of(pipeline.run(request, store, device="cpu"), store, device="cpu")
+    store = Store(setting.root)
+    yield simulator.of(setting.result, store, device="cpu")
     store._index.close()
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
-    """Run with wrong input; the one line of complaint, whatever progress stood before it."""
-
-    def run(command: list[str]) -> str:
-        assert main(command) == WRONG_INPUT
-        told = capsys.readouterr()
-        assert told.out == ""
-        [line] = [line for line in told.err.splitlines() if not PROGRESS.fullmatch(line)]
-        assert line.startswith("kis_core: ")
-        assert not (tmp_path / "nothing here").exists()
-        return line
-
-    return run
-
-
-@pytest.fixture
-def brief(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Arguments of a study over little text."""
-    short = partial(Request, corpus=str(folder / "corpus.txt"), tokens=tools.TOKENS)
+def brief(setting: tools.Setting, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Arguments of a study over little text, whose searches are short."""
+    short = partial(Request, corpus=setting.result.request.corpus, tokens=tools.TOKENS)
     monkeypatch.setattr(sequences, "Request", short)
+    monkeypatch.setattr(lifelong, "ask", partial(lifelong.ask, **tools.QUICK))
 
     def command(**changed: object) -> list[str]:
-        options = {
-            "models": tools.MODEL, "facts": folder / "facts.csv", "edits": 4, "every": 2, "seeds": 2, "methods": "rome",
-            "layers": 0, "device": "cpu", "out": folder / "study",
-        } | changed  # fmt: skip
-        return ["forgetting", *(f"--{name}={value}" for name, value in options.items())]
+        request = setting.result.request
+        options = {"models": request.model, "facts": request.facts, "edits": 2, "every": 1, "seeds": 1}
+        options |= {"methods": "rome", "layers": 0, "device": "cpu", "out": setting.root.parent / "study"}
+        return ["forgetting", *(f"--{name}={value}" for name, value in (options | changed).items())]
 
     return command
 
 
-class TestForgetting:
-    def test_files(
-        self, folder: Path, brief: Callable[..., list[str]], bench: Simulator, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert main(brief()) == 0
-        assert capsys.readouterr().out.splitlines() == [str(folder / "study" / name) for name in STUDY]
-        found = pd.read_csv(folder / "study" / "forgetting.csv")
-        assert tuple(found.columns) == sequences.COLUMNS
-        assert found["draw"].tolist() == ["random", "random", "most", "most", "least", "least"]
-        assert found["seed"].tolist() == [0, 1] * 3
-        assert (found["shift_error"] < 1e-4).all()
-        assert (folder / "study" / "forgetting.png").read_bytes().startswith(b"\x89PNG")
-        text = (folder / "study" / "forgetting.md").read_text("utf-8")
-        assert text == markdown(found)
-        for row in found.to_dict("records"):
-            trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 4, Draw(row["draw"], row["seed"]), every=2))
-            assert trace is not None
-            half = summary.half_life(trace)
-            assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
-            end = int(np.argmax(summary.recall(trace) <= 0.5)) if half.reached else 2
-            assert row["efficacy"] == trace.took[: trace.steps[end]].mean()
-            assert row["retention"] == summary.retention(trace)[end]
-            assert row["drift"] == trace.drift[end, 0]
-            early, late = summary.forecasts(trace, 2), summary.forecasts(trace, end)
-            for name in ("shift", "subject", "all", "renewed"):
-                np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
+def test_a_row_is_of_its_run_and_the_files_are_of_the_rows(
+    setting: tools.Setting, brief: Callable[..., list[str]], bench: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = setting.root.parent / "study"
+    assert main(brief()) == 0
+    assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
+    found = pd.read_csv(folder / "forgetting.csv")
+    assert tuple(found.columns) == sequences.COLUMNS
+    assert found[["draw", "seed"]].to_numpy().tolist() == [["random", 0], ["most", 0], ["least", 0]]
+    assert (found["shift_error"] < 1e-4).all()
+    assert (folder / "forgetting.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "forgetting.md").read_text("utf-8") == markdown(found)
+    for row in found.to_dict("records"):
+        trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 2, Draw(row["draw"], row["seed"]), every=1))
+        assert trace is not None
+        half = summary.half_life(trace)
+        assert (row["half_life"], row["reached"]) == (half.edits, half.reached)
+        end = int(np.argmax(summary.recall(trace) <= 0.5)) if half.reached else 2
+        assert row["efficacy"] == trace.took[: trace.steps[end]].mean()
+        assert row["retention"] == summary.retention(trace)[end]
+        assert row["drift"] == trace.drift[end, 0]
+        early, late = summary.forecasts(trace, 2), summary.forecasts(trace, end)
+        for name in ("shift", "subject", "all", "renewed"):
+            np.testing.assert_allclose([row[f"early_{name}"], row[f"half_{name}"]], [early[name][0], late[name][0]])
 
-    @pytest.mark.stress
-    def test_a_row_is_of_the_moment_half_is_forgotten(self, bench: Simulator) -> None:
-        row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
-        trace = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
-        assert trace.steps.tolist() == [0, 4, 8, 12], "ends when half is forgotten, but not before 10 edits"
-        assert (row["edits"], row["reached"], row["half_life"]) == (12, True, summary.half_life(trace).edits)
-        assert [share <= 0.5 for share in summary.recall(trace)] == [False, False, True, True]
-        assert row["efficacy"] == trace.took[:8].mean() != trace.took.mean()
-        assert row["retention"] == (trace.edited_rank[2, :8] == 1).mean() != (trace.edited_rank[-1] == 1).mean()
-        assert row["drift"] == trace.drift[2, 0]
 
-    @pytest.mark.stress
-    def test_a_row_does_not_depend_on_what_is_stored(
-        self, folder: Path, bench: Simulator, brief: Callable[..., list[str]]
-    ) -> None:
-        """A run ends when half is forgotten, but not before 10 edits; a stored one may have gone further."""
-        options = {"edits": 14, "every": 2, "seeds": 1, "methods": "identity"}
-        assert main(brief(**options)) == 0
-        first = pd.read_csv(folder / "study" / "forgetting.csv")
-        assert first["reached"].all()
-        assert first["edits"].tolist() == [10]
-        lifelong.run(bench, lifelong.ask(bench, 0, "identity", 14, every=2))
-        assert main(brief(**options)) == 0
-        pd.testing.assert_frame_equal(pd.read_csv(folder / "study" / "forgetting.csv"), first)
+@pytest.mark.stress
+def test_a_row_is_of_the_moment_half_is_forgotten_whatever_is_stored(tmp_path: Path) -> None:
+    """A run ends when half is forgotten, but not before 10 edits; a stored one may have gone further."""
+    bench = tools.analysed(tmp_path).bench(tmp_path / "store")
+    row = sequences._row(bench, Case(2, "rome", Draw()), 40, 4)
+    trace = lifelong.known(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
+    end = int(np.flatnonzero(summary.recall(trace) <= 0.5)[0])
+    assert 10 <= trace.edits < 40
+    assert trace.steps[end] <= trace.edits
+    assert (row["edits"], row["reached"], row["half_life"]) == (trace.edits, True, summary.half_life(trace).edits)
+    assert row["efficacy"] == trace.took[: trace.steps[end]].mean()
+    assert row["retention"] == (trace.edited_rank[end, : trace.steps[end]] == 1).mean()
+    assert row["drift"] == trace.drift[end, 0]
+    lifelong.run(bench, lifelong.ask(bench, 2, "rome", 40, every=4))
+    assert sequences._row(bench, Case(2, "rome", Draw()), 40, 4) == row
 
-    @pytest.mark.parametrize(
-        ("changed", "told"),
-        [
-            ({"methods": "guess"}, "guess"),
-            ({"edits": 0}, "from 1 to 2000 edits"),
-            ({"every": 0}, "measuring every"),
-            ({"layers": "x"}, "--layers takes `all` or numbers"),
-            ({"models": "demo-gpt2-33"}, "demo-gpt2-33"),
-            pytest.param({"seeds": 0}, "seed"),
-            pytest.param({"layers": "3"}, "layer"),
-            pytest.param({"layers": "9"}, "layer"),
-        ],
-    )
-    def test_refusals(
-        self,
-        refused: Callable[[list[str]], str],
-        brief: Callable[..., list[str]],
-        tmp_path: Path,
-        changed: dict[str, object],
-        told: str,
-    ) -> None:
-        assert told in refused(brief(out=tmp_path / "nothing here", **changed))
 
-    def test_cases(self) -> None:
-        told = list(cases([0, 2], ["memit", "rome"], 2))
-        assert len(told) == 2 * (4 + 4)
-        assert told[:4] == [Case(0, name, Draw(seed=seed)) for name in ("memit", "rome") for seed in (0, 1)]
-        assert told[4:8] == [Case(0, "rome", Draw(by, seed)) for by in ("most", "least") for seed in (0, 1)]
-        assert [case.layer for case in told] == [0] * 8 + [2] * 8
-        assert all(case.draw.by == "random" for case in cases([0], ["memit", "identity"], 3))
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"methods": "guess"}, "guess"),
+        ({"edits": 0}, "from 1 to 2000 edits"),
+        ({"every": 0}, "measuring every"),
+        ({"layers": "x"}, "--layers takes `all` or numbers"),
+        ({"models": "demo-gpt2-33"}, "demo-gpt2-33"),
+        ({"seeds": 0}, "at least one seed"),
+        ({"layers": "3"}, "it has layers 0 to 2 to edit"),
+    ],
+)
+def test_wrong_input_is_refused_and_writes_nothing(
+    brief: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    changed: dict[str, object],
+    message: str,
+) -> None:
+    assert main(brief(out=tmp_path / "nothing here", **changed)) == WRONG_INPUT
+    out, err = capsys.readouterr()
+    assert out == ""
+    [complaint] = [line for line in err.splitlines() if line.startswith("kis_core: ")]
+    assert message in complaint
+    assert not (tmp_path / "nothing here").exists()
+
+
+def test_every_method_at_random_and_rome_also_by_superposition() -> None:
+    every = list(cases([0, 2], ["memit", "rome"], 2))
+    assert every[:4] == [Case(0, name, Draw(seed=seed)) for name in ("memit", "rome") for seed in (0, 1)]
+    assert every[4:8] == [Case(0, "rome", Draw(by, seed)) for by in ("most", "least") for seed in (0, 1)]
+    assert [case.layer for case in every] == [0] * 8 + [2] * 8
+    assert all(case.draw.by == "random" for case in cases([0], ["memit", "identity"], 3))
 
 
 def made_up() -> pd.DataFrame:
@@ -246,9 +217,7 @@ class TestTables:
             assert both[table] == first[table]
 
 
-def test_every_demo_model_is_in_the_study_by_default() -> None:
-    from kis_core.__main__ import _parser
-
+def test_every_demo_model_and_method_is_in_the_study_by_default() -> None:
     args = _parser().parse_args(["forgetting", "--out", "x"])
     assert args.models.split(",") == [entry.name for entry in catalog.demo()]
     assert args.methods.split(",") == [method.name for method in METHODS]

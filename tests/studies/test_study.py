@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,16 +25,17 @@ from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import edits
 from kis_core.studies.edits import EditStudy
+from tests.lifelong.lifelong_tools import FACTS, UNKNOWN, write_facts
 from tests.studies.study_tools import tables as tables_of
 
 MODEL = "demo-gpt2-32"
 FILES = ["edits.csv", "quality.csv", "flips.csv", "edits.md"]
-EDITS, SEED, STEPS, TOKENS = 3, 0, 10, 3000
+EDITS, SEED, STEPS, TOKENS = 2, 0, 10, 3000
 LAYERS, LAST = 4, 3
 FORECASTS = [
-    "all tokens", "subject token", "propagated", "|P|", "largest share of any token", "|Q| (C = I)", "cosine of keys",
-    "GradSim", "CLaRE", "same last token", "same relation",
-]  # fmt: skip
+    *("all tokens", "subject token", "propagated", "|P|", "largest share of any token", "|Q| (C = I)"),
+    *("cosine of keys", "GradSim", "CLaRE", "same last token", "same relation"),
+]
 ROUNDING = 1e-4  # of log-odds, read in float32 passes one by one and in batches; seen 2e-5
 SHIFT = 1e-6  # of a float32 output, relative to ‖δ‖
 
@@ -61,11 +60,8 @@ def read(folder: Path) -> Done:
 def fact_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty facts the model answers, one it does not, and one whose relation has a single object."""
     path = tmp_path_factory.mktemp("facts") / "facts.csv"
-    chosen = [*facts.builtin().facts[:20], Fact("Malta", "The capital of {} is", "Rome", "country_capital"),
-              Fact("Vladimir Bukovsky", "{} is a native speaker of", "Russian", "of one")]  # fmt: skip
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        rows = ([one.subject, one.prompt, one.target, one.relation] for one in chosen)
-        csv.writer(stream).writerows([("subject", "prompt", "target", "relation"), *rows])
+    single = Fact("Vladimir Bukovsky", "{} is a native speaker of", "Russian", "of one")
+    write_facts(path, (*facts.builtin().facts[:20], FACTS[UNKNOWN], single))
     return path
 
 
@@ -82,10 +78,8 @@ def conduct(fact_file: Path, analysed: Path) -> Callable[..., list[Path]]:
     """Run a study into a folder, on a store."""
 
     def run(folder: Path, store: Path, report: progress.Report = progress.silent, **changed: Any) -> list[Path]:
-        options = {
-            "facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "how": {"steps": STEPS},
-            "device": "cpu",
-        } | changed  # fmt: skip
+        options = {"facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "device": "cpu"}
+        options |= {"how": {"steps": STEPS}} | changed
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
             return EditStudy((MODEL,), **options).run(folder, Store(store), report)
@@ -121,20 +115,31 @@ class TestChoice:
         assert edits.choose(bench, 10, 1)[:4] == edits.choose(bench, 4, 1)
         assert [fact for fact, _ in edits.choose(bench, 10, 1)] != list(range(10))
 
-    def test_too_many(self, bench: Simulator) -> None:
+    def test_too_many_or_none(self, bench: Simulator) -> None:
         with pytest.raises(RequestError, match="21 edits were asked for; 20 of these facts can be edited"):
             edits.choose(bench, 21, SEED)
+        with pytest.raises(RequestError, match="at least one edit a layer; 0 were asked for"):
+            edits.choose(bench, 0, SEED)
+        alone = FactSet("alone", (replace(bench.facts[0], relation=""),))  # of one object nothing is left to draw from
+        result = replace(bench.result.subset([0], "alone"), facts=alone)
+        with pytest.raises(RequestError, match="1 edit was asked for; 0 of these facts can be edited"):
+            edits.choose(Simulator(result, bench.store, bench.load), 1, 0)
 
 
 class TestFiles:
-    def test_edits_are_the_same_in_every_layer(self, done: Done, bench: Simulator) -> None:
+    def test_rows_are_the_same_edits_in_every_layer_and_every_forecast_of_each(
+        self, done: Done, bench: Simulator
+    ) -> None:
         assert sorted(path.name for path in done.folder.iterdir()) == sorted(FILES)
-        assert len(done.edits) == EDITS * LAYERS
-        assert set(done.edits["model"]) == {MODEL}
-        assert done.edits["layer"].tolist() == [layer for layer in range(LAYERS) for _ in range(EDITS)]
         chosen = edits.choose(bench, EDITS, SEED)
-        for _, group in done.edits.groupby("layer"):
-            assert list(zip(group["fact"], group["target"], strict=True)) == chosen
+        rows = done.edits[["model", "layer", "fact", "target"]].itertuples(index=False, name=None)
+        assert list(rows) == [(MODEL, layer, *edit) for layer in range(LAYERS) for edit in chosen]
+        expected = [(layer, fact, name) for layer in range(LAST) for fact, _ in chosen for name in FORECASTS]
+        assert list(done.quality[["layer", "fact", "forecast"]].itertuples(index=False, name=None)) == expected
+        assert set(done.quality["facts"]) == {21}
+        expected = [(layer, name) for layer in range(LAST) for name in FORECASTS]
+        assert list(done.flips[["layer", "forecast"]].itertuples(index=False, name=None)) == expected
+        assert set(done.flips["pairs"]) == {EDITS * 21}
 
     def test_the_last_layer_does_not_reach(self, done: Done) -> None:
         assert done.edits["reaches"].tolist() == [True] * (EDITS * LAST) + [False] * EDITS
@@ -142,30 +147,18 @@ class TestFiles:
         assert measured[done.edits["layer"] == LAST].isna().all(axis=None)
         counted = measured.drop(columns=["paraphrase", "neighbourhood"])  # which not every fact has
         assert counted[done.edits["layer"] < LAST].notna().all(axis=None)
-        assert LAST not in set(done.quality["layer"]) | set(done.flips["layer"])
-
-    def test_one_row_a_forecast(self, done: Done, bench: Simulator) -> None:
-        chosen = [fact for fact, _ in edits.choose(bench, EDITS, SEED)]
-        expected = [(layer, fact, name) for layer in range(LAST) for fact in chosen for name in FORECASTS]
-        assert list(done.quality[["layer", "fact", "forecast"]].itertuples(index=False, name=None)) == expected
-        assert set(done.quality["facts"]) == {21}
-        expected = [(layer, name) for layer in range(LAST) for name in FORECASTS]
-        assert list(done.flips[["layer", "forecast"]].itertuples(index=False, name=None)) == expected
-        assert set(done.flips["pairs"]) == {EDITS * 21}
 
     def test_measures_lie_in_their_ranges(self, done: Done) -> None:
-        made = done.edits[done.edits["reaches"]]
+        performed = done.edits[done.edits["reaches"]]
         for name in ("paraphrase", "neighbourhood"):
-            assert made[name].notna().any()
-            assert made[name].dropna().between(0, 1).all()
-        assert made["steps"].between(1, STEPS).all()
-        assert (made["shift_error"] < SHIFT).all()
-        assert (made["flips_both"] <= made[["flips", "flips_forecast"]].min(axis=1)).all()
-        assert made["flips"].sum() > 0, "a test of nothing"
-        assert made["flips_both"].sum() > 0
+            assert performed[name].notna().any()
+            assert performed[name].dropna().between(0, 1).all()
+        assert performed["steps"].between(1, STEPS).all()
+        assert (performed["shift_error"] < SHIFT).all()
+        assert (performed["flips_both"] <= performed[["flips", "flips_forecast"]].min(axis=1)).all()
+        assert performed["flips_both"].sum() > 0, "a test of nothing"
         for name in ("spearman", "pearson", "spearman_size"):
             assert done.quality[name].dropna().between(-1, 1).all()
-        assert done.flips["auc"].dropna().between(0, 1).all()
         assert done.quality.loc[done.quality["forecast"] == "all tokens", "spearman"].mean() > 0.5
 
 
@@ -179,15 +172,15 @@ class TestNumbers:
         after = replace(before, model=copy.deepcopy(before.model))
         weight = after.model.transformer.h[layer].mlp.c_proj.weight  # Conv1D stores (in, out)
         weight += torch.from_numpy(np.outer(edit.reach, edit.delta)).float()
-        told = [self.asked(after, fact) for fact in bench.facts]
+        edited = [self.asked(after, fact) for fact in bench.facts]
         known = [self.asked(before, fact) for fact in bench.facts]
-        losses = [known[j][0] - told[j][0] for j in range(len(told)) if j != e]
+        losses = [known[j][0] - edited[j][0] for j in range(len(edited)) if j != e]
         assert row["mean_loss"] == pytest.approx(sum(losses) / len(losses), abs=ROUNDING)
-        flipped = {j for j in range(len(told)) if j != e and told[j][1] != known[j][1]}
+        flipped = {j for j in range(len(edited)) if j != e and edited[j][1] != known[j][1]}
         assert row["flips"] == len(flipped)
         coming = set(bench.forecast(request).flips.by(1.0)) - {e}
         assert (row["flips_forecast"], row["flips_both"]) == (len(coming), len(coming & flipped))
-        assert (str(row["efficacy"]) == "True") == (told[e][1] == row["target"])
+        assert (str(row["efficacy"]) == "True") == (edited[e][1] == row["target"])
         assert row["steps"] == len(bench.value(request).losses) - 1
         error = np.abs(bench.forecast(request).shift - bench.perform(request).measured.shift).max()
         assert row["shift_error"] == pytest.approx(error / np.linalg.norm(edit.delta), rel=1e-9)
@@ -195,7 +188,7 @@ class TestNumbers:
 
         scores = bench.scores(bench.forecast(request), bench.perform(request))
         measured = done.quality[(done.quality["layer"] == layer) & (done.quality["fact"] == e)].set_index("forecast")
-        others = [j for j in range(len(told)) if j != e]
+        others = [j for j in range(len(edited)) if j != e]
         for name in ("all tokens", "propagated", "|P|", "GradSim"):
             line = np.corrcoef(scores[name][others], losses)[0, 1]
             assert measured.loc[name, "pearson"] == pytest.approx(line, abs=ROUNDING)
@@ -215,166 +208,81 @@ class TestNumbers:
         return log_p - np.log(-np.expm1(log_p)), finish_words(loaded, [(prompt, first)])[0]
 
     def test_flips_are_pooled_over_the_edits_of_a_layer(self, done: Done, bench: Simulator) -> None:
-        for layer in (0, LAST - 1):
-            flipped: list[bool] = []
-            scores: dict[str, list[float]] = {name: [] for name in FORECASTS}
-            for fact, target in edits.choose(bench, EDITS, SEED):
-                request = bench.request(fact, target, layer, steps=STEPS)
-                outcome = bench.perform(request)
-                found = bench.scores(bench.forecast(request), outcome)
-                for j in range(len(bench.facts)):
-                    if j != fact:
-                        flipped.append(bool(outcome.flipped[j]))
-                        for name in FORECASTS:
-                            scores[name].append(float(found[name][j]))
-            table = done.flips[done.flips["layer"] == layer].set_index("forecast")
-            assert set(table["flips"]) == {sum(flipped)}
-            for name in ("all tokens", "|P|", "same last token"):
-                pairs = [(a, b) for a, x in zip(scores[name], flipped, strict=True) if x
-                         for b, y in zip(scores[name], flipped, strict=True) if not y]  # fmt: skip
-                won = sum((a > b) + (a == b) / 2 for a, b in pairs)
-                if pairs:
-                    assert table.loc[name, "auc"] == pytest.approx(won / len(pairs), rel=1e-9)
+        layer = int(done.edits.loc[done.edits["flips"].idxmax(), "layer"])
+        flipped, scores = np.array([], dtype=bool), {name: np.array([]) for name in FORECASTS}
+        for fact, target in edits.choose(bench, EDITS, SEED):
+            request = bench.request(fact, target, layer, steps=STEPS)
+            outcome = bench.perform(request)
+            flipped = np.append(flipped, np.delete(outcome.flipped, fact))
+            for name, score in bench.scores(bench.forecast(request), outcome).items():
+                scores[name] = np.append(scores[name], np.delete(score, fact))
+        table = done.flips[done.flips["layer"] == layer].set_index("forecast")
+        assert set(table["flips"]) == {flipped.sum()}
+        for name in ("all tokens", "|P|", "same last token"):
+            pairs = [(a, b) for a in scores[name][flipped] for b in scores[name][~flipped]]
+            won = sum((a > b) + (a == b) / 2 for a, b in pairs)
+            assert table.loc[name, "auc"] == pytest.approx(won / len(pairs), rel=1e-9)
 
 
-class TestMarkdown:
-    def test_rows_are_models_and_layers(self, done: Done) -> None:
-        success, *others = tables_of(done.text).values()
-        assert len(others) == 4
-        assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
-        for rows in others:
-            assert [(row["model"], row["layer"]) for row in rows] == [(MODEL, str(layer)) for layer in range(LAST)]
-            assert list(rows[0])[-len(FORECASTS) :] == FORECASTS
-
-    def test_success(self, done: Done) -> None:
-        success, *_ = tables_of(done.text).values()
-        assert (success[LAST]["edits"], success[LAST]["efficacy"]) == ("0", "cannot reach the answer")
-        for layer in range(LAST):
-            made = done.edits[done.edits["layer"] == layer]
-            row = success[layer]
-            assert row["edits"] == str(EDITS)
-            assert row["efficacy"] == f"{(made['efficacy'].astype(str) == 'True').sum() / EDITS:.0%}"
-            assert row["paraphrase"] == f"{made['paraphrase'].mean():.0%}"
-            assert row["neighbourhood"] == f"{made['neighbourhood'].mean():.0%}"
-            flips = int(made["flips"].sum())
-            assert row["flips"] == str(flips)
-            assert row["of them forecast"] == (f"{made['flips_both'].sum() / flips:.0%}" if flips else "–")
-            assert row["shift error"] == f"{made['shift_error'].max():.0e}"
-
-    def test_means_over_edits(self, done: Done) -> None:
-        tables = tables_of(done.text)
-        for title, measure in (
-            ("Spearman correlation of forecast and measured loss of log-odds, mean over edits", "spearman"),
-            ("The same of sizes alone, |forecast| and |change|", "spearman_size"),
-            ("Pearson correlation of forecast and measured loss of log-odds, mean over edits", "pearson"),
-        ):
-            for layer, row in enumerate(tables[title]):
-                for name in FORECASTS:
-                    of = done.quality[(done.quality["layer"] == layer) & (done.quality["forecast"] == name)][measure]
-                    assert row[name] == ("–" if of.isna().all() else f"{of.dropna().sum() / of.notna().sum():.2f}")
-
-    def test_few_flips_are_called_so(self, done: Done) -> None:
-        [(title, rows)] = [(title, rows) for title, rows in tables_of(done.text).items() if "AUC" in title]
-        assert title.endswith("under 10 flips it means little")
-        assert {row["flips"] for row in rows} != {"0 (few)"}, "a test of nothing"
-        for layer, row in enumerate(rows):
-            table = done.flips[done.flips["layer"] == layer].set_index("forecast")
-            count = int(table["flips"].iloc[0])
-            assert row["flips"] == f"{count}" + (" (few)" if count < 10 else "")
-            assert row["GradSim"] == ("–" if np.isnan(table.loc["GradSim", "auc"]) else
-                                      f"{table.loc['GradSim', 'auc']:.2f}")  # fmt: skip
-
-
-def first_edits(done: Done) -> list[pd.DataFrame]:
-    """The rows of the first edit of every layer, as a study of one edit has them."""
-    return [
-        table[table["fact"] == done.edits["fact"][0]].reset_index(drop=True) for table in (done.edits, done.quality)
-    ]
-
-
-class TestAgain:
-    def test_another_store_and_the_same_seed_give_the_same_numbers(
-        self, conduct: Callable[..., list[Path]], done: Done, analysed: Path, tmp_path: Path
-    ) -> None:
-        again = Store(shutil.copytree(analysed / "cache", tmp_path / "cache"))
-        for key in again.listed("value") | again.listed("sensitivity"):
-            again.delete(key)
-        conduct(tmp_path / "out", again.root, edits=1)
-        found = read(tmp_path / "out")
-        for table, expected in zip((found.edits, found.quality), first_edits(done), strict=True):
-            pd.testing.assert_frame_equal(table, expected, check_exact=True)
-
-    def test_another_seed_chooses_other_edits_and_another_method_makes_them(
-        self, conduct: Callable[..., list[Path]], done: Done, bench: Simulator, analysed: Path, tmp_path: Path
-    ) -> None:
-        stages: list[tuple[str, int, int]] = []
-        conduct(tmp_path / "out", analysed / "cache", seed=5, edits=1, method="identity", how={"steps": 1},
-                report=lambda *at: stages.append(at))  # fmt: skip
-        row = read(tmp_path / "out").edits.iloc[0]
-        assert row["fact"] != done.edits["fact"][0]
-        assert row["steps"] == 1
-        outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
-        others = np.arange(len(bench.facts)) != row["fact"]
-        assert row["mean_loss"] == pytest.approx(-outcome.measured.log_odds[others].mean(), rel=1e-9)
-        assert [(stage, done, total) for stage, done, total in stages if stage.startswith(MODEL)] == [
-            (f"{MODEL}, layer {layer}", 0, 1) for layer in range(LAYERS)
-        ]
+def test_the_tables_have_models_and_layers_as_rows(done: Done) -> None:
+    success, *others = tables_of(done.text).values()
+    assert len(others) == 4
+    assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
+    for rows in others:
+        assert [(row["model"], row["layer"]) for row in rows] == [(MODEL, str(layer)) for layer in range(LAST)]
+        assert list(rows[0])[-len(FORECASTS) :] == FORECASTS
+    counts = done.flips.groupby("layer")["flips"].first()
+    assert [row["flips"] for row in others[-1]] == [f"{count}" + " (few)" * (count < 10) for count in counts]
 
 
 class TestCommand:
-    def test_is_the_same_as_the_function(
-        self, done: Done, analysed: Path, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:  # fmt: skip
-        run, given = EditStudy.run, []
+    @pytest.fixture(autouse=True)
+    def brief(self, done: Done, analysed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The command works in the same store, over the same little text."""
+        monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
+        monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
+
+    def test_makes_the_edits_of_its_seed_by_its_method(
+        self, done: Done, bench: Simulator, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = EditStudy.run
 
         def shorter(study: EditStudy, folder: Path, store: Store, report: progress.Report) -> list[Path]:
-            given.append(study)
-            return run(replace(study, how={**study.how, "steps": STEPS}), folder, store, report)
+            return run(replace(study, how={"steps": 1}), folder, store, report)
 
-        monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
-        monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
         monkeypatch.setattr(EditStudy, "run", shorter)
-        arguments = [f"--facts={fact_file}", "--device=cpu", f"--out={tmp_path / 'out'}"]
-        assert main(["study", *arguments, f"--models={MODEL}", "--edits=1"]) == 0
-        told = capsys.readouterr()
-        assert told.out.splitlines() == [str(tmp_path / "out" / name) for name in FILES]
-        found = read(tmp_path / "out")
-        for table, expected in zip((found.edits, found.quality), first_edits(done), strict=True):
-            pd.testing.assert_frame_equal(table, expected, check_exact=True)
-        assert given == [EditStudy((MODEL,), str(fact_file), 1, "rome", 0, {}, "cpu")]
+        options = {"facts": fact_file, "out": tmp_path, "models": MODEL, "edits": 1, "seed": 5, "method": "identity"}
+        assert main(["study", "--device=cpu", *(f"--{name}={value}" for name, value in options.items())]) == 0
+        row = read(tmp_path).edits.iloc[0]
+        assert row["fact"] != done.edits["fact"][0]
+        outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
+        losses = -np.delete(outcome.measured.log_odds, row["fact"])
+        assert (row["steps"], row["mean_loss"]) == (1, pytest.approx(losses.mean(), rel=1e-9))
 
-    def refused(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-        assert main(["study", "--device=cpu", *arguments]) == WRONG_INPUT
-        told = capsys.readouterr()
-        assert told.out == ""
-        return told.err.splitlines()[-1]
-
-    def test_wrong_input(
-        self, analysed: Path, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str], done: Done,
-    ) -> None:  # fmt: skip
-        monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
-        monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
-        common = [f"--models={MODEL}", f"--facts={fact_file}", f"--out={tmp_path / 'out'}"]
-        assert "100 edits were asked for; 20 of these" in self.refused(capsys, *common, "--edits=100")
-        assert "nowhere is not on this machine" in self.refused(capsys, *common, "--models=nowhere")
-        assert "No fact file at nowhere.csv" in self.refused(capsys, *common, "--facts=nowhere.csv")
-        assert not (tmp_path / "out").exists()
-        (tmp_path / "file").write_text("precious")
-        assert "is a file" in self.refused(capsys, *common, f"--out={tmp_path / 'file'}")
-
-    @pytest.mark.parametrize("edits", [0, -1])
-    def test_no_edits(
-        self, conduct: Callable[..., list[Path]], analysed: Path, tmp_path: Path, done: Done, edits: int
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("--edits=100", "100 edits were asked for; 20 of these"),
+            ("--models=nowhere", "nowhere is not on this machine"),
+            ("--facts=nowhere.csv", "No fact file at nowhere.csv"),
+            ("--out=file", "is a file"),
+        ],
+    )
+    def test_wrong_input_is_refused_and_writes_nothing(
+        self,
+        fact_file: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        option: str,
+        message: str,
     ) -> None:
-        with pytest.raises(RequestError):
-            conduct(tmp_path / "out", analysed / "cache", edits=edits)
-
-
-def test_a_model_in_which_nothing_can_be_edited(bench: Simulator) -> None:
-    """Relations with a single object leave nothing to draw from."""
-    alone = FactSet("alone", (replace(bench.facts[0], relation=""),))
-    result = replace(bench.result.subset([0], "alone"), facts=alone)
-    with pytest.raises(RequestError, match="1 edit was asked for; 0 of these facts can be edited"):
-        edits.choose(Simulator(result, bench.store, bench.load), 1, 0)
+        monkeypatch.chdir(tmp_path)
+        Path("file").write_text("precious")
+        command = ["study", "--device=cpu", f"--models={MODEL}", f"--facts={fact_file}", "--out=out", option]
+        assert main(command) == WRONG_INPUT
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err.splitlines()[-1]
+        assert not Path("out").exists()
+        assert Path("file").read_text() == "precious"

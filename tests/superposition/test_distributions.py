@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import scipy.stats
 
 from kis_core.superposition import (
-    DRAWS,
-    LEVEL,
     TAILS,
-    Interval,
     convergence,
     convergence_sizes,
     finite_entries,
@@ -29,6 +24,7 @@ ROUNDING = 1e-9  # relative, of kurtoses from power sums of entries of size 1
 LOST_DIGITS = 1e-4  # relative, where power sums over eight orders of magnitude cost digits
 BINNED = 1e-3  # of the peak: what counting in cells may cost
 WHOLE = 2e-3  # a density is drawn to three bandwidths, in a few hundred points
+TWO = np.array([[1.0, 0.25], [0.75, 1.0]])
 
 
 def normal_p(seed: int = 0, *, m: int = 30, d: int = 40) -> np.ndarray:
@@ -45,170 +41,116 @@ def with_zero_key(p: np.ndarray, at: int = 2) -> np.ndarray:
     return p
 
 
+def with_outlier(p: np.ndarray) -> np.ndarray:
+    """One key of a millionth of the others' length."""
+    p = p.copy()
+    p[3] *= 1e6
+    return p
+
+
 def resampled(p: np.ndarray, *, draws: int, seed: int) -> list[float]:
     """Kurtosis of each draw, the slow way: lists of facts, and every entry between two different facts in them."""
-    m, found = len(p), []
+    m, kurtoses = len(p), []
     for times in np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws):
         facts = np.repeat(np.arange(m), times)
         entries = [p[a, b] for a in facts for b in facts if a != b and np.isfinite(p[a, b])]
         constant = not entries or np.ptp(entries) == 0
-        found.append(float("nan") if constant else float(scipy.stats.kurtosis(entries)))
-    return found
+        kurtoses.append(float("nan") if constant else float(scipy.stats.kurtosis(entries)))
+    return kurtoses
 
 
-def quantiles(kurtoses: list[float], level: float) -> list[float]:
-    return np.nanquantile(kurtoses, [0.5 - level / 2, 0.5 + level / 2]).tolist()
-
-
-NOTHING_TO_DESCRIBE = pytest.mark.parametrize(
-    "p",
-    [
-        np.ones((1, 1)),
-        np.full((4, 4), 0.3),
-        np.full((4, 4), 0.3) + 1e-15 * np.arange(16).reshape(4, 4),
-        np.full((4, 4), np.nan),
-        without(normal_p(m=4), np.ones((4, 4), dtype=bool)),
-    ],
-    ids=["one fact", "constant", "constant but for rounding", "zero keys", "all pairs taken out"],
-)
+NOTHING = {
+    "one fact": np.ones((1, 1)),
+    "constant": np.full((4, 4), 0.3),
+    "constant but for rounding": np.full((4, 4), 0.3) + 1e-15 * np.arange(16).reshape(4, 4),
+    "zero keys": np.full((4, 4), np.nan),
+    "all pairs taken out": without(normal_p(m=4), np.ones((4, 4), dtype=bool)),
+}
+NOTHING_TO_DESCRIBE = pytest.mark.parametrize("p", NOTHING.values(), ids=NOTHING)
 
 
 class TestKurtosisInterval:
-    @pytest.mark.parametrize("level", [0.5, 0.95, 1.0])
-    @pytest.mark.parametrize("zero_key", [False, True])
-    @pytest.mark.parametrize("m", [4, 5, 8, 12])
-    def test_is_that_of_facts_really_drawn_again(self, m: int, zero_key: bool, level: float) -> None:
-        p = with_zero_key(heavy_p(m=m)) if zero_key else heavy_p(m=m)
-        found = kurtosis_interval(p, draws=40, level=level, seed=m)
-        expected = quantiles(resampled(p, draws=40, seed=m), level)
-        assert [found.low, found.high] == pytest.approx(expected, rel=ROUNDING)
+    FEW_TAKEN_OUT = np.isin(np.arange(36).reshape(6, 6), [1, 6, 17])
+    ONE_LENGTH = np.array([[1.0, 0.3, 0.1, 0.7], [0.3, 1.0, 0.2, 0.15], [0.1, 0.2, 1.0, 0.5], [0.7, 0.15, 0.5, 1.0]])
+    CASES = {
+        "many facts": (heavy_p(m=12), 0.95, ROUNDING),
+        "another level": (heavy_p(m=8), 0.5, ROUNDING),
+        "a zero key": (with_zero_key(heavy_p(m=8)), 0.95, ROUNDING),
+        "pairs taken out": (without(heavy_p(3, m=6), FEW_TAKEN_OUT), 0.95, ROUNDING),
+        "draws of two equal entries": (ONE_LENGTH, 1.0, ROUNDING),
+        "three facts": (np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 6.0, 1.0]]), 0.95, ROUNDING),
+        "an outlying key": (with_outlier(np.random.default_rng(0).normal(size=(10, 10)) / 10), 0.95, LOST_DIGITS),
+    }
 
-    def test_leaves_out_pairs_taken_out_of_the_statistics(self) -> None:
-        pairs = np.zeros((6, 6), dtype=bool)
-        pairs[0, 1] = pairs[1, 0] = pairs[2, 5] = True
-        p = without(heavy_p(3, m=6), pairs)
-        found = kurtosis_interval(p, draws=50, seed=1)
-        assert [found.low, found.high] == pytest.approx(quantiles(resampled(p, draws=50, seed=1), 0.95), rel=ROUNDING)
-
-    def test_draws_of_constant_entries_have_no_kurtosis(self) -> None:
-        p = np.array([[1.0, 0.3, 0.1, 0.7], [0.3, 1.0, 0.2, 0.15], [0.1, 0.2, 1.0, 0.5], [0.7, 0.15, 0.5, 1.0]])
-        found = kurtosis_interval(p, level=1.0)  # keys of one length: two facts alone have two equal entries
-        assert [found.low, found.high] == pytest.approx(quantiles(resampled(p, draws=1000, seed=0), 1.0), rel=ROUNDING)
-
-    def test_an_outlying_key_does_not_cost_the_others_their_digits(self) -> None:
-        p = np.random.default_rng(0).normal(size=(10, 10)) / 10
-        p[3] *= 1e6  # a key of a thousandth of the others' length
-        found = kurtosis_interval(p, draws=100)
-        expected = quantiles(resampled(p, draws=100, seed=0), 0.95)
-        assert [found.low, found.high] == pytest.approx(expected, rel=LOST_DIGITS)
+    @pytest.mark.parametrize("case", CASES)
+    def test_is_that_of_facts_really_drawn_again(self, case: str) -> None:
+        p, level, tolerance = self.CASES[case]
+        found = kurtosis_interval(p, draws=200, level=level, seed=1)
+        expected = np.nanquantile(resampled(p, draws=200, seed=1), [0.5 - level / 2, 0.5 + level / 2])
+        assert [found.low, found.high] == pytest.approx(expected.tolist(), rel=tolerance)
 
     @pytest.mark.parametrize("offset", [1e3, -1e3])
-    def test_does_not_depend_on_where_zero_is(self, offset: float) -> None:
+    def test_depends_neither_on_where_zero_is_nor_on_the_diagonal(self, offset: float) -> None:
         p = normal_p()
-        found, expected = kurtosis_interval(p + offset), kurtosis_interval(p)
+        moved = p + offset
+        np.fill_diagonal(moved, 1e6)
+        found, expected = kurtosis_interval(moved), kurtosis_interval(p)
         assert [found.low, found.high] == pytest.approx([expected.low, expected.high], rel=ROUNDING)
 
-    def test_the_diagonal_is_left_out(self) -> None:
-        p = normal_p()
-        other = p.copy()
-        np.fill_diagonal(other, 1e6)
-        assert kurtosis_interval(other) == kurtosis_interval(p)
-
-    @pytest.mark.parametrize("seed", range(3))
-    def test_holds_the_kurtosis_of_a_well_behaved_p(self, seed: int) -> None:
-        p = normal_p(seed)
-        found = kurtosis_interval(p)
-        assert found.low < moments(p).kurtosis < found.high
-
-    def test_widens_with_the_level(self) -> None:
-        narrow, middle, wide = (kurtosis_interval(heavy_p(), level=level) for level in (0.5, 0.9, 0.99))
-        assert wide.low < middle.low < narrow.low < narrow.high < middle.high < wide.high
-
-    def test_is_the_same_for_the_same_seed_only(self) -> None:
+    def test_is_by_default_of_95_per_cent_and_a_thousand_draws_and_of_one_seed(self) -> None:
         p = heavy_p()
-        assert kurtosis_interval(p, seed=1) == kurtosis_interval(p, seed=1)
-        assert kurtosis_interval(p, seed=1) != kurtosis_interval(p, seed=2)
-
-    def test_its_defaults_are_the_named_ones(self) -> None:
-        p = heavy_p()
-        assert (DRAWS, LEVEL) == (1000, 0.95)
         assert kurtosis_interval(p) == kurtosis_interval(p, draws=1000, level=0.95, seed=0)
+        assert kurtosis_interval(p) != kurtosis_interval(p, seed=2)
 
-    @NOTHING_TO_DESCRIBE
+    @pytest.mark.parametrize("p", [*NOTHING.values(), TWO], ids=[*NOTHING, "two facts"])
     def test_is_nan_where_there_is_no_kurtosis(self, p: np.ndarray) -> None:
         found = kurtosis_interval(p)
         assert np.isnan([found.low, found.high]).all()
 
-    def test_is_nan_for_two_facts(self) -> None:
-        found = kurtosis_interval(np.array([[1.0, 0.25], [0.75, 1.0]]))
-        assert np.isnan([found.low, found.high]).all()
-
-    def test_three_facts_are_enough(self) -> None:
-        p = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 6.0, 1.0]])
-        found = kurtosis_interval(p)
-        assert [found.low, found.high] == pytest.approx(quantiles(resampled(p, draws=1000, seed=0), 0.95), rel=ROUNDING)
-
     def test_is_nan_if_every_draw_holds_one_fact(self) -> None:
-        def lonely(seed: int) -> bool:
-            return np.random.default_rng(seed).multinomial(3, np.full(3, 1 / 3)).max() == 3
-
-        seed = next(seed for seed in range(1000) if lonely(seed))
-        found = kurtosis_interval(normal_p(m=3), draws=1, seed=seed)
-        assert isinstance(found, Interval)
+        seeds = (s for s in range(1000) if np.random.default_rng(s).multinomial(3, np.full(3, 1 / 3)).max() == 3)
+        found = kurtosis_interval(normal_p(m=3), draws=1, seed=next(seeds))
         assert np.isnan([found.low, found.high]).all()
 
 
 class TestTails:
-    @pytest.mark.parametrize("p", [normal_p(), with_zero_key(heavy_p())], ids=["normal", "heavy, a zero key"])
-    def test_are_quantiles_beside_those_of_a_normal(self, p: np.ndarray) -> None:
-        found, entries = tails(p, [0.01, 0.5, 0.8]), finite_entries(p)
+    def test_are_quantiles_beside_those_of_a_normal(self) -> None:
+        p, levels = with_zero_key(heavy_p()), [0.01, 0.5, 0.8]
+        found, entries = tails(p, levels), finite_entries(p)
         assert found.columns.tolist() == ["level", "value", "normal"]
-        assert found["level"].tolist() == [0.01, 0.5, 0.8]
-        assert found["value"].tolist() == [np.quantile(entries, level) for level in (0.01, 0.5, 0.8)]
-        expected = scipy.stats.norm(entries.mean(), entries.std()).ppf([0.01, 0.5, 0.8])
+        assert found["level"].tolist() == levels
+        assert found["value"].tolist() == np.quantile(entries, levels).tolist()
+        expected = scipy.stats.norm(entries.mean(), entries.std()).ppf(levels)
         np.testing.assert_allclose(found["normal"], expected, rtol=ROUNDING)
+        by_default = tails(p)["level"].to_numpy()
+        assert by_default.tolist() == sorted(TAILS)
+        np.testing.assert_allclose(by_default + by_default[::-1], 1.0)  # as far to both sides
 
-    def test_reach_as_far_to_both_sides_by_default(self) -> None:
-        levels = tails(normal_p())["level"].to_numpy()
-        assert levels.tolist() == list(TAILS) == sorted(TAILS)
-        np.testing.assert_allclose(levels + levels[::-1], 1.0)
-
-    @pytest.mark.parametrize("p", [np.ones((1, 1)), np.full((4, 4), np.nan)], ids=["one fact", "zero keys"])
-    def test_are_nan_without_entries(self, p: np.ndarray) -> None:
-        found = tails(p)
-        assert found["level"].tolist() == list(TAILS)
-        assert found[["value", "normal"]].isna().all(axis=None)
-
-    def test_of_constant_entries_and_of_two_facts(self) -> None:
-        constant = tails(np.full((3, 3), 0.5))
-        assert (constant["value"] == 0.5).all()
-        assert (constant["normal"] == 0.5).all()
-        assert tails(np.array([[1.0, 0.25], [0.75, 1.0]]), [0.0, 0.5, 1.0])["value"].tolist() == [0.25, 0.5, 0.75]
+    def test_of_constant_entries_of_two_facts_and_of_none(self) -> None:
+        assert (tails(np.full((3, 3), 0.5))[["value", "normal"]] == 0.5).all(axis=None)
+        assert tails(TWO, [0.0, 0.5, 1.0])["value"].tolist() == [0.25, 0.5, 0.75]
+        for p in (NOTHING["one fact"], NOTHING["zero keys"]):
+            assert tails(p)[["value", "normal"]].isna().all(axis=None)
 
 
 class TestKde:
-    @pytest.mark.parametrize(
-        "p",
-        [heavy_p(m=128), normal_p(m=30), heavy_p(m=30), with_zero_key(heavy_p(1)), normal_p(m=3)],
-        ids=["128 facts", "30 facts", "heavy tails", "a zero key", "3 facts"],
-    )
-    @pytest.mark.parametrize("scale", [1.0, 1e-9])
-    def test_is_scipys(self, p: np.ndarray, scale: float) -> None:
-        found, expected = kde(scale * p), scipy.stats.gaussian_kde(scale * finite_entries(p))
+    PS = {
+        "128 facts": heavy_p(m=128),
+        "30 facts, tiny": 1e-9 * normal_p(m=30),
+        "a zero key": with_zero_key(heavy_p(1)),
+        "3 facts": normal_p(m=3),
+    }
+
+    @pytest.mark.parametrize("p", PS.values(), ids=PS)
+    def test_is_scipys_and_reaches_a_little_beyond_all_entries(self, p: np.ndarray) -> None:
+        entries = finite_entries(p)
+        found, expected = kde(p), scipy.stats.gaussian_kde(entries)
         values = expected(found.at)
         np.testing.assert_allclose(found.value, values, rtol=0, atol=BINNED * values.max())
         assert found.bandwidth == pytest.approx(float(np.sqrt(expected.covariance[0, 0])), rel=ROUNDING)
-
-    @pytest.mark.parametrize("p", [normal_p(), with_zero_key(heavy_p())], ids=["normal", "heavy, a zero key"])
-    def test_integrates_to_one(self, p: np.ndarray) -> None:
-        found = kde(p)
+        ends = [entries.min() - 3 * found.bandwidth, entries.max() + 3 * found.bandwidth]
+        np.testing.assert_allclose(found.at[[0, -1]], ends, rtol=ROUNDING)
         assert np.trapezoid(found.value, found.at) == pytest.approx(1.0, abs=WHOLE)
-
-    def test_reaches_a_little_beyond_all_entries(self) -> None:
-        found, entries = kde(heavy_p()), finite_entries(heavy_p())
-        beyond = 3 * found.bandwidth
-        assert found.at[0] == pytest.approx(entries.min() - beyond, rel=ROUNDING)
-        assert found.at[-1] == pytest.approx(entries.max() + beyond, rel=ROUNDING)
 
     @pytest.mark.parametrize("points", [20, 400])
     def test_points_rise_and_lie_densest_in_the_bulk(self, points: int) -> None:
@@ -223,16 +165,11 @@ class TestKde:
         assert len(bulk) >= points // 2
         np.testing.assert_allclose(bulk[[0, -1]], ends, rtol=ROUNDING)
 
-    @pytest.mark.parametrize("span", [(-0.1, 0.1), (-5.0, 5.0), (0.05, 7.0), (5.0, 6.0), (-6.0, -5.0)])
-    def test_keeps_to_the_span_asked_for(self, span: tuple[float, float]) -> None:
-        found = kde(heavy_p(), span=span)  # four standard deviations from the mean are 0.6
+    @pytest.mark.parametrize("span", [(-0.1, 0.2), (-5.0, 5.0), (0.05, 7.0), (5.0, 6.0), (-6.0, -5.0)])
+    def test_is_the_same_density_in_a_span(self, span: tuple[float, float]) -> None:
+        p = heavy_p()  # four standard deviations from its mean are 0.6
+        found, expected = kde(p, span=span), scipy.stats.gaussian_kde(finite_entries(p))
         assert (found.at[0], found.at[-1]) == span
-
-    def test_is_the_same_density_in_a_narrower_span(self) -> None:
-        found, expected = (
-            kde(heavy_p(m=128), span=(-0.1, 0.2)),
-            scipy.stats.gaussian_kde(finite_entries(heavy_p(m=128))),
-        )
         np.testing.assert_allclose(found.value, expected(found.at), rtol=0, atol=BINNED * float(expected(0.0)[0]))
 
     @NOTHING_TO_DESCRIBE
@@ -241,104 +178,73 @@ class TestKde:
         assert (len(found.at), len(found.value)) == (0, 0)
         assert np.isnan(found.bandwidth)
 
-    def test_two_facts(self) -> None:
-        found = kde(np.array([[1.0, 0.25], [0.75, 1.0]]))
-        # std with n - 1 of 0.25 and 0.75 is sqrt(1/8); two entries: 2^(-1/5) of it
-        assert found.bandwidth == pytest.approx(0.125**0.5 * 2**-0.2, rel=ROUNDING)
+    def test_bandwidth_by_hand(self) -> None:
+        """The std with n - 1 of 0.25 and 0.75 is √(1/8); for two entries 2^(-1/5) of it."""
+        assert kde(TWO).bandwidth == pytest.approx(0.125**0.5 * 2**-0.2, rel=ROUNDING)
 
 
-class TestHistogram:
-    def test_by_hand(self) -> None:
-        p = np.array([[9.0, 0.0, 0.1], [0.5, 9.0, 1.0], [1.5, -1.0, 9.0]])
-        # [0, 0.5) holds 0 and 0.1; [0.5, 1] holds 0.5 and 1; 1.5 and -1 lie outside and count among the six
-        assert histogram(p, np.array([0.0, 0.5, 1.0])).tolist() == [2 / 6, 2 / 6]
-
-    def test_shares_are_of_the_entries_that_have_a_value(self) -> None:
-        p = with_zero_key(np.full((4, 4), 0.3))
-        assert histogram(p, np.array([0.0, 0.2, 1.0])).tolist() == [0.0, 1.0]
-
-    @pytest.mark.parametrize("p", [np.ones((1, 1)), np.full((4, 4), np.nan)], ids=["one fact", "zero keys"])
-    def test_is_zero_without_entries(self, p: np.ndarray) -> None:
-        assert histogram(p, np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 0.0]
+def test_a_histogram_by_hand() -> None:
+    p = np.array([[9.0, 0.0, 0.1], [0.5, 9.0, 1.0], [1.5, -1.0, 9.0]])
+    # [0, 0.5) holds 0 and 0.1; [0.5, 1] holds 0.5 and 1; 1.5 and -1 lie outside and count among the six
+    assert histogram(p, np.array([0.0, 0.5, 1.0])).tolist() == [2 / 6, 2 / 6]
+    assert histogram(with_zero_key(np.full((4, 4), 0.3)), np.array([0.0, 0.2, 1.0])).tolist() == [0.0, 1.0]
+    for nothing in (NOTHING["one fact"], NOTHING["zero keys"]):
+        assert histogram(nothing, np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 0.0]
 
 
 APP_C = (16, 32, 48, 64, 80, 96, 112, 128)
+SIZES = {
+    1: (1,),
+    16: (16,),
+    17: (16, 17),
+    100: (*APP_C[:6], 100),
+    128: APP_C,
+    129: (*APP_C, 129),
+    256: (*APP_C, 256),
+    257: (*APP_C, 256, 257),
+    1000: (*APP_C, 256, 512, 1000),
+}
 
 
-@pytest.mark.parametrize(
-    ("m", "sizes"),
-    [
-        (1, (1,)),
-        (2, (2,)),
-        (16, (16,)),
-        (17, (16, 17)),
-        (100, (*APP_C[:6], 100)),
-        (128, APP_C),
-        (129, (*APP_C, 129)),
-        (256, (*APP_C, 256)),
-        (257, (*APP_C, 256, 257)),
-        (436, (*APP_C, 256, 436)),
-        (1000, (*APP_C, 256, 512, 1000)),
-    ],
-)
-def test_convergence_sizes_by_hand(m: int, sizes: tuple[int, ...]) -> None:
-    assert convergence_sizes(m) == sizes
-
-
-@pytest.fixture(scope="module")
-def facts_of() -> Callable[[int, float], set[int]]:
-    """Which n facts a subset held, told by the mean of its P if P[i, j] is 2^i + 2^j: twice that of n powers."""
-
-    def told(n: int, mean: float) -> set[int]:
-        total = round(mean * n / 2)
-        return {fact for fact in range(total.bit_length()) if total >> fact & 1}
-
-    return told
+@pytest.mark.parametrize("m", SIZES)
+def test_convergence_sizes_by_hand(m: int) -> None:
+    assert convergence_sizes(m) == SIZES[m]
 
 
 class TestConvergence:
-    M = 40  # powers up to 2^40 keep every bit of their sums
+    M, DRAWS = 40, 7
+    POWERS = 2.0 ** np.arange(M)[:, None] + 2.0 ** np.arange(M)  # every bit of their sums is kept
 
-    def powers(self) -> np.ndarray:
-        return 2.0 ** np.arange(self.M)[:, None] + 2.0 ** np.arange(self.M)
+    def facts_of(self, n: int, mean: float) -> set[int]:
+        """Which n facts a subset of `POWERS` held, as the mean of its P says: twice that of n powers."""
+        total = round(mean * n / 2)
+        return {fact for fact in range(total.bit_length()) if total >> fact & 1}
 
-    def test_has_so_many_draws_a_size_and_one_of_all_facts(self) -> None:
-        found = convergence(normal_p(m=self.M), draws=7)
+    def test_rows_are_moments_of_nested_subsets_that_differ_between_draws(self) -> None:
+        found = convergence(self.POWERS, draws=self.DRAWS, seed=3)
         assert found.columns.tolist() == ["m", "draw", "mean", "std", "kurtosis"]
-        assert found["m"].tolist() == [16] * 7 + [32] * 7 + [40]
-        assert found["draw"].tolist() == [*range(7), *range(7), 0]
-
-    def test_subsets_of_a_draw_lie_inside_each_other(self, facts_of: Callable[[int, float], set[int]]) -> None:
-        found = convergence(self.powers(), draws=7).set_index(["m", "draw"])["mean"]
-        for draw in range(7):
-            small, large = facts_of(16, found[16, draw]), facts_of(32, found[32, draw])
-            assert (len(small), len(large)) == (16, 32)
-            assert small < large <= set(range(self.M))
-
-    def test_draws_differ(self, facts_of: Callable[[int, float], set[int]]) -> None:
-        found = convergence(self.powers(), draws=7).set_index(["m", "draw"])["mean"]
-        assert len({frozenset(facts_of(16, found[16, draw])) for draw in range(7)}) == 7
-
-    def test_rows_are_moments_of_their_subsets(self, facts_of: Callable[[int, float], set[int]]) -> None:
-        found = convergence(self.powers(), draws=2, seed=3)
+        assert found["m"].tolist() == [16] * self.DRAWS + [32] * self.DRAWS + [40]
+        assert found["draw"].tolist() == [*range(self.DRAWS), *range(self.DRAWS), 0]
         for row in found.itertuples():
-            kept = sorted(facts_of(row.m, row.mean))
-            expected = moments(self.powers()[np.ix_(kept, kept)])
+            kept = sorted(self.facts_of(row.m, row.mean))
+            assert len(kept) == row.m
+            expected = moments(self.POWERS[np.ix_(kept, kept)])
             assert [row.std, row.kurtosis] == pytest.approx([expected.std, expected.kurtosis], rel=ROUNDING)
+        means = found.set_index(["m", "draw"])["mean"]
+        small = [self.facts_of(16, means[16, draw]) for draw in range(self.DRAWS)]
+        assert all(facts < self.facts_of(32, means[32, draw]) for draw, facts in enumerate(small))
+        assert len(set(map(frozenset, small))) == self.DRAWS
 
-    def test_the_last_row_describes_all_facts(self) -> None:
+    def test_the_last_row_describes_all_facts_with_a_value(self) -> None:
         p = with_zero_key(heavy_p(m=self.M))
         last, expected = convergence(p, draws=2).iloc[-1], moments(p)
         described = [last["mean"], last["std"], last["kurtosis"]]
-        assert last["m"] == self.M
         assert described == pytest.approx([expected.mean, expected.std, expected.kurtosis], rel=ROUNDING)
 
-    def test_is_the_same_for_the_same_seed_only(self) -> None:
+    def test_is_by_default_of_fifty_draws_of_one_seed(self) -> None:
         p = heavy_p(m=self.M)
-        once, again, other = (convergence(p, draws=3, seed=seed) for seed in (1, 1, 2))
-        assert once.equals(again)
-        assert not once.equals(other)
         assert convergence(p).equals(convergence(p, draws=50, seed=0))
+        assert not convergence(p).equals(convergence(p, seed=1))
 
     @NOTHING_TO_DESCRIBE
     def test_has_one_row_without_a_kurtosis_where_there_is_none(self, p: np.ndarray) -> None:
@@ -346,6 +252,6 @@ class TestConvergence:
         assert (row["m"], row["draw"]) == (len(p), 0)
         assert np.isnan(row["kurtosis"])
 
-    def test_two_facts(self) -> None:
-        [row] = convergence(np.array([[1.0, 0.25], [0.75, 1.0]])).to_dict("records")
+    def test_of_two_facts_by_hand(self) -> None:
+        [row] = convergence(TWO).to_dict("records")
         assert row == {"m": 2, "draw": 0, "mean": 0.5, "std": 0.25, "kurtosis": -2.0}

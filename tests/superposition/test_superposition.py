@@ -35,9 +35,8 @@ class TestSuperposition:
         np.testing.assert_allclose(cosines(white), [[1.0, 0.5**0.5], [0.5**0.5, 1.0]], rtol=0, atol=EXACT)
         np.testing.assert_allclose(cosines(keys), [[1.0, 0.2**0.5], [0.2**0.5, 1.0]], rtol=0, atol=EXACT)
 
-    def test_row_is_the_edited_fact(self) -> None:
         p = superposition(np.array([[1.0, 0.0], [10.0, 0.0]]))
-        assert p.tolist() == [[1.0, 10.0], [0.1, 1.0]], "editing the small key moves the large one tenfold"
+        assert p.tolist() == [[1.0, 10.0], [0.1, 1.0]], "row = the edited fact: the small key moves the large tenfold"
 
     @given(seeds)
     def test_ones_on_the_diagonal_and_a_product_that_is_the_squared_cosine(self, seed: int) -> None:
@@ -85,24 +84,19 @@ class TestSuperposition:
         np.testing.assert_allclose(np.diag(found[:50, 50:]), -1.0, rtol=0, atol=EXACT)
 
 
-class TestSame:
-    def test_by_hand(self) -> None:
-        assert same(["a", "b", "a"]).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
-
-    def test_labels_of_any_kind(self) -> None:
-        assert same([5, "5", 5, (5,)]).sum() == 2
+def test_same_labels_by_hand() -> None:
+    assert same(["a", "b", "a"]).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    assert same([5, "5", 5, (5,)]).sum() == 2
 
 
 class TestStrongest:
     P = np.array([[1.0, 0.2, -0.9], [0.5, 1.0, np.nan], [-0.3, 0.4, 1.0]])
 
-    def test_pairs_by_hand(self) -> None:
-        assert strongest_pairs(self.P).tolist() == [[0, 2], [1, 0], [2, 1], [2, 0], [0, 1]]
-
-    def test_pairs_leave_p_alone(self) -> None:
+    def test_by_hand(self) -> None:
         before = self.P.copy()
-        strongest_pairs(self.P)
-        np.testing.assert_array_equal(self.P, before)
+        assert strongest_pairs(self.P).tolist() == [[0, 2], [1, 0], [2, 1], [2, 0], [0, 1]]
+        assert [strongest_partner(self.P, i) for i in range(3)] == [2, 0, 1]
+        np.testing.assert_array_equal(self.P, before, "P stays as it is")
 
     @pytest.mark.parametrize("m", [1, 2, 5])
     def test_all_pairs_once_by_falling_size(self, m: int) -> None:
@@ -111,9 +105,6 @@ class TestStrongest:
         assert {tuple(pair) for pair in pairs.tolist()} == {(i, j) for i in range(m) for j in range(m) if i != j}
         sizes = [abs(p[i, j]) for i, j in pairs]
         assert sizes == sorted(sizes, reverse=True)
-
-    def test_partner_by_hand(self) -> None:
-        assert [strongest_partner(self.P, i) for i in range(3)] == [2, 0, 1]
 
     def test_no_partner_where_there_is_none(self) -> None:
         assert strongest_partner(np.ones((1, 1)), 0) == 0
