@@ -280,7 +280,7 @@ def _differing(both: Comparison) -> None:
             caption="By falling difference. Click a row to open its pair.",
             help=HELP,
             data=lambda: table,
-            code=f"{both.q_lines}\ncharts.differing(p, q, {LISTED})",
+            code=f"{both.q_lines}\nsuperposition.differing(p, q, {LISTED})",
             brief=True,
             narrow=_both_known(both.second),
             also=both.second,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
 CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
 TABLE = "[data-testid=stDataFrame]"
 STEP_SECONDS = 20
+FEW = 40  # facts, whose heatmap is drawn in a tenth of the time
 PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
 Open = Callable[..., Page]
 
@@ -79,3 +81,13 @@ def rows_of(page: Page, table: int = 0) -> list[list[str]]:
     """The rows of a table that are on the screen, cell by cell."""
     rows = page.locator(TABLE).nth(table).locator("table[role=grid] tbody tr")
     return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in rows.all()]
+
+
+def some_facts(cache: Path, count: int) -> str:
+    """That many facts of the demo fact base, as if someone had brought them."""
+    from kis_core.demo import factbase
+    from kis_core.facts import Fact, FactSet, saved
+
+    facts = [Fact(base.subject, base.trained[0], base.object, base.relation) for base in factbase.load()[:count]]
+    assert len(facts) == count
+    return saved.save(cache, FactSet(f"{count}.csv", tuple(facts)))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from kis_core.facts import Fact, FactSet
 from tests.browser.steps import (
+    FEW,
     PATIENCE,
     TABLE,
     Open,
@@ -23,6 +23,7 @@ from tests.browser.steps import (
     place_of_cell,
     rows_of,
     shown,
+    some_facts,
     until,
 )
 
@@ -37,8 +38,8 @@ def marked_rows(page: Page) -> list[list[str]]:
     return [row for table in range(page.locator(TABLE).count()) for row in rows_of(page, table) if MARK in row]
 
 
-def test_one_pair_is_followed_from_the_heatmap_to_the_tail(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{MODEL}"))
+def test_one_pair_is_followed_from_the_heatmap_to_the_tail(warm_cache: Path, server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={some_facts(warm_cache, FEW)}"))
     before = inspected(page)
     page.get_by_role("button", name="Next").click()
     inspects_another(page, before)
@@ -94,7 +95,7 @@ def test_a_click_on_the_tail_lists_its_pairs_and_the_link_reopens_them(server: s
 
 @pytest.mark.stress
 def test_a_point_of_the_scaling_law_opens_its_model_and_layer(warm_cache: Path, server: str, open_page: Open) -> None:
-    facts = large_set(warm_cache, 40)  # that no other test looks at, so that one model alone is computed
+    facts = some_facts(warm_cache, FEW + 1)  # that no other test looks at, so that one model alone is computed
     page = shown(open_page(f"{server}/scaling?{MODEL}&artefacts=without&facts={facts}"))
     page.get_by_role("button", name="Cancel").click()  # the other models would take a minute
     page.wait_for_timeout(1500)
@@ -186,7 +187,7 @@ def test_facts_of_ones_own(server: str, open_page: Open, tmp_path: Path) -> None
 def test_a_large_fact_set_stays_usable(
     count: int, warm_cache: Path, server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = large_set(warm_cache, count)
+    name = some_facts(warm_cache, count)
     address = f"{server}/superposition?{MODEL}&facts={name}"
     shown(open_page(address))  # computes it
     times = {}
@@ -211,7 +212,7 @@ def test_a_large_fact_set_stays_usable(
 
 @pytest.mark.stress
 def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={large_set(warm_cache, 200)}"))
+    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={some_facts(warm_cache, 200)}"))
     overview = page.locator("[data-testid=stVegaLiteChart] canvas").first
     begin, end = place_in(overview, 0.6, 0.45), place_in(overview, 0.8, 0.7)
     page.mouse.move(*begin)
@@ -225,13 +226,3 @@ def test_a_drag_over_the_overview_moves_the_detail(warm_cache: Path, server: str
     assert 0 <= top < bottom <= 200
     assert 0 <= left < right <= 200
     assert max(bottom - top, right - left) <= 128
-
-
-def large_set(cache: Path, count: int) -> str:
-    """That many facts of the demo fact base, as if someone had brought them."""
-    from kis_core.demo import factbase
-    from kis_core.facts import saved
-
-    facts = [Fact(one.subject, one.trained[0], one.object, one.relation) for one in factbase.load()[:count]]
-    assert len(facts) == count
-    return saved.save(cache, FactSet("large.csv", tuple(facts)))

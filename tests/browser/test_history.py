@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import Open, click_cell, go_to, inspected, inspects, inspects_another, pair_in, shown, until
+from tests.browser.steps import (
+    FEW,
+    Open,
+    click_cell,
+    go_to,
+    inspected,
+    inspects,
+    inspects_another,
+    pair_in,
+    shown,
+    some_facts,
+    until,
+)
 
 pytestmark = pytest.mark.browser
+
+MODEL = "model=demo-gpt2-32"  # the quickest to compute
 
 
 def entries(page: Page) -> int:
     return int(page.evaluate("history.length"))
 
 
-def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?model=demo-gpt2-32&pair=0-1"))
+def test_back_and_forward_restore_every_view(warm_cache: Path, server: str, open_page: Open) -> None:
+    link = f"{server}/superposition?{MODEL}&facts={some_facts(warm_cache, FEW)}"
+    page = shown(open_page(f"{link}&pair=0-1"))
     began = entries(page)
     click_cell(page, 0.7, 0.5)
     inspects_another(page, "0-1")
@@ -57,7 +73,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
     inspects(page, first)
     assert "layer=1" in page.url
 
-    other = shown(open_page(f"{server}/superposition?model=demo-gpt2-32&fact=1"))
+    other = shown(open_page(f"{link}&fact=1"))
     expect(other.get_by_text("did you mean “facts”")).to_be_visible()
     assert inspected(other)
     page.go_back()
@@ -67,7 +83,7 @@ def test_back_and_forward_restore_every_view(server: str, open_page: Open) -> No
 
 @pytest.mark.stress
 def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/?model=demo-gpt2-32"))
+    page = shown(open_page(f"{server}/?{MODEL}"))
     click_cell(page, 0.7, 0.5)
     page.wait_for_url("**/superposition**", timeout=20_000)
     shown(page)
@@ -84,10 +100,9 @@ def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> N
 
 def test_nothing_of_a_strangers_link_becomes_a_live_one(server: str, open_page: Open) -> None:
     hostile = "http://evil.example/login", "www.evil.example", "mail@evil.example", ":material/home:", "<b>x</b>"
-    names = "model", "other", "facts", "order", "layer"
-    page = shown(
-        open_page(f"{server}/?{'&'.join(f'{name}={text}' for name, text in zip(names, hostile, strict=True))}")
-    )
+    names = "pair", "other", "facts", "order", "layer"
+    query = "&".join(f"{name}={text}" for name, text in zip(names, hostile, strict=True))
+    page = shown(open_page(f"{server}/?{MODEL}&{query}"))
     note = page.get_by_text("This link asks for something that is not here")
     expect(note).to_be_visible()
     note_text = page.locator("[data-testid=stAlert]").first.inner_text().replace("\u2060", "")

@@ -25,7 +25,7 @@ def edits_shown(page: Page) -> int:
 def test_a_run_draws_while_it_goes_resumes_is_played_looked_into_and_reopened(
     server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = open_page(f"{server}/lifelong?{QUICK}&edits=15&seed=3&chronicle=damage")
+    page = open_page(f"{server}/lifelong?{QUICK}&edits=20&seed=3&chronicle=damage")
     cancel = page.get_by_role("button", name="Cancel")
     expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)  # the analysis comes first
     until(page, lambda: edits_shown(page) >= 5, "nothing is drawn while the run goes")
@@ -33,25 +33,25 @@ def test_a_run_draws_while_it_goes_resumes_is_played_looked_into_and_reopened(
     expect(page.get_by_text("What was measured is kept")).to_be_visible()
     assert "step=" not in page.url, "nobody chose a step"
     came_to = edits_shown(page)
-    assert 5 <= came_to < 15, "the run had ended before anything was drawn"
+    assert 5 <= came_to < 20, "the run had ended before anything was drawn"
 
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Done")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("after 15 edits").first).to_be_visible(timeout=PATIENCE)  # drawn after all the figures
-    assert edits_shown(shown(page)) == 15
+    expect(page.get_by_text("after 20 edits").first).to_be_visible(timeout=PATIENCE)  # drawn after all the figures
+    assert edits_shown(shown(page)) == 20
 
     page.get_by_role("button", name="Play").click()
     until(page, lambda: edits_shown(page) == 0, "the play does not begin at the first step")
     seen = {0}
-    until(page, lambda: bool(seen.add(edits_shown(page)) or 15 in seen), "the play does not come to the end")
-    assert seen == {0, 5, 10, 15}
+    until(page, lambda: bool(seen.add(edits_shown(page)) or 20 in seen), "the play does not come to the end")
+    assert seen == {0, 5, 10, 15, 20}
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
     slider = page.get_by_role("slider", name="After so many edits")
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    seconds = until(page, lambda: edits_shown(page) == 10, "the scrubber does not scrub")
-    assert "step=10" in page.url
+    seconds = until(page, lambda: edits_shown(page) == 15, "the scrubber does not scrub")
+    assert "step=15" in page.url
 
     page.mouse.click(*place_in(shown(page).locator(CHARTS).nth(1).locator("canvas, svg").first, 0.5, 0.6))
     clicked = until(page, lambda: "watched=" in page.url, "a click on the heatmap does not pick a fact")

@@ -78,8 +78,9 @@ def test_picked_values_are_marked_but_for_those_that_are_none() -> None:
     assert [text["transform"] for text in texts] == [[{"filter": f"datum.row === {row}"}] for row in range(3)]
     assert len({text["mark"]["dy"] for text in texts}) == 3  # none on top of another
     here, there = layers_with(specification(density(picked={"P[i, j]": 0.1, "P[j, i]": 0.29})), "text")
-    assert (here["mark"]["align"], there["mark"]["align"]) == ("left", "right"), "near the end it stands before it"
-    assert here["mark"]["dx"] > 0 > there["mark"]["dx"]
+    assert (here["mark"]["align"], there["mark"]["align"]) == ("right", "right"), "before the other, and before the end"
+    here, there = layers_with(specification(density(picked={"P[i, j]": 0.05, "P[j, i]": 0.1})), "text")
+    assert here["mark"]["dx"] < 0 < there["mark"]["dx"], "apart"
     assert not layers_with(specification(density()), "rule")
 
 

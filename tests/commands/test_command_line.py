@@ -144,7 +144,7 @@ def test_models_and_what_fits(capsys: pytest.CaptureFixture[str], monkeypatch: p
     for entry, row in zip(catalog.entries(), rows, strict=True):
         assert (row[8] == "gated") == entry.gated
         assert (row[-1] == "no safetensors") == (not entry.safetensors)
-        assert (row[7] == "embedded") == (entry.folder is not None)
+        assert (row[7] == "embedded") == (entry.files is not None)
 
 
 def test_an_interrupt_ends_with_its_own_status(

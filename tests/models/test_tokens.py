@@ -98,7 +98,7 @@ APPENDED = {"EOS appended": "as it is, without BOS", "two appended": "as it is, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_subjects_last_token_the_prompts_end_and_the_answer_are_found(kind: str) -> None:
-    tokenizer, asked = KINDS[kind](), (*PROMPTS.values(), *DIGITS)
+    tokenizer, asked = KINDS[kind](), (*PROMPTS, *DIGITS)
     for fact, prompt in zip(asked, tokenize_prompts(tokenizer, asked, context=CONTEXT), strict=True):
         assert_ends_the_subject(tokenizer, fact, prompt)
         assert prompt.tokens[: len(beginning(tokenizer))] == IN_FRONT.get(kind, [])
