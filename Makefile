@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SIDE_BY_SIDE := -n 2 --dist loadfile # test files at a time; the tests themselves keep to one core each
+SIDE_BY_SIDE := -n 2 --dist loadscope # folders at a time; the tests themselves keep to one core each
 PROFILE := quick # of the property tests
 
 .PHONY: run test quick check lint types stress benchmark demo clean

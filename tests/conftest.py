@@ -44,15 +44,15 @@ settings.register_profile("stress", settings.get_profile("quick"), max_examples=
 settings.load_profile("quick")  # `--hypothesis-profile` chooses another
 
 
-class ByFile(LoadScopeScheduling):
-    """As `--dist loadfile`, but all browser tests go to one process: they share a server and a Chromium."""
+class ByFolder(LoadScopeScheduling):
+    """The tests of a folder go to one process: they share a server and a Chromium, or models and results."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return BROWSER if nodeid.startswith(BROWSER) else nodeid.split("::", 1)[0]
+        return nodeid.split("::", 1)[0].rpartition("/")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFolder:
+    return ByFolder(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,14 +11,16 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
-SCREEN = {"width": 1440, "height": 900}
+SCREEN: Any = {"width": 1440, "height": 900}
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -88,32 +90,40 @@ def server(warm_cache: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def windows(browser: Browser) -> Callable[[bool], BrowserContext]:
+    """A light window and a dark one, which all tests open their tabs in: the program's scripts are read once."""
+
+    @cache
+    def window(dark: bool) -> BrowserContext:
+        scheme: Any = "dark" if dark else "light"
+        return browser.new_context(viewport=SCREEN, color_scheme=scheme, reduced_motion="reduce")
+
+    return window
+
+
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+def open_page(windows: Callable[[bool], BrowserContext]) -> Iterator[Callable[..., Page]]:
     """Open an address in a fresh session; afterwards, nothing may have left this machine or been complained of."""
     complaints: list[str] = []
-    contexts = []
+    pages = []
+
+    def answered(response: Response) -> None:
+        if response.status >= 400 and not response.url.endswith(HARMLESS):
+            complaints.append(f"{response.status} {response.url}")
 
     def opened(url: str, *, dark: bool = False) -> Page:
-        context = browser.new_context(
-            viewport=SCREEN, color_scheme="dark" if dark else "light", reduced_motion="reduce"
-        )
-        contexts.append(context)
-        page = context.new_page()
+        page = windows(dark).new_page()
+        pages.append(page)
         page.on("request", lambda r: complaints.append(f"left the machine: {r.url}") if _foreign(r.url) else None)
-        page.on(
-            "response",
-            lambda r: (
-                complaints.append(f"{r.status} {r.url}") if r.status >= 400 and not r.url.endswith(HARMLESS) else None
-            ),
-        )
+        page.on("response", answered)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert complaints == []
 
 

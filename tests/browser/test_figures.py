@@ -38,17 +38,8 @@ def marked_rows(page: Page) -> list[list[str]]:
     return [row for table in range(page.locator(TABLE).count()) for row in rows_of(page, table) if MARK in row]
 
 
-def test_one_pair_is_followed_from_the_heatmap_to_the_tail(warm_cache: Path, server: str, open_page: Open) -> None:
-    page = shown(open_page(f"{server}/superposition?{MODEL}&facts={some_facts(warm_cache, FEW)}"))
-    before = inspected(page)
-    page.get_by_role("button", name="Next").click()
-    inspects_another(page, before)
-    second = inspected(shown(page))
-    click_cell(page, 0.8, 0.5)
-    inspects_another(page, second)
-
-    go_to(page, "Top pairs")
-    shown(page, TABLE)
+def test_one_pair_is_followed_from_the_table_to_the_tail_and_the_matrix(server: str, open_page: Open) -> None:
+    page = shown(open_page(f"{server}/top_pairs?{MODEL}"), TABLE)
     page.mouse.click(*place_in(page.locator(TABLE).first, 0.5, 0.25))
     until(page, lambda: len(marked_rows(page)) == 1, "the clicked row is not marked")
     pair = pair_in(page)
@@ -177,9 +168,8 @@ def test_facts_of_ones_own(server: str, open_page: Open, tmp_path: Path) -> None
     go_to(page, "Superposition")
     shown(page)
     assert "facts=my-facts-" in page.url
-    again = shown(open_page(page.url))
-    expect(again.get_by_text("edit fact i = ")).to_be_visible()
-    expect(again.get_by_text("3 facts (My facts.csv")).to_be_visible()
+    expect(page.get_by_text("edit fact i = ")).to_be_visible()
+    expect(page.get_by_text("3 facts (My facts.csv")).to_be_visible()
 
 
 @pytest.mark.stress
