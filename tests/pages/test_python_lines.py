@@ -17,7 +17,7 @@ from pages.parts.frame import state
 from tests import tiny
 from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, SCRIPT, Cache, Stored
 from tests.pages.edit_tools import bars
-from tests.pages.looking import carried_out, charts, listed, pairs_of, table_of
+from tests.pages.looking import as_in_table, carried_out, charts, listed, pairs_of, table_of
 
 NAMES = ("angles", "compare", "convergence", "distributions", "edit", "scaling", "superposition", "top_pairs")
 WITH_FIGURES = ("app.py", *(f"pages/{name}.py" for name in NAMES))
@@ -213,10 +213,10 @@ def under_scatter(page: AppTest, carried: Carried) -> None:
 
 
 def under_table(page: AppTest, carried: Carried) -> None:
-    shown, given = table_of(page, "subject", "dlogodds_all_tokens").value, carried[0][0]["table"]
+    table, names = table_of(page, "subject", "dlogodds_all_tokens"), carried[0][0]
     renamed = {"fact": "index", "forecast": "dlogodds_all_tokens", "flips_foretold": "answer_foretold"}
-    given = given if "dlogodds_all_tokens" in given else given.rename(columns=renamed)
-    same(given[shown.columns.tolist()], shown)
+    given = names["table"] if "table" in names else names["frame"].rename(columns=renamed)
+    same(as_in_table(given[table.value.columns.tolist()], table), table.value)
 
 
 def under_layers(page: AppTest, carried: Carried) -> None:
