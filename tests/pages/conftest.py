@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,6 @@ class Cache:
         return Request(model=model, facts=source, tokens=tokens)
 
 
-def one_layer_entry(folder: Path) -> catalog.ModelEntry:
-    return catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, files=ModelFiles(folder))
-
-
 def save_one_layer(folder: Path) -> Path:
     config = tiny.configs()["GPT-2"]
     config.n_layer = 1
@@ -149,7 +146,9 @@ def with_one_layer(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the catalogue know the model of a single layer as well."""
     known = catalog.demo()
     if ONE_LAYER not in [entry.name for entry in known]:
-        monkeypatch.setattr(catalog, "demo", lambda: (*known, one_layer_entry(cache.one_layer)))
+        files = ModelFiles(cache.one_layer)
+        entry = catalog.ModelEntry(ONE_LAYER, catalog.DEMO, ONE_LAYER, 78_064, 1, 24, 40, files=files)
+        monkeypatch.setattr(catalog, "demo", lambda: (*known, entry))
 
 
 @pytest.fixture(scope="session")
@@ -226,21 +225,23 @@ def folder(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
-def looked_at() -> dict[tuple[tuple[str, str], ...], AppTest]:
-    return {}
+def once() -> Callable[[Open], Open]:
+    """Opens each page once for all tests."""
+    looked_at: dict[tuple[object, ...], AppTest] = {}
+
+    def opening(opened: Open, *script: str, **query: str) -> AppTest:
+        asked = (*script, *sorted(query.items()))
+        if asked not in looked_at:
+            looked_at[asked] = opened(*script, **query)
+        return looked_at[asked]
+
+    return lambda opened: partial(opening, opened)
 
 
 @pytest.fixture
-def look(open_page: Open, looked_at: dict[tuple[tuple[str, str], ...], AppTest]) -> Open:
+def look(open_page: Open, once: Callable[[Open], Open]) -> Open:
     """As `open_page`, but one run for all tests: for those that only look and touch nothing."""
-
-    def opened(script: str, **query: str) -> AppTest:
-        asked = (("", script), *sorted(query.items()))
-        if asked not in looked_at:
-            looked_at[asked] = open_page(script, **query)
-        return looked_at[asked]
-
-    return opened
+    return once(open_page)
 
 
 @pytest.fixture(scope="session")
@@ -249,9 +250,7 @@ def simulators() -> dict[object, Simulator]:
 
 
 @pytest.fixture
-def open_edit(
-    open_page: Open, simulators: dict[object, Simulator], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., AppTest]:
+def open_edit(open_page: Open, simulators: dict[object, Simulator], monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open the page of edits, where work starts unasked and is waited for; one model and simulator for all tests."""
     make = simulator._simulator.__wrapped__
 
@@ -267,15 +266,6 @@ def open_edit(
 
 
 @pytest.fixture
-def look_at_edit(
-    open_edit: Callable[..., AppTest], looked_at: dict[tuple[tuple[str, str], ...], AppTest]
-) -> Callable[..., AppTest]:
+def look_at_edit(open_edit: Open, once: Callable[[Open], Open]) -> Open:
     """As `open_edit`, but one run for all tests: for those that touch nothing."""
-
-    def opened(**query: str) -> AppTest:
-        asked = (("edit", ""), *sorted(query.items()))
-        if asked not in looked_at:
-            looked_at[asked] = open_edit(**query)
-        return looked_at[asked]
-
-    return opened
+    return once(open_edit)

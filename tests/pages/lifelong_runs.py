@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any
 
-import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -56,13 +55,12 @@ class Runs:
         edits: int = EDITS,
         draw: Draw | None = None,
         *,
-        layers: int | tuple[int, ...] = 0,
         facts: str = "builtin",
         known: bool = False,
     ) -> EditTrace:
         """A run, from the store once it is there."""
         bench = self.bench(facts, known=known)
-        return lifelong.run(bench, lifelong.ask(bench, layers, method, edits, draw))
+        return lifelong.run(bench, lifelong.ask(bench, 0, method, edits, draw))
 
 
 def search_briefly(patch: pytest.MonkeyPatch) -> None:
@@ -108,18 +106,6 @@ def chart(page: AppTest, title: str) -> Chart:
     """The one chart whose name begins so."""
     (found,) = (one for one in charts(page) if one.title.startswith(title))
     return found
-
-
-def at_step(one: Chart) -> list[int]:
-    """Where the chart marks the step: the places of its upright lines."""
-    layers = (layer for layer in one.spec["layer"] if layer["mark"]["type"] == "rule" and "x" in layer["encoding"])
-    return [int(edits) for layer in layers for edits in one.tables[layer["data"]["name"]]["edits"]]
-
-
-def strong(one: Chart) -> pd.DataFrame:
-    """What the strong line of a chart goes through: the run up to the step."""
-    layer = [layer for layer in one.spec["layer"] if layer["mark"]["type"] == "line"][1]
-    return one.tables[(layer if "data" in layer else one.spec)["data"]["name"]]
 
 
 def numbers(page: AppTest) -> dict[str, tuple[str, str]]:

@@ -177,12 +177,10 @@ def table_of(page: AppTest, *columns: str) -> Any:
     return fitting
 
 
-def assert_shown(shown: pd.DataFrame, expected: pd.DataFrame, digits: int) -> None:
-    """A table holds these numbers in full, with 0 for those alone that would read -0.000 in so many digits."""
-    numbers = expected.select_dtypes("number")
-    unsigned = (shown[numbers.columns] == 0) & (numbers < 0) & (numbers >= -0.5 * 10.0**-digits)
-    expected = expected.assign(**numbers.mask(unsigned, 0.0))
-    pd.testing.assert_frame_equal(shown, expected, check_dtype=False, rtol=0, atol=0)
+def assert_shown(table: Any, expected: pd.DataFrame) -> None:
+    """A table holds these numbers in full, with 0 for those alone that its digits would write as -0.00."""
+    shown = table.value[expected.columns.tolist()]
+    pd.testing.assert_frame_equal(shown, as_in_table(expected, table), check_dtype=False, rtol=0, atol=0)
 
 
 def as_in_table(frame: pd.DataFrame, table: Any) -> pd.DataFrame:

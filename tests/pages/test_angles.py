@@ -8,12 +8,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.analysis.pipeline import Result
-from tests.pages.conftest import LAYERS, Open
+from tests.pages.conftest import Open
 from tests.pages.looking import Chart, captions, charts, click, listed, markdown, pairs_of, table_of
 
 PAGE = "pages/angles.py"
 SPACES = ("whitening", "activation")  # as a link calls them
-STRIP = ("layer", "at", "base", "height", "curve")
 NAMES = {"whitening": "whitened angle", "activation": "plain angle"}
 
 
@@ -48,23 +47,16 @@ def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> Non
     page = look(PAGE, layer="3")
     bars = histogram(page).drawn("rect")
     assert outlined(page).empty, "before a click"
+    frame = table_of(page, *NAMES.values()).value
     for space in SPACES:
         angles = off_diagonal(degrees(result, space, 3))
         assert f"{NAMES[space]} {angles.mean():.0f}° ± {angles.std():.0f}°" in captions(page)
+        assert frame[NAMES[space]].iloc[3] == f"{angles.mean():.1f}° ± {angles.std():.1f}°"
         mine = bars[bars["space"] == NAMES[space]]
         assert mine["share"].sum() == pytest.approx(1)
         for bar in mine.itertuples():
             inside = (angles >= bar.low) & (angles < bar.high)
             assert bar.share == pytest.approx(inside.mean())
-
-
-def test_the_picked_pair_stands_at_its_angles_and_a_fact_with_itself_nowhere(look: Open, result: Result) -> None:
-    marks = histogram(look(PAGE, pair="3-7")).table("at", "name", "row")
-    assert marks["at"].tolist() == pytest.approx([degrees(result, space)[3, 7] for space in SPACES])
-    page = look(PAGE, pair="3-3", angle="179~180")
-    assert not histogram(page).holds("at", "name", "row")
-    assert listed(page).empty
-    assert "The 0 pairs" in markdown(page)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -92,18 +84,3 @@ def test_a_click_on_a_bar_lists_its_pairs_and_outlines_it(open_page: Open, resul
         assert f"The {len(expected):,} pairs" in markdown(page)
         assert set(outlined(page)["low"]) == {bar["low"]}
         assert set(outlined(page)["high"]) == {bar["high"]}
-
-
-def test_every_layer_has_its_row_and_its_strip_on_the_scale_of_the_bars(look: Open, result: Result) -> None:
-    page = look(PAGE)
-    narrowest = float(np.quantile(off_diagonal(degrees(result, "whitening")), 0.001))
-    assert set(pairs_of(listed(page))) == at_angles(result, "whitening", 0, narrowest), "that is listed before a click"
-    frame = table_of(page, *NAMES.values()).value
-    assert len(frame) == LAYERS
-    for layer in range(LAYERS):
-        for space in SPACES:
-            angles = off_diagonal(degrees(result, space, layer))
-            assert frame[NAMES[space]].iloc[layer] == f"{angles.mean():.1f}° ± {angles.std():.1f}°"
-    strips = next(chart for chart in charts(page) if chart.holds(*STRIP))
-    assert sorted(set(strips.table(*STRIP)["layer"])) == list(range(LAYERS))
-    assert strips.domains("x")[0] == histogram(page).domains("x")[0]

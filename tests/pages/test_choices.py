@@ -123,30 +123,6 @@ def test_very_many_come_back_whole_or_not_at_all() -> None:
     assert queue.read("1:" + "é" * (state.MOST_WORDS + 1)) == ((1, "é" * state.MOST_WORDS),), "cut to what can be typed"
 
 
-WRITTEN = (
-    ("range", (-0.5, 100.0), "-0.5~100"),
-    ("range", (1 / 3, 2 / 3), "0.333333~0.666667"),
-    ("strength", 0.05, "0.05"),
-    ("strength", 1.0, "1"),
-    ("size", 100.0, "100"),
-    ("settings", (("clamp", 1 / 3), ("mean_key", 0.0), ("steps", 100)), "clamp:0.333333~mean_key:0~steps:100"),
-    ("how C is taken", Request(tokens=9_000).c_settings, "tokens:9000"),
-    (
-        "how C is taken", Request(corpus="wikipedia", tokens=None, documents=100_000).c_settings,
-        "corpus:wikipedia~tokens:all~documents:100000",
-    ),
-    (
-        "how C is taken", Request(layers=(3, 1), dtype="bfloat16", settled=0.02).c_settings,
-        "layers:1-3~dtype:bfloat16~settled:0.02",
-    ),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("kind", "value", "text"), WRITTEN)
-def test_a_choice_is_written_as_people_write_it(kind: str, value: Any, text: str) -> None:
-    assert KINDS[kind].write(value) == text
-
-
 READ = (
     ("strength", "001", 1.0), ("strength", "1.50", 1.5), ("size", "0.5", 0.5), ("size", "4", 4.0),
     ("settings", "steps:20~clamp:0.0625", (("clamp", 0.0625), ("steps", 20.0))),
@@ -197,11 +173,3 @@ def test_nonsense_is_refused_with_what_makes_sense(kind: str, said: str) -> None
     for text in REFUSED[kind, said]:
         with pytest.raises(ValueError, match=re.escape(said)):
             KINDS[kind].read(text)
-
-
-@pytest.mark.parametrize("name", [name for name, choice in state.CHOICES.items() if isinstance(choice, OneOf)])
-def test_a_default_is_one_of_the_names_and_each_comes_back(name: str) -> None:
-    choice: Any = state.CHOICES[name]
-    assert choice.default is None or choice.default in tuple(choice.options())
-    for option in choice.options():
-        assert choice.read(choice.write(option)) == option

@@ -9,21 +9,18 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core.analysis.pipeline import Result
 from kis_core.superposition.ordering import order_facts
-from tests.pages.conftest import ANSWERED, LAYERS, MODEL, ONE_LAYER, Open, Stored
+from tests.pages.conftest import ANSWERED, MODEL, ONE_LAYER, Open, Stored
 from tests.pages.looking import (
     Chart,
     captions,
     charts,
-    choose,
     click,
     click_cell,
     listed,
     markdown,
-    marked,
     pairs_of,
     provenance,
     table_of,
-    unescaped,
 )
 
 PAGE = "pages/compare.py"
@@ -124,28 +121,6 @@ def test_another_layer_is_compared_with_in_the_chosen_order(look: Open, mixed: R
     assert "layer 1" in captions(page)
 
 
-def test_the_other_side_is_chosen_by_its_widgets(open_page: Open) -> None:
-    page = open_page(PAGE, facts="mixed")
-    choose(page, "otherlayer", 1)
-    assert page.query_params["otherlayer"] == "1"
-    choose(page, "other", ONE_LAYER)
-    assert page.query_params["other"] == ONE_LAYER
-    assert ONE_LAYER in unescaped(captions(page))
-
-
-def test_the_picked_pair_is_marked_everywhere(look: Open, mixed: Result) -> None:
-    i, j = pairs_of(listed(look(PAGE, facts="mixed")))[3]
-    page = look(PAGE, facts="mixed", pair=f"{i}-{j}")
-    order, _ = order_facts(mixed.facts.facts, mixed.p[0], "index")
-    row, column = (int(np.flatnonzero(order == fact)[0]) for fact in (i, j))
-    for chart in heatmaps(page):
-        rings = [set(map(tuple, t.to_numpy())) for t in chart.tables.values() if {"x", "y"} <= set(t.columns)]
-        assert {(column + 0.5, row + 0.5)} in rings
-    ring = [table for table in scatter(page).tables.values() if set(table.columns) == {"x", "y"} and len(table) == 1]
-    assert ring[0].iloc[0].tolist() == pytest.approx([mixed.p[0, i, j], mixed.p[-1, i, j]])
-    assert marked(page) == [(i, j)]
-
-
 def test_a_click_on_a_heatmap_a_point_or_a_row_picks_the_pair(open_page: Open, stored: Stored) -> None:
     page = open_page(PAGE, facts="mixed", order="subject")
     order, _ = order_facts(stored("mixed").facts.facts, stored("mixed").p[0], "subject")
@@ -157,21 +132,6 @@ def test_a_click_on_a_heatmap_a_point_or_a_row_picks_the_pair(open_page: Open, s
     click_cell(page, table_of(page, "picked", "i", "j"), 2, "here")
     i, j = pairs_of(listed(page))[2]
     assert page.query_params["pair"] == f"{i}-{j}"
-
-
-def test_a_click_on_a_block_picks_its_strongest_pair_of_that_side(open_page: Open, stored: Stored) -> None:
-    page = open_page(PAGE, facts="large")
-    chart = heatmaps(page)[SECOND]
-    click(page, chart, cell=[{"r": 4, "c": 8}])
-    i, j = (int(part) for part in page.query_params["pair"].split("-"))
-    drawn = chart.table("r", "c", "p").set_index(["r", "c"])["p"]
-    assert drawn[4, 8] == pytest.approx(stored("large").p[LAYERS - 1, i, j], abs=FOUR_DIGITS)
-
-
-def test_a_layer_beside_itself_does_not_differ(open_page: Open) -> None:
-    page = open_page(PAGE, facts="three", otherlayer="0")
-    assert listed(page)["difference"].tolist() == [0] * 6
-    assert "Pearson 1.00, Spearman 1.00" in markdown(page)
 
 
 def test_of_the_answered_facts_those_are_compared_that_both_models_answer(look: Open, stored: Stored) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ import pytest
 from kis_core import superposition
 from kis_core.analysis.pipeline import Result
 from kis_core.request import DEFAULT_TOKENS
-from kis_core.results import convergence
 from tests.pages.conftest import ANSWERED, FEWER_TOKENS, LOOKALIKES, Open, Stored
 from tests.pages.looking import Chart, captions, charts
 
@@ -56,20 +53,6 @@ def test_of_the_answered_facts_alone_the_kurtosis_is_theirs(look: Open, stored: 
     drawn = curve(charts(page)[KURTOSIS])
     assert drawn["middle"].tolist() == pytest.approx([superposition.moments(p).kurtosis for p in answered])
     assert curve(charts(page)[BY_FACTS])["x"].tolist() == [16, ANSWERED]
-
-
-def test_a_ridge_that_was_needed_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ridge was needed" not in captions(open_page(PAGE, facts="mixed"))
-    by_tokens = convergence.by_tokens
-
-    def with_ridge(results: dict[int, Result], layer: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        least = results[FEWER_TOKENS[0]]
-        reports = tuple(replace(report, ridge=1e-6) for report in least.reports)
-        results[FEWER_TOKENS[0]] = replace(least, reports=reports)
-        return by_tokens(results, layer)
-
-    monkeypatch.setattr(convergence, "by_tokens", with_ridge)
-    assert f"A ridge was needed at {FEWER_TOKENS[0]:,} tokens" in captions(open_page(PAGE, facts="mixed"))
 
 
 def test_of_one_amount_of_text_there_is_no_curve_and_of_few_facts_nothing(look: Open) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -108,17 +107,6 @@ def test_what_is_stored_is_listed_with_its_size_and_origin(open_page: Open, fill
         assert text in said
 
 
-@pytest.mark.usefixtures("filled")
-def test_whole_values_are_said_to_be_whole(open_page: Open) -> None:
-    page = select_all(open_page(PAGE))
-    press(page, "Verify")
-    assert page.success[0].value == f"{RESULTS + 2 * LAYERS + 2} values read: all intact."
-    select(page, by_default(page))
-    page.toggle(key="along").set_value(True).run()
-    press(page, "Verify")
-    assert page.success[0].value == f"{1 + LAYERS} values read: all intact.", "its C is taken along"
-
-
 def test_a_flipped_byte_is_found_and_the_value_set_aside(open_page: Open, filled: Store) -> None:
     page, item = open_page(PAGE), of_user(filled)
     row = at(page, "superposition P", of="mixed")
@@ -203,14 +191,6 @@ def test_an_export_is_imported_elsewhere(
     assert {item.key for item in Store(tmp_path / "laptop").inventory()} == expected
     press(page, "Import")
     assert page.success[0].value == f"0 values imported; {len(expected)} were here already."
-
-
-def test_what_is_too_large_for_a_browser_is_told(open_page: Open, filled: Store, offered: list[Any]) -> None:
-    os.truncate(of_user(filled).path, 600_000_000)  # a hole; nothing reads it
-    page = open_page(PAGE)
-    select(page, at(page, "superposition P", of="mixed"))
-    assert offered[-1][1]["disabled"]
-    assert "python -m kis_core export --out FILE" in captions(page)
 
 
 def test_an_empty_cache_says_what_to_do_and_takes_no_file_that_is_no_bundle(open_page: Open, folder: Path) -> None:

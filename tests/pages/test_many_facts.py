@@ -32,7 +32,6 @@ from tests.pages.looking import (
     finish,
     html,
     infos,
-    labels,
     markdown,
     pairs_of,
     press,
@@ -43,7 +42,6 @@ from tests.pages.looking import (
 
 PAGE = "pages/many_facts.py"
 FIGURES = 7  # and tables with lines of their own, that of the pair by layer in the inspector included
-DIGITS = 3  # of P in the list of pairs
 OTHERS = ("app.py", "pages/superposition.py", "pages/compare.py", "pages/edit.py", "pages/your_facts.py")
 
 
@@ -94,9 +92,8 @@ def test_everything_has_its_origin_and_its_lines(ready: Any, monkeypatch: pytest
             assert said in caption
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     given = [carried_out(code.value)[1] for code in page.code]
-    shown = table_of(page, "p_back", "tags").value
     (pairs,) = (value for value in given if hasattr(value, "columns") and "p_back" in value.columns)
-    assert_shown(shown[["p", "p_back"]], pairs[["p", "p_back"]], DIGITS)
+    assert_shown(table_of(page, "p_back", "tags"), pairs[["p", "p_back"]])
 
 
 def test_without_a_stored_analysis_both_prompts_are_shown(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,21 +125,10 @@ def test_a_click_on_a_row_or_a_cell_picks_the_pair(ready: Any) -> None:
 
 
 @pytest.mark.parametrize("source", ["one", "constant"])
-def test_sets_of_a_few_facts(source: str, ready: Any) -> None:
+def test_a_single_fact_has_no_figures_and_equal_keys_have_all(source: str, ready: Any) -> None:
     page, _ = ready(source)
     assert not page.error
-    assert bool(page.info) == (source == "one")
     assert len(page.code) == (0 if source == "one" else FIGURES)
-
-
-@pytest.mark.usefixtures("starts")
-def test_progress_is_shown_and_then_the_figures(open_page: Open) -> None:
-    page = open_page(PAGE, model=ONE_LAYER, facts="three")
-    assert "for the first time" in markdown(page)
-    assert any(button.label == "Cancel" for button in page.button)
-    finish()
-    page.run()
-    assert charts(page)
 
 
 @pytest.mark.usefixtures("starts")
@@ -165,21 +151,6 @@ def test_what_went_wrong_is_told_and_can_be_tried_again(open_page: Open, monkeyp
     page.run()
     assert not errors
     assert "could not be kept" in unescaped(page.error[0].value)
-
-
-def test_a_model_of_some_size_is_asked_about_first_and_one_that_answers_nothing_not_at_all(open_page: Open) -> None:
-    page = open_page(PAGE, model=ONE_LAYER, facts="two", keep="all")
-    assert "Compute" in labels(page)
-    page = open_page(PAGE, model=ONE_LAYER, keep="known")
-    assert "Switch off" in page.warning[0].value
-    assert not results.runner()._jobs
-
-
-def test_the_demo_fact_base_is_one_click_away(open_page: Open, folder: Path) -> None:
-    page = open_page(PAGE, pair="3-7")
-    next(button for button in page.button if "demo fact base" in button.label).click().run()
-    (name,) = saved.names(folder)
-    assert dict(page.query_params) == {"model": MODEL, "facts": name}
 
 
 @pytest.mark.parametrize("script", tiny.in_full(OTHERS, ("app.py", "pages/edit.py")))

@@ -11,19 +11,14 @@ import pytest
 
 from kis_core.analysis.pipeline import Result
 from kis_core.covariance import speed
-from kis_core.facts import BUILTIN_SETS
 from kis_core.machine import Speed
-from kis_core.models import catalog
 from kis_core.results.pairs import strongest_between_subjects
 from kis_core.wording import counted
-from pages.parts.figures import inspector
 from pages.parts.frame.text import plain
-from pages.parts.frame.views import ResultView
 from tests import tiny
 from tests.pages.conftest import (
     ANSWERED,
     HOSTILE,
-    LAYERS,
     LOOKALIKES,
     MIXED,
     MODEL,
@@ -35,7 +30,6 @@ from tests.pages.conftest import (
     Stored,
 )
 from tests.pages.looking import captions, charts, choose, click, html, markdown, provenance, unescaped
-from tests.results.results_tools import made
 
 STATES: dict[str, dict[str, str]] = {
     "as it opens": {},
@@ -117,23 +111,6 @@ def test_a_model_that_answers_nothing_is_told_what_to_do(script: str, look: Open
         assert not page.code
 
 
-def test_the_frame_describes_the_model_and_another_is_chosen_there(open_page: Open) -> None:
-    entry = catalog.find(MODEL)
-    assert entry is not None
-    page = open_page("pages/your_facts.py", layer="3")
-    assert f"{entry.layers} layers" in captions(page)
-    assert f"d = {entry.width}, dₘ = {entry.mlp_width}" in captions(page)
-    assert page.selectbox(key="choose-facts").options[:2] == list(BUILTIN_SETS)
-    page.session_state["chosen"]["layer"] = 11
-    page.run()
-    assert page.slider[0].value == LAYERS - 1, "a model with fewer layers takes its last"
-    choose(page, "model", ONE_LAYER)
-    assert page.query_params["model"] == ONE_LAYER
-    assert "layer" not in page.query_params, "its only layer is the default"
-    assert not page.slider
-    assert "Layer 0, the only one" in captions(page)
-
-
 def test_the_answered_facts_are_told_by_their_number(open_page: Open, stored: Stored) -> None:
     page = open_page("app.py", facts="mixed")
     assert f"{MIXED} facts" in captions(page)
@@ -170,17 +147,3 @@ def test_a_click_on_the_overviews_matrix_opens_the_pair(facts: str, open_page: O
     assert f"{stored(facts).p[0, i, j]:+.3f}" in html(page)
     rows = chart.table("r", "c", "p").set_index(["r", "c"])["p"]
     assert math.isclose(rows[4, 8], stored(facts).p[0, i, j], abs_tol=1e-4), "values are sent with four digits"
-
-
-def a_view_of(result: Result) -> ResultView:
-    return ResultView(result.request, 0, False, result)
-
-
-@pytest.mark.parametrize(("m", "why"), [(1, "a single fact"), (3, "keys of these facts are zero")])
-def test_where_there_is_no_pair_it_is_told_why(m: int, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    infos: list[str] = []
-    monkeypatch.setattr(inspector.st, "info", lambda text, **_: infos.append(text))
-    assert not inspector.has_pairs(a_view_of(made(np.full((1, m, m), np.nan))))
-    assert inspector.has_pairs(a_view_of(made(np.full((1, 3, 3), 0.5))))
-    (info,) = infos
-    assert why in info

@@ -9,17 +9,13 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core import superposition
 from kis_core.analysis.pipeline import Result
-from kis_core.results import archive, published
+from kis_core.results import archive
 from kis_core.store.store import Store
 from tests.pages.conftest import LAYERS, MODEL, ONE_LAYER, Cache, Open
 from tests.pages.looking import Chart, captions, charts, choose, click
 
 PAGE = "pages/scaling.py"
 POINT = ("model", "family", "parameters", "layer", "kurtosis", "low", "high")
-
-
-def by_layer(page: AppTest) -> Chart:
-    return charts(page)[0]
 
 
 def drawn(chart: Chart) -> pd.DataFrame:
@@ -37,7 +33,7 @@ def expected(cache: Cache, *, clean: bool, facts: str = "builtin") -> pd.DataFra
 
 def test_the_points_are_of_p_with_and_without_artefact_pairs(open_page: Open, cache: Cache, result: Result) -> None:
     page = open_page(PAGE)
-    frame = drawn(by_layer(page))
+    frame = drawn(charts(page)[0])
     pd.testing.assert_frame_equal(frame, expected(cache, clean=False), check_dtype=False)
     assert set(frame["model"]) == {MODEL, ONE_LAYER}
     assert len(frame) == LAYERS + 1
@@ -47,7 +43,7 @@ def test_the_points_are_of_p_with_and_without_artefact_pairs(open_page: Open, ca
     assert mine == pytest.approx([superposition.moments(p).kurtosis for p in result.p])
     choose(page, "artefacts", True)
     assert page.query_params["artefacts"] == "without"
-    clean = drawn(by_layer(page))
+    clean = drawn(charts(page)[0])
     pd.testing.assert_frame_equal(clean, expected(cache, clean=True), check_dtype=False)
     assert not np.allclose(clean["kurtosis"], frame["kurtosis"])
     assert "without artefact pairs" in captions(page)
@@ -103,10 +99,3 @@ def test_a_click_on_two_layers_compares_them(open_page: Open, cache: Cache) -> N
     click(page, similarity(page), cell=[{"a": 1, "b": 3}])
     assert dict(page.query_params) == {"model": MODEL, "layer": "1", "otherlayer": "3", "facts": cache.name("mixed")}
     assert page.selectbox(key="choose-other").value == MODEL
-
-
-def test_published_kurtosis_stands_beside_that_computed(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(published.KURTOSIS, MODEL, (72.7, 24.5))
-    assert "72.7" not in captions(open_page(PAGE)), "the facts are not the paper's"
-    monkeypatch.setattr(published, "are_the_papers", lambda *_: True)
-    assert "72.7, 24.5" in captions(open_page(PAGE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -13,8 +11,8 @@ from kis_core.results.pairs import strongest_between_subjects
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS, order_facts
 from tests import tiny
-from tests.pages.conftest import MIXED, Open, Stored
-from tests.pages.looking import captions, charts, click, html
+from tests.pages.conftest import Open, Stored
+from tests.pages.looking import charts, click, html
 
 PAGE = "pages/superposition.py"
 FOUR_DIGITS = 1e-4  # values are sent with as many
@@ -41,14 +39,6 @@ def test_a_linked_pair_is_inspected_and_without_one_the_strongest(look: Open, mi
     assert f"edit fact i = {i}<" in html(page)
     assert f"and fact j = {j} suffers" in html(page)
     assert "pair" not in page.query_params, "a suggestion is no choice"
-
-
-def test_artefacts_and_the_diagonal_are_labelled(open_page: Open, stored: Stored) -> None:
-    same = stored("mixed").same_subject
-    i, j = next(zip(*same.nonzero(), strict=True))
-    for pair, label in ((f"{i}-{j}", "same subject"), ("3-3", "diagonal")):
-        page = open_page(PAGE, facts="mixed", pair=pair)
-        assert any(label in element.proto.body for element in page.markdown)
 
 
 def test_next_walks_to_a_weaker_pair_and_from_the_weakest_anew(open_page: Open, stored: Stored) -> None:
@@ -80,15 +70,6 @@ def test_a_click_opens_the_pair_under_it_in_every_order(order: str, open_page: O
     assert (i, j) == (facts[5], facts[17])
     drawn = chart.table("r", "c", "p").set_index(["r", "c"])["p"]
     assert abs(drawn[5, 17] - mixed.p[1, i, j]) < FOUR_DIGITS
-
-
-def test_a_hidden_diagonal_is_not_drawn_and_colour_limits_are_stated(look: Open, mixed: Result) -> None:
-    page = look(PAGE, facts="mixed", diagonal="hidden", limit="0.1")
-    cells = charts(page)[0].table("r", "c", "p")
-    assert (cells["r"] != cells["c"]).all()
-    beyond = int((abs(mixed.p[0]) > 0.1).sum()) - len(mixed.facts)
-    assert f"±0.1; {beyond} of {MIXED * (MIXED - 1)}" in captions(page)
-    assert "[-0.1, 0.1]" in json.dumps(charts(page)[0].spec)
 
 
 def test_a_large_matrix_shows_the_surroundings_of_the_pair(open_page: Open, stored: Stored) -> None:

@@ -34,11 +34,6 @@ def test_what_the_browser_makes_of_plain_text_is_kept_apart(text: str, apart: st
     assert plain(text).replace("\\", "").replace(JOINER, "|") == apart
 
 
-def test_the_subject_is_marked_in_its_place() -> None:
-    croatia = Fact("Croatia", "In {} people speak", "Croatian")
-    assert sentence(croatia) == "In <b>Croatia</b> people speak <i>Croatian</i>"
-
-
 def test_numbers_as_people_say_them() -> None:
     assert [count(n) for n in (148_928, 124_439_808, 6_738_415_616)] == ["0.15 M", "124.44 M", "6.74 B"]
     assert [share(p) for p in (0.0, 0.001, 0.5, 0.9999)] == ["< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import facts
 from kis_core.facts import BUILTIN_SETS, Fact, FactSet, load, parse, saved
 from tests.pages.conftest import FORMULA, HOSTILE, MODEL, PICTURE, SCRIPT, Open, Stored
 from tests.pages.looking import infos, markdown, table_of, unescaped
@@ -59,23 +58,6 @@ def test_an_uploaded_file_is_shown_and_once_used_kept_and_chosen(open_page: Open
     assert load(saved.path_of(folder, name)).facts == (Fact(*FRANCE), Fact(*KENYA))
     assert page.selectbox(key="choose-facts").value == name
     assert page.selectbox(key="choose-facts").options[-1] == "My Facts!.csv"
-
-
-@pytest.mark.usefixtures("folder")
-def test_a_file_is_read_once_however_often_the_page_is_drawn(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[str] = []
-
-    def counted(data: bytes, *, name: str) -> FactSet:
-        names.append(name)
-        return parse(data, name=name)
-
-    monkeypatch.setattr(facts, "parse", counted)
-    page = upload(open_page(PAGE), as_csv(FRANCE))
-    page.run().run()
-    assert "1 fact can be used" in page.success[0].value
-    upload(page, b"", "empty.csv").run()
-    assert "is empty" in page.error[0].value
-    assert [name for name in names if name not in facts.BUILTIN_SETS] == ["mine.csv", "empty.csv"]
 
 
 @pytest.mark.usefixtures("folder")

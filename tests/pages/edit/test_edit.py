@@ -6,17 +6,14 @@ import re
 
 import numpy as np
 import pytest
-import streamlit as st
 
 from kis_core import simulator
 from kis_core.analysis.pipeline import Result
-from kis_core.demo.known import FactBase
 from kis_core.models import loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.results.pairs import strongest_between_subjects
 from kis_core.simulator import FORECASTS, share_frame
 from kis_core.spillover import landing
-from kis_core.superposition.matrix import strongest_partner
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
@@ -38,7 +35,7 @@ from tests.pages.edit_tools import (
     type_object,
     undo,
 )
-from tests.pages.looking import button, captions, choose, finish, html, infos, press, table_of, unescaped
+from tests.pages.looking import button, captions, choose, finish, html, infos, press
 
 
 def test_it_opens_with_the_strongest_pair_or_the_picked_one(look_at_edit: Edit, result: Result) -> None:
@@ -52,18 +49,6 @@ def test_it_opens_with_the_strongest_pair_or_the_picked_one(look_at_edit: Edit, 
     assert page.selectbox(key="edit-target").value == "French"
     assert ringed(page) == [0]
     assert re.search(r"is a native speaker of <s[^>]*>Russian</s> → <b>French</b>", html(page))
-
-
-def test_a_fact_chosen_by_the_search_box_changes_pair_and_object(open_edit: Edit, stored: Stored) -> None:
-    page = open_edit(**SMALL | {"target": "Polish"}, performed="yes")
-    page.selectbox(key="edit-fact").set_value(2).run()
-    three = stored("three")
-    assert page.query_params["pair"] == f"2-{strongest_partner(three.p[0], 2)}"
-    assert "target" not in page.query_params
-    facts = three.facts.facts
-    assert page.selectbox(key="edit-target").value == FactBase(facts, apart=True).new_objects(facts[2])[0]
-    assert sorted(bars(page)["fact"]) == [0, 1]
-    assert not measured(page)
 
 
 def test_an_object_chosen_or_typed_is_edited_in(open_edit: Edit, small: Makes) -> None:
@@ -113,18 +98,6 @@ def test_the_shift_is_p_times_the_size_of_the_edit(look_at_edit: Edit, alone: Ma
     np.testing.assert_array_equal(shown["p"], p)
 
 
-def test_the_forecast_follows_the_strength_in_proportion_on_one_axis(open_edit: Edit) -> None:
-    page = open_edit(**SMALL)
-    full, axis = bars(page).set_index("fact")["forecast"], spillover(page).domains("y")[0]
-    for strength in (0.5, 1.5):
-        page = choose(page, "strength", strength)
-        assert page.query_params["strength"] == f"{strength:g}"
-        shown = bars(page).set_index("fact")["forecast"]
-        np.testing.assert_allclose(shown[full.index], strength * full, rtol=LINEAR)
-        assert spillover(page).domains("y")[0] == axis
-        assert f"at strength {strength:g}" in captions(page)
-
-
 def test_with_c_left_out_the_edit_spills_along_plain_similarity(look_at_edit: Edit, small: Makes) -> None:
     page = look_at_edit(**SMALL, by="shift", method="identity")
     edit = small(method="identity")
@@ -136,15 +109,6 @@ def test_with_c_left_out_the_edit_spills_along_plain_similarity(look_at_edit: Ed
     rome = small().frame("shift").set_index("fact")["forecast"]
     assert not np.isclose(shown["forecast"], rome[shown["fact"]], rtol=0.01).any()
     assert "a share of its own" in captions(page), "and it is said that it is not P"
-
-
-def test_answers_that_will_change_are_named(look_at_edit: Edit, alone: Makes) -> None:
-    frame = alone().frame(strength=1.5)
-    coming = frame[frame["flips_foretold"] != ""]
-    caption = unescaped(captions(look_at_edit(**STORY, strength="1.5")))
-    first = [f"{row.subject} → {row.flips_foretold}" for row in coming.head(6).itertuples()]
-    assert f"Answers forecast to change: {', '.join(first)} and {len(coming) - 6} more." in caption
-    assert "No answer is forecast to change" in captions(look_at_edit(**STORY, strength="0"))
 
 
 def test_what_needs_the_edit_is_foreseen_after_it(open_edit: Edit, small: Makes) -> None:
@@ -174,13 +138,6 @@ def test_a_model_of_some_size_is_loaded_only_when_asked(
     page.run()
     assert_bars(page, small("Esperanto").frame())
     assert not button(page, "Perform the edit").disabled
-    st.cache_resource.clear()
-    page = open_page("pages/edit.py", **SMALL | {"look": "layers"}, layer="3")
-    assert plain(MODEL) in infos(page)
-    assert not results.runner()._jobs
-    press(page, "Try the layers")
-    finish()
-    assert table_of(page.run(), "layer", "probability").value["layer"].tolist() == [0, 1, 2]
 
 
 def test_an_edit_that_lands_many_times_over_is_warned_of(

@@ -12,7 +12,7 @@ from kis_core import simulator
 from kis_core.results.pairs import reach_of_edits
 from kis_core.simulator import share_frame
 from kis_core.spillover import FEW_FLIPS
-from tests.pages.conftest import LAYERS, Open, Stored
+from tests.pages.conftest import LAYERS, Stored
 from tests.pages.edit_tools import (
     FEW,
     LINEAR,
@@ -37,14 +37,11 @@ from tests.pages.looking import (
     click,
     click_cell,
     html,
-    infos,
     markdown,
     pairs_of,
     table_of,
     unescaped,
 )
-
-DIGITS = 3  # of the numbers in the tables
 
 
 def chart(page: AppTest, title: str) -> Chart:
@@ -52,12 +49,7 @@ def chart(page: AppTest, title: str) -> Chart:
     return next(chart for chart in charts(page) if chart.title == title)
 
 
-def ways_here(page: AppTest) -> list[str]:
-    """Links from a pair to the page of edits."""
-    return [link.proto.label for link in page.get("page_link") if link.proto.label.startswith("Edit fact")]
-
-
-def test_a_click_on_a_bar_opens_the_pair(open_edit: Edit, small: Makes, look: Open) -> None:
+def test_a_click_on_a_bar_opens_the_pair(open_edit: Edit, small: Makes) -> None:
     page = open_edit(**SMALL | {"look": "table"}, performed="yes")
     page = click(page, spillover(page), fact=[{"fact": 2}])
     assert page.query_params["pair"] == "0-2"
@@ -65,8 +57,6 @@ def test_a_click_on_a_bar_opens_the_pair(open_edit: Edit, small: Makes, look: Op
     assert "edit fact i = 0<" in html(page)
     assert "and fact j = 2 suffers" in html(page)
     assert ringed(page) == [2]
-    assert not ways_here(page), "one is here already"
-    assert len(ways_here(look("pages/superposition.py"))) == 1
     edit = small()
     forecast, outcome = edit.forecast, edit.outcome()
     shown = table_of(page, "change of", "forecast", "measured").value
@@ -89,25 +79,11 @@ def test_measurement_is_drawn_against_a_forecast(by: str, look_at_edit: Edit, al
     assert domain == pytest.approx(simulator.span(edit.forecast, 1, by, edit.outcome()), rel=LINEAR)
     dots = chart(page, "Forecast against measurement")
     pd.testing.assert_frame_equal(dots.under_mouse(), frame, check_dtype=False)
-    titles = [layer["encoding"]["x"].get("title") for layer in dots.spec["layer"]]
-    assert ("forecast shift" if by == "shift" else "forecast change of log-odds") in titles
     quality = edit.bench.quality(edit.forecast, edit.outcome()).drop(columns=["flips", "facts"])
     pd.testing.assert_frame_equal(table_of(page, "spearman", "auc").value, quality, check_dtype=False)
     flips = int(edit.outcome().flipped.sum()) - 1
     assert flips >= FEW_FLIPS
     assert f"of 127 facts; {flips} answers changed." in captions(page)
-    assert "means little" not in captions(page)
-
-
-def test_where_few_answers_changed_that_is_told(open_edit: Edit, small: Makes) -> None:
-    page = open_edit(**SMALL | {"look": "scatter"})
-    assert "Perform the edit to see" in infos(page)
-    page = perform(page)
-    flips = int(small().outcome().flipped[1:].sum())
-    assert f"{flips} answers changed. With {flips} of them the AUC means little." in captions(page)
-    page = click(page, chart(page, "Forecast against measurement"), fact=[{"fact": 2}])
-    assert (page.query_params["pair"], page.query_params["look"]) == ("0-2", "scatter")
-    assert chart(page, "Forecast against measurement").ringed()["fact"].tolist() == [2]
 
 
 def test_the_table_holds_everything_the_library_tells(open_edit: Edit, small: Makes) -> None:
@@ -118,22 +94,18 @@ def test_the_table_holds_everything_the_library_tells(open_edit: Edit, small: Ma
         "fact": "index", "subject": "subject", "p": "p", "share": "share", "forecast": "dlogodds_all_tokens",
         "flips_foretold": "answer_foretold",
     }  # fmt: skip
-    assert_shown(table.value, edit.frame(strength=0.5)[list(named)].rename(columns=named), DIGITS)
-    assert "Every fact, the edited one included" not in captions(page), "that comes with the measurement"
+    assert_shown(table, edit.frame(strength=0.5)[list(named)].rename(columns=named))
     click_cell(page, table, 1, "subject")
     assert page.query_params["pair"] == f"0-{table.value['index'][1]}"
     page = perform(page)
-    shown = table_of(page, "index", "dlogodds_measured").value
-    assert_shown(shown, edit.bench.table(edit.forecast, edit.outcome(0.5)), DIGITS)
-    click_cell(page, table_of(page, "index", "dlogodds_measured"), 2, "subject")
+    table = table_of(page, "index", "dlogodds_measured")
+    assert_shown(table, edit.bench.table(edit.forecast, edit.outcome(0.5)))
+    click_cell(page, table, 2, "subject")
     assert page.query_params["pair"] == "0-2"
     assert measured(page)
 
 
 def test_the_layers_are_those_the_library_tried(open_edit: Edit, small: Makes) -> None:
-    page = open_edit(**SMALL | {"look": "layers"}, layer=str(LAYERS - 1))
-    unreached = f"Layer {LAYERS - 1} cannot reach the answer."
-    assert unreached in captions(page), "in the last layer too it is told which to take"
     page = open_edit(**SMALL | {"look": "layers"})
     edit = small()
     tried = list(edit.bench.advise(edit.request))
@@ -144,7 +116,6 @@ def test_the_layers_are_those_the_library_tried(open_edit: Edit, small: Makes) -
     pd.testing.assert_frame_equal(shown, expected[shown.columns.tolist()], check_dtype=False)
     advisor = chart(page, "Layer advisor")
     pd.testing.assert_frame_equal(advisor.under_mouse(), expected, check_dtype=False)
-    assert unreached in captions(page)
     assert advisor.ringed()["layer"].tolist() == [0]
     page = click(page, advisor, layer=[{"layer": 2}])
     assert page.query_params["layer"] == "2"
@@ -187,13 +158,8 @@ def test_the_search_is_shown_with_what_it_started_from(look_at_edit: Edit, alone
     assert losses(page) == list(value.losses)
     assert f"{len(value.losses) - 1} steps of Adam" in captions(page)
     assert f"‖δ‖ = {edit.forecast.edit.size:.1f}, new object {value.probability:.1%}" in captions(page)
-    boxes = [box for box in (*page.number_input, *page.toggle) if "how-" in str(box.key)]
-    assert {box.key.removeprefix("how-"): box.value for box in boxes} == {
-        "steps": how.steps, "learning_rate": how.learning_rate, "weight_decay": how.weight_decay, "clamp": how.clamp,
-        "kl": how.kl, "prefixes": how.prefixes[0][0], "seed": how.seed, "everywhere": how.everywhere,
-        "mean_key": how.mean_key,
-    }  # fmt: skip
-    assert edit.bench.recipe.source in unescaped(captions(page))
+    for name in ("steps", "learning_rate", "weight_decay", "clamp", "kl", "seed"):
+        assert page.number_input(key=f"how-{name}").value == getattr(how, name)
 
 
 def test_changed_hyper_parameters_change_the_edit_and_the_link(open_edit: Edit, small: Makes) -> None:
@@ -209,15 +175,6 @@ def test_changed_hyper_parameters_change_the_edit_and_the_link(open_edit: Edit, 
     page.toggle(key="how-everywhere").set_value(True).run()
     page.number_input(key="how-prefixes").set_value(usual).run()
     assert page.query_params["how"] == FEW, "what is as usual leaves the link"
-
-
-def test_the_search_of_the_link_is_searched_and_shown(open_edit: Edit, small: Makes) -> None:
-    page = open_edit(**USUAL | {"look": "search"}, how=f"learning_rate:0.25~mean_key:1~{FEW}")
-    assert page.number_input(key="how-learning_rate").value == 0.25
-    assert page.toggle(key="how-mean_key").value is True
-    assert_bars(page, small(learning_rate=0.25, mean_key=True).frame())
-    page = open_edit(**USUAL | {"look": "search"}, how=f"kl:3~{FEW}")
-    assert page.error or page.number_input(key="how-kl").value == 3.0, "a box shows what the search takes"
 
 
 def test_a_search_out_of_range_is_told(open_edit: Edit, stored: Stored) -> None:

@@ -13,9 +13,9 @@ from kis_core.models.files import ModelError
 from kis_core.simulator import share_frame, spill_frame
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
-from tests.pages.conftest import MODEL, ONE_LAYER, Cache, Stored
-from tests.pages.edit_tools import SMALL, STORY, Edit, Makes, assert_bars, fail, measured, type_object
-from tests.pages.looking import button, captions, choose, markdown, press
+from tests.pages.conftest import MODEL, Cache, Stored
+from tests.pages.edit_tools import SMALL, Edit, Makes, assert_bars, fail, measured, type_object
+from tests.pages.looking import button, captions, markdown, press
 
 
 def test_in_the_last_layer_another_one_is_offered(open_edit: Edit, stored: Stored, small: Makes) -> None:
@@ -35,18 +35,6 @@ def test_in_the_last_layer_another_one_is_offered(open_edit: Edit, stored: Store
     assert_bars(page, small().frame())
 
 
-def test_a_model_of_a_single_layer_shows_shares_alone(open_edit: Edit, stored: Stored) -> None:
-    page = open_edit(model=ONE_LAYER, facts="mixed", **STORY | {"look": "layers"})
-    for look in ("layers", "search"):
-        if look == "search":
-            page = choose(page, "look", look)
-        assert not page.error
-        assert "Layer 0 is the last one" in page.warning[0].value
-        assert_bars(page, share_frame(stored("mixed", model=ONE_LAYER), 0, 1))
-        assert [button.label for button in page.button] == ["Perform the edit", "Undo", "Add to the queue"]
-        assert all(button.disabled for button in page.button[:2])
-
-
 def test_a_model_that_cannot_be_loaded_leaves_what_needs_none(
     open_edit: Edit, own_bench: None, stored: Stored, small: Makes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,23 +48,6 @@ def test_a_model_that_cannot_be_loaded_leaves_what_needs_none(
     press(page, "Try again")
     assert_bars(page.run(), small("Welsh").frame())
     assert not page.error
-
-
-def test_what_is_stored_is_foreseen_without_the_model(
-    open_edit: Edit, own_bench: None, small: Makes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edit = small()
-    expected = spill_frame(edit.bench, 0, replace(edit.forecast, flips=None), "all", 1.0, None)
-    monkeypatch.setattr(loading, "load", fail(ModelError("the *weights* are gone")))
-    page = open_edit(**SMALL, performed="yes")
-    for look in ("history", "layers", "search"):
-        if look != "history":
-            page = choose(page, "look", look)
-        assert [error.value for error in page.error] == [plain("the *weights* are gone")]
-        assert_bars(page, expected)
-        assert "forecast once the model is loaded" in captions(page)
-        assert button(page, "Perform the edit").disabled
-        assert button(page, "Undo").disabled
 
 
 def test_without_c_and_what_it_came_from_shares_are_shown(

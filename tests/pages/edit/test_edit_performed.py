@@ -6,21 +6,16 @@ import json
 import re
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core.facts import saved
-from kis_core.store.store import default_root
 from pages.parts.frame import state
 from pages.parts.jobs import results
 from tests import tiny
-from tests.pages.conftest import HOSTILE, LAYERS, SCRIPT
+from tests.pages.conftest import HOSTILE, SCRIPT
 from tests.pages.edit_tools import (
     FEW,
-    LINEAR,
-    SHARE,
     SMALL,
     STEPS,
     STORY,
@@ -34,7 +29,7 @@ from tests.pages.edit_tools import (
     type_object,
     undo,
 )
-from tests.pages.looking import button, captions, charts, choose, click, html, infos, markdown, unescaped
+from tests.pages.looking import button, captions, charts, choose, click, html, markdown, unescaped
 
 
 def test_the_edit_performed_is_measured_as_the_library_alone_does(open_edit: Edit, alone: Makes) -> None:
@@ -85,10 +80,6 @@ def test_it_is_told_whether_the_edit_took(look_at_edit: Edit, alone: Makes) -> N
     assert f">yes: {success.probability_new:.1%}".replace("%", " %") in shown
     assert f">{success.paraphrase:.0%} give the new object<" in shown
     assert f">{success.neighbourhood:.0%} keep their object ({success.neighbourhood_before:.0%} had it)<" in shown
-    assert f">… {success.generated}<" in shown
-    assert f">… {success.generated_before}<" in shown
-    weak = html(look_at_edit(**SMALL, strength="0", performed="yes"))
-    assert ">no: " in weak
 
 
 CHANGES: dict[str, Callable[[AppTest], AppTest]] = {
@@ -111,15 +102,6 @@ def test_a_change_after_performing_takes_the_measurement_away(open_edit: Edit) -
         assert measured(page)
 
 
-def test_an_edit_that_was_left_is_not_performed_on_the_way_back(open_edit: Edit) -> None:
-    page = choose(open_edit(**SMALL, performed="yes"), "layer", LAYERS - 1)
-    assert "performed" not in page.query_params
-    assert not measured(choose(page, "layer", 0))
-    page = type_object(perform(page), "Russian")
-    assert "performed" not in page.query_params
-    assert not measured(type_object(page, "French"))
-
-
 def test_another_fact_of_the_same_number_is_not_performed(open_edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "answered", lambda full: results.narrowed(full, [1, 2], "the model answers"))
     page = open_edit(**SMALL, performed="yes")
@@ -130,23 +112,11 @@ def test_another_fact_of_the_same_number_is_not_performed(open_edit: Edit, monke
     assert not measured(page)
 
 
-def test_other_facts_take_the_measurement_away_and_leave_the_object(
-    open_edit: Edit,
-) -> None:
-    page = open_edit(**SMALL, performed="yes")
-    two = next(name for name in saved.names(default_root()) if name.startswith("two-"))
-    page = choose(page, "facts", two)
-    assert page.query_params["target"] == "French"
-    assert len(bars(page)) == 1
-    assert not measured(page)
-
-
 HOSTILE_OBJECTS = ("![x](http://e) :red[a] $x$", "=cmd()|' /C calc'!A0 **a** `b` <b>c</b>")
-LOOKS = [("pair", SCRIPT), *(("history", target) for target in HOSTILE_OBJECTS), ("table", SCRIPT)]
-MORE_LOOKS = [(look, SCRIPT) for look in state.LOOKS if look not in ("pair", "table")]
+LOOKS = [(look, SCRIPT) for look in state.LOOKS] + [("history", target) for target in HOSTILE_OBJECTS]
 
 
-@pytest.mark.parametrize(("look", "target"), tiny.in_full([*LOOKS, *MORE_LOOKS], ("pair", "history", "table")))
+@pytest.mark.parametrize(("look", "target"), tiny.in_full(LOOKS, ("pair", "history", "table")))
 def test_text_of_users_and_typed_objects_are_shown_as_text(look: str, target: str, open_edit: Edit) -> None:
     page = open_edit(facts="hostile", pair="3-1", target=target, how=FEW, performed="yes", look=look)
     assert not page.error
@@ -160,23 +130,3 @@ def test_text_of_users_and_typed_objects_are_shown_as_text(look: str, target: st
         assert not [name for name in ("href", "url") if f'"{name}"' in json.dumps(chart.spec)]
     if look == "history":
         assert f"→ {target}**" in unescaped(page.button(key="edit-0").label), "there all the same"
-
-
-@pytest.mark.parametrize(("facts", "others", "look"), [("two", 1, "scatter"), ("large", 139, "table")])
-def test_any_number_of_facts_is_measured(facts: str, others: int, look: str, open_edit: Edit) -> None:
-    page = open_edit(facts=facts, pair="0-1", target="French", how=FEW, performed="yes", look=look)
-    assert not page.error
-    assert measured(page)
-    assert sorted(bars(page)["fact"]) == [*range(1, others + 1)]
-
-
-def test_facts_of_one_key_are_moved_alike_and_of_a_single_one_there_is_nothing_to_foresee(look_at_edit: Edit) -> None:
-    link = {"target": "French", "performed": "yes", "how": FEW}
-    shown = bars(look_at_edit(**link, facts="constant", pair="0-1", by="shift", look="scatter"))
-    assert sorted(shown["fact"]) == [1, 2, 3]
-    np.testing.assert_allclose(shown["p"], 1.0, rtol=LINEAR)
-    np.testing.assert_allclose(shown["forecast"], shown["forecast"][0], rtol=SHARE)
-    np.testing.assert_allclose(shown["measured"], shown["forecast"], rtol=SHARE)
-    page = look_at_edit(**link, facts="one")
-    assert "a single fact" in infos(page)
-    assert not charts(page)

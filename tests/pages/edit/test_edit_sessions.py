@@ -62,14 +62,10 @@ def test_performed_edits_are_listed_and_gone_back_to(open_edit: Edit, small: Mak
     page = perform(choose(page, "layer", 1))
     page = perform(undo(page))
     assert len(listed(page)) == 2, "each once, whatever was undone"
-    outcomes = [small(layer=layer).outcome() for layer in (1, 0)]
-    for label, outcome, layer in zip(listed(page), outcomes, (1, 0), strict=True):
-        took = "took" if outcome.success.efficacy else "did not take"
-        others = int(outcome.flipped[1:].sum())
-        assert label == (
-            f"**Vladimir Mayakovsky: Russian → French** · {MODEL}, layer {layer}, ROME, strength 1 · {took} · "
-            f"{others} other answer{'' if others == 1 else 's'} changed"
-        )
+    outcome = small().outcome()
+    took = "took" if outcome.success.efficacy else "did not take"
+    label = f"**Vladimir Mayakovsky: Russian → French** · {MODEL}, layer 0, ROME, strength 1 · {took} · "
+    assert listed(page)[1].startswith(f"{label}{int(outcome.flipped[1:].sum())} other answer")
     page.button(key="edit-0").click().run()
     assert dict(page.query_params) == query | {"pair": "0-0"}
     pd.testing.assert_frame_equal(bars(page), first)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from kis_core import corpora
@@ -18,10 +17,9 @@ from kis_core.results import archive
 from kis_core.store.store import Store, key_of
 from pages.parts.jobs import background, results
 from tests import tiny
-from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, SCRIPTS, Cache, Open, fact_sets
-from tests.pages.looking import captions, charts, choose, labels, markdown, notes, press, provenance, unescaped
+from tests.pages.conftest import FEWER_TOKENS, NOT_COMPUTED, SCRIPTS, Cache, Open, fact_sets
+from tests.pages.looking import charts, choose, labels, markdown, notes, provenance, unescaped
 from tests.pages.small_hub import Hub
-from tests.pages.test_library import at, select
 
 UNKNOWN, FOLDER = "someone/unknown-7b", "/home/someone/models/own *7b*"
 FULL = {"corpus": "wikipedia", "tokens": None, "documents": 100_000}
@@ -116,26 +114,3 @@ def test_a_text_nobody_took_yet_is_computed_only_when_asked(open_page: Open, mon
     page = open_page("app.py", model=NOT_COMPUTED, behind="corpus:wikipedia~tokens:all")
     assert "Compute" in labels(page)
     assert not background.runner().jobs(), "a link starts nothing that reads the network"
-
-
-def test_a_demo_model_has_its_usual_text(open_page: Open, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KIS_CACHE", str(cache.folder))
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    page = open_page("app.py", behind=f"tokens:{FEWER_TOKENS[0]}")
-    before = metrics(page)
-    options = behind(page).options
-    usual = options.index("builtin · 100,000 tokens")
-    assert f"builtin · {FEWER_TOKENS[0]:,} tokens" in options
-    behind(page).set_value(usual).run()
-    assert metrics(page) != before
-    assert metrics(page) == metrics(open_page("app.py"))
-
-
-def test_the_library_opens_the_very_result(open_page: Open) -> None:
-    page, text = open_page("pages/library.py", model=MODEL), "/data/my text"
-    page = select(page, at(page, "superposition P", model=UNKNOWN, text=text))
-    press(page, "Open")
-    assert page.session_state["chosen"]["model"] == UNKNOWN
-    assert page.session_state["chosen"]["behind"]["corpus"].startswith(text)
-    assert "not on this machine" in unescaped(captions(page))

@@ -108,7 +108,6 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
     frame = table(page).value.set_index("name")
     assert frame.index.tolist() == [entry.name for entry in catalog.entries()]
     assert frame.index[frame["paper"]].tolist() == [entry.name for entry in catalog.PAPER]
-    assert "11 of them are those of the paper" in captions(page)
     assert (frame["here"]["gpt2"], frame["here"][MODEL]) == ("", "embedded")
     for entry in catalog.entries():
         shown = frame.loc[entry.name]
@@ -125,8 +124,6 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
         assert f"**{needs.passes}**" in line
         assert f"{guess:,} tokens" in captions(page)
         assert labels(page) == ["Compute"]
-    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in markdown(page), "where its licence is"
-    assert "hf auth login" in markdown(page)
     assert len(page.text_input) == 1, "and no field takes a token"
     assert not hub.downloads
     name = next(entry.name for entry in catalog.entries() if not entry.safetensors)

@@ -27,7 +27,7 @@ from kis_core.results import archive
 from kis_core.store.store import Store
 from pages.parts.jobs import background
 from tests import tiny
-from tests.pages.conftest import MODEL, NOT_COMPUTED, PICTURE, SCRIPTS, Open, fact_sets
+from tests.pages.conftest import MODEL, PICTURE, SCRIPTS, Open, fact_sets
 from tests.pages.looking import PATIENCE, finish, labels, markdown, press, unescaped
 from tests.pages.small_hub import Hub
 
@@ -214,20 +214,6 @@ def test_what_is_discarded_is_gone_and_its_model_leaves_the_list(open_page: Open
     assert page.selectbox(key="choose-model").value == catalog.DEFAULT
     assert model not in page.selectbox(key="choose-model").options
     assert unfinished.unfinished(own) == []
-
-
-def test_what_waits_is_offered_beside_other_runs_and_by_its_page(open_page: Open, own: Store, steered: Steered) -> None:
-    unfinished.remember(own, UnfinishedRequest(Request(MODEL, "builtin-lookalikes")))
-    page = press(open_page("pages/models.py"), "Compute")
-    steered.wait()
-    assert offered(page.run()) == ["Cancel", "Resume", "Discard"]
-    steered.end()
-    unfinished.remember(own, UnfinishedRequest(Request(NOT_COMPUTED), "cpu"))
-    page = open_page("pages/superposition.py", model=NOT_COMPUTED)
-    assert "was interrupted" in page.info[0].value
-    press(page, "Resume")
-    steered.wait()
-    assert steered.begun[1:] == [(Request(NOT_COMPUTED), "cpu")]
 
 
 OTHERS = sorted({*SCRIPTS} - {"pages/models.py", "app.py"})

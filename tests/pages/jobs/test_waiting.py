@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from kis_core import jobs, progress
 from kis_core.analysis import pipeline
 from kis_core.analysis.pipeline import Result
 from kis_core.covariance.settling import Look
@@ -16,7 +15,7 @@ from kis_core.request import DEFAULT_TOKENS
 from kis_core.results import convergence
 from pages.parts.frame.text import plain
 from pages.parts.jobs import background, results, waiting
-from tests.pages.conftest import FEWER_TOKENS, MODEL, NOT_COMPUTED, ONE_LAYER, Open
+from tests.pages.conftest import MODEL, NOT_COMPUTED, ONE_LAYER, Open
 from tests.pages.looking import charts, finish, labels, markdown, press
 
 MOMENT = "Second moment of the keys"
@@ -88,12 +87,6 @@ def test_a_model_of_some_size_is_computed_only_when_asked(open_page: Open, asked
     assert [request.model for request in asked_for] == [NOT_COMPUTED]
 
 
-def test_the_other_model_of_a_comparison_is_waited_for(open_page: Open, asked_for: list[pipeline.Request]) -> None:
-    page = open_page("pages/compare.py", other=NOT_COMPUTED)
-    assert labels(page) == ["Compute"]
-    assert not charts(page)
-
-
 @pytest.mark.usefixtures("starts_by_itself")
 def test_missing_models_and_texts_are_computed_unasked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
     page = open_page("pages/scaling.py")
@@ -106,19 +99,6 @@ def test_missing_models_and_texts_are_computed_unasked(open_page: Open, asked_fo
     finish()
     fewer = list(convergence.token_counts(DEFAULT_TOKENS))[:-1]
     assert [(request.model, request.tokens) for request in asked_for] == [(MODEL, tokens) for tokens in fewer]
-
-
-@pytest.mark.parametrize("script", ["pages/scaling.py", "pages/convergence.py"])
-def test_large_ones_are_computed_when_asked(script: str, open_page: Open, asked_for: list[pipeline.Request]) -> None:
-    amounts = len(convergence.token_counts(DEFAULT_TOKENS)) - len(FEWER_TOKENS) - 1
-    missing = len(catalog.demo()) - 2 if script == "pages/scaling.py" else amounts
-    page = open_page(script)
-    (button,) = (button for button in page.button if button.key and button.key.startswith("compute-"))
-    assert f"the {missing} missing" in button.label
-    assert not asked_for
-    button.click().run()
-    finish()
-    assert len(asked_for) == missing
 
 
 @pytest.mark.usefixtures("starts_by_itself")
@@ -134,23 +114,9 @@ def test_a_missing_one_that_failed_is_told_and_not_tried_for_ever(
     assert results.runner()._jobs == before
 
 
-@pytest.mark.parametrize(
-    ("stage", "seconds", "left", "rate", "said"),
-    [
-        ("Downloading the model", 200.0, None, 12.34e6, "Downloading the model · 3 min · 12.3 MB/s"),
-        (MOMENT, 7200.0, 100.0, 1234.5, f"{MOMENT} · 2.0 h · 1,234 tokens/s · about 2 min left"),
-        ("Whitening", 12.4, None, 5.0, "Whitening · 12 s"),
-    ],
-)
-def test_how_far_it_is_in_words(stage: str, seconds: float, left: float | None, rate: float | None, said: str) -> None:
-    assert waiting.stage_line(jobs.Snapshot(jobs.State.RUNNING, stage, 0.5, seconds, left, None, 1, rate)) == said
-
-
-def test_the_last_looks_are_told_in_words() -> None:
-    assert set(waiting.RATES) < set(progress.STAGES)
-    said = waiting.movement([Look(3_000, 0, 0.9), Look(4_500, 0, 0.031), Look(4_500, 3, 0.0184)])
-    assert said.startswith("At 4,500 tokens the entries of P had moved by 3.1% in layer 0, 1.8% in layer 3 of their")
-    nothing = Look(4_500, 0, float("nan"))  # of facts without a spread
-    none = waiting.movement([nothing, Look(4_500, 3, float("nan"))])
-    assert none == "At 4,500 tokens P of these facts has no spread that it could move by."
-    assert "nan" not in waiting.movement([nothing, Look(4_500, 3, 0.02)])
+def test_of_facts_without_a_spread_the_last_looks_tell_no_number() -> None:
+    nothing = Look(4_500, 0, float("nan"))
+    assert waiting.movement([nothing]) == "At 4,500 tokens P of these facts has no spread that it could move by."
+    said = waiting.movement([Look(3_000, 0, 0.9), nothing, Look(4_500, 3, 0.0184)])
+    assert "1.8% in layer 3" in said
+    assert "nan" not in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
@@ -15,11 +14,10 @@ from streamlit.testing.v1 import AppTest
 from kis_core import lifelong
 from kis_core.lifelong import Draw, EditTrace
 from kis_core.models import loading
-from pages.parts.frame.text import plain
 from pages.parts.lifelong import runs as workers
 from tests import tiny
-from tests.pages.lifelong_runs import EDITS, EXACT, STEPS, Runs, at_step, chart, jobs_of_runs, numbers, strong
-from tests.pages.looking import button, captions, charts, choose, click, labels, markdown, unescaped
+from tests.pages.lifelong_runs import EDITS, EXACT, STEPS, Runs, chart, jobs_of_runs, numbers
+from tests.pages.looking import button, captions, choose, labels, unescaped
 
 Page = Callable[..., AppTest]
 RUN = "ROME, layer 0, at random, seed 0"
@@ -80,13 +78,6 @@ def test_the_numbers_on_the_left_are_those_of_the_step(asked: str, shown: int, s
         return
     assert said["edits in force"] == (percent(hold["edited", shown]), f"of {shown}")
     assert said["took when made"] == (percent(film.took[:shown].mean()), f"of {shown}")
-    (since,) = (element.value for element in page.markdown if "**Edits made**" in element.value)
-    before = STEPS[row - 1]
-    assert since.startswith(f"**Edits made** since {before}: {plain(film.queue[before][0])} → ")
-    lost = int(((film.rank[row - 1] == 1) & (film.rank[row] != 1)).sum())
-    named = unescaped(since).split("**Answers lost**: ")[1].split("  \n")[0]
-    assert len(named.split(", ")) == min(lost, 8) or (named == "none" and not lost)
-    assert (f"and {lost - 8} more" in named) == (lost > 8)
 
 
 def test_edits_that_did_not_take_or_were_passed_over_are_counted(opened: Page, film: EditTrace, runs: Runs) -> None:
@@ -102,7 +93,6 @@ def test_edits_that_did_not_take_or_were_passed_over_are_counted(opened: Page, f
     choose(page, "step", 10)
     assert page.query_params["step"] == "10"
     assert shown_step(page) == 10
-    assert at_step(chart(page, "Edit after edit")) == [10]
     choose(page, "step", EDITS)
     assert numbers(page)["took when made"] == ("80 %", "of 15")
     assert "4 of these edits could not be made" in captions(page)
@@ -123,18 +113,6 @@ def test_the_half_life_is_of_all_stored_seeds_or_a_bound(opened: Page, seen: Pag
     assert "seeds 0, 1: geometric mean" in captions(page)
 
 
-@pytest.mark.parametrize(("under", "count"), [("theory", 3), ("damage", 3)])
-def test_the_step_is_marked_in_every_chart(under: str, count: int, seen: Page) -> None:
-    page = seen(chronicle=under, step="10")
-    figures = charts(page)
-    assert [at_step(figure) for figure in figures] == [[10]] * count
-    for figure in figures:
-        if not figure.title.startswith("Who is damaged"):
-            every = set(figure.under_mouse()["edits"])
-            assert set(strong(figure)["edits"]) == {at for at in every if at <= 10}
-            assert max(every) == EDITS, "what comes after is there too, faint"
-
-
 def test_a_run_is_played_step_by_step_and_stops_at_the_end(opened: Page) -> None:
     page = opened()
     assert page.session_state["pace"] is None
@@ -153,49 +131,11 @@ def test_a_run_is_played_step_by_step_and_stops_at_the_end(opened: Page) -> None
     assert "step" not in page.query_params
 
 
-def test_a_run_is_played_from_where_one_is_and_a_pause_keeps_the_step(opened: Page) -> None:
-    page = opened(step="5")
-    button(page, "Play").click().run()
-    assert shown_step(page) == 5
-    assert page.session_state["pace"] > 0, "it draws itself again"
-    button(page, "Pause").click().run()
-    assert page.session_state["pace"] is None
-    page.run()
-    assert shown_step(page) == 5
-    assert page.query_params["step"] == "5"
-    assert "Play" in labels(page)
-
-
-def test_a_link_to_a_step_and_a_fact_reopens_the_same_figures(opened: Page, film: EditTrace) -> None:
-    page = opened(chronicle="damage", step="10")
-    choose(page, "shade", "all")
-    click(page, chart(page, "Who is damaged"), fact=[{"fact": int(film.unrelated[7])}])
-    link = dict(page.query_params)
-    assert (link["step"], link["shade"], link["watched"]) == ("10", "all", str(film.unrelated[7]))
-    again = opened(**link)
-    assert captions(again) == captions(page)
-    assert numbers(again) == numbers(page)
-    for before, after in zip(charts(page), charts(again), strict=True):
-        assert (before.title, before.spec) == (after.title, after.spec)
-        for name, table in before.tables.items():
-            pd.testing.assert_frame_equal(table, after.tables[name])
-
-
-def test_a_link_may_ask_for_few_edits_for_relations_and_models_that_are_not_there(opened: Page) -> None:
-    opened(edits="3")  # fewer than the slider begins with
-    assert "no_such_relation" in unescaped(markdown(opened(draw="relation", of="no_such_relation")))
-    page = opened(against="models")
-    assert chart(page, "Edit after edit").title == f"Edit after edit: demo-gpt2-32: {RUN}", "which model this is"
-    assert "Compute the 5 missing demo models" in labels(page)
-
-
 METHODS = ["AlphaEdit, layer 0, at random, seed 0, 5 at once", "fine-tuning, layer 0, at random, seed 0"]
 AGAINST = (
     ("methods", METHODS, "Run 3"),
     ("seeds", ["ROME, layer 0, at random, seed 1", "ROME, layer 0, at random, seed 2"], "Done"),
     ("draws", ["ROME, layer 0, most superposed first, seed 0"], "Run"),
-    ("orders", [], "Run 2"),
-    ("layers", [], "Run 2"),
 )
 
 
@@ -205,8 +145,6 @@ def test_runs_set_against_it_are_drawn(against: str, others: list[str], missing:
     frame = chart(page, "Edit after edit").under_mouse()
     assert list(dict.fromkeys(frame["run"])) == [RUN, *others]
     assert len(frame) == (1 + len(others)) * 2 * 2, "two steps, two series"
-    (told,) = re.findall(r", set against (\d+ other runs?)", captions(page)) or [""]
-    assert told == ["", "1 other run", "2 other runs"][len(others)]
     assert labels(page)[0] == missing
     for seed in range(3 if against == "seeds" else 0):
         name = f"ROME, layer 0, at random, seed {seed}"

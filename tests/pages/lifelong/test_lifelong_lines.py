@@ -78,9 +78,3 @@ def test_the_lines_of_order_and_layer_give_its_forecasts(opened: Page, lines: Li
     given = lines(page)[1]["frame"]
     np.testing.assert_allclose(given["on_others"], shown["on_others"], rtol=1e-6)
     np.testing.assert_allclose(given["among"], shown["among"], rtol=1e-6)
-
-
-def test_the_lines_of_the_study_give_its_points(seen: Page, lines: Lines) -> None:
-    page, columns = seen(chronicle="study"), ["model", "middle", "unreached"]
-    given = lines(page)[1]["lives"][columns].reset_index(drop=True)
-    pd.testing.assert_frame_equal(given, chart(page, "Edits until half").under_mouse()[columns], **EXACT)

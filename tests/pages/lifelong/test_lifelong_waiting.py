@@ -133,27 +133,6 @@ def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_b
         assert [job.snapshot().state for job in jobs_of_runs()] == [jobs.State.CANCELLED]
 
 
-@pytest.mark.stress
-def test_several_runs_are_made_one_after_the_other_and_a_cancel_calls_off_all(opened: Page, held: Held) -> None:
-    page = opened(edits="10", seed="160", against="seeds")
-    press(page, "Run 3")
-    held.wait()
-    page.run()
-    assert len(jobs_of_runs()) == 3
-    (line,) = bars(page)
-    assert line.endswith("3 runs to go")
-    press(page, "Cancel")
-    held.free.set()
-    page = settled(page)
-    assert {job.snapshot().state for job in jobs_of_runs()} == {jobs.State.CANCELLED}
-    assert "Resume" in labels(page)
-    press(page, "Resume")
-    page = settled(page)
-    assert KEPT not in infos(page)
-    assert "Done" in labels(page)
-    assert chart(page, "Edit after edit").under_mouse()["run"].nunique() == 3
-
-
 def test_a_small_model_starts_by_itself_at_the_first_visit_alone(opened: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     page = opened(seed="190")
     assert labels(page) == ["Run"]
