@@ -9,11 +9,10 @@ import altair as alt
 import pandas as pd
 
 from kis_core import charts
-from tests.charts.chart_tools import BLUE, NAN, ORANGE, specification
+from tests.charts.chart_tools import NAN, specification
 
 ROUNDING = 1e-9  # a few float64 operations
 SPAN = (-3.0, 2.0)
-LOSES, GAINS = ORANGE, BLUE
 
 
 def frame(

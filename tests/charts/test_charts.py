@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kis_core import charts, superposition
 from kis_core.charts import Window, whole
 from kis_core.charts.heatmap import LABEL_STEP_PIXELS, _axis_labels
-from tests.charts.chart_tools import HOSTILE, INK, PAPER, layers_with, of_layer, specification, table, tables
+from tests.charts.chart_tools import HOSTILE, of_layer, specification, table, tables
 from tests.charts.every_chart import OFF_CENTRE, ORDER, heatmap, matrix, overview
 
 RNG = np.random.default_rng(0)
@@ -26,10 +26,6 @@ def draw(p: np.ndarray, order: np.ndarray | None = None, **options: Any) -> dict
 
 def cells(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return of_layer(spec, spec["layer"][0])
-
-
-def domains(layer: dict[str, Any]) -> tuple[list[float], list[float]]:
-    return layer["encoding"]["x"]["scale"]["domain"], layer["encoding"]["y"]["scale"]["domain"]
 
 
 def row_labels(spec: dict[str, Any]) -> dict[str, str]:
@@ -49,16 +45,9 @@ def test_cells_are_in_the_order_asked_for_and_only_numbers_are_sent() -> None:
     for cell in shown:
         assert cell["p"] == pytest.approx(p[ORDER[cell["r"]], ORDER[cell["c"]]], abs=SENT)
     assert len(cells(draw(p, ORDER, hide_diagonal=True))) == 36 - 1 - 6
-    colour = spec["layer"][0]["encoding"]["color"]
-    assert colour["scale"] == {"domain": [-0.5, 0.5], "domainMid": 0, "clamp": True}
-    assert colour["title"] == "difference"
+    assert spec["layer"][0]["encoding"]["color"]["title"] == "difference"
     (param,) = spec["params"]
     assert (param["name"], param["select"]["fields"]) == (charts.PICK, ["r", "c"])
-
-
-def test_the_picked_cell_is_marked_where_it_stands() -> None:
-    spec = draw(matrix(), ORDER, picked=(0, 5))  # fact 0 is at position 2, fact 5 at position 4
-    assert tables(spec, "x", "y") == [[{"x": 4, "y": 2}, {"x": 5, "y": 3}], [{"x": 4.5, "y": 2.5}]]
 
 
 def test_colour_limit_covers_all_but_the_far_tail_and_is_round() -> None:
@@ -118,20 +107,15 @@ def test_a_window_sends_only_its_cells_and_its_axes_end_with_it() -> None:
     assert draw(p, ORDER) == draw(p, ORDER, window=whole(6)), "no window is all of it"
 
 
-def test_the_tooltip_knows_the_facts_of_the_window() -> None:
-    spec = draw(matrix(), ORDER, window=OFF_CENTRE)
+def test_tooltip_and_labels_are_of_the_facts_of_the_window() -> None:
+    spec = draw(matrix(), ORDER, window=OFF_CENTRE, labels=[f"label {k}" for k in range(6)])
     *_, edited, suffers = spec["layer"][0]["transform"]
     for lookup, field, name, positions in ((edited, "r", "edited", (1, 2, 3)), (suffers, "c", "suffers", (2, 3, 4, 5))):
         assert (lookup["lookup"], lookup["as"]) == (field, [name])
         assert (lookup["from"]["key"], lookup["from"]["fields"]) == ("at", ["name"])
         known = [{"at": at, "name": f"fact {ORDER[at]}"} for at in positions]
         assert of_layer(spec, lookup["from"]) == known
-
-
-def test_the_labels_are_those_of_the_rows_of_the_window() -> None:
-    spec = draw(matrix(), ORDER, window=OFF_CENTRE, labels=[f"label {k}" for k in range(6)])
     assert row_labels(spec) == {"1.5": "label 1", "2.5": "label 0", "3.5": "label 2"}
-    assert spec["layer"][0]["encoding"]["y"]["axis"]["values"] == [1.5, 2.5, 3.5]
 
 
 @pytest.mark.parametrize(
@@ -202,11 +186,6 @@ def test_an_overview_sends_the_first_position_of_each_block() -> None:
 def test_an_overview_draws_the_window_of_the_detail_and_the_pair_outside_it() -> None:
     spec = specification(overview(matrix(), ORDER, window=OFF_CENTRE, picked=(4, 3)))
     assert table(spec, "r", "r2", "c", "c2") == [{"r": 1, "r2": 4, "c": 2, "c2": 6}]
-    _, halo, frame = layers_with(spec, "rect")
-    assert (halo["mark"]["stroke"], frame["mark"]["stroke"]) == (PAPER, INK)
-    for layer in (halo, frame):
-        assert [layer["encoding"][end]["field"] for end in ("x", "x2", "y", "y2")] == ["c", "c2", "r", "r2"]
-        assert domains(layer) == ([0, 6], [6, 0])
     assert [{"x": 0.5, "y": 5.5}] in tables(spec, "x", "y")
     params = {param["name"]: param["select"] for param in spec["params"]}
     assert params[charts.PICK]["fields"] == ["r", "c"]
@@ -218,14 +197,8 @@ def test_similarity_sends_every_two_layers_once() -> None:
     spec = specification(charts.similarity(alike, (2, 5), 5))
     sent = [(row["a"], row["b"], row["rho"]) for row in table(spec, "a", "b", "rho")]
     assert sent == [(2, 2, 1.0), (2, 5, 0.2), (5, 2, 0.3), (5, 5, 1.0)]
-    encoding = spec["layer"][0]["encoding"]
-    assert (encoding["y"]["field"], encoding["x"]["field"]) == ("a", "b")
     (param,) = spec["params"]
     assert (param["name"], param["select"]["fields"]) == (charts.PICK, ["a", "b"])
-    assert spec["layer"][1]["transform"] == [{"filter": "datum.a === 5 && datum.b === 5"}]
-    for count, written in ((12, True), (13, False)):  # the values, while there is room
-        spec = specification(charts.similarity(np.eye(count), range(count), 0))
-        assert bool(layers_with(spec, "text")) == written
 
 
 @pytest.mark.parametrize("text", HOSTILE)

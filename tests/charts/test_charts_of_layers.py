@@ -11,8 +11,6 @@ from kis_core import charts
 from tests.charts.chart_tools import NAN, layers_with, of_layer, specification, table
 from tests.charts.every_chart import SCALED, convergence
 
-ROUNDING = 1e-9  # a few float64 operations
-
 
 def test_by_layer_draws_each_series_and_marks_the_layer() -> None:
     spec = specification(charts.by_layer((0, 1, 5), {"P[i, j]": (0.1, 0.2, 0.3), "P[j, i]": (0, 0, NAN)}, 5))
@@ -28,10 +26,7 @@ def test_kurtosis_is_drawn_with_its_interval_and_the_current_model_is_ringed(cha
     spec = specification(chart(SCALED, current=("large", 1)))
     (bars,) = layers_with(spec, "rule")
     assert [{name: row[name] for name in SCALED} for row in of_layer(spec, bars)] == SCALED.to_dict("records")
-    assert (bars["encoding"]["y"]["field"], bars["encoding"]["y2"]["field"]) == ("low", "high")
-    assert bars["encoding"]["color"]["sort"] == ["A", "B"]
-    points, ring = layers_with(spec, "point")
-    assert points["encoding"]["y"]["field"] == "kurtosis"
+    _, ring = layers_with(spec, "point")
     assert [(row["model"], row["layer"]) for row in of_layer(spec, ring)] == [("large", 1)]
     (param,) = spec["params"]
     assert (param["name"], param["select"]["fields"]) == (charts.MODEL, ["model", "layer"])
@@ -52,23 +47,16 @@ def test_kurtosis_by_size_names_every_model_once_over_a_logarithmic_axis() -> No
     frame = SCALED.assign(model=list("edcba"), parameters=[5, 4, 3, 2, 1])
     spec = specification(charts.kurtosis_by_size(frame, current=("large", 1)))
     assert {layer["encoding"]["x"]["scale"]["type"] for layer in spec["layer"]} == {"log"}
-    assert {layer["encoding"]["x"]["field"] for layer in spec["layer"]} == {"parameters"}
     below, above = layers_with(spec, "text")
     # from the smallest on, in turn
     assert [row["model"] for row in of_layer(spec, below)] == ["a", "c", "e"]
     assert [row["model"] for row in of_layer(spec, above)] == ["b", "d"]
-    assert above["mark"]["dy"] < 0 < below["mark"]["dy"]
 
 
-@pytest.mark.parametrize(("log", "scale", "form"), [(False, "linear", "d"), (True, "log", ".2~s")])
-def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at(log: bool, scale: str, form: str) -> None:
-    spec = specification(convergence(log=log))
+def test_convergence_is_drawn_with_its_band_at_the_numbers_looked_at() -> None:
+    spec = specification(convergence())
     sent = [(row["x"], row["low"], row["middle"], row["high"]) for row in of_layer(spec, spec["layer"][0])]
     assert sent == [(16, 1.0, 3.0, 5.0), (32, None, None, None), (128, 4.0, 4.0, 4.0)]
-    (band,), (bars,), (line,) = (layers_with(spec, mark) for mark in ("area", "rule", "line"))
-    for spread in (band, bars):
-        assert (spread["encoding"]["y"]["field"], spread["encoding"]["y2"]["field"]) == ("low", "high")
+    (line,) = layers_with(spec, "line")
     assert (line["encoding"]["y"]["field"], line["encoding"]["y"]["title"]) == ("middle", "kurtosis")
-    x = line["encoding"]["x"]
-    assert (x["title"], x["scale"]["type"], x["axis"]["format"]) == ("facts", scale, form)
-    assert x["axis"]["values"] == [16, 32, 128]
+    assert line["encoding"]["x"]["axis"]["values"] == [16, 32, 128]

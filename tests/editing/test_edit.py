@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from kis_core.editing.edit import Change, DenseEdit, Edit, EditError
 from kis_core.editing.overlay import applied, moved, overlaid
 from kis_core.models.loaded import LoadedModel
-from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded, untouched
+from tests.editing.lively_models import IN_FLOAT32, PATIENCE, hooks_on, lively, loaded
 from tests.editing.sequence_tools import close
 
 __all__ = ["loaded"]  # fixtures
@@ -107,16 +107,6 @@ class TestNumbers:
         assert Edit(0, steep, np.ones(2)).coefficients(keys).tolist() == [0.25]
         assert DenseEdit(0, np.stack([steep] * 2)).moves(keys).tolist() == [[0.25, 0.25]]
 
-    def test_overlaid_by_hand(self) -> None:
-        keys, output = torch.tensor([[[1.0, 2.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]])
-        reach = torch.tensor([[1.0, 0.0], [0.0, 10.0]], dtype=torch.float64)
-        deltas = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
-        # u·k: 1 and 20 for the first token, 0 and 10 for the second
-        expected = [[[2.0, 21.0, 41.0], [0.0, 10.0, 20.0]]]
-        assert overlaid(keys, output, reach, deltas).tolist() == expected
-        assert moved(keys, output, deltas.T @ reach).tolist() == expected
-        assert output.tolist() == [[[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]]
-
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_small_shares_of_a_large_reach_survive_and_the_dtype_stays(self, dtype: torch.dtype) -> None:
         reach = torch.tensor([[1e9 + 0.25, -1e9]], dtype=torch.float64)  # in float32 the two would cancel
@@ -198,23 +188,6 @@ class TestApplied:
             other.start()
             other.join(PATIENCE)
         assert torch.equal(seen[0], before)
-
-    @pytest.mark.parametrize("ending", [RuntimeError, KeyboardInterrupt])
-    def test_whatever_ends_the_block_the_model_is_as_before(
-        self, gpt2: LoadedModel, ending: type[BaseException]
-    ) -> None:
-        def end(*_: object) -> None:
-            raise ending("within")
-
-        before = logits_of(gpt2.model)
-        with untouched(gpt2):
-            with pytest.raises(ending, match="within"), applied(gpt2, dense(1, 0), thin(1, 0), dense(2, 1)):
-                end()
-            handle = gpt2.architecture.blocks[2].register_forward_hook(end)
-            with pytest.raises(ending, match="within"), applied(gpt2, dense(1, 0), thin(0, 0)):
-                logits_of(gpt2.model)
-            handle.remove()
-        assert torch.equal(logits_of(gpt2.model), before)
 
 
 FINE = thin(0, 0)

@@ -11,24 +11,14 @@ from typing import Any
 
 import pytest
 
-from kis_core.editing import METHODS, RANK_ONE, EditError, ModelScale, Settings, method, rank_one_method, register
+from kis_core.editing import METHODS, EditError, ModelScale, Settings, method, rank_one_method, register
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.editing.methods.memit import MemitSettings
 from kis_core.models import catalog
 
-NAMES = ("rome", "r-rome", "identity", "memit", "alphaedit", "fine-tuning")
-
 
 class TestRegistry:
-    def test_lists_each_file_once_in_the_order_of_lists(self) -> None:
-        """A method that is added needs no line here."""
-        published = [method(name) for name in NAMES]
-        assert [known for known in METHODS if known in published] == published
-        assert [known for known in RANK_ONE if known in published] == published[:3]
-        assert [known.name for known in published if known.batches and known.spreads] == ["memit", "alphaedit"]
-        assert len({known.name for known in METHODS}) == len(METHODS)
-
     def test_a_name_that_is_taken_or_unknown_is_refused(self) -> None:
         with pytest.raises(EditError, match="two methods called 'rome'"):
             register(replace(method("memit"), name="rome"))

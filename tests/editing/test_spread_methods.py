@@ -12,7 +12,6 @@ import pytest
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
-from kis_core.editing.methods.memit import MemitSettings
 from tests import tiny
 from tests.editing.sequence_tools import (
     ASKED,
@@ -118,26 +117,6 @@ class TestMemit:
         changed = [np.linalg.norm(sum(one.changes[k].matrix for one in made)) for k in range(len(layers))]
         assert min(changed) > 0.01, "a test of nothing"
 
-    def test_where_text_weighs_nothing_the_stream_becomes_what_was_wanted(self, gpt2: Place) -> None:
-        site = gpt2.site((0, 1), settings=MemitSettings(1e-9), standing=before(1))
-        slow = written(gpt2, site.standing)
-        z = []
-        for one in PAIR:
-            _, _, hidden = slow.subject(slow.in_contexts(one)[0], 1)
-            z.append(hidden + slow.search(one, 1, PLAIN, np.zeros(40), of_stream=True).delta)
-        for made in perform("memit", site, PAIR):
-            for change in made.changes:
-                slow.write(change.layer, change.matrix)
-        for one, wanted in zip(PAIR, z, strict=True):
-            close(slow.subject(slow.in_contexts(one)[0], 1)[2], wanted, FOUND)
-
-    def test_edits_of_the_same_key_share_the_work(self, gpt2: Place) -> None:
-        twice = perform("memit", gpt2.site((1,)), [ASKED[0], ASKED[0]])
-        key = twice[0].keys[0]
-        size = key @ np.linalg.inv(gpt2.cs[1]) @ key
-        share = 2 * size / (LAMBDA + 2 * size)  # of both together, along their key
-        assert sum(float(edit.changes[0].reach @ key) for edit in twice) == pytest.approx(share, rel=FORMULA)
-
 
 def projection(c: np.ndarray, below: float) -> np.ndarray:
     """Π onto the eigenvectors of C with eigenvalues below."""
@@ -197,16 +176,6 @@ class TestAlphaEdit:
         (made,) = perform("alphaedit", replace(gpt2.site((1,), settings=settings), whiteners={1: whitener}), PAIR[:1])
         pi = np.eye(40) - np.linalg.pinv(sample) @ sample  # all that the eight tokens leave
         close(made.changes[0].reach, alphaedit(pi, made.keys, np.empty((0, 40)), 1.0)[0], FORMULA)
-
-    def test_a_key_edited_before_is_kept(self, gpt2: Place) -> None:
-        """With next to no penalty the new key gets its value and the old one stays, within the null space."""
-        c, far = gpt2.cs[1], np.random.default_rng(0).normal(size=(1, 40))
-        below = threshold(c, 30)
-        site = gpt2.site((1,), settings=AlphaEditSettings(below, 1e-9), past={1: far})
-        (made,) = perform("alphaedit", site, PAIR[:1])
-        (change,) = made.changes
-        assert change.moves(made.keys[0]) == pytest.approx(change.delta, rel=1e-4)
-        assert np.abs(change.moves(far)).max() < 1e-4 * np.abs(change.delta).max()
 
     @pytest.mark.parametrize("past", ["the same key", "an edit that was passed over"])
     def test_where_text_has_nothing_in_the_null_space_an_edit_is_made_or_refused(self, gpt2: Place, past: str) -> None:

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from kis_core.covariance.whitener import Whitener
-from kis_core.editing import RequestedEdit, Value, rank_one_method, reaches_answer, search, value
+from kis_core.editing import RequestedEdit, Value, rank_one_method, reaches_answer, search
 from kis_core.editing.contexts import random_prefixes
 from kis_core.editing.edit import EditError
 from kis_core.facts import Fact
 from kis_core.keys import SubjectNotFound
 from kis_core.models.loaded import LoadedModel
-from kis_core.progress import Cancelled
 from tests import tiny
 from tests.editing.lively_models import hooks_on, lively
 from tests.editing.sequence_tools import BEGINNINGS, Written, close
@@ -134,30 +133,6 @@ class TestSearch:
         assert_equal(with_both, with_fitting)
         assert not np.array_equal(with_fitting.mean_key, alone.mean_key)
 
-    def test_reports_every_loss_and_every_step_and_the_end_where_it_stops_early(self, gpt2: LoadedModel) -> None:
-        losses: list[float] = []
-        reports: list[tuple[str, int, int]] = []
-        found = search(gpt2, MALTA, "Rome", 0, how(), seen=losses.append, report=lambda *at: reports.append(at))
-        assert tuple(losses) == found.losses
-        assert reports == [(value.STAGE, done, 3) for done in (0, 1, 2, 3, 3)]
-        reports.clear()
-        search(gpt2, MALTA, "Rome", 0, how(steps=9, stop_loss=100.0), report=lambda *at: reports.append(at))
-        assert reports == [(value.STAGE, 0, 9), (value.STAGE, 9, 9)]
-
-    def test_can_be_called_off_at_any_step(self, gpt2: LoadedModel) -> None:
-        losses: list[float] = []
-
-        def cancel(_: str, done: int, __: int) -> None:
-            if done == 2:
-                raise Cancelled
-
-        expected = search(gpt2, MALTA, "Rome", 0, how())
-        with pytest.raises(Cancelled):
-            search(gpt2, MALTA, "Rome", 0, how(), seen=losses.append, report=cancel)
-        assert tuple(losses) == expected.losses[:2]
-        assert hooks_on(gpt2) == 0
-        assert_equal(search(gpt2, MALTA, "Rome", 0, how()), expected)
-
 
 class TestRefused:
     @pytest.mark.parametrize(
@@ -214,12 +189,6 @@ def surprise(towards: float, other: float) -> float:
 class TestByHand:
     """On a model of two numbers."""
 
-    def test_adams_first_step_is_the_learning_rate_in_each_number(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, learning_rate=0.25))
-        assert found.delta == pytest.approx([0.25, -0.25], abs=BY_HAND)
-        assert found.losses == pytest.approx([surprise(3, 4), surprise(3.25, 3.75)], abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-surprise(3.25, 3.75)), abs=BY_HAND)
-
     def test_key_and_value_and_their_means(self) -> None:
         found = search(running(), IN_MALTA, "Rome", 0, how(steps=1), prefixes=["of Malta"])
         assert (found.key.tolist(), found.output.tolist()) == ([3, 4], [3, 4])
@@ -228,12 +197,6 @@ class TestByHand:
         # after "of Malta." the logits are (6, 8) before δ: δ counts at the subject meant, not at the other one
         expected = [(surprise(3 + s, 4 - s) + surprise(6 + s, 8 - s)) / 2 for s in (0, 0.1)]
         assert found.losses == pytest.approx(expected, abs=BY_HAND)
-
-    def test_an_object_of_several_tokens_counts_by_its_mean_token(self) -> None:
-        found = search(running(), IN_MALTA, "Rome Rome Oslo", 0, how(steps=1))
-        for loss, (first, second) in zip(found.losses, [(3, 4), (3.1, 3.9)], strict=True):
-            assert loss == pytest.approx((2 * surprise(first, second) + surprise(second, first)) / 3, abs=BY_HAND)
-        assert found.probability == pytest.approx(math.exp(-found.losses[-1]), abs=BY_HAND)
 
     def test_weight_decay_divergence_and_clamp(self) -> None:
         """δ over the square of the value; what now follows the subject from what did before; a share of the value."""

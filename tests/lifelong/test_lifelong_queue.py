@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from kis_core.facts import Fact
 from kis_core.facts.known import KnownFacts
 from kis_core.lifelong import Draw, Pool, Queue
 from kis_core.lifelong.queue import _drawn, gentle_order, most
-from kis_core.progress import Cancelled
 from kis_core.request import RequestError
 from kis_core.simulator import Simulator
 from tests.lifelong import lifelong_tools as tools
@@ -92,16 +90,6 @@ class TestPool:
             leak = lifelong.pool(stranger).leak[layer]
             np.testing.assert_allclose(leak, root_mean_square(p), rtol=READ, err_msg="its own share does not count")
 
-    def test_is_worked_out_once(self, demo: Simulator, tmp_path: Path) -> None:
-        def refuse(stage: str, done: int, total: int) -> None:
-            if stage == "Choosing the edits":
-                raise Cancelled
-
-        again = Simulator(demo.result, demo.store, lambda: demo.model)
-        found, known = lifelong.pool(again, refuse), lifelong.pool(demo)
-        for name in ("known", "leverage", "leak"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(known, name))
-
 
 class TestDrawing:
     @pytest.mark.parametrize("by", ["random", "relation", "most", "least"])
@@ -135,15 +123,6 @@ class TestDrawing:
         drawn_ones = [[one.fact for one in drawn(stranger, 11, seed=seed).edits] for seed in range(12)]
         assert all(len({fact.subject for fact in some}) == 11 for some in drawn_ones)
         assert {fact for some in drawn_ones for fact in some} >= both
-
-    def test_begins_like(self, demo: Simulator) -> None:
-        queue = drawn(demo, 5)
-        edit, written = queue.edits[3], queue.rows()
-        assert written[3] == [edit.fact.subject, edit.fact.prompt, edit.fact.target, edit.fact.relation, edit.target]
-        assert queue.begins_like([])
-        assert queue.begins_like([tuple(row) for row in written[:4]])
-        for others in (drawn(demo, 5, seed=1).rows(), drawn(demo, 6).rows(), [*written[:4], [*written[4][:4], "x"]]):
-            assert not queue.begins_like(others)
 
     def test_most_and_least_superposed_first(self, demo: Simulator) -> None:
         source = lifelong.pool(demo)
@@ -234,12 +213,6 @@ class TestRefusals:
             Draw(**wrong)
 
 
-def test_draws_in_words() -> None:
-    assert Draw("most", 3, order="gentle").label == "most superposed first, least interference first, seed 3"
-    assert Draw("relation", relations=("a", "b")).label == "of a, b, seed 0"
-    assert Draw("hand", picked=((0, "x"),)).label == "picked by hand"
-
-
 def test_a_fact_without_a_relation_gets_an_object_of_such_facts() -> None:
     plain = tuple(Fact(f"s{i}", "{} is", target) for i, target in enumerate(["a", "b", "a"]))
     source = Pool(plain, np.ones(3, dtype=bool), np.ones((1, 3)), np.array([[0.1, np.nan, 0.3]]), apart=False)
@@ -305,10 +278,3 @@ class TestOrder:
             for queue in (gentle, plain, harsh)
         )
         assert least < usual < largest
-
-    def test_picked_by_hand_too(self, demo: Simulator) -> None:
-        picked = tuple((fact, "Nokia") for fact in (9, 1, 5, 3))
-        gentle = drawn(demo, 4, "hand", picked=picked, order="gentle")
-        leverage = [float(row @ row) for row in demo.whitener(0).whiten(demo.sensitivity(0).subject_keys)]
-        expected = sorted((fact for fact, _ in picked), key=lambda fact: leverage[fact])
-        assert [demo.facts.index(one.fact) for one in gentle.edits] == expected

@@ -129,15 +129,6 @@ class TestTakenUpAgain:
             assert again.calls < calls, "what was stored is not done again"
         assert_same(lifelong.known(without_model(bench), request), everything)
 
-    def test_before_the_first_measurement_and_before_the_next(self, bench: Simulator, shared: Simulator) -> None:
-        request = runs(shared)["rome"]
-        called_off(bench, request, 3)
-        assert lifelong.known(bench, request) is None
-        assert not lifelong.finished(None, request)
-        lifelong.run(bench, request, until=lambda trace: trace.edits >= EVERY)
-        called_off(bench, request, 8)
-        assert lifelong.known(bench, request).edits == EVERY
-
     def test_again_and_again_whatever_ended_it(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         request, traces, endings = runs(shared)["rome"], [], {2: Cancelled, 4: RuntimeError, 6: Cancelled}
 
@@ -254,27 +245,6 @@ class TestLongerAndShorter:
 
 
 class TestThreads:
-    @pytest.mark.stress  # `test_edit_failures.py` edits in two threads
-    def test_two_runs_at_once_are_those_alone(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
-        requests = [runs(shared)[name] for name in ("rome", "alphaedit")]
-        found: dict[int, EditTrace] = {}
-        together = threading.Barrier(2, timeout=60)
-
-        def work(number: int) -> None:
-            def seen(trace: EditTrace) -> None:
-                if trace.edits < EDITS:
-                    together.wait()
-
-            found[number] = lifelong.run(bench, requests[number], seen=seen)
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=100)
-        for number, request in enumerate(requests):
-            assert_same(found[number], whole(request))
-
     def test_the_same_run_twice_is_done_once(self, bench: Simulator, shared: Simulator) -> None:
         request, found, waited = runs(shared)["rome"], [], threading.Event()
 

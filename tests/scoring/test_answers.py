@@ -105,10 +105,6 @@ def prompts_of(loaded: LoadedModel, *facts: Fact) -> list[Prompt]:
     return tokenize_prompts(loaded.tokenizer, facts, context=loaded.context)
 
 
-def test_the_scripted_tokenizer_splits_as_meant(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert tokenizer.tokenize("the capital of Malta is Valletta. Rome") == list(PIECES[1:11])
-
-
 class TestTopAnswers:
     def test_first_tokens_are_finished_to_whole_words(self, scripted: Callable[..., LoadedModel]) -> None:
         loaded, reports = scripted(), []
@@ -128,13 +124,6 @@ class TestTopAnswers:
 
 
 class TestFinishWords:
-    def test_each_goes_on_after_its_own_prompt_in_the_order_given(self, scripted: Callable[..., LoadedModel]) -> None:
-        loaded = scripted()
-        capital, short = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT))
-        begun = [(short, "ĠRome"), (capital, "ĠVa"), (short, "Ġso"), (capital, "Ġthe"), (short, "ĠVa"), (capital, ".")]
-        found = finish_words(loaded, [(tokens, PIECES.index(piece)) for tokens, piece in begun])
-        assert found == ["Rome", "Valletta", "so" + "na" * MAX_CONTINUATION, "the", "Valletta", "."]
-
     def test_a_word_is_finished_with_the_first_choice_after_all_that_was_said(self, loaded: LoadedModel) -> None:
         """Against a loop of one sequence at a time, over whole models, prompts of several lengths mixed."""
         prompts = [prompt.tokens for prompt in prompts_of(loaded, CAPITAL, SHORT, Fact("Oslo", "In {}, one", "x"))]
@@ -161,23 +150,6 @@ class TestFinishWords:
         first = PIECES.index("ĠVa")
         assert finish_words(loaded, [(long, first), (short, first)]) == [text, "Valletta"]
         assert loaded.model.longest <= len(long) + room
-
-    def test_a_finished_word_is_not_asked_about_again(
-        self, scripted: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        loaded, asked = scripted(), []
-
-        def counting(loaded: LoadedModel, sequences: list[list[int]]) -> torch.Tensor:
-            asked.append(len(sequences))
-            return next_token_logits(loaded, sequences)
-
-        monkeypatch.setattr(answers, "next_token_logits", counting)
-        [tokens] = (prompt.tokens for prompt in prompts_of(loaded, CAPITAL))
-        before = list(tokens)
-        finish_words(loaded, [(tokens, PIECES.index(piece)) for piece in ("ĠRome", "ĠVa", ".")])
-        assert asked == [3, 1, 1]
-        assert tokens == before
-        assert finish_words(loaded, []) == []
 
 
 class TestNextTokenLogits:

@@ -23,7 +23,6 @@ from kis_core.models.architecture import Architecture
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.log_odds import (
     Sentence,
-    batched,
     of_log_prob,
     read,
     token_log_odds,
@@ -274,11 +273,6 @@ def in_decimal(logits: Sequence[float]) -> tuple[float, float]:
 
 
 class TestTokenLogOdds:
-    def test_by_hand(self) -> None:
-        logits = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, math.log(2)]])
-        found = token_log_odds(logits, torch.tensor([1, 2]))
-        assert found.tolist() == pytest.approx([1 - math.log(2), 0.0], abs=ROUNDED)
-
     @given(st.lists(st.floats(-30, 30), min_size=2, max_size=6), st.data())
     def test_is_log_p_over_1_minus_p(self, row: list[float], data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(row) - 1))
@@ -307,10 +301,3 @@ class TestTokenRank:
             logits = torch.tensor([[5.0, 1.0, 0.0], [5.0, 1.0, 0.0]])
             logits[0, at] = number
             assert token_rank(logits, torch.tensor([0, 0])).tolist() == [3, 1]
-
-
-def test_batched_gives_each_sentence_once_beside_its_number() -> None:
-    sentences = [Sentence([k] * length, 0, [1]) for k, length in enumerate([5, 2, 9, 2, 3])]
-    made = list(batched(sentences, tokens_per_batch=6))
-    assert [numbers for numbers, _ in made] == [[1, 3], [4], [0], [2]]
-    assert all(batch == [sentences[k] for k in numbers] for numbers, batch in made)

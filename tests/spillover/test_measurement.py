@@ -9,8 +9,7 @@ import torch
 from kis_core import editing
 from kis_core.editing import DenseEdit, Edit, applied
 from kis_core.facts import Fact
-from kis_core.progress import Cancelled
-from kis_core.scoring.log_odds import Sentence, batched, tokenize_sentences
+from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover import answers, measure, observe
 from tests import tiny
 from tests.spillover.forecast_tools import PASS, Bench, assert_close, bench, gpt2, weights_stay
@@ -55,14 +54,6 @@ class TestMeasurement:
         assert slow.tokenizer.decode(slow.tokens(fact)[1][:1]) == " "
         [sentence] = tokenize_sentences(loaded.tokenizer, [fact], context=loaded.context)
         assert answers(loaded, [sentence]) == (self.answer(slow, fact),), "as the analysis has it"
-
-    def test_an_edit_of_no_strength_changes_nothing(self, gpt2: Bench) -> None:
-        bench, facts = gpt2, gpt2.case.layers[0]
-        found = measure(bench.case.loaded, bench.case.sentences, bench.edit(3).scaled(0.0), facts)
-        assert not found.shift.any()
-        for change in (found.log_odds, found.log_prob):
-            assert_close(change, np.zeros(len(FACTS)), PASS, scale=np.abs(facts.log_odds).max())
-        assert found.answers == answers(bench.case.loaded, bench.case.sentences)
 
 
 READ = 5e-6  # what one float32 pass says, relative to the largest; seen 6e-7
@@ -140,17 +131,3 @@ class TestObserve:
             found = observe(gpt2.case.loaded, gpt2.case.sentences, 1)
         assert np.isnan(found.log_odds).all()
         assert found.rank.tolist() == [tiny.VOCABULARY] * len(FACTS)
-
-    def test_reports_every_batch_and_is_called_off(self, gpt2: Bench) -> None:
-        reports: list[tuple[int, int]] = []
-        sentences = gpt2.case.sentences * 30
-        observe(gpt2.case.loaded, sentences, 1, report=lambda _, done, of: reports.append((done, of)))
-        sizes = [len(batch) for _, batch in batched(sentences)]
-        assert reports == [(done, len(sentences)) for done in np.cumsum([0, *sizes]).tolist()]
-        assert len(reports) > 2
-
-        def off(*_: object) -> None:
-            raise Cancelled
-
-        with pytest.raises(Cancelled):
-            observe(gpt2.case.loaded, sentences, 1, report=off)

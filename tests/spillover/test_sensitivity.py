@@ -16,7 +16,7 @@ from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
 from kis_core.progress import Cancelled
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
-from kis_core.spillover.sensitivity import STAGE, Sensitivity, sensitivity
+from kis_core.spillover.sensitivity import Sensitivity, sensitivity
 from tests import tiny
 from tests.editing.lively_models import IN_FULL
 
@@ -225,13 +225,6 @@ class TestEveryArchitecture:
                 assert np.abs(expected).max() > 1e-3, "a test of nothing"
                 assert_close(found.gradients[case.rows(j)], expected, BACKWARD)
 
-    def test_after_the_last_layer_only_where_the_answer_is_given(self, case: Case) -> None:
-        for j, fact in enumerate(FACTS):
-            gradient = case.layers[-1].gradients[case.rows(j)]
-            ends = len(case.slow.tokens(fact)[0]) - 1
-            assert not gradient[:ends].any()
-            assert gradient[ends:].any(axis=1).all(), "every position that predicts a token of the answer"
-
 
 class TestBatches:
     @pytest.mark.parametrize("tokens_per_batch", [1, 45])
@@ -239,27 +232,6 @@ class TestBatches:
         found = sensitivity(llama.loaded, llama.sentences, 1, tokens_per_batch=tokens_per_batch)
         for name, array in llama.layers[1].arrays().items():
             assert_close(found.arrays()[name], array, BATCHED)
-
-    def test_rows_go_with_the_sentences(self, llama: Case) -> None:
-        order = [4, 0, 6, 2, 5]
-        found, whole = sensitivity(llama.loaded, [llama.sentences[k] for k in order], 0), llama.layers[0]
-        for at, k in enumerate(order):
-            own = slice(found.starts[at], found.starts[at + 1])
-            assert_close(found.gradients[own], whole.gradients[llama.rows(k)], BATCHED)
-            assert_close(found.keys[own], whole.keys[llama.rows(k)], BATCHED)
-        for name in ("outputs", "hidden", "log_odds", "log_prob"):
-            assert_close(getattr(found, name), getattr(whole, name)[order], BATCHED)
-
-    def test_progress_counts_facts(self, llama: Case) -> None:
-        reports: list[tuple[str, int, int]] = []
-        sensitivity(llama.loaded, llama.sentences, 0, tokens_per_batch=30, report=lambda *at: reports.append(at))
-        assert {(stage, total) for stage, _, total in reports} == {(STAGE, len(FACTS))}
-        lengths, begun = sorted(len(llama.slow.sentence(fact)) for fact in FACTS), [0]
-        for k, length in enumerate(lengths):
-            if length * (k - begun[-1] + 1) > 30:  # this one would pad the batch beyond thirty tokens
-                begun.append(k)
-        assert [done for _, done, _ in reports] == [*begun, len(FACTS)]
-        assert 2 < len(begun) < len(FACTS)
 
 
 @pytest.mark.parametrize("surroundings", [torch.no_grad, torch.inference_mode])

@@ -14,7 +14,6 @@ from kis_core.editing import Edit
 from kis_core.results.result import Result
 from kis_core.spillover import Sensitivity, auc, correlations, quality
 from kis_core.spillover.rivals import gradient_cosines, rivals
-from kis_core.spillover.table import COLUMNS, table
 from tests.results.results_tools import made
 
 EXACT = 1e-12  # the same float64 numbers summed in another order
@@ -122,18 +121,6 @@ class TestRivals:
 
 
 class TestAuc:
-    @pytest.mark.parametrize(
-        ("scores", "flipped", "expected"),
-        [
-            ([1, 2, 3, 4], [0, 0, 1, 1], 1.0),
-            ([1, 3, 2, 4], [0, 0, 1, 1], 0.75),  # 2 > 1, 4 > 1, 4 > 3; not 2 > 3
-            ([5, 5, 5, 5], [0, 1, 0, 1], 0.5),
-            ([1, 2, 2, 2], [0, 1, 0, 1], 0.75),  # each beats the first and ties with the other
-        ],
-    )
-    def test_by_hand(self, scores: list[float], flipped: list[int], expected: float) -> None:
-        assert auc(np.array(scores, dtype=float), np.array(flipped, dtype=bool)) == pytest.approx(expected, rel=EXACT)
-
     @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
     def test_equals_a_count_of_pairs(self, drawn: list[tuple[int, bool]]) -> None:
         flips, rest = ([score for score, flag in drawn if flag is which] for which in (True, False))
@@ -219,19 +206,3 @@ class TestQuality:
         [still] = quality({"varied": varied}, constant, none, without=0).to_dict("records")
         assert np.isnan([still["spearman"], still["pearson"], still["spearman_size"], still["auc"]]).all()
         assert still["flips"] == 0
-
-    def test_one_row_a_forecast_in_order_whatever_its_dtype(self) -> None:
-        scores = {"bools": self.FLIPPED, "single": np.arange(5, dtype=np.float32), "another": np.arange(5.0)}
-        frame = quality(scores, self.DAMAGE, self.FLIPPED, without=0)
-        assert frame["forecast"].tolist() == list(scores)
-        assert frame["auc"].tolist() == [1.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
-        none = quality({}, self.DAMAGE, self.FLIPPED, without=0)
-        assert (len(none), list(none.columns)) == (0, QUALITY_COLUMNS)
-
-
-def test_the_table_has_one_row_a_fact_with_columns_in_order() -> None:
-    numbers = {name: np.array([k, k + 0.5]) for k, name in enumerate(COLUMNS[2:-2])}
-    frame = table(["Malta", "Oslo"], ["a", "b"], dict(reversed(numbers.items())), ["c", "d"])
-    assert list(frame.columns) == list(COLUMNS)
-    assert frame.iloc[1].tolist() == [1, "Oslo", *(k + 0.5 for k in range(9)), "b", "d"]
-    assert frame.iloc[0].tolist() == [0, "Malta", *map(float, range(9)), "a", "c"]

@@ -12,10 +12,8 @@ import pandas as pd
 import pytest
 
 from kis_core import lifelong, simulator
-from kis_core.__main__ import WRONG_INPUT, _parser, main
-from kis_core.editing import METHODS
+from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.lifelong import Draw, summary
-from kis_core.models import catalog
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
@@ -215,10 +213,3 @@ class TestTables:
         first, both = (list(tables_of(markdown(rows)).values()) for rows in (found, with_gentle))
         for table in (0, 1, 3, 4):
             assert both[table] == first[table]
-
-
-def test_every_demo_model_and_method_is_in_the_study_by_default() -> None:
-    args = _parser().parse_args(["forgetting", "--out", "x"])
-    assert args.models.split(",") == [entry.name for entry in catalog.demo()]
-    assert args.methods.split(",") == [method.name for method in METHODS]
-    assert (args.edits, args.every, args.seeds, args.layers) == (100, 10, 3, "all")

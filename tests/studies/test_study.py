@@ -37,7 +37,6 @@ FORECASTS = [
     *("cosine of keys", "GradSim", "CLaRE", "same last token", "same relation"),
 ]
 ROUNDING = 1e-4  # of log-odds, read in float32 passes one by one and in batches; seen 2e-5
-SHIFT = 1e-6  # of a float32 output, relative to ‖δ‖
 
 
 @dataclass(frozen=True)
@@ -147,19 +146,6 @@ class TestFiles:
         assert measured[done.edits["layer"] == LAST].isna().all(axis=None)
         counted = measured.drop(columns=["paraphrase", "neighbourhood"])  # which not every fact has
         assert counted[done.edits["layer"] < LAST].notna().all(axis=None)
-
-    def test_measures_lie_in_their_ranges(self, done: Done) -> None:
-        performed = done.edits[done.edits["reaches"]]
-        for name in ("paraphrase", "neighbourhood"):
-            assert performed[name].notna().any()
-            assert performed[name].dropna().between(0, 1).all()
-        assert performed["steps"].between(1, STEPS).all()
-        assert (performed["shift_error"] < SHIFT).all()
-        assert (performed["flips_both"] <= performed[["flips", "flips_forecast"]].min(axis=1)).all()
-        assert performed["flips_both"].sum() > 0, "a test of nothing"
-        for name in ("spearman", "pearson", "spearman_size"):
-            assert done.quality[name].dropna().between(-1, 1).all()
-        assert done.quality.loc[done.quality["forecast"] == "all tokens", "spearman"].mean() > 0.5
 
 
 class TestNumbers:

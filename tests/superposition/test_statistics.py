@@ -19,7 +19,6 @@ from kis_core.superposition import (
     isotropic_std,
     layer_similarity,
     moments,
-    normal_density,
     off_diagonal,
     rank_correlation,
     without,
@@ -116,11 +115,6 @@ def test_isotropic_std_is_that_of_random_keys(mlp_width: int) -> None:
     assert moments(p).std == pytest.approx(isotropic_std(mlp_width), rel=SAMPLED)
 
 
-def test_the_normal_density_is_scipys() -> None:
-    at = np.linspace(-1.0, 3.0, 9)
-    np.testing.assert_allclose(normal_density(at, 0.7, 0.4), scipy.stats.norm(0.7, 0.4).pdf(at), rtol=ROUNDING)
-
-
 def test_angles_by_hand() -> None:
     cosine = np.array([[1.0, 0.5], [0.0, -0.5], [-1.0, np.nan]])
     np.testing.assert_allclose(angles(cosine), [[0.0, 60.0], [90.0, 120.0], [180.0, np.nan]], rtol=ROUNDING)
@@ -147,17 +141,6 @@ class TestCorrelations:
         expected = scipys(off_diagonal(first)[there], off_diagonal(second)[there]).statistic
         assert there.sum() == 8 * 7 - 1
         assert ours(first, second) == ours(second, first) == pytest.approx(expected, abs=ROUNDING)
-
-    def test_only_the_order_counts_for_the_ranks(self) -> None:
-        p = normal_p(2)
-        assert rank_correlation(p, np.exp(5 * p)) == pytest.approx(1.0, abs=ROUNDING)
-        assert correlation(p, np.exp(5 * p)) < 0.9
-
-    @CORRELATIONS
-    def test_of_two_facts(self, ours: Correlation, scipys: Callable[..., Any]) -> None:
-        p = np.array([[1.0, 0.2], [0.7, 1.0]])
-        assert ours(p, p) == pytest.approx(1.0, abs=ROUNDING)
-        assert ours(p, p.T) == pytest.approx(-1.0, abs=ROUNDING)
 
     @CORRELATIONS
     def test_are_nan_where_there_are_none(self, ours: Correlation, scipys: Callable[..., Any]) -> None:
