@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page
 
 CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
 TABLE = "[data-testid=stDataFrame]"
-STEP_SECONDS = 20
+STEP_SECONDS = 40
 FEW = 40  # facts, whose heatmap is drawn in a tenth of the time
 PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
 Open = Callable[..., Page]
