@@ -69,11 +69,6 @@ class Visitor:
         state = WidgetState(id=found.id, string_value=json.dumps({"selection": selection}))
         self.touch(state, fragment=found_fragment(self.shown, found.id))
 
-    def press(self, key: str) -> None:
-        """Press a button by its key."""
-        found = next(e for e in self.elements("button") if e.id.endswith(f"-{key}"))
-        self.touch(WidgetState(id=found.id, trigger_value=True), fragment=found_fragment(self.shown, found.id))
-
     def elements(self, kind: str) -> Iterator[object]:
         """What the last run drew of a kind."""
         for message in self.shown:
