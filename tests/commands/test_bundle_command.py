@@ -100,8 +100,6 @@ def test_what_cannot_be_exported(
 
 def test_what_cannot_be_imported(cluster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "There is no file" in refused(capsys, "import", str(tmp_path / "none.kis"))
-    (tmp_path / "text.kis").write_text("text")
-    assert "is no whole bundle" in refused(capsys, "import", str(tmp_path / "text.kis"))
     folder = cluster / "out" / "other" / "builtin_stats"
     for source in (folder, next(folder.iterdir())):
         assert "is read where text would be: analyse --corpus DIR" in refused(capsys, "import", str(source))

@@ -152,10 +152,10 @@ def test_twice_gives_the_same_bytes_and_says_where(
 def test_options_reach_the_request(folder: Path) -> None:
     given = {"steps": 2, "learning_rate": 0.25, "weight_decay": 0.125, "kl": 0.5, "clamp": 2.0, "seed": 9}
     chosen = arguments(folder, method="r-rome", layer=1, fact=7, out=folder / "options", **given)
-    assert main([*chosen, "--mean-key", "--no-everywhere"]) == 0
+    assert main([*chosen, "--mean-key", "--no-everywhere", "--strength=0.5"]) == 0
     record = strict(folder / "options" / "edit.json")
     hyperparameters = given | {"prefixes": [[3, 5]], "stop_loss": 0.05, "mean_key": True, "everywhere": False}
-    expected = {"fact": 7, "target": "Nokia", "layer": 1, "method": "r-rome", "strength": 1.0}
+    expected = {"fact": 7, "target": "Nokia", "layer": 1, "method": "r-rome", "strength": 0.5}
     assert record["request"] == expected | {"hyperparameters": hyperparameters}
     assert len(record["losses"]) == 3
     assert record["edited"]["subject"] == FORMULA.subject, "guarded in the table alone"

@@ -11,7 +11,7 @@ import pytest
 
 from kis_core.request import RequestError
 from kis_core.results.result import LayerReport, Result
-from kis_core.superposition import Interval, Moments
+from kis_core.superposition import Interval, Moments, kurtosis_interval
 from kis_core.superposition.matrix import superposition
 from tests.results.results_tools import made
 
@@ -90,6 +90,9 @@ class TestSubset:
 
     def test_what_belongs_to_a_fact_stays_with_it_and_the_rest_as_it_was(self, large: Result) -> None:
         before = (large.artefacts, large.ranking(4))
+        intervals = [(report.interval, report.clean_interval) for report in large.reports]
+        ways = [(p, large.clean(layer)) for p, layer in zip(large.p, large.layers, strict=True)]
+        assert intervals == [tuple(map(kurtosis_interval, each)) for each in ways]
         part = large.subset(self.KEPT, "three")
         assert part.facts.name == "three"
         assert [fact.subject for fact in part.facts.facts] == ["e", "b", "b"]

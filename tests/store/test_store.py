@@ -81,20 +81,11 @@ def test_a_value_is_put_replaced_kept_for_the_next_program_and_deleted(store: St
     assert leftovers(store.root) == []
 
 
-@pytest.mark.parametrize(
-    ("meta", "array"),
-    [
-        ({"object": object()}, np.arange(3)),
-        ({"not a number": float("nan")}, np.arange(3)),
-        ({}, np.array([object()])),
-        ({}, np.array(["text"])),
-    ],
-    ids=["object in meta", "NaN in meta", "object array", "text array"],
-)
-def test_what_cannot_be_stored_is_refused(store: Store, meta: dict[str, Any], array: np.ndarray) -> None:
+def test_what_cannot_be_stored_is_refused(store: Store) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
-    with pytest.raises((TypeError, ValueError)):
-        store.put(KEY, meta, {"array": array})
+    for meta, value in (({"object": object()}, 1), ({"not a number": float("nan")}, 1), ({}, object()), ({}, "text")):
+        with pytest.raises((TypeError, ValueError)):
+            store.put(KEY, meta, {"array": np.array([value])})
     assert number_of(store.get(KEY)) == 1
     assert leftovers(store.root) == []
 
