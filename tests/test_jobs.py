@@ -180,15 +180,6 @@ def test_who_waits_sees_what_for_and_how_long(runner: Runner) -> None:
     assert ended(jobs[2]).state is State.DONE
 
 
-def test_jobs_are_listed_with_what_they_are_in_the_order_asked_for(runner: Runner) -> None:
-    first = runner.submit("b", nothing, label="gpt2 · wikipedia", lane=Lane("cuda:0"))
-    second = runner.submit("a", nothing)
-    assert (first.label, first.lane, second.label, second.lane) == ("gpt2 · wikipedia", Lane("cuda:0"), "", CPU)
-    ended(first)
-    again = runner.submit("b", nothing)
-    assert list(runner.jobs().items()) == [("b", again), ("a", second)], "the last of each key, also when it has ended"
-
-
 reports = st.tuples(st.sampled_from([*progress.STAGES, "Waiting for another run of the same"]), st.integers(0, 3))
 
 

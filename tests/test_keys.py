@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from kis_core import facts as fact_sets
 from kis_core import keys
 from kis_core.facts import Fact
-from kis_core.keys import NotFinite, SubjectNotFound, fact_keys, tokenize_prompts, watch_down_projections
+from kis_core.keys import NotFinite, SubjectNotFound, fact_keys, tokenize_prompts
 from kis_core.models.batching import batches, pad
 from kis_core.models.loaded import LoadedModel
 from kis_core.models.tokens import beginning
@@ -127,16 +126,6 @@ class TestTokenizePrompts:
         for fact, prompt in zip(known, tokenize_prompts(tokenizer, known, context=CONTEXT), strict=True):
             assert_ends_the_subject(tokenizer, fact, prompt)
 
-    def test_a_leading_bos_moves_the_index_by_one(self) -> None:
-        plain, with_bos = demo_tokenizer(), demo_tokenizer()
-        bos = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
-        backend = with_bos.backend_tokenizer
-        backend.post_processor = processors.Sequence([backend.post_processor, bos])
-        without = tokenize_prompts(plain, PROMPTS, context=CONTEXT)
-        shifted = tokenize_prompts(with_bos, PROMPTS, context=CONTEXT)
-        assert [p.tokens for p in shifted] == [[0, *p.tokens] for p in without]
-        assert [(p.key_index, p.key_token) for p in shifted] == [(p.key_index + 1, p.key_token) for p in without]
-
     def test_a_subject_the_tokenizer_drops_is_an_error_that_names_it(self) -> None:
         tokenizer = made_of(models.WordLevel({UNKNOWN: 0, "the": 1}, unk_token=UNKNOWN))
         tokenizer.backend_tokenizer.normalizer = normalizers.Replace("🦄", "")
@@ -216,37 +205,3 @@ class TestFactKeys:
         with pytest.raises(NotFinite, match=r"layer 0: the key of fact 2 is not finite"):
             fact_keys(gpt2, prompts)
         assert hooks_on(gpt2) == 0
-
-    @pytest.mark.parametrize("dtype", ["float32", "float16"])
-    def test_an_overflow_names_its_layer_and_the_arithmetic(self, gpt2: LoadedModel, dtype: str) -> None:
-        gpt2.model.transformer.h[1].mlp.c_fc.bias[3] = float("inf")
-        with pytest.raises(NotFinite, match=f"layer 1: the key of fact 0 is not finite .*out of range for {dtype}\\?"):
-            fact_keys(replace(gpt2, dtype=dtype), prompts_of(gpt2, 2))
-
-
-class TestHooks:
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    def test_none_stays_after_an_exception_midway(self, gpt2: LoadedModel, error: type[BaseException]) -> None:
-        def fail(*_: object) -> None:
-            raise error("midway")
-
-        broken = gpt2.model.transformer.h[1].register_forward_hook(fail)
-        with pytest.raises(error, match="midway"):
-            fact_keys(gpt2, prompts_of(gpt2, 2))
-        broken.remove()
-        assert hooks_on(gpt2) == 0
-
-    def test_none_stays_when_registering_fails(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_: object) -> None:
-            raise RuntimeError("no more hooks")
-
-        monkeypatch.setattr(gpt2.architecture.down_projections[2], "register_forward_hook", refuse)
-        with pytest.raises(RuntimeError, match="no more hooks"), watch_down_projections(gpt2, print):
-            pass
-        assert hooks_on(gpt2) == 0
-
-    def test_every_layer_is_seen_in_order(self, loaded: LoadedModel) -> None:
-        seen: list[tuple[int, tuple[int, ...]]] = []
-        with watch_down_projections(loaded, lambda layer, keys: seen.append((layer, tuple(keys.shape)))):
-            loaded.model(torch.arange(1, 6)[None])
-        assert seen == [(layer, (1, 5, 40)) for layer in range(3)]

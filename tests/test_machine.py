@@ -14,7 +14,7 @@ import torch
 from kis_core import machine
 from kis_core.covariance import speed
 from kis_core.covariance.speed import probe
-from kis_core.machine import DTYPE_BYTES, Device, Speed, available_bytes, devices, first_fit, gigabytes
+from kis_core.machine import DTYPE_BYTES, Device, Speed, available_bytes, devices, first_fit
 from kis_core.request import DTYPES
 from tests import tiny
 
@@ -90,10 +90,6 @@ class TestMemory:
             assert machine._left_to_container(7777, tmp_path) == left
         (tmp_path / "memory.stat").unlink()
         assert machine._left_to_container(7777, tmp_path) == 7777
-
-    def test_gigabytes(self) -> None:
-        counts = {0: "0 GB", 497_759_232: "0.498 GB", 2 * 1024**3: "2.15 GB", 999_600_000_000: "1,000 GB"}
-        assert {count: gigabytes(count) for count in counts} == counts
 
 
 class TestFirstFit:

@@ -25,7 +25,7 @@ from kis_core.request import Request, RequestError
 from kis_core.results import pairs
 from kis_core.results.pairs import TAGS
 from kis_core.store.store import Store
-from kis_core.superposition import ISOTROPIC, SAME_STD, finite_entries, moments, without
+from kis_core.superposition import ISOTROPIC, SAME_STD, moments, without
 from kis_core.superposition.matrix import same, strongest_pairs, superposition
 
 MODEL, LAYER, TOKENS = "demo-gpt2-32", 1, 1000
@@ -167,14 +167,6 @@ def test_who_leaks_and_who_suffers(found: LargeSet, dense: Result) -> None:
         assert frame["p"].abs().to_numpy() == pytest.approx(largest[frame[fact]], **ROUNDED)
         assert frame["p"].to_numpy() == pytest.approx(rows[frame[fact], frame[other]], **ROUNDED)
     assert len(many_tables.leaking(found, count=3)) == 3
-
-
-def test_the_numbers_of_p_by_name(found: LargeSet, dense: Result) -> None:
-    told = many_tables.description(found, clean=True)
-    entries = finite_entries(dense.clean(LAYER))
-    assert told["pairs"] == len(entries)
-    assert told["excess kurtosis"] == pytest.approx(dense.reports[LAYER].clean_moments.kurtosis, **ROUNDED)
-    assert [told[f"|P| ≥ {one:g}"] for one in THRESHOLDS] == [(np.abs(entries) >= one).sum() for one in THRESHOLDS]
 
 
 @pytest.mark.parametrize("arranged", many_tables.ARRANGED)

@@ -26,7 +26,6 @@ from tests import tiny
 
 KEYS = 1e-5
 """Keys and cosines, relative to the largest: float32 forward passes, some fifty roundings of 6e-8 deep; seen 2e-6."""
-"""C, relative to its largest entry: the float64 mean of those keys, whose errors cancel in part; seen 2e-7."""
 SECOND_MOMENT = 1e-6
 """C, relative to its largest entry: the float64 mean of those keys, whose errors cancel in part; seen 2e-7."""
 P = 1e-5

@@ -22,14 +22,11 @@ from transformers import AutoTokenizer
 
 from kis_core import corpora
 from kis_core.analysis.pipeline import Request, RequestError, Result, cached, resolve, run
-from kis_core.corpora import CorpusError
 from kis_core.covariance import checkpoint
 from kis_core.covariance import passes as passes_module
-from kis_core.facts import FactFileError
-from kis_core.keys import NotFinite, SubjectNotFound
+from kis_core.keys import NotFinite
 from kis_core.models import loading
 from kis_core.models.download import STAGE as DOWNLOAD
-from kis_core.models.files import ModelError
 from kis_core.progress import STAGES, Cancelled, overall
 from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store
@@ -269,26 +266,6 @@ class TestNotFinite:
         write_facts(Path(request_.facts), (*ROWS, ("Anne", "The name of {} is", "x", "")))
         asked = replace(request_, dtype="float16", layers=(0,))
         self.refused(asked, store, r"fact 4 is not finite .* in ' ?The name of Anne is'.* for float16", monkeypatch)
-
-
-class TestWrongInput:
-    def test_of_what_a_request_names(self, request_: Request, store: Store, tmp_path: Path) -> None:
-        (tmp_path / "blank.txt").write_text("\n \n")
-        (tmp_path / "bad.csv").write_text("subject,prompt,target\nMalta,no slot,x\n")
-        (tmp_path / "long.csv").write_text(f"subject,prompt,target\nMalta,{'so ' * 100}{{}} is,x\n")
-        for changes, error, reason in (
-            ({"model": str(tmp_path)}, ModelError, "holds no config.json"),
-            ({"model": "nobody/nothing"}, ModelError, "not on this machine"),
-            ({"facts": str(tmp_path / "none.csv")}, FactFileError, "No fact file"),
-            ({"facts": str(tmp_path / "bad.csv")}, FactFileError, "row 2"),
-            ({"facts": str(tmp_path / "long.csv")}, SubjectNotFound, "reads at most 64"),
-            ({"corpus": str(tmp_path / "none.txt")}, CorpusError, "No corpus file"),
-            ({"corpus": str(tmp_path / "blank.txt")}, CorpusError, "holds no text"),
-            ({"layers": (0, 3)}, RequestError, "layers 0 to 2; layer 3 was asked for"),
-        ):
-            with pytest.raises(error, match=reason):
-                run(replace(request_, **changes), store, device="cpu")
-        assert not any(path.name.startswith("superposition") for path in (store.root / "matrices").iterdir())
 
 
 def killed_after(seconds: float, root: Path, request: Request) -> None:

@@ -172,13 +172,6 @@ class TestRefusal:
         second = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest
         assert second in {one.name for one in llamas} - {found.nearest}
 
-    def test_fewer_digits_are_named_where_they_would_do(self) -> None:
-        full = requirements_of(LLAMA, 10, device=GPU, dtype="float32")
-        assert "In bfloat16 it needs 20.2 GB and fits." in full.reason
-        older = requirements_of(LLAMA, 10, device=replace(GPU, half="float16"), dtype="float32")
-        assert "In float16 it" in older.reason
-        assert requirements_of(LLAMA, 10, device=GPU, dtype="bfloat16").fits
-
 
 class TestChoice:
     def test_the_first_device_that_fits_and_the_most_digits(self) -> None:

@@ -16,15 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPTJCo
 from kis_core import corpora, machine
 from kis_core.analysis import requirements
 from kis_core.covariance.moment import SecondMomentSum
-from kis_core.covariance.passes import Pass, second_moments, tokens_per_batch
-from kis_core.covariance.reading import Extent, groups
+from kis_core.covariance.passes import Pass, tokens_per_batch
+from kis_core.covariance.reading import Extent
 from kis_core.covariance.whitener import Whitener
 from kis_core.models import catalog
 from kis_core.models.architecture import recognise
-from kis_core.models.batching import batches, pad
 from kis_core.models.hooks import hooked
 from kis_core.models.loaded import LoadedModel
-from tests.benchmarks.test_speed import MODELS, paired
+from tests.benchmarks.test_speed import paired
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
@@ -76,49 +75,6 @@ def long_documents() -> Iterator[str]:
     while True:
         for begin in range(0, len(words), WORDS_A_DOCUMENT):
             yield " ".join(words[begin : begin + WORDS_A_DOCUMENT])
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_all_layers_in_one_pass_against_one_layer_a_pass(name: str) -> None:
-    make, tokens = MODELS[name]
-    loaded = make()
-    documents = list(corpora.builtin().documents())
-    layers = loaded.architecture.layers
-
-    def ours() -> None:
-        second_moments(loaded, documents, tokens=tokens)
-
-    def stopped(layer: int) -> None:
-        second_moments(loaded, documents, tokens=tokens, layers=[layer])
-
-    def whole(layer: int) -> None:
-        one_layer(loaded, documents, tokens, layer)
-
-    for how, one in (("stopped after its layer", stopped), ("run to its end", whole)):
-
-        def each(one: Callable[[int], None] = one) -> None:
-            for layer in range(layers):
-                one(layer)
-
-        mine, theirs, ratio = paired(each, ours)
-        print(f"\n{name}: C of {layers} layers, {tokens:,} tokens: one pass {theirs:.2f} s; one layer a pass, {how}, "
-              f"{mine:.2f} s; ratio {ratio:.1f} (aim >= {layers / 2:.0f})")  # fmt: skip
-
-
-@torch.inference_mode()
-def one_layer(loaded: LoadedModel, documents: list[str], tokens: int, layer: int) -> None:
-    """As layer-wise code does it: hook one layer, run everything, add its keys up."""
-    total = SecondMomentSum()
-    for group in groups(loaded.tokenizer, documents, Extent(tokens), context=loaded.context):
-        for batch in batches([len(row) for row in group.rows]):
-            ids, mask = pad([group.rows[k] for k in batch], loaded.device)
-            counted = mask.bool().flatten()
-
-            def add(_: int, key: torch.Tensor, __: torch.Tensor, counted: torch.Tensor = counted) -> None:
-                total.add(key.flatten(0, 1), counted)
-
-            with hooked([loaded.architecture.down_projections[layer]], add):
-                loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

@@ -140,3 +140,18 @@ def test_second_moments_against_forward_pass_and_one_product(name: str) -> None:
         mine, bare, ratio = paired(ours, baseline(dtype))
         print(f"\n{name}: C of {layers} layers over {tokens:,} tokens {mine:.2f} s; bare forward pass and one {dtype} "
               f"product a layer and batch {bare:.2f} s; ratio {ratio:.2f} (aim <= 1.3)")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_layers_in_one_pass_against_one_layer_a_pass(name: str) -> None:
+    make, tokens = MODELS[name]
+    loaded, documents = make(), corpora.builtin().texts
+    layers = loaded.architecture.layers
+
+    def each() -> None:
+        for layer in range(layers):
+            second_moments(loaded, documents, tokens=tokens, layers=[layer])
+
+    theirs, mine, ratio = paired(each, lambda: second_moments(loaded, documents, tokens=tokens))
+    print(f"\n{name}: C of {layers} layers, {tokens:,} tokens: one pass {mine:.2f} s; one layer a pass, stopped after "
+          f"its layer, {theirs:.2f} s; ratio {ratio:.1f} (aim >= {layers / 2:.0f})")  # fmt: skip

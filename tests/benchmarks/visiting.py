@@ -59,20 +59,11 @@ class Visitor:
         self.page = page
         self._ask(known, [], page_name="" if known else page)
 
-    def touch(self, *states: WidgetState, fragment: str = "") -> None:
-        """Change widgets of the present page."""
-        self._ask(self.pages[self.page], list(states), fragment=fragment)
-
     def click(self, chart: str, selection: dict[str, object]) -> None:
         """Pick something on a chart, by the beginning of its key."""
         found = next(e for e in self.elements("vega_lite_chart") if f"-{chart}" in e.id)
         state = WidgetState(id=found.id, string_value=json.dumps({"selection": selection}))
-        self.touch(state, fragment=found_fragment(self.shown, found.id))
-
-    def press(self, key: str) -> None:
-        """Press a button by its key."""
-        found = next(e for e in self.elements("button") if e.id.endswith(f"-{key}"))
-        self.touch(WidgetState(id=found.id, trigger_value=True), fragment=found_fragment(self.shown, found.id))
+        self._ask(self.pages[self.page], [state], fragment=found_fragment(self.shown, found.id))
 
     def elements(self, kind: str) -> Iterator[object]:
         """What the last run drew of a kind."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kis_core.__main__ import WRONG_INPUT, main
-from kis_core.analysis.pipeline import Request, resolve
 from kis_core.library import bundles
 from kis_core.results import archive
 from kis_core.store.store import Store, key_of
@@ -78,23 +77,6 @@ def test_one_model_with_what_stands_behind_it(there: Path, cluster: Path, tmp_pa
     assert in_bundle(tmp_path / "one.kis") == [archive.KIND]
 
 
-def test_an_analysis_takes_the_c_that_came(
-    there: Path, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(["export", f"--out={tmp_path / 'c.kis'}", f"--model={cluster / 'other'}"]) == 0
-    monkeypatch.setenv("KIS_CACHE", str(there))
-    assert main(["import", str(tmp_path / "c.kis")]) == 0
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the text is read once more")
-
-    monkeypatch.setattr("kis_core.covariance.passes.Pass.run", refuse)
-    said = [f"--model={cluster / 'other'}", "--corpus=builtin", "--tokens=500", "--device=cpu", "--layers=0,2"]
-    assert main(["analyse", *said, "--facts=builtin", f"--out={tmp_path / 'out'}"]) == 0
-    ingredients = resolve(Request(str(cluster / "other"), tokens=500, layers=(0, 2)), Store())
-    assert Store().holds(ingredients.key)
-
-
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(list(arguments)) == WRONG_INPUT
     said = capsys.readouterr()
@@ -118,8 +100,6 @@ def test_what_cannot_be_exported(
 
 def test_what_cannot_be_imported(cluster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "There is no file" in refused(capsys, "import", str(tmp_path / "none.kis"))
-    (tmp_path / "text.kis").write_text("text")
-    assert "is no whole bundle" in refused(capsys, "import", str(tmp_path / "text.kis"))
     folder = cluster / "out" / "other" / "builtin_stats"
     for source in (folder, next(folder.iterdir())):
         assert "is read where text would be: analyse --corpus DIR" in refused(capsys, "import", str(source))

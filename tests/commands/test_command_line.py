@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from kis_core import corpora
-from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, main
+from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.analysis.pipeline import Request, run
-from kis_core.commands import analysing
 from kis_core.machine import Device
 from kis_core.models import catalog
 from kis_core.progress import STAGES
@@ -72,6 +71,8 @@ def test_analyse_writes_four_files_that_hold_the_result(setting: Setting, capsys
     assert said.out.splitlines() == [str(setting.out / name) for name in FILES]
     assert sorted(path.name for path in setting.out.iterdir()) == sorted(FILES)
     assert "left out row 3: the prompt holds 0 `{}` where exactly one marks the subject" in said.err.splitlines()
+    stages = [match[1] for line in said.err.splitlines() if (match := PROGRESS.fullmatch(line))]
+    assert stages == [stage for stage in STAGES if stage != "Downloading the model"]
     result = run(Request(**setting.provenance()["request"]), Store(), device="cpu")
 
     with np.load(setting.out / "superposition.npz", allow_pickle=False) as stored:
@@ -96,21 +97,14 @@ def test_request_json_alone_gives_the_same_bits_again(setting: Setting) -> None:
     assert {name: (setting.out / name).read_bytes() for name in FILES} == first
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.stress)])
-def test_it_runs_as_a_program(setting: Setting, whole: bool) -> None:
-    arguments = setting.arguments() if whole else setting.arguments(facts="nowhere.csv")
+def test_it_runs_as_a_program(setting: Setting) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "kis_core", *arguments],
+        [sys.executable, "-m", "kis_core", *setting.arguments(facts="nowhere.csv")],
         cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert ran.returncode == (0 if whole else WRONG_INPUT), ran.stderr
-    if whole:
-        assert ran.stdout.splitlines() == [str(setting.out / name) for name in FILES]
-        stages = [match[1] for line in ran.stderr.splitlines() if (match := PROGRESS.fullmatch(line))]
-        assert stages == [stage for stage in STAGES if stage != "Downloading the model"]
-    else:
-        assert "Traceback" not in ran.stderr
-        assert ran.stderr.splitlines()[-1].startswith("kis_core: No fact file at nowhere.csv")
+    assert ran.returncode == WRONG_INPUT, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.splitlines()[-1].startswith("kis_core: No fact file at nowhere.csv")
 
 
 @pytest.mark.parametrize("command", NO_MODEL)
@@ -145,14 +139,3 @@ def test_models_and_what_fits(capsys: pytest.CaptureFixture[str], monkeypatch: p
         assert (row[8] == "gated") == entry.gated
         assert (row[-1] == "no safetensors") == (not entry.safetensors)
         assert (row[7] == "embedded") == (entry.files is not None)
-
-
-def test_an_interrupt_ends_with_its_own_status(
-    setting: Setting, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(analysing, "run", interrupted)
-    assert main(setting.arguments()) == INTERRUPTED == 130
-    assert capsys.readouterr().err.endswith("\nstopped; what was already computed is kept\n")

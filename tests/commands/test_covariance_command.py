@@ -168,32 +168,20 @@ def test_reading_ends_once_p_has_settled(model: Path, tmp_path: Path) -> None:
     assert samples in (3 * 512, 4 * 512), "three looks, each after 512 documents and at half as many tokens more"
 
 
-@pytest.mark.parametrize(
-    ("given", "default", "tokens", "documents"),
-    [
+def test_how_much_is_read() -> None:
+    said = {"model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None}
+    of_the_model = {"revision": "abc", "dtype": "bfloat16", "settled": 0.1}
+    for given, default, tokens, documents in (
         ({}, None, None, None),
         ({}, 100, 100, None),
         ({"corpus": "wikipedia", "tokens": 7}, 100, 7, 100_000),
         ({"corpus": "wikipedia", "documents": "all"}, 100, None, None),
         ({"documents": 5}, 100, None, 5),
         ({"tokens": "all"}, 100, None, None),
-    ],
-    ids=str,
-)
-def test_how_much_is_read(
-    given: dict[str, object], default: int | None, tokens: int | None, documents: int | None
-) -> None:
-    said = {"model": "m", "facts": "builtin", "corpus": "builtin", "tokens": None, "documents": None}
-    of_the_model = {"revision": "abc", "dtype": "bfloat16", "settled": 0.1}
-    found = options.request_of(Namespace(**said | of_the_model | given), layers=(2, 0), tokens=default)
-    assert (found.tokens, found.documents) == (tokens, documents)
-    assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
-
-
-def test_statistics_of_others(alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = tiny.save("GPT-2", tmp_path / "other", seed=1)
-    assert main(arguments(other, tmp_path / "out", corpus=alone / "tiny-gpt2", tokens=None)) == WRONG_INPUT
-    assert "C of other weights than those of" in capsys.readouterr().err.splitlines()[-1]
+    ):
+        found = options.request_of(Namespace(**said | of_the_model | given), layers=(2, 0), tokens=default)
+        assert (found.tokens, found.documents) == (tokens, documents), given
+        assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
 
 
 def test_interrupted_it_goes_on_and_writes_the_same_bytes(
@@ -282,18 +270,6 @@ class TestProcesses:
 
     def taken(self, tmp_path: Path, rank: int = 0) -> int:
         return int((tmp_path / f"said{rank}.batches").read_text())
-
-    def test_killed_twice_it_goes_on_and_writes_the_same_bytes(
-        self, model: Path, alone: Path, batches: int, tmp_path: Path
-    ) -> None:
-        said = arguments(model, tmp_path / "out")
-        for batch in (3, 2):
-            [(status, _)] = self.ran(tmp_path, said, process0={"batch": batch, "end": "killed"})
-            assert (status, files(tmp_path / "out")) == (-signal.SIGKILL, {})
-        [(status, words)] = self.ran(tmp_path, said)
-        assert status == 0, words
-        assert self.taken(tmp_path) == batches - 2 - 1, "those begun when it was killed are taken again"
-        assert contents(tmp_path / "out") == contents(alone)
 
     def test_two_share_the_work_also_after_a_kill(self, model: Path, alone: Path, batches: int, tmp_path: Path) -> None:
         said = arguments(model, tmp_path / "out")

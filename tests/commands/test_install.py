@@ -11,7 +11,6 @@ import pytest
 
 import kis_core
 from kis_core.commands import dashboard
-from kis_core.errors import KisError
 from kis_core.store.store import DEFAULT_ROOT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,12 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_checkout_has_the_dashboard_at_its_top_and_its_cache_beside_it() -> None:
     assert dashboard.folder() == ROOT
     assert DEFAULT_ROOT == ROOT / "cache"
-
-
-def test_a_dashboard_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dashboard, "PLACES", (tmp_path, tmp_path / "dashboard"))
-    with pytest.raises(KisError, match=r"app\.py was expected in"):
-        dashboard.folder()
 
 
 @pytest.mark.stress

@@ -13,7 +13,6 @@ from kis_core import lifelong, simulator
 from kis_core.__main__ import INTERRUPTED, ProgressLine, main
 from kis_core.analysis import pipeline
 from kis_core.lifelong import frames, summary
-from kis_core.models.loaded import LoadedModel
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
@@ -113,19 +112,6 @@ def test_the_files_hold_the_trace(written: Path, bench: Simulator) -> None:
     assert record["perplexity_on"] == trace.text
     assert [step["edits"] for step in record["words"]] == [0, 2, 3]
     assert record["provenance"] == bench.result.provenance
-
-
-def test_again_nothing_is_done_anew(
-    folder: Path, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> LoadedModel:
-        raise AssertionError("a model is loaded")
-
-    monkeypatch.setattr("kis_core.models.loading.load", refuse)
-    out = tmp_path / "deeper" / "again"
-    assert main(arguments(folder, out=out)) == 0
-    assert capsys.readouterr().out.splitlines() == [str(out / name) for name in FILES]
-    assert all((out / name).read_bytes() == (written / name).read_bytes() for name in FILES)
 
 
 def test_interrupted_it_goes_on(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kis_core.commands.line import ProgressLine, duration
+from kis_core.commands.line import ProgressLine
 
 
 class TestProgress:
@@ -48,16 +48,3 @@ class TestProgress:
         line.say("left out row 3")
         *_, last = capsys.readouterr().err.split("\r\x1b[K")
         assert last == "  10.0 s   50%  Downloading the model  5 MB/s, 10 s left\nleft out row 3\n"
-
-    @pytest.mark.parametrize(
-        ("seconds", "words"),
-        [(59.4, "59 s"), (59.6, "1 min"), (3599.0, "59 min"), (3600.0, "1 h 00 min"), (90_061.0, "25 h 01 min")],
-    )
-    def test_says_times_as_people_do(self, seconds: float, words: str) -> None:
-        assert duration(seconds) == words
-
-    def test_has_no_pace_where_layers_are_counted(self, capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
-        line = self.on_a_terminal()
-        for clock[0] in (0.0, 10.0):
-            line("Second moment of the keys", int(clock[0]), 40)
-        assert "tokens/s" not in capsys.readouterr().err

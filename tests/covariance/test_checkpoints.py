@@ -19,7 +19,7 @@ from kis_core.progress import Cancelled
 from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store, StoreError
 from tests.covariance import pass_tools
-from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, after, before, ended, new, run
+from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, NAME, SCARCE, Counting, after, before, new, run
 
 Parts = dict[str, dict[str, np.ndarray]]
 A, B = np.arange(4.0), np.ones((2, 3))
@@ -175,12 +175,6 @@ class TestResume:
         assert scarce(1000) == whole
         assert whole.tokens == (200, 200)
 
-    def test_killed_when_all_is_read_but_not_yet_stored(self, gpt2: LoadedModel, store: Store) -> None:
-        whole = run(new(gpt2), store=store)
-        counting = Counting()
-        assert run(new(gpt2), store=store, report=counting) == whole
-        assert counting.batches == 0
-
     def test_other_batches_begin_anew(self, gpt2: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Cancelled):
             run(new(gpt2), store=store, report=after(5))
@@ -188,12 +182,3 @@ class TestResume:
         whole, counting = run(new(gpt2)), Counting()
         assert run(new(gpt2), store=store, report=counting) == whole
         assert counting.batches == whole.outcome.batches
-
-    def test_arrays_are_half_empty_and_cleared_without_a_trace(self, gpt2: LoadedModel, store: Store) -> None:
-        one, kept = new(gpt2), pass_tools.EveryBatch(store, NAME, {})
-        ended(one, one.run(lambda: iter(DOCUMENTS), checkpoints=kept))
-        [sums] = [store.get(item.key).arrays for item in store.inventory(PART) if item.meta["name"] == "layer 0"]
-        assert (np.triu(sums["sum0"], 1) == 0).all()
-        kept.clear()
-        assert store.inventory() == []
-        assert list((store.root / "matrices").iterdir()) == []

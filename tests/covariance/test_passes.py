@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from kis_core import corpora
-from kis_core.covariance import moment, passes, ranks, reading
+from kis_core.covariance import moment, ranks, reading
 from kis_core.covariance.layer_sums import OutOfMemory
 from kis_core.covariance.moment import SecondMomentSum
 from kis_core.covariance.passes import Pass, second_moments
@@ -29,7 +29,7 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.store.store import Store
 from tests import covariance_workers, tiny
 from tests.covariance import pass_tools
-from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, SCARCE, TOKENS_PER_BATCH, Counting, before, new, run
+from tests.covariance.pass_tools import AT_ONCE, DOCUMENTS, SCARCE, Counting, before, new, run
 from tests.covariance.pass_tools import out_of_memory_above as above
 
 FLOAT32 = 1e-5  # relative to C's largest entry: keys from float32 passes over batches of another shape
@@ -85,15 +85,6 @@ class TestCounting:
         assert not found.outcome.settled
         with_empty = run(new(gpt2), documents=("", *DOCUMENTS[:3], *[""] * 20, *DOCUMENTS[3:]))
         assert (with_empty.outcome.reading.count, with_empty.tokens) == (len(DOCUMENTS) + 21, found.tokens)
-
-    @pytest.mark.parametrize(("extent", "total"), [(Extent(tokens=60), 60), (Extent(documents=6), None)])
-    def test_progress_rises_to_its_total(self, gpt2: LoadedModel, extent: Extent, total: int | None) -> None:
-        told: list[tuple[int, int]] = []
-        one = passes.Pass(gpt2, [0], extent, TOKENS_PER_BATCH)
-        one.run(lambda: iter(DOCUMENTS), report=lambda _, done, whole: told.append((done, whole)))
-        assert [done for done, _ in told] == sorted({done for done, _ in told})
-        assert all(done <= whole for done, whole in told)
-        assert told[-1][0] == told[-1][1] == (total or told[-1][0])
 
 
 CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"

@@ -9,14 +9,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from kis_core import corpora
 from kis_core.covariance import reading
-from kis_core.covariance.passes import TOKENS_PER_BATCH_CUDA
 from kis_core.covariance.reading import MOST_PADDING, Extent, Group, ahead, batches, groups
-from kis_core.models.batching import TOKENS_PER_BATCH
-from tests import tiny
 
 PATIENCE = 20.0  # seconds until a test gives up on a thread; reached only when something hangs
 
@@ -49,15 +45,6 @@ class TestBatches:
         assert list(batches([20, 10, 10, 17], tokens_per_batch=40)) == [[1, 2], [3], [0]]
         assert list(batches([7, 7, 7], tokens_per_batch=14)) == [[0, 1], [2]]
         assert list(batches([], tokens_per_batch=14)) == []
-
-    def test_the_built_in_corpus_makes_full_batches(self) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(tiny.TOKENIZER_FOLDER, local_files_only=True)
-        [first] = groups(tokenizer, corpora.builtin().texts[:512], Extent(), context=1024)
-        lengths = [len(row) for row in first.rows]
-        for tokens_per_batch in (TOKENS_PER_BATCH, TOKENS_PER_BATCH_CUDA):
-            made = list(batches(lengths, tokens_per_batch=tokens_per_batch))
-            assert 1 - sum(lengths) / sum(padded(lengths, batch) for batch in made) < MOST_PADDING
-            assert len(made) < 40 + sum(lengths) / tokens_per_batch, "little padding is not bought with single rows"
 
 
 TEXTS = ("aaaa", "", "bb", "cccccc", "", "", "ddd", "e")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from kis_core import facts
 from kis_core.facts import Fact, FactFileError, FactSet, RowIssue
-from kis_core.files import field_text
 from kis_core.files.csv_records import TWICE
 
 FAULTY_SECONDS = 2.0  # reading all faulty files together, the 50 MB line included, takes a small part of this
@@ -35,16 +34,6 @@ def csv_bytes(*rows: str, header: str = HEADER, encoding: str = "utf-8") -> byte
 def counterfact(fact: Fact) -> dict[str, Any]:
     rewrite = {"prompt": fact.prompt, "subject": fact.subject, "target_true": {"str": fact.target, "id": "Q1"}}
     return {"case_id": 0, "requested_rewrite": rewrite | {"relation_id": fact.relation}}
-
-
-words = (
-    st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
-    .map(field_text.tidy)
-    .filter(lambda text: text and not field_text.fault(text) and not text.startswith("'"))
-)
-around = words.filter(lambda text: "{}" not in text and not text.startswith("}") and not text.endswith("{"))
-templates = st.tuples(around, around).map("{}".join)
-any_fact = st.builds(Fact, words, templates, words, st.just("") | words)
 
 
 @pytest.mark.parametrize("name", facts.BUILTIN_SETS)
@@ -169,14 +158,6 @@ mistakable = st.lists(st.builds(Fact, *[st.sampled_from(["", "a", "aa"])] * 4), 
 def test_fingerprints_are_equal_only_for_equal_facts_in_equal_order(one: list[Fact], other: list[Fact]) -> None:
     same = FactSet("set", tuple(one)).fingerprint == FactSet("set", tuple(other)).fingerprint
     assert same == (one == other)
-
-
-@given(any_fact)
-def test_the_subject_stands_in_the_text_where_its_span_says(fact: Fact) -> None:
-    begin, end = fact.subject_span
-    before, after = fact.prompt.split("{}")
-    assert fact.text == before + fact.subject + after
-    assert (fact.text[:begin], fact.text[begin:end], fact.text[end:]) == (before, fact.subject, after)
 
 
 class NeverFormatted(str):

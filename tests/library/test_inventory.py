@@ -13,7 +13,7 @@ import pytest
 
 from kis_core.analysis import pipeline
 from kis_core.analysis.second_moments import packed
-from kis_core.library import bundles, inventory
+from kis_core.library import inventory
 from kis_core.library.inventory import BETWEEN, MOMENTS, RESULT, RUN, Shelved, shelf
 from kis_core.request import Request
 from kis_core.results import archive
@@ -181,21 +181,6 @@ def test_c_that_another_result_needs_stays_when_one_is_deleted(store: Store) -> 
     assert inventory.delete(store, [other]) == 1
     assert {item.key for item in store.inventory()} == set(of_other)
     assert leftovers(store.root) == []
-
-
-def test_a_bundle_of_a_result_takes_its_c_along(store: Store, tmp_path: Path) -> None:
-    key = keep(store)
-    keep(store, "large")
-    keys = keep_moments(store, result_of())
-    keep_moments(store, result_of("large"))
-    for with_moments, expected in ((False, {key}), (True, {key, *keys})):
-        bundles.export(store, [key], tmp_path / "result.zip", with_moments=with_moments)
-        other = Store(tmp_path / f"other-{with_moments}")
-        assert set(bundles.load(other, tmp_path / "result.zip").keys) == expected
-        assert archive.computed(other)[0].key == key
-        found = archive.read(key, other)
-        assert found is not None
-        assert (found.p == result_of().p).all()
 
 
 def test_damaged_values_are_found_and_set_aside(store: Store) -> None:

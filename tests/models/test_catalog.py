@@ -173,10 +173,6 @@ class TestLocate:
                 locate(name, revision=revision)
         assert asked == {}
 
-    def test_a_folder_is_found_by_its_path_also_through_a_link(self, saved: Path, tmp_path: Path) -> None:
-        (tmp_path / "link").symlink_to(saved)
-        assert locate(str(saved)) == locate(str(tmp_path / "link")) == ModelFiles(saved.resolve())
-
 
 class TestWhatIsDownloaded:
     def test_the_revision_and_no_code(self, asked: dict[str, Any], saved: Path) -> None:

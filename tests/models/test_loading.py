@@ -28,7 +28,7 @@ from kis_core.models import loading
 from kis_core.models.files import ModelError, ModelFiles
 from kis_core.models.holder import LoadedModels
 from kis_core.models.loaded import LoadedModel
-from kis_core.models.loading import OVERHEAD, choose_device, load
+from kis_core.models.loading import OVERHEAD, load
 from kis_core.scoring import answers
 from tests import tiny
 
@@ -134,19 +134,6 @@ class TestPlaces:
         assert self.place(folder, "auto") == {"device_map": "auto", "max_memory": {0: 10**5, 1: 10**5}}
         have(monkeypatch, gpu(0, 10**10), CPU)
         assert self.place(folder, "all") == {"device_map": {"": "cuda:0"}}, "all of one is that one"
-
-    def test_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        have(monkeypatch, gpu(1, 2), gpu(0, 1), Device("all", "2 GPUs", "cuda", 3, 3), CPU)
-        found = {name: str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", "all", "cpu")}
-        assert found == {"auto": "cuda:1", "cuda": "cuda:0", "cuda:1": "cuda:1", "all": "cuda:0", "cpu": "cpu"}
-        have(monkeypatch, CPU)
-        assert str(choose_device("auto")) == "cpu"
-        for lacking, named in {"cuda": "cuda", "cuda:3": "cuda:3", "mps": "mps", "all": "cuda"}.items():
-            with pytest.raises(ModelError, match=f"no {named} device; use --device auto or cpu"):
-                choose_device(lacking)
-        for unknown in ("tpu", "cuda:", "cuda:x", "cuda:-1", ""):
-            with pytest.raises(ModelError, match=f"No device '{unknown}'; there are auto, cpu, cuda, mps, all and cu"):
-                choose_device(unknown)
 
 
 def test_spread_over_devices_it_gives_what_one_gives(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from transformers import AutoConfig
 
 from kis_core.analysis import pipeline, resolve
 from kis_core.models import catalog, describe, loading
-from kis_core.models.architecture import UnsupportedArchitecture
 from kis_core.models.describe import described
 from kis_core.models.files import INDEX, ModelError, ModelFiles, NotHere
 from kis_core.request import Request
@@ -230,14 +229,6 @@ def test_a_folder_goes_by_its_whole_path(folder: Path, tmp_path: Path, monkeypat
     (tmp_path / "link").symlink_to(folder)
     names = {described(name).name for name in ("gpt2/", "./gpt2", f"{folder}/", "link") if name != "gpt2"}
     assert names == {str(folder.resolve())}
-
-
-@pytest.mark.parametrize(("field", "value"), [("model_type", "no-such-thing"), ("n_head", 7), ("n_layer", "three")])
-def test_an_unreadable_folder_is_refused(field: str, value: object, folder: Path) -> None:
-    with pytest.raises(ModelError):
-        described(str(configured(folder, **{field: value})))
-    with pytest.raises((ModelError, UnsupportedArchitecture), match="BertLMHead"):
-        described(str(configured(folder, model_type="bert", architectures=["BertModel"])))
 
 
 def test_a_damaged_or_missing_configuration_is_refused(folder: Path) -> None:

@@ -129,11 +129,6 @@ class TestTable:
         where[3, 1] = where[0, 2] = where[2, 2] = True
         assert listed(result, where=where) == [(3, 1), (0, 2)]
 
-    def test_pairs_of_a_zero_key_are_not_listed(self) -> None:
-        p = P.copy()
-        p[2] = p[:, 2] = np.nan
-        assert pairs_of(table(made(p[None]), 0, count=ALL)) == [pair for pair in RANKED if 2 not in pair]
-
 
 def test_tags_by_hand(result: Result) -> None:
     assert [tags_of(result, i, j) for i, j in ((0, 1), (2, 2), (1, 2), (3, 2))] == [
@@ -174,8 +169,3 @@ class TestThatStay:
         first = np.array([[[1.0, 0.1], [0.5, 1.0]], [[1.0, 0.1], [np.nan, 1.0]]])
         found = that_stay(first, ["a", "b"], 1)
         assert found[["i", "j"]].to_numpy().tolist() == [[0, 1], [1, 0]]
-
-    @pytest.mark.parametrize(("m", "count"), [(1, 5), (3, 0)])
-    def test_is_empty_without_pairs(self, m: int, count: int) -> None:
-        rows = that_stay(np.full((2, m, m), 0.5), ["a", "b"], count)
-        assert (len(rows), rows.columns.tolist()) == (0, ["i", "j", "times", "mean", "a", "b"])

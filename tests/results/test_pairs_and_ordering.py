@@ -10,7 +10,7 @@ import pytest
 from kis_core.analysis.pipeline import Request, RequestError, Result
 from kis_core.facts import Fact, FactSet
 from kis_core.results.pairs import inspect, strongest_between_subjects
-from kis_core.superposition.ordering import ORDERS, order_facts
+from kis_core.superposition.ordering import order_facts
 
 ANGLE = 1e-9  # degrees; arccos of cosines that float64 holds to 1e-16, away from 0 and 180
 
@@ -110,10 +110,3 @@ class TestOrderFacts:
         assert abs(positions.index(0) - positions.index(2)) == 1
         assert abs(positions.index(1) - positions.index(3)) == 1
         assert labels == ["malta", "Oslo", "malta", "Anna"]
-
-    @pytest.mark.parametrize("how", ORDERS)
-    def test_every_order_is_a_permutation_also_of_one_fact(self, how: str) -> None:
-        for count in (1, 4):
-            order, labels = order_facts(FACTS[:count], P[1, :count, :count], how)
-            assert sorted(order.tolist()) == list(range(count))
-            assert len(labels) == count

@@ -11,7 +11,7 @@ import pytest
 
 from kis_core.request import RequestError
 from kis_core.results.result import LayerReport, Result
-from kis_core.superposition import Interval, Moments, kurtosis_interval, moments, without
+from kis_core.superposition import Interval, Moments, kurtosis_interval
 from kis_core.superposition.matrix import superposition
 from tests.results.results_tools import made
 
@@ -46,24 +46,6 @@ class TestLayerReport:
             report = LayerReport(3, 40, math.inf, 1e-7, first, Interval(low, 0.7), second, Interval(-0.2, math.inf))
             again = LayerReport.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False)))
             np.testing.assert_equal(asdict(again), asdict(report))
-
-    def test_describes_all_pairs_and_those_that_are_no_artefacts(self) -> None:
-        p, artefacts = superposition(np.random.default_rng(1).normal(size=(6, 9))), np.zeros((6, 6), dtype=bool)
-        artefacts[0, 3] = artefacts[3, 0] = True
-        clean = without(p, artefacts)
-        found = LayerReport.describe(p, artefacts, layer=3, rank=7, condition_number=10.0, ridge=1e-3)
-        assert found == LayerReport(
-            layer=3,
-            rank=7,
-            condition_number=10.0,
-            ridge=1e-3,
-            moments=moments(p),
-            interval=kurtosis_interval(p),
-            clean_moments=moments(clean),
-            clean_interval=kurtosis_interval(clean),
-        )
-        assert (found.moments.count, found.clean_moments.count) == (30, 28)
-        assert found.interval != found.clean_interval
 
 
 class TestArtefacts:
@@ -108,6 +90,9 @@ class TestSubset:
 
     def test_what_belongs_to_a_fact_stays_with_it_and_the_rest_as_it_was(self, large: Result) -> None:
         before = (large.artefacts, large.ranking(4))
+        intervals = [(report.interval, report.clean_interval) for report in large.reports]
+        ways = [(p, large.clean(layer)) for p, layer in zip(large.p, large.layers, strict=True)]
+        assert intervals == [tuple(map(kurtosis_interval, each)) for each in ways]
         part = large.subset(self.KEPT, "three")
         assert part.facts.name == "three"
         assert [fact.subject for fact in part.facts.facts] == ["e", "b", "b"]
@@ -118,13 +103,6 @@ class TestSubset:
         assert len(part.ranking(4)) == 6
         assert large.artefacts is before[0]
         assert large.ranking(4) is before[1], "it is sorted once a layer"
-
-    @pytest.mark.parametrize("kept", [KEPT, (2,)])
-    def test_reports_are_those_of_a_result_made_afresh(self, large: Result, kept: tuple[int, ...]) -> None:
-        part = large.subset(kept, "some")
-        facts = [large.facts.facts[k] for k in kept]
-        afresh = made(part.p, subjects=[fact.subject for fact in facts], layers=large.layers)
-        assert [report.to_json() for report in part.reports] == [report.to_json() for report in afresh.reports]
 
     def test_the_provenance_tells_which_facts_were_kept_by_their_first_numbers(self, large: Result) -> None:
         part = large.subset(np.array(self.KEPT), "three")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.store.store_tools import KEY, close, index_of, leftovers, matrices
 from tests.store_workers import SPAWN, Counting, entry, number_of
 
 PATIENCE = 30  # seconds until a test gives up on another process or thread; reached only when something hangs
+TAKEOVER_SECONDS = 2.0  # the battery's bound, from the kill of the lock's holder to the value
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), floats, st.text())
@@ -79,20 +81,11 @@ def test_a_value_is_put_replaced_kept_for_the_next_program_and_deleted(store: St
     assert leftovers(store.root) == []
 
 
-@pytest.mark.parametrize(
-    ("meta", "array"),
-    [
-        ({"object": object()}, np.arange(3)),
-        ({"not a number": float("nan")}, np.arange(3)),
-        ({}, np.array([object()])),
-        ({}, np.array(["text"])),
-    ],
-    ids=["object in meta", "NaN in meta", "object array", "text array"],
-)
-def test_what_cannot_be_stored_is_refused(store: Store, meta: dict[str, Any], array: np.ndarray) -> None:
+def test_what_cannot_be_stored_is_refused(store: Store) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
-    with pytest.raises((TypeError, ValueError)):
-        store.put(KEY, meta, {"array": array})
+    for meta, value in (({"object": object()}, 1), ({"not a number": float("nan")}, 1), ({}, object()), ({}, "text")):
+        with pytest.raises((TypeError, ValueError)):
+            store.put(KEY, meta, {"array": np.array([value])})
     assert number_of(store.get(KEY)) == 1
     assert leftovers(store.root) == []
 
@@ -152,20 +145,20 @@ def test_a_list_leaves_damaged_metadata_out_and_in_place(store: Store) -> None:
     assert listed_numbers(store) == {"kind-0": 0, "kind-1": 1}
 
 
-def test_processes_that_ask_at_once_get_one_value_computed_once(tmp_path: Path) -> None:
-    """Three of them; eight in the stress suite."""
+@pytest.mark.parametrize("askers", [3, pytest.param(8, marks=pytest.mark.stress)])
+def test_processes_that_ask_at_once_get_one_value_computed_once(tmp_path: Path, askers: int) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    start, answers = SPAWN.Barrier(3), SPAWN.Queue()
-    arguments = (tmp_path / "cache", marks, start, answers, 0.3)
-    processes = [SPAWN.Process(target=store_workers.ask, args=arguments, daemon=True) for _ in range(3)]
+    start, answers = SPAWN.Barrier(askers), SPAWN.Queue()
+    arguments = (tmp_path / "cache", marks, start, answers, askers / 10)
+    processes = [SPAWN.Process(target=store_workers.ask, args=arguments, daemon=True) for _ in range(askers)]
     for process in processes:
         process.start()
     hashes = [answers.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
         process.join(PATIENCE)
     assert len(list(marks.iterdir())) == 1
-    assert len(hashes) == 3
+    assert len(hashes) == askers
     assert len(set(hashes)) == 1
 
 
@@ -184,7 +177,9 @@ def test_a_killed_process_leaves_its_work_to_the_one_that_waits(store: Store) ->
     assert waiting.wait(PATIENCE)
     assert not found
     os.kill(holder.pid, signal.SIGKILL)
+    killed = time.monotonic()
     waiter.join(PATIENCE)
+    assert time.monotonic() - killed < TAKEOVER_SECONDS
     holder.join(PATIENCE)
     assert [number_of(value) for value in found] == [1]
     assert compute.times == 1

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core.analysis import resolve as ingredients_module
 from kis_core.analysis.pipeline import Request, ResolvedRequest
 from kis_core.corpora import Texts
 from kis_core.facts import Fact, FactSet
@@ -21,29 +20,6 @@ PARIS = Fact("Paris", "{} is the capital of", "France")
 REQUEST = Request(model="owner/model", layers=(0, 1), revision="main")
 FILES = ModelFiles(Path("folder"))
 INGREDIENTS = ResolvedRequest(REQUEST, FILES, "0" * 64, FactSet("facts", (PARIS,)), Texts("text", ("One.",)))
-OTHER_REQUESTS = (
-    {"model": "owner_model"}, {"model": "owner-model"}, {"model": "owner/Model"}, {"tokens": 1}, {"layers": (0,)},
-    {"layers": None}, {"revision": None}, {"revision": "v1"}, {"seed": 1}, {"documents": 7},
-    {"dtype": "bfloat16"}, {"settled": 0.02},
-)  # fmt: skip
-OTHER_INGREDIENTS = (
-    *(replace(INGREDIENTS, request=replace(REQUEST, **changed)) for changed in OTHER_REQUESTS),
-    replace(INGREDIENTS, weights="1" * 64),
-    replace(INGREDIENTS, facts=FactSet("facts", (PARIS, PARIS))),
-    replace(INGREDIENTS, facts=FactSet("facts", (replace(PARIS, relation="capital"),))),
-    replace(INGREDIENTS, corpus=Texts("text", ("One", ".")), text=""),
-)
-
-
-def test_each_ingredient_varied_gives_another_key() -> None:
-    keys = {ingredients.key for ingredients in (INGREDIENTS, *OTHER_INGREDIENTS)}
-    assert len(keys) == 1 + len(OTHER_INGREDIENTS)
-
-
-def test_a_new_format_of_the_numbers_gives_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = INGREDIENTS.key
-    monkeypatch.setattr(ingredients_module, "FORMAT", ingredients_module.FORMAT + 1)
-    assert INGREDIENTS.key != before
 
 
 def test_the_key_depends_on_content_not_on_names_places_or_order_of_layers() -> None:
