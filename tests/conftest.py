@@ -38,7 +38,7 @@ gc.disable()  # until all is imported: it would be looked through thousands of t
 sys.dont_write_bytecode = False  # compiled once, not by each process, whatever the environment says
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("quick", max_examples=15, deadline=None)
 settings.register_profile("ci", settings.get_profile("quick"), derandomize=True, print_blob=True)
 settings.register_profile("stress", settings.get_profile("quick"), max_examples=200)
 settings.load_profile("quick")  # `--hypothesis-profile` chooses another

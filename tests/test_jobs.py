@@ -338,7 +338,8 @@ def test_the_pace_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("pause", "printed"), [("time.sleep(600)", ""), ("report('stage', 0, 1)", "stopped\n")])
 def test_a_process_that_ends_lets_its_job_stop_at_its_next_report_and_waits_no_longer(pause: str, printed: str) -> None:
     program = (
-        "import time; from kis_core.jobs import Runner, State\n"
+        "import time; from kis_core import jobs; from kis_core.jobs import Runner, State\n"
+        "jobs.GRACE_SECONDS = 0.5\n"
         "def work(report):\n"
         "    try:\n"
         f"        while True: {pause}; time.sleep(0.01)\n"

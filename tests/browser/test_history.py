@@ -104,6 +104,7 @@ def test_back_from_a_page_that_a_click_opened(server: str, open_page: Open) -> N
     inspects(page, pair)
 
 
+@pytest.mark.stress
 def test_nothing_of_a_strangers_link_becomes_a_live_one(server: str, open_page: Open) -> None:
     hostile = "http://evil.example/login", "www.evil.example", "mail@evil.example", ":material/home:", "<b>x</b>"
     names = "pair", "other", "facts", "order", "layer"

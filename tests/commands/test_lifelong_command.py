@@ -114,6 +114,7 @@ def test_the_files_hold_the_trace(written: Path, bench: Simulator) -> None:
     assert record["provenance"] == bench.result.provenance
 
 
+@pytest.mark.stress
 def test_interrupted_it_goes_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,12 +87,12 @@ def runs(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         with_one_layer(cache, patch)
         search_briefly(patch)
         made = Runs(cache, loading.load(catalog.locate(MODEL)))
-        made.film()
-        for method in ("alphaedit", "fine-tuning"):
-            made.film(method, 5)
-        for draw in (Draw(seed=1), Draw(seed=2), Draw("most")):
-            made.film("rome", 5, draw)
-        made.film("rome", 2, Draw("hand", picked=PICKED))
+        bench = made.bench()
+        drawn = Draw(seed=1), Draw(seed=2), Draw("most")
+        kinds = [("rome", EDITS, None), ("alphaedit", 5, None), ("fine-tuning", 5, None)]
+        kinds += [*(("rome", 5, draw) for draw in drawn), ("rome", 2, Draw("hand", picked=PICKED))]
+        for method, edits, draw in kinds:
+            lifelong.run(bench, lifelong.ask(bench, 0, method, edits, draw))
     return made
 
 

@@ -175,6 +175,7 @@ def test_the_table_holds_every_fact_at_the_step_and_is_taken_home_with_all_its_d
     pd.testing.assert_frame_equal(file[list(numbers)], numbers, **EXACT)
 
 
+@pytest.mark.stress
 def test_order_and_layer_are_forecast_compared_and_tried(opened: Page, runs: Runs) -> None:
     page = opened(edits="5", chronicle="choosing")
     assert not page.dataframe

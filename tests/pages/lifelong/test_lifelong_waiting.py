@@ -66,6 +66,7 @@ def edits_drawn(page: AppTest) -> list[int]:
     return sorted(set(chart(page, "Edit after edit").under_mouse()["edits"]))
 
 
+@pytest.mark.stress
 def test_a_run_is_drawn_as_it_goes_on_kept_when_cancelled_and_resumed(opened: Page, held: Held, runs: Runs) -> None:
     page = opened(edits="10", seed="110")
     assert "Press **Run**" in infos(page)
