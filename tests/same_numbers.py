@@ -83,7 +83,7 @@ def run(checkout: Path, folder: Path) -> None:
 
 def contents(folder: Path) -> dict[str, str]:
     """A digest of everything in a folder that must be the same, by name."""
-    found: dict[str, str] = {}
+    actual: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_dir() or path.suffix in {".lock", ".db"} or "cache.db" in name:
@@ -94,14 +94,14 @@ def contents(folder: Path) -> dict[str, str]:
                     array = arrays[key]
                     if array.dtype.kind in "US" and key not in {"subjects", "prompts"}:
                         continue
-                    found[f"{name}:{key}"] = f"{array.dtype} {array.shape} {_sha(array.tobytes())}"
+                    actual[f"{name}:{key}"] = f"{array.dtype} {array.shape} {_sha(array.tobytes())}"
         elif path.suffix == ".json":
-            found[name] = _sha(json.dumps(_lasting(json.loads(path.read_text())), sort_keys=True).encode())
+            actual[name] = _sha(json.dumps(_lasting(json.loads(path.read_text())), sort_keys=True).encode())
         elif path.suffix in {".csv", ".txt"}:
-            found[name] = _sha(path.read_bytes())
+            actual[name] = _sha(path.read_bytes())
         elif path.parent.name == "matrices" and not path.name.startswith("fingerprint-"):  # those are of paths
-            found[f"stored {path.name.rpartition('-')[0]}"] = _sha(path.read_bytes())
-    return found
+            actual[f"stored {path.name.rpartition('-')[0]}"] = _sha(path.read_bytes())
+    return actual
 
 
 def _sha(data: bytes) -> str:

@@ -43,9 +43,9 @@ def resolved(request: Request, *, weights: str = "w", text: Corpus | Statistics 
     return ResolvedRequest(request, ModelFiles(Path()), weights, facts, corpus, text=of_text)
 
 
-def derived(found: ResolvedRequest, store: Store) -> dict[str, str]:
+def derived(actual: ResolvedRequest, store: Store) -> dict[str, str]:
     """The names of everything that is worked out of a result, by kind."""
-    result = replace(made(P), request=found.request, key=found.key)
+    result = replace(made(P), request=actual.request, key=actual.key)
 
     def no_model() -> LoadedModel:
         raise AssertionError("a name needs no model")
@@ -62,7 +62,7 @@ def derived(found: ResolvedRequest, store: Store) -> dict[str, str]:
         "gradients": simulator.sensitivity_key(LAYER),
         "facts to edit": queue.pool_key(simulator),
         "run of edits": lifelong.key(simulator, run),
-        "sweep of many facts": large_sets.key(found, LAYER),
+        "sweep of many facts": large_sets.key(actual, LAYER),
     }
 
 

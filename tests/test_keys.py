@@ -194,8 +194,8 @@ class TestFactKeys:
 
     def test_a_key_depends_on_the_subject_and_what_stands_before_only(self, loaded: LoadedModel) -> None:
         ends = [Fact("Malta", f"The capital of {{}} {end}", "x") for end in ("is", "was once the town of")]
-        found = fact_keys(loaded, tokenize_prompts(loaded.tokenizer, ends, context=loaded.context))
-        np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=0, atol=BATCHED)
+        actual = fact_keys(loaded, tokenize_prompts(loaded.tokenizer, ends, context=loaded.context))
+        np.testing.assert_allclose(actual[:, 0], actual[:, 1], rtol=0, atol=BATCHED)
 
     def test_a_nan_names_layer_and_fact(self, gpt2: LoadedModel) -> None:
         prompts = prompts_of(gpt2, 3)

@@ -46,13 +46,13 @@ class TestDevices:
     def test_the_emptiest_gpu_comes_first_and_all_together_after_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cuda(monkeypatch, (10, 40, (7, 5)), (30, 40, (9, 0)))
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        found = devices(lambda: 7)
-        assert found[:-1] == (  # torch keeps 2 and 4 bytes that may be used again
+        actual = devices(lambda: 7)
+        assert actual[:-1] == (  # torch keeps 2 and 4 bytes that may be used again
             Device("cuda:1", "GPU number 1", "cuda", 40, 34, "bfloat16"),
             Device("cuda:0", "GPU number 0", "cuda", 40, 12, "float16"),
             Device("all", "2 GPUs", "cuda", 80, 46, "float16"),
         )
-        assert found[-1].name == "cpu"
+        assert actual[-1].name == "cpu"
         cuda(monkeypatch, (10, 40, (8, 0)))
         assert [device.name for device in devices() if device.kind == "cuda"] == ["cuda:0"], "one has no together"
 
@@ -97,8 +97,8 @@ class TestFirstFit:
     cpu = Device("cpu", "", "cpu", 300, 300)
 
     def fit(self, numbers: int, *dtypes: str) -> tuple[str, str] | None:
-        found = first_fit((self.old, self.cpu), dtypes or DTYPES, lambda _, dtype: numbers * DTYPE_BYTES[dtype])
-        return found and (found[0].name, found[1])
+        actual = first_fit((self.old, self.cpu), dtypes or DTYPES, lambda _, dtype: numbers * DTYPE_BYTES[dtype])
+        return actual and (actual[0].name, actual[1])
 
     def test_the_first_device_then_the_first_dtype_it_computes_in(self) -> None:
         assert self.fit(25) == ("cuda:0", "float32")
@@ -107,18 +107,18 @@ class TestFirstFit:
         assert self.fit(76) == ("cpu", "bfloat16")
         assert self.fit(151) is None
         assert self.fit(26, "bfloat16") == ("cpu", "bfloat16")
-        found = first_fit((self.old, self.cpu), DTYPES, lambda device, _: 200 if device.kind == "cuda" else 300)
-        assert found == (self.cpu, "float32"), "what is needed may depend on the device"
+        actual = first_fit((self.old, self.cpu), DTYPES, lambda device, _: 200 if device.kind == "cuda" else 300)
+        assert actual == (self.cpu, "float32"), "what is needed may depend on the device"
         assert {name: getattr(torch, name).itemsize for name in DTYPES} == DTYPE_BYTES
 
 
 class TestProbe:
     @pytest.mark.parametrize("dtype", tiny.in_full(["float32", "bfloat16"], ("float32",)))
     def test_gives_positive_finite_speeds_and_keeps_them(self, dtype: str) -> None:
-        found = probe("cpu", dtype, seconds=0.05)
-        speeds = (found.forward, found.product, found.factor or 0)
+        actual = probe("cpu", dtype, seconds=0.05)
+        speeds = (actual.forward, actual.product, actual.factor or 0)
         assert all(math.isfinite(speed) and speed > 1e6 for speed in speeds)
-        assert probe("cpu", dtype, seconds=0.05) is found
+        assert probe("cpu", dtype, seconds=0.05) is actual
 
     def test_one_of_the_gpus_stands_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []

@@ -24,13 +24,13 @@ def room_of(path: Path) -> str:
 
 def imported(path: Path) -> set[str]:
     """The rooms that a file imports from, also within functions and for types alone."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "kis_core":
-            found |= {alias.name for alias in node.names}
+            actual |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kis_core."):
-            found.add((node.module or "").split(".")[1])
-    return found - {"__version__"}
+            actual.add((node.module or "").split(".")[1])
+    return actual - {"__version__"}
 
 
 def test_every_room_is_on_the_map_and_nothing_else() -> None:

@@ -66,36 +66,36 @@ def gone(*_: Any, **__: Any) -> None:
     raise ModelError("the weights are not here")
 
 
-def test_it_is_the_analysis_of_one_layer(found: LargeSet, dense: Result) -> None:
+def test_it_is_the_analysis_of_one_layer(actual: LargeSet, dense: Result) -> None:
     p, report = dense.p[LAYER], dense.reports[LAYER]
-    assert found.window(range(MIXED), range(MIXED)) == pytest.approx(p, **ROUNDED)
+    assert actual.window(range(MIXED), range(MIXED)) == pytest.approx(p, **ROUNDED)
     for name in ("rank", "condition_number", "ridge", "layer"):
-        assert getattr(found.report, name) == getattr(report, name)
-    for mine, theirs in ((found.report.moments, report.moments), (found.report.clean_moments, report.clean_moments)):
+        assert getattr(actual.report, name) == getattr(report, name)
+    for mine, theirs in ((actual.report.moments, report.moments), (actual.report.clean_moments, report.clean_moments)):
         assert (mine.count, mine.masked) == (theirs.count, theirs.masked)
         for name in ("mean", "std", "skewness", "kurtosis", "max"):
             assert getattr(mine, name) == pytest.approx(getattr(theirs, name), **ROUNDED), name
-    assert found.row(3) == pytest.approx(p[3], **ROUNDED)
-    assert found.column(3) == pytest.approx(p[:, 3], **ROUNDED)
-    assert found.sweep.every.moments == found.report.moments
-    assert found.key_token_ids.tolist() == list(dense.key_token_ids)
-    assert found.provenance == dense.provenance
-    assert found.mlp_width == dense.mlp_width
-    assert found.at(LAYER) == 0
+    assert actual.row(3) == pytest.approx(p[3], **ROUNDED)
+    assert actual.column(3) == pytest.approx(p[:, 3], **ROUNDED)
+    assert actual.sweep.every.moments == actual.report.moments
+    assert actual.key_token_ids.tolist() == list(dense.key_token_ids)
+    assert actual.provenance == dense.provenance
+    assert actual.mlp_width == dense.mlp_width
+    assert actual.at(LAYER) == 0
     with pytest.raises(RequestError, match="layer 0 was not computed; there is 1"):
-        found.at(0)
+        actual.at(0)
 
 
-def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, found: LargeSet) -> None:
+def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense: Result, actual: LargeSet) -> None:
     known = large_sets.run(request_, LAYER, store, known_only=True, device="cpu")
     kept = [fact for fact, answered in enumerate(dense.known) if answered]
     assert kept == list(range(ANSWERED))
-    assert known.facts.facts == found.facts.facts[:ANSWERED]
+    assert known.facts.facts == actual.facts.facts[:ANSWERED]
     assert f"the {ANSWERED} of {MIXED} the model answers" in known.facts.name
     assert known.sweep.every.moments.kurtosis == pytest.approx(
         moments(dense.p[LAYER][:ANSWERED, :ANSWERED]).kurtosis, **ROUNDED
     )
-    assert known.window([2], [5]) == pytest.approx(found.window([2], [5]))
+    assert known.window([2], [5]) == pytest.approx(actual.window([2], [5]))
     assert large_sets.find(request_, LAYER, store, known_only=True) is not None
     name = saved.save(store.root, FactSet("wrong", facts()[ANSWERED:]))
     none_known = Request(model=MODEL, facts=str(saved.path_of(store.root, name)), tokens=TOKENS)
@@ -104,14 +104,14 @@ def test_only_the_facts_the_model_answers(store: Store, request_: Request, dense
 
 
 def test_what_is_stored_needs_no_model(
-    store: Store, request_: Request, found: LargeSet, monkeypatch: pytest.MonkeyPatch
+    store: Store, request_: Request, actual: LargeSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     for again in (large_sets.run(request_, LAYER, store), large_sets.find(request_, LAYER, store)):
         assert again is not None
-        assert again.report.to_json() == found.report.to_json()
-        assert np.array_equal(again.whitened, found.whitened)
-        for name, array in large_sets.arrays(found.sweep).items():
+        assert again.report.to_json() == actual.report.to_json()
+        assert np.array_equal(again.whitened, actual.whitened)
+        for name, array in large_sets.arrays(actual.sweep).items():
             assert np.array_equal(large_sets.arrays(again.sweep)[name], array, equal_nan=array.dtype.kind == "f"), name
     assert large_sets.find(request_, LAYER + 1, store) is None
     monkeypatch.setattr(catalog, "locate", gone)
@@ -121,44 +121,44 @@ def test_what_is_stored_needs_no_model(
             large_sets.find(other, layer, store)
 
 
-def test_what_is_lost_is_computed_anew(store: Store, request_: Request, found: LargeSet) -> None:
+def test_what_is_lost_is_computed_anew(store: Store, request_: Request, actual: LargeSet) -> None:
     seen: list[str] = []
     for one in list(store.listed(large_sets.KEYS)):
         store.delete(one)
     assert large_sets.find(request_, LAYER, store) is None
     again = large_sets.run(request_, LAYER, store, device="cpu", report=lambda stage, *_: seen.append(stage))
-    assert again.sweep.every.values.tolist() == found.sweep.every.values.tolist()
+    assert again.sweep.every.values.tolist() == actual.sweep.every.values.tolist()
     assert set(seen) <= large_sets.STAGES.keys()
     assert sum(large_sets.STAGES.values()) == pytest.approx(1)
     with pytest.raises(RequestError, match="the model has layers 0 to 3; layer 7 was asked for"):
         large_sets.run(request_, 7, store, device="cpu")
 
 
-def test_the_strongest_pairs_are_those_of_the_dense_table(found: LargeSet, dense: Result) -> None:
+def test_the_strongest_pairs_are_those_of_the_dense_table(actual: LargeSet, dense: Result) -> None:
     for clean, tags in ((False, ()), (True, ("no tag",))):
         theirs = pairs.table(dense, LAYER, count=500, tags=tags)
-        mine = many_tables.pairs(found, clean=clean)
+        mine = many_tables.pairs(actual, clean=clean)
         assert list(mine.columns) == list(theirs.columns)
         assert len(mine) == len(theirs)
         assert mine["p"].to_numpy() == pytest.approx(theirs["p"].to_numpy(), **ROUNDED)
         apart = np.abs(np.diff(np.abs(theirs["p"].to_numpy()))) > SINGLE  # equal keys may swap places
         for name in ("edited", "suffers", "tags", "sentence_i"):
             assert mine[name][:5][apart[:5]].tolist() == theirs[name][:5][apart[:5]].tolist(), name
-        assert mine["p_back"][:3].to_numpy() == pytest.approx(found.window(mine["j"][:3], mine["i"][:3]).diagonal())
+        assert mine["p_back"][:3].to_numpy() == pytest.approx(actual.window(mine["j"][:3], mine["i"][:3]).diagonal())
         angles = np.degrees(np.arccos(dense.whitening_cosine[LAYER][mine["i"], mine["j"]]))
         assert mine["whitened_angle"].to_numpy() == pytest.approx(angles, abs=0.2), "steep where the cosine is 1"
-    tagged = many_tables.pairs(found, tags=TAGS[:1])
+    tagged = many_tables.pairs(actual, tags=TAGS[:1])
     expected = np.argwhere(dense.same_subject).tolist()
     assert sorted(tagged[["i", "j"]].to_numpy().tolist()) == expected
     assert [0, MIXED - 1] in expected
 
 
-def test_who_leaks_and_who_suffers(found: LargeSet, dense: Result) -> None:
+def test_who_leaks_and_who_suffers(actual: LargeSet, dense: Result) -> None:
     p = dense.p[LAYER].copy()
     np.fill_diagonal(p, 0.0)
     for frame, fact, other, rows in (
-        (many_tables.leaking(found), "i", "j", p),
-        (many_tables.suffering(found), "j", "i", p.T),
+        (many_tables.leaking(actual), "i", "j", p),
+        (many_tables.suffering(actual), "j", "i", p.T),
     ):
         norms = np.sqrt((rows**2).sum(axis=1) / (MIXED - 1))
         assert frame["rms"].to_numpy() == pytest.approx(np.sort(norms)[::-1], **ROUNDED)
@@ -166,21 +166,21 @@ def test_who_leaks_and_who_suffers(found: LargeSet, dense: Result) -> None:
         largest = np.abs(rows).max(axis=1)
         assert frame["p"].abs().to_numpy() == pytest.approx(largest[frame[fact]], **ROUNDED)
         assert frame["p"].to_numpy() == pytest.approx(rows[frame[fact], frame[other]], **ROUNDED)
-    assert len(many_tables.leaking(found, count=3)) == 3
+    assert len(many_tables.leaking(actual, count=3)) == 3
 
 
 @pytest.mark.parametrize("arranged", many_tables.ARRANGED)
-def test_the_part_around_a_pair(arranged: str, found: LargeSet, dense: Result) -> None:
+def test_the_part_around_a_pair(arranged: str, actual: LargeSet, dense: Result) -> None:
     for i, j in ((4, 9), (0, MIXED - 1), (7, 7)):
-        part = many_tables.around(found, i, j, arranged=arranged, most=6)
+        part = many_tables.around(actual, i, j, arranged=arranged, most=6)
         assert part.p == pytest.approx(dense.p[LAYER][np.ix_(part.rows, part.columns)], **ROUNDED)
         assert (i in part.rows, j in part.columns) == (True, True)
         assert part.p.shape == (6, 6)
-        frame = part.frame(found)
+        frame = part.frame(actual)
         assert frame["p"].tolist() == part.p.ravel().tolist()
         assert np.isnan(part.between).sum() == len(set(part.rows) & set(part.columns))
-    assert many_tables.around(found, 0, 1, arranged=arranged).p.shape == (MIXED, MIXED), "all there are"
-    p, part = np.abs(dense.p[LAYER]), many_tables.around(found, 4, 9, most=5)
+    assert many_tables.around(actual, 0, 1, arranged=arranged).p.shape == (MIXED, MIXED), "all there are"
+    p, part = np.abs(dense.p[LAYER]), many_tables.around(actual, 4, 9, most=5)
     assert part.columns.tolist() == [9, *[k for k in np.argsort(-p[4]) if k not in (4, 9)][:4]]
     assert part.rows.tolist() == [4, *[k for k in np.argsort(-p[:, 9]) if k not in (4, 9)][:4]]
 
@@ -199,10 +199,10 @@ def labels(m: int, *, seed: int = 1) -> list[np.ndarray]:
     return [draw.integers(0, max(1, m // 3), m), draw.integers(0, max(1, m // 2), m)]
 
 
-def check(found: Sweep, p: np.ndarray, codes: list[np.ndarray], kept: int = KEPT) -> None:
+def check(actual: Sweep, p: np.ndarray, codes: list[np.ndarray], kept: int = KEPT) -> None:
     """Against the dense matrix."""
     artefacts = np.logical_or.reduce([np.zeros(p.shape, dtype=bool), *(same(code.tolist()) for code in codes)])
-    for spread, dense in ((found.every, p.copy()), (found.clean, without(p, artefacts))):
+    for spread, dense in ((actual.every, p.copy()), (actual.clean, without(p, artefacts))):
         check_moments(spread, dense)
         np.fill_diagonal(dense, np.nan)
         entries = dense[np.isfinite(dense)]
@@ -254,21 +254,21 @@ def test_zero_and_equal_keys_and_ties(small: np.ndarray, side: int, kept: int, d
 
 
 def test_values_by_hand() -> None:
-    found = sweep.sweep(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [1.0, 1.0]]), [np.array([5, 6, 7, 5])])
+    actual = sweep.sweep(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [1.0, 1.0]]), [np.array([5, 6, 7, 5])])
     # P[0, 1] = 2, P[1, 0] = 1/2, P[0, 3] = 1, P[3, 0] = 1/2, P[1, 3] = 1/2, P[3, 1] = 1; fact 2 has a zero key
-    assert found.zero_keys == 1
-    assert found.squares.tolist() == [1, 4, 0, 2]
-    assert found.every.moments.mean == pytest.approx(5.5 / 6)
-    assert (found.every.moments.count, found.every.moments.masked) == (6, 6)
-    assert found.every.pairs.tolist() == [[0, 1], [0, 3], [3, 1], [1, 0], [1, 3], [3, 0]]
-    assert found.every.values.tolist() == [2, 1, 1, 0.5, 0.5, 0.5]
-    assert found.back(found.every.pairs, found.every.values).tolist() == [0.5, 0.5, 0.5, 2, 1, 1]
-    assert found.every.beyond.tolist() == [6, 6, 6, 3]
-    assert found.every.leaks.rms == pytest.approx([np.sqrt(2.5), 0.5, np.nan, np.sqrt(0.625)], nan_ok=True)
-    assert found.every.leaks.partner.tolist() == [1, 0, -1, 1]
-    assert found.every.suffers.partner.tolist() == [1, 0, -1, 0]
-    assert found.clean.pairs.tolist() == [[0, 1], [3, 1], [1, 0], [1, 3]]
-    assert (found.clean.moments.count, found.clean.moments.masked) == (4, 8)
+    assert actual.zero_keys == 1
+    assert actual.squares.tolist() == [1, 4, 0, 2]
+    assert actual.every.moments.mean == pytest.approx(5.5 / 6)
+    assert (actual.every.moments.count, actual.every.moments.masked) == (6, 6)
+    assert actual.every.pairs.tolist() == [[0, 1], [0, 3], [3, 1], [1, 0], [1, 3], [3, 0]]
+    assert actual.every.values.tolist() == [2, 1, 1, 0.5, 0.5, 0.5]
+    assert actual.back(actual.every.pairs, actual.every.values).tolist() == [0.5, 0.5, 0.5, 2, 1, 1]
+    assert actual.every.beyond.tolist() == [6, 6, 6, 3]
+    assert actual.every.leaks.rms == pytest.approx([np.sqrt(2.5), 0.5, np.nan, np.sqrt(0.625)], nan_ok=True)
+    assert actual.every.leaks.partner.tolist() == [1, 0, -1, 1]
+    assert actual.every.suffers.partner.tolist() == [1, 0, -1, 0]
+    assert actual.clean.pairs.tolist() == [[0, 1], [3, 1], [1, 0], [1, 3]]
+    assert (actual.clean.moments.count, actual.clean.moments.masked) == (4, 8)
 
 
 def test_all_keys_zero_or_equal() -> None:
@@ -299,17 +299,17 @@ def test_a_large_mean_does_not_cost_digits() -> None:
     st.lists(st.floats(-5000, 5000) | st.sampled_from([*EDGES[1:-1], -0.0, 0.5 / 2048, np.nextafter(0.5 / 2048, 0)]))
 )
 def test_counts_are_those_of_numpy(values: list[float]) -> None:
-    found = counted(np.array(values))
-    assert found.tolist() == np.histogram(values, EDGES)[0].tolist()
+    actual = counted(np.array(values))
+    assert actual.tolist() == np.histogram(values, EDGES)[0].tolist()
 
 
 def test_bars_hold_every_entry_once_beside_what_a_normal_would_give() -> None:
-    found = sweep.sweep(keys(200, 64)).every
-    frame = sweep.bars(found, 64, most=50)
+    actual = sweep.sweep(keys(200, 64)).every
+    frame = sweep.bars(actual, 64, most=50)
     assert len(frame) <= 50
-    assert frame["count"].sum() == found.moments.count == 200 * 199
+    assert frame["count"].sum() == actual.moments.count == 200 * 199
     assert frame["low"].to_numpy()[1:].tolist() == frame["high"].to_numpy()[:-1].tolist()
-    assert frame[SAME_STD].sum() == pytest.approx(found.moments.count, rel=1e-2)
+    assert frame[SAME_STD].sum() == pytest.approx(actual.moments.count, rel=1e-2)
     middle = frame["count"].argmax()
     assert frame[ISOTROPIC][middle] == pytest.approx(frame["count"][middle], rel=0.1), "random keys are isotropic"
     far = sweep.sweep(np.array([[1.0], [3.0], [2000.0], [-5.0]])).every
@@ -331,10 +331,10 @@ def test_memory_is_bounded_whatever_the_number_of_facts(monkeypatch: pytest.Monk
 
 
 def test_progress_is_told_and_what_cannot_be_swept_refused() -> None:
-    told: list[tuple[str, int, int]] = []
-    sweep.sweep(keys(50), side=10, report=lambda *at: told.append(at))
-    assert [done for _, done, _ in told[:-1]] == [5, 9, 12, 14, 15]
-    assert told[-1] == (sweep.STAGE, 1, 1)
+    reports: list[tuple[str, int, int]] = []
+    sweep.sweep(keys(50), side=10, report=lambda *at: reports.append(at))
+    assert [done for _, done, _ in reports[:-1]] == [5, 9, 12, 14, 15]
+    assert reports[-1] == (sweep.STAGE, 1, 1)
     with pytest.raises(ValueError, match=r"5 keys, but labels of shape \(4,\)"):
         sweep.sweep(keys(5), [np.zeros(4, dtype=int)])
     broken = keys(5)

@@ -78,17 +78,17 @@ class Oracle:
 
     def keys(self, ids: Sequence[int]) -> np.ndarray:
         """(L, T, d_m) of one sequence."""
-        found: list[np.ndarray] = []
+        actual: list[np.ndarray] = []
         handles = [
-            mlp.register_forward_hook(lambda mlp, inputs, _: found.append(self.key(mlp, inputs[0])[0].numpy()))
+            mlp.register_forward_hook(lambda mlp, inputs, _: actual.append(self.key(mlp, inputs[0])[0].numpy()))
             for mlp in self.mlps
         ]
         with torch.no_grad():
             self.model(torch.tensor([ids]))
         for handle in handles:
             handle.remove()
-        assert len(found) == len(self.mlps)
-        return np.stack(found)
+        assert len(actual) == len(self.mlps)
+        return np.stack(actual)
 
     def last_subject_token(self, fact: Fact) -> int:
         """The first position by which the decoded text holds the whole subject."""
@@ -142,9 +142,9 @@ def some_text() -> tuple[str, ...]:
     return tuple(" ".join(short[k : k + 3]) if k % 10 == 4 else document for k, document in enumerate(short))
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("architecture", tiny.in_full(tiny.ARCHITECTURES, ("Llama",)))
@@ -159,15 +159,15 @@ def test_the_whole_way(architecture: str, tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n".join(documents), encoding="utf-8")
     files = (str(tmp_path / name) for name in ("facts.csv", "corpus.txt"))
     store = Store()
-    found = pipeline.run(pipeline.Request(str(folder), *files, tokens=TOKENS), store, device="cpu")
-    assert found.provenance["tokens_counted"] == expected.tokens == TOKENS
+    actual = pipeline.run(pipeline.Request(str(folder), *files, tokens=TOKENS), store, device="cpu")
+    assert actual.provenance["tokens_counted"] == expected.tokens == TOKENS
     for layer, c in enumerate(expected.c):
-        assert_close(second_moment(found, layer, store, lambda: None), c, SECOND_MOMENT)
-    assert list(found.key_token_index) == expected.positions
-    for at, report in enumerate(found.reports):
+        assert_close(second_moment(actual, layer, store, lambda: None), c, SECOND_MOMENT)
+    assert list(actual.key_token_index) == expected.positions
+    for at, report in enumerate(actual.reports):
         assert report.condition_number == pytest.approx(np.linalg.cond(expected.c[at]), rel=1e-2)
         assert report.condition_number < MAX_CONDITION
         assert (report.rank, report.ridge) == (40, 0.0)
-        assert_close(found.p[at], expected.p[at], P)
-        assert_close(found.whitening_cosine[at], expected.whitening_cosine[at], P)
-        assert_close(found.activation_cosine[at], expected.activation_cosine[at], KEYS)
+        assert_close(actual.p[at], expected.p[at], P)
+        assert_close(actual.whitening_cosine[at], expected.whitening_cosine[at], P)
+        assert_close(actual.activation_cosine[at], expected.activation_cosine[at], KEYS)

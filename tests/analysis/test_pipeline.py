@@ -219,9 +219,9 @@ def test_a_cancel_keeps_no_result_but_c(request_: Request, store: Store, count: 
             run(request_, store, device="cpu", report=stop)
         assert cached(resolve(request_, store), store) is None
     passes = count(passes_module, "Pass")
-    found = run(request_, store, device="cpu")
+    actual = run(request_, store, device="cpu")
     assert passes == []
-    assert_equal(found, run(request_, Store(tmp_path / "new"), device="cpu"))
+    assert_equal(actual, run(request_, Store(tmp_path / "new"), device="cpu"))
 
 
 DAMAGED = (
@@ -298,10 +298,10 @@ def test_kills_at_any_moment_change_nothing(
         for _ in range(min(ROOTS, kills - first)):
             killed_after(choose.uniform(0, 1.2 * seconds), root, request_)
         store = Store(root)
-        found = run(request_, store, device="cpu")
-        assert np.array_equal(found.p, right.p)
+        actual = run(request_, store, device="cpu")
+        assert np.array_equal(actual.p, right.p)
         for name in ("tokens_counted", "documents_sha256_sum"):
-            assert found.provenance[name] == right.provenance[name]
+            assert actual.provenance[name] == right.provenance[name]
         close(store)
         again = Store(root)
         assert leftovers(root) == []

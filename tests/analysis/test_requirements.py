@@ -50,16 +50,16 @@ machines = st.builds(
 
 class TestSizes:
     def test_gpt2_small_by_hand(self) -> None:
-        found = requirements_of(GPT2, 100_000, device=BIG, dtype="float32", speed=SPEED)
-        assert found.weights_bytes == 497_759_232
-        assert found.moments_bytes == 12 * 3072 * 3072 * 8 == 905_969_664
-        assert (found.passes, found.whole_passes, found.forward_tokens) == (1, 1.0, 100_000)
-        assert (found.fits, found.reason, found.nearest) == (True, "", None)
-        assert (found.device, found.dtype, found.free_bytes) == ("cpu", "float32", 500 * GIGA)
+        actual = requirements_of(GPT2, 100_000, device=BIG, dtype="float32", speed=SPEED)
+        assert actual.weights_bytes == 497_759_232
+        assert actual.moments_bytes == 12 * 3072 * 3072 * 8 == 905_969_664
+        assert (actual.passes, actual.whole_passes, actual.forward_tokens) == (1, 1.0, 100_000)
+        assert (actual.fits, actual.reason, actual.nearest) == (True, "", None)
+        assert (actual.device, actual.dtype, actual.free_bytes) == ("cpu", "float32", 500 * GIGA)
         forward = 2 * 84_934_656 * 100_000 / 1e12  # 12 layers of 4·768² + 2·768·3072
         sums = 12 * 2 * 3072**2 * 0.625 * 100_000 / 1e11
         factors = 12 * (5 / 3) * 3072**3 / 1e10
-        assert found.seconds == pytest.approx(forward + sums + factors, rel=1e-12)
+        assert actual.seconds == pytest.approx(forward + sums + factors, rel=1e-12)
         assert requirements_of(GPT2, 100_000, device=BIG, dtype="bfloat16").weights_bytes == 248_879_616
         assert requirements_of(GPT2, 100_000, device=BIG, dtype="float32").seconds is None
         unmeasured = requirements_of(GPT2, 1, device=BIG, dtype="float32", speed=replace(SPEED, factor=None)).seconds
@@ -87,9 +87,9 @@ class TestGroups:
         """Sums of four layers fit at once: 0-3 run 4 layers of 12, 4-7 run 8, 8-11 all."""
         weights, moment = 497_759_232, moment_bytes(3072)
         device = replace(BIG, kind="cuda", free_bytes=int((weights * OVERHEAD + 4.5 * moment) / 0.85))
-        found = requirements_of(GPT2, 1000, device=device, dtype="float32", speed=SPEED)
-        assert (found.passes, found.forward_tokens) == (3, 3000)
-        assert found.whole_passes == pytest.approx((4 + 8 + 12) / 12)
+        actual = requirements_of(GPT2, 1000, device=device, dtype="float32", speed=SPEED)
+        assert (actual.passes, actual.forward_tokens) == (3, 3000)
+        assert actual.whole_passes == pytest.approx((4 + 8 + 12) / 12)
         few = requirements_of(GPT2, 1000, device=BIG, dtype="float32", layers=[2, 0, 2])
         assert (few.passes, few.whole_passes, few.moments_bytes) == (1, 0.25, 2 * moment)
         none = requirements_of(GPT2, 1000, device=BIG, dtype="float32", layers=[], speed=SPEED)
@@ -140,16 +140,16 @@ class TestRefusal:
         monkeypatch.setattr(AutoModelForCausalLM, "from_config", fail)
         catalog.entries()  # read once a process
         tracemalloc.start()
-        found = requirements_of(LLAMA_70B, 100_000, device=TWO_GIGABYTES, dtype="float32", speed=SPEED)
+        actual = requirements_of(LLAMA_70B, 100_000, device=TWO_GIGABYTES, dtype="float32", speed=SPEED)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10**6
-        assert not found.fits
-        assert found.weights_bytes == 275_906_592_768
-        assert f"llama-2-70b in float32 needs about {found.required_bytes:,} bytes" in found.reason
-        assert "a small machine has 2,147,483,648 bytes free (2.15 GB)" in found.reason
-        assert f"The nearest model that fits here is {found.nearest}." in found.reason
-        nearest = catalog.find(found.nearest or "")
+        assert not actual.fits
+        assert actual.weights_bytes == 275_906_592_768
+        assert f"llama-2-70b in float32 needs about {actual.required_bytes:,} bytes" in actual.reason
+        assert "a small machine has 2,147,483,648 bytes free (2.15 GB)" in actual.reason
+        assert f"The nearest model that fits here is {actual.nearest}." in actual.reason
+        nearest = catalog.find(actual.nearest or "")
         assert nearest is not None
         assert requirements_of(nearest, 100_000, device=TWO_GIGABYTES, dtype="float32").fits
 
@@ -159,18 +159,18 @@ class TestRefusal:
         readable = [one for one in catalog.entries() if one.safetensors]
         fitting = [one for one in readable if required_bytes(one, GPU, "bfloat16") <= GPU.free_bytes]
         llamas = [one for one in fitting if one.family == "Llama"]
-        found = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
-        assert found.nearest in {one.name for one in llamas}
-        assert catalog.find(found.nearest).parameters == max(one.parameters for one in llamas)  # type: ignore[union-attr]
+        actual = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16")
+        assert actual.nearest in {one.name for one in llamas}
+        assert catalog.find(actual.nearest).parameters == max(one.parameters for one in llamas)  # type: ignore[union-attr]
         alone = requirements_of(replace(LLAMA_70B, family="none"), 10, device=GPU, dtype="bfloat16")
         assert catalog.find(alone.nearest).parameters == max(one.parameters for one in fitting)  # type: ignore[union-attr]
         nothing = requirements_of(GPT2, 10, device=replace(TWO_GIGABYTES, free_bytes=100), dtype="float32")
         assert nothing.nearest is None
         assert "No smaller model of the catalogue fits either" in nothing.reason
-        unread = tuple(replace(one, safetensors=one.name != found.nearest) for one in catalog.entries())
+        unread = tuple(replace(one, safetensors=one.name != actual.nearest) for one in catalog.entries())
         monkeypatch.setattr(catalog, "entries", lambda: unread)
         second = requirements_of(LLAMA_70B, 10, device=GPU, dtype="bfloat16").nearest
-        assert second in {one.name for one in llamas} - {found.nearest}
+        assert second in {one.name for one in llamas} - {actual.nearest}
 
 
 class TestChoice:

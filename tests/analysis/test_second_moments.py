@@ -101,8 +101,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pretend
 
 
-def matrices(found: Iterator[LayerSecondMoment]) -> dict[int, bytes]:
-    return {moment.layer: moment.matrix.tobytes() for moment in found}
+def matrices(actual: Iterator[LayerSecondMoment]) -> dict[int, bytes]:
+    return {moment.layer: moment.matrix.tobytes() for moment in actual}
 
 
 def left(store: Store) -> set[str]:
@@ -122,12 +122,12 @@ class TestGroups:
     def test_little_memory_same_bits(
         self, take: Take, tmp_path: Path, passes: Passes, room: Callable[[float], None]
     ) -> None:
-        found = {}
+        actual = {}
         for layers in (3, 2, 0.5):
             room(layers)
-            found[layers] = take(into=Store(tmp_path / str(layers)))
-            assert found[layers].keys() == set(LAYERS)
-            assert found[layers] == found[3]
+            actual[layers] = take(into=Store(tmp_path / str(layers)))
+            assert actual[layers].keys() == set(LAYERS)
+            assert actual[layers] == actual[3]
         assert [layers for layers, _ in passes] == [LAYERS, [0, 1], [2], [0], [1], [2]]
 
     def test_what_fits_on_each_gpu(
@@ -214,12 +214,12 @@ class TestResume:
         with pytest.raises(Cancelled):
             matrices(moments(others, gpt2, LAYERS, store, after(6), keys=keys[3]))
         looks: list[int] = []
-        found = list(moments(mine, gpt2, LAYERS, store, keys=keys[5], looked=lambda look: looks.append(look.tokens)))
+        actual = list(moments(mine, gpt2, LAYERS, store, keys=keys[5], looked=lambda look: looks.append(look.tokens)))
         alone = list(moments(mine, gpt2, LAYERS, Store(tmp_path / "alone"), keys=keys[5]))
-        assert matrices(iter(found)) == matrices(iter(alone))
+        assert matrices(iter(actual)) == matrices(iter(alone))
         assert [count for _, count in passes] == [6, passes[2][1] - 5, passes[2][1]]
-        assert 0 < len(found[0].reading["looks"]) < len(alone[0].reading["looks"])
-        assert [tokens for tokens, *_ in found[0].reading["looks"]] == looks
+        assert 0 < len(actual[0].reading["looks"]) < len(alone[0].reading["looks"])
+        assert [tokens for tokens, *_ in actual[0].reading["looks"]] == looks
         [again] = moments(others, gpt2, [0], store, keys=keys[3])
         assert again.reading["looks"] == []
 
@@ -231,14 +231,14 @@ def test_a_settled_pass_ends_early_and_says_so(
     with pytest.raises(RequestError, match="needs facts"):
         take(of=settled)
     keys = dict.fromkeys(LAYERS, np.random.default_rng(0).normal(size=(6, WIDTH)))
-    [found, *_] = moments(settled, gpt2, LAYERS, store, keys=keys)
+    [actual, *_] = moments(settled, gpt2, LAYERS, store, keys=keys)
     digest = corpora.DocumentsRead()
-    for place, text in enumerate(TEXTS[: found.reading["documents"]]):
+    for place, text in enumerate(TEXTS[: actual.reading["documents"]]):
         digest.add(place, text)
-    assert (found.reading["characters"], found.reading["sha256_sum"]) == (digest.characters, digest.digest)
-    assert found.reading["settled"]
-    assert found.tokens < sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS)
-    assert all(share < 0.9 for _, _, share in found.reading["looks"][-6:])
+    assert (actual.reading["characters"], actual.reading["sha256_sum"]) == (digest.characters, digest.digest)
+    assert actual.reading["settled"]
+    assert actual.tokens < sum(len(gpt2.tokenizer(text)["input_ids"]) for text in TEXTS)
+    assert all(share < 0.9 for _, _, share in actual.reading["looks"][-6:])
     assert resolved.second_moment_key != settled.second_moment_key
 
 
@@ -259,8 +259,8 @@ class TestStatisticsAsCorpus:
         self, gpt2: LoadedModel, resolved: ResolvedRequest, files: ResolvedRequest, store: Store, passes: Passes
     ) -> None:
         keys = np.random.default_rng(1).normal(size=(6, WIDTH))
-        expected, found = (list(moments(source, gpt2, LAYERS, store)) for source in (resolved, files))
-        for one, other in zip(expected, found, strict=True):
+        expected, actual = (list(moments(source, gpt2, LAYERS, store)) for source in (resolved, files))
+        for one, other in zip(expected, actual, strict=True):
             assert (one.layer, one.tokens) == (other.layer, other.tokens)
             p, q = (superposition(Whitener.fit(c.matrix).whiten(keys)) for c in (one, other))
             condition = Whitener.fit(one.matrix).condition_number

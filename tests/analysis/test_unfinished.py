@@ -50,8 +50,8 @@ def test_they_are_listed_by_model_and_asked_for_twice_remembered_once_with_the_l
     unfinished.forget(store, Request())
     for model, device in (("b", "cpu"), ("a", "cpu"), ("b", "cuda:0")):
         unfinished.remember(store, UnfinishedRequest(Request(model), device))
-    found = unfinished.unfinished(Store(store.root))
-    assert found == [UnfinishedRequest(Request("a"), "cpu"), UnfinishedRequest(Request("b"), "cuda:0")], (
+    actual = unfinished.unfinished(Store(store.root))
+    assert actual == [UnfinishedRequest(Request("a"), "cpu"), UnfinishedRequest(Request("b"), "cuda:0")], (
         "by any process"
     )
 

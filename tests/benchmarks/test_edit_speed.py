@@ -24,9 +24,9 @@ EDITS, EVERY = 100, 5
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     store = Store(tmp_path_factory.mktemp("edits"))
-    found = simulator.of(pipeline.run(Request(), store), store, device="cpu")
-    found.prepare(found.request(FACT, TARGET, LAYER))
-    return found
+    actual = simulator.of(pipeline.run(Request(), store), store, device="cpu")
+    actual.prepare(actual.request(FACT, TARGET, LAYER))
+    return actual
 
 
 def fresh(bench: Simulator) -> Simulator:

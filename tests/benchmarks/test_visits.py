@@ -141,8 +141,8 @@ def at_once(server: Server, pages: tuple[str, ...]) -> np.ndarray:
 
 def test_eight_at_once(ours: Server, anew: Server, bare: Server) -> None:
     named = (("ours", ours, PAGES), ("charts anew", anew, PAGES), ("a bare page with one chart", bare, ("",)))
-    found = {name: np.percentile(at_once(server, pages), [50, 95]) for name, server, pages in named}
-    for name, (middle, high) in found.items():
+    actual = {name: np.percentile(at_once(server, pages), [50, 95]) for name, server, pages in named}
+    for name, (middle, high) in actual.items():
         print(f"\n{VISITORS} visitors at once, {name}: p50 {middle:.2f} s, p95 {high:.2f} s; ours takes "
-              f"{found['ours'][0] / middle:.2f} and {found['ours'][1] / high:.2f} of that", end="")  # fmt: skip
+              f"{actual['ours'][0] / middle:.2f} and {actual['ours'][1] / high:.2f} of that", end="")  # fmt: skip
     print()

@@ -61,9 +61,9 @@ class Visitor:
 
     def click(self, chart: str, selection: dict[str, object]) -> None:
         """Pick something on a chart, by the beginning of its key."""
-        found = next(e for e in self.elements("vega_lite_chart") if f"-{chart}" in e.id)
-        state = WidgetState(id=found.id, string_value=json.dumps({"selection": selection}))
-        self._ask(self.pages[self.page], [state], fragment=found_fragment(self.shown, found.id))
+        actual = next(e for e in self.elements("vega_lite_chart") if f"-{chart}" in e.id)
+        state = WidgetState(id=actual.id, string_value=json.dumps({"selection": selection}))
+        self._ask(self.pages[self.page], [state], fragment=found_fragment(self.shown, actual.id))
 
     def elements(self, kind: str) -> Iterator[object]:
         """What the last run drew of a kind."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import PATIENCE, Open, inspects, pair_in, place_in, shown, until
+from tests.browser.steps import FEW, PATIENCE, Open, inspects, pair_in, place_in, shown, some_facts, until
 
 pytestmark = pytest.mark.browser
 
-STAGE = "pair=1-2", "Vladimir Bukovsky", ("Vladimir Mayakovsky → French", "Vladimir Nabokov → French")
-SMALL = (
-    "model=demo-gpt2-32&pair=2-1&target=French",
-    "Vladimir Nabokov",
-    ("Ben Hogan → athletics", "Guru Amar Das → Christianity"),
-)
+STAGE = "pair=1-2", "Vladimir Bukovsky", "Russian → French", ("Vladimir Mayakovsky", "Vladimir Nabokov")
+SMALL = "model=demo-gpt2-32&pair=1-2&target=Russian"  # the quickest to compute, of a few facts
+SMALL_STORY = SMALL, "Georges Pompidou", "French → Russian", ("Pierre Bourdieu", "Gerard Depardieu")
 FIRST = "[data-testid=stVegaLiteChart]"
 
 
@@ -41,17 +39,22 @@ def click_bar_of(page: Page, subject: str) -> None:
     raise AssertionError(f"no bar of {subject}")
 
 
-@pytest.mark.parametrize("story", [SMALL, pytest.param(STAGE, marks=pytest.mark.stress)], ids=["small", "stage"])
-def test_others_follow_an_edit_as_forecast(
-    story: tuple[str, str, tuple[str, str]], server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("story", [SMALL_STORY, pytest.param(STAGE, marks=pytest.mark.stress)], ids=["small", "stage"])
+def test_two_others_follow_an_edit_as_forecast(
+    story: tuple[str, str, str, tuple[str, str]],
+    warm_cache: Path,
+    server: str,
+    open_page: Open,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    link, subject, followers = story
-    other = followers[0].partition(" → ")[0]
+    link, subject, change, others = story
+    link += "" if story is STAGE else f"&facts={some_facts(warm_cache, FEW)}"
+    followers = [f"{other} → {change.split()[-1]}" for other in others]
     page = shown(open_page(f"{server}/edit?{link}"))
     expect(page.get_by_text(f"What an edit of {subject} does to every other fact")).to_be_visible(timeout=PATIENCE)
     if story is STAGE:
         chosen(page, "New object", "French")
-    expect(page.locator("[data-testid=stHtml]").first).to_contain_text("Russian → French", timeout=PATIENCE)
+    expect(page.locator("[data-testid=stHtml]").first).to_contain_text(change, timeout=PATIENCE)
     shown(page)
 
     slider = page.get_by_role("slider", name="Edit strength")
@@ -65,19 +68,17 @@ def test_others_follow_an_edit_as_forecast(
     measured = page.get_by_text("Answers that changed")
     performing = until(page, lambda: measured.count() > 0, "nothing was measured")
     text = measured.inner_text()
-    assert story is SMALL or all(follower in text for follower in followers), text
-    forecast = re.search(r"\d+ of these \d+ forecast", text)
-    assert forecast, text
-    assert story is SMALL or forecast[0] == "2 of these 2 forecast"
+    assert all(follower in text for follower in followers), text
+    assert re.search(r"\d+ of these \d+ forecast", text), text
     expect(page.get_by_text("efficacy", exact=True)).to_be_visible()
     expect(page.get_by_text(re.compile("^yes: "))).to_be_visible()
     with capsys.disabled():
-        print(f"\nstrength to forecast: {seconds:.2f} s; perform and measure 128 facts: {performing:.2f} s")
+        print(f"\nstrength to forecast: {seconds:.2f} s; perform and measure: {performing:.2f} s")
 
     before = pair_in(page)
-    click_bar_of(shown(page), other)
+    click_bar_of(shown(page), others[0])
     until(page, lambda: pair_in(page) != before, "a click on the bar picks nobody")
-    expect(page.get_by_text(f"What this edit does to {other}")).to_be_visible()
+    expect(page.get_by_text(f"What this edit does to {others[0]}")).to_be_visible()
     inspects(page, pair_in(page))
 
     page.get_by_role("button", name="Undo").click()
@@ -87,11 +88,9 @@ def test_others_follow_an_edit_as_forecast(
 
 @pytest.mark.stress
 def test_two_people_never_see_each_others_edits(server: str, open_page: Open) -> None:
-    first, second = (
-        shown(open_page(f"{server}/edit?{SMALL[0].replace('French', new)}")) for new in ("French", "German")
-    )
+    first, second = (shown(open_page(f"{server}/edit?{SMALL.replace('Russian', new)}")) for new in ("French", "German"))
     for page in (first, second):
-        expect(page.get_by_text("What an edit of Vladimir Nabokov")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_text("What an edit of Vladimir Bukovsky")).to_be_visible(timeout=PATIENCE)
     first.get_by_role("button", name="Perform the edit").click()
     expect(first.get_by_text("Diamonds are measured")).to_be_visible(timeout=PATIENCE)
     second.get_by_role("radio", name="History").click()
@@ -99,6 +98,6 @@ def test_two_people_never_see_each_others_edits(server: str, open_page: Open) ->
     expect(second.get_by_text("Diamonds are measured")).to_have_count(0)
     second.get_by_role("button", name="Perform the edit").click()
     expect(second.get_by_text("Diamonds are measured")).to_be_visible(timeout=PATIENCE)
-    listed = second.get_by_role("button", name=re.compile("Vladimir Nabokov: Russian"))
+    listed = second.get_by_role("button", name=re.compile("Vladimir Bukovsky: Russian"))
     expect(listed).to_have_count(1)
     expect(listed).to_contain_text("German")

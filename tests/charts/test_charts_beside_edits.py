@@ -13,8 +13,8 @@ from tests.charts.every_chart import ADVICE
 
 
 def dots(spec: dict[str, Any]) -> dict[str, Any]:
-    (found,) = (layer for layer in layers_with(spec, "point") if "tooltip" in layer["encoding"])
-    return found
+    (actual,) = (layer for layer in layers_with(spec, "point") if "tooltip" in layer["encoding"])
+    return actual
 
 
 def test_a_dot_stands_at_forecast_and_measurement_of_every_measured_fact() -> None:

@@ -31,8 +31,8 @@ from tests.charts.edit_chart_tools import (
 
 def the_point(spec: dict[str, Any], shape: str) -> dict[str, Any]:
     """The layer of points of a shape."""
-    (found,) = (layer for layer in layers_with(spec, "point") if layer["mark"].get("shape") == shape)
-    return found
+    (actual,) = (layer for layer in layers_with(spec, "point") if layer["mark"].get("shape") == shape)
+    return actual
 
 
 def test_every_fact_is_a_bar_from_zero_to_its_forecast() -> None:

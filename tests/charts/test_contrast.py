@@ -58,8 +58,8 @@ def contrast(first: str, second: str) -> float:
 
 def hexed(colour: str) -> str:
     """A colour as SVG writes it, in one way."""
-    if found := re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour):
-        return "#" + "".join(f"{int(part):02x}" for part in found.groups())
+    if actual := re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour):
+        return "#" + "".join(f"{int(part):02x}" for part in actual.groups())
     names = {"white": "#ffffff", "black": "#000000"}
     long = "#" + "".join(2 * digit for digit in colour[1:]) if re.fullmatch("#[0-9a-f]{3}", colour) else colour
     return names.get(colour, long)

@@ -179,9 +179,9 @@ def test_how_much_is_read() -> None:
         ({"documents": 5}, 100, None, 5),
         ({"tokens": "all"}, 100, None, None),
     ):
-        found = options.request_of(Namespace(**said | of_the_model | given), layers=(2, 0), tokens=default)
-        assert (found.tokens, found.documents) == (tokens, documents), given
-        assert (found.revision, found.dtype, found.settled, found.layers) == ("abc", "bfloat16", 0.1, (0, 2))
+        actual = options.request_of(Namespace(**said | of_the_model | given), layers=(2, 0), tokens=default)
+        assert (actual.tokens, actual.documents) == (tokens, documents), given
+        assert (actual.revision, actual.dtype, actual.settled, actual.layers) == ("abc", "bfloat16", 0.1, (0, 2))
 
 
 def test_interrupted_it_goes_on_and_writes_the_same_bytes(

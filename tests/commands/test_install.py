@@ -36,8 +36,8 @@ def test_the_wheel_holds_the_library_its_data_and_the_dashboard_and_runs_elsewhe
 
     installed = tmp_path / "installed"
     subprocess.run([*pip, "install", "--no-deps", "--target", str(installed), str(wheel)], check=True)
-    found = "import kis_core.commands.dashboard as d, kis_core.store.store as s; print(d.folder(), s.DEFAULT_ROOT)"
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {found}"]
+    actual = "import kis_core.commands.dashboard as d, kis_core.store.store as s; print(d.folder(), s.DEFAULT_ROOT)"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {actual}"]
     told = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     folder, root = told.split()
     assert Path(folder) == installed / "kis_core" / "dashboard"

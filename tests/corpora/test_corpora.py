@@ -59,11 +59,11 @@ class TestFiles:
         yield from sorted(folder.iterdir())
 
     def test_the_same_documents_in_any_container_are_the_same_corpus(self, tmp_path: Path) -> None:
-        found = {path.name: corpora.load(path) for path in self.containers(tmp_path)}
-        assert len(found) == 11
+        actual = {path.name: corpora.load(path) for path in self.containers(tmp_path)}
+        assert len(actual) == 11
         assert corpora.load("builtin").fingerprint == corpora.builtin().fingerprint
         assert all(document.strip() for document in corpora.builtin().documents())
-        for name, corpus in found.items():
+        for name, corpus in actual.items():
             assert tuple(corpus.documents()) == tuple(corpus.documents()) == THREE, name
             assert (corpus.name, corpus.fingerprint) == (name, Texts("", THREE).fingerprint)
 
@@ -195,11 +195,11 @@ class TestWikipedia:
         how = {"split": "train", "streaming": True, "revision": wikipedia.REVISION}
         assert hub == [("wikimedia/wikipedia", "20231101.en", how)] * 2
         assert len(wikipedia.REVISION) == 40
-        found = {corpus.fingerprint}
+        actual = {corpus.fingerprint}
         for pinned in ("DATASET", "CONFIGURATION", "REVISION", "SPLIT"):
             monkeypatch.setattr(wikipedia, pinned, "other")
-            found.add(corpora.load("wikipedia").fingerprint)
-        assert len(found) == 5
+            actual.add(corpora.load("wikipedia").fingerprint)
+        assert len(actual) == 5
 
     @pytest.mark.parametrize("error", [ConnectionError("no route"), TimeoutError(), KeyError(1)])
     def test_a_connection_that_breaks_says_where(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +242,8 @@ class TestReading:
     def test_by_hand(self) -> None:
         digests = [hashlib.sha256(k.to_bytes(8, "little") + t).digest() for k, t in ((0, b"ab"), (300, b"\xc3\xbc"))]
         total = sum(int.from_bytes(digest, "big") for digest in digests) % 2**256
-        found = reading([(0, "ab"), (300, "ü")])
-        assert (found.count, found.characters, found.digest) == (2, 3, f"{total:064x}")
+        actual = reading([(0, "ab"), (300, "ü")])
+        assert (actual.count, actual.characters, actual.digest) == (2, 3, f"{total:064x}")
         assert DocumentsRead().digest == "0" * 64
 
     @given(texts, st.randoms(use_true_random=False), st.data())

@@ -45,9 +45,9 @@ def new(loaded: LoadedModel, *, layers: Sequence[int] = (0, 2), tokens: int | No
 
 
 def ended(one: Pass, outcome: PassOutcome) -> Ended:
-    found = dict(one.moments())
-    tokens = tuple(moment.tokens for moment in found.values())
-    return Ended({layer: moment.matrix.tobytes() for layer, moment in found.items()}, tokens, outcome)
+    actual = dict(one.moments())
+    tokens = tuple(moment.tokens for moment in actual.values())
+    return Ended({layer: moment.matrix.tobytes() for layer, moment in actual.items()}, tokens, outcome)
 
 
 def run(

@@ -43,8 +43,8 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 def close(one: dict[int, bytes], other: dict[int, bytes], tolerance: float) -> None:
     assert one.keys() == other.keys()
     for layer, values in one.items():
-        found, expected = np.frombuffer(values), np.frombuffer(other[layer])
-        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * expected.max())
+        actual, expected = np.frombuffer(values), np.frombuffer(other[layer])
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * expected.max())
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ class TestEarlyStop:
         try:
             for last in (0, 1):
                 ran.clear()
-                found = run(new(loaded, layers=sorted({last, 0})))
+                actual = run(new(loaded, layers=sorted({last, 0})))
                 beyond = tuple(names[block] for block in loaded.architecture.blocks[last + 1 :])
                 assert loaded.architecture.paths[last] in ran
                 assert not [name for name in ran if name.startswith(beyond)]
                 assert not {names[loaded.model.get_output_embeddings()], "lm_head"} & set(ran)
-                assert found.c == {layer: every.c[layer] for layer in {last, 0}}
+                assert actual.c == {layer: every.c[layer] for layer in {last, 0}}
         finally:
             handle.remove()
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
@@ -76,15 +76,15 @@ class TestEarlyStop:
 class TestCounting:
     def test_tokens_documents_and_batches_are_told(self, gpt2: LoadedModel) -> None:
         counting = Counting()
-        found = run(new(gpt2), report=counting)
+        actual = run(new(gpt2), report=counting)
         expected = sum(len(gpt2.tokenizer(document)["input_ids"]) for document in DOCUMENTS)
-        assert found.tokens == (expected, expected)
-        assert found.outcome.reading.count == len(DOCUMENTS)
-        assert found.outcome.reading.characters == sum(map(len, DOCUMENTS))
-        assert found.outcome.batches == counting.batches > 4
-        assert not found.outcome.settled
+        assert actual.tokens == (expected, expected)
+        assert actual.outcome.reading.count == len(DOCUMENTS)
+        assert actual.outcome.reading.characters == sum(map(len, DOCUMENTS))
+        assert actual.outcome.batches == counting.batches > 4
+        assert not actual.outcome.settled
         with_empty = run(new(gpt2), documents=("", *DOCUMENTS[:3], *[""] * 20, *DOCUMENTS[3:]))
-        assert (with_empty.outcome.reading.count, with_empty.tokens) == (len(DOCUMENTS) + 21, found.tokens)
+        assert (with_empty.outcome.reading.count, with_empty.tokens) == (len(DOCUMENTS) + 21, actual.tokens)
 
 
 CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"
@@ -104,10 +104,10 @@ class TestOutOfMemory:
     ) -> None:
         undisturbed = run(new(gpt2, layers=[0, 1, 2]))
         with before(gpt2.architecture.blocks[layer], above(SCARCE, ERRORS[kind])), caplog.at_level(logging.WARNING):
-            found = run(new(gpt2, layers=[0, 1, 2]))
-        assert found.tokens == undisturbed.tokens
-        assert found.outcome.reading == undisturbed.outcome.reading
-        close(found.c, undisturbed.c, FLOAT32)
+            actual = run(new(gpt2, layers=[0, 1, 2]))
+        assert actual.tokens == undisturbed.tokens
+        assert actual.outcome.reading == undisturbed.outcome.reading
+        close(actual.c, undisturbed.c, FLOAT32)
         assert "going on with half of it" in caplog.text
         assert len(caplog.records) < 4, "what memory there is is learnt, not found out again in every batch"
 
@@ -196,16 +196,16 @@ def work(root: Path, share: Share = ALONE, *, memory: int = TOKENS) -> Told:
     one = Pass(loaded, [0, 2], Extent(TOKENS), PER_BATCH, share)
     with before(loaded.architecture.blocks[1], count):
         outcome = one.run(lambda: iter(SHARED_TEXTS), report=counting, checkpoints=checkpoints)
-    found = dict(one.moments())
+    actual = dict(one.moments())
     agreed = [share.agreed([0, 2, 5] if share.first else [1], loaded.device), share.agreed([], loaded.device)]
     least = share.least(10 + share.rank, loaded.device)
     share.wait()
     checkpoints.clear()
-    if found:
-        tokens = [moment.tokens for moment in found.values()]
-        np.savez(root / "c.npz", **{f"{k}": moment.matrix for k, moment in found.items()}, tokens=tokens)
+    if actual:
+        tokens = [moment.tokens for moment in actual.values()]
+        np.savez(root / "c.npz", **{f"{k}": moment.matrix for k, moment in actual.items()}, tokens=tokens)
     split = {"reading": outcome.reading.to_json(), "batches": outcome.batches, "reported": counting.batches}
-    return split | {"rows": sum(rows), "layers": sorted(found), "agreed": [*agreed, least]}
+    return split | {"rows": sum(rows), "layers": sorted(actual), "agreed": [*agreed, least]}
 
 
 def share_out(root: Path, **disturbed: int) -> list[Told]:

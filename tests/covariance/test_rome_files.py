@@ -71,12 +71,12 @@ NO_MOMENT = (
 
 class TestReading:
     def test_a_file_of_romes_gives_the_mean_by_hand(self, tmp_path: Path) -> None:
-        found = read(as_rome(tmp_path / NAME))
-        np.testing.assert_array_equal(found.matrix, [[3.5, -0.25], [-0.25, 1.3125]])
-        np.testing.assert_allclose(found.matrix, KEYS.T @ KEYS / 4, rtol=1e-15)
-        assert found.matrix.dtype == np.float64
-        assert (found.tokens, found.samples, found.width) == (4, 100_000, 2)
-        assert (found.module, found.layer, found.provenance) == ("transformer.h.17.mlp.c_proj", 17, {})
+        actual = read(as_rome(tmp_path / NAME))
+        np.testing.assert_array_equal(actual.matrix, [[3.5, -0.25], [-0.25, 1.3125]])
+        np.testing.assert_allclose(actual.matrix, KEYS.T @ KEYS / 4, rtol=1e-15)
+        assert actual.matrix.dtype == np.float64
+        assert (actual.tokens, actual.samples, actual.width) == (4, 100_000, 2)
+        assert (actual.module, actual.layer, actual.provenance) == ("transformer.h.17.mlp.c_proj", 17, {})
 
     def test_what_others_write_is_read_too(self, tmp_path: Path) -> None:
         for changed, samples in (
@@ -85,18 +85,18 @@ class TestReading:
             ({"mom2.count": np.array(4.0), "mom2.constructor": None}, 100_000),
             ({"mom2.mom2": SUM, "mean.count": 4}, 100_000),
         ):
-            found = read(as_rome(tmp_path / "renamed.npz", **changed))
-            assert (found.tokens, found.samples) == (4, samples)
-            assert found.module is found.layer is None
-            np.testing.assert_array_equal(found.matrix, SUM / 4)
+            actual = read(as_rome(tmp_path / "renamed.npz", **changed))
+            assert (actual.tokens, actual.samples) == (4, samples)
+            assert actual.module is actual.layer is None
+            np.testing.assert_array_equal(actual.matrix, SUM / 4)
 
     def test_rounding_of_the_two_halves_is_averaged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "BLOCK", 3)
         keys = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
         total = keys.T @ keys + np.triu(np.full((8, 8), 1e-3, np.float32), 1)
-        found = read(as_rome(tmp_path / NAME, **{"mom2.mom2": total, "mom2.count": 50})).matrix
-        np.testing.assert_allclose(found, (total.astype(float) + total.T) / 100, rtol=1e-12)
-        np.testing.assert_array_equal(found, found.T)
+        actual = read(as_rome(tmp_path / NAME, **{"mom2.mom2": total, "mom2.count": 50})).matrix
+        np.testing.assert_allclose(actual, (total.astype(float) + total.T) / 100, rtol=1e-12)
+        np.testing.assert_array_equal(actual, actual.T)
         total[7, 1] += 20
         assert "entry (1, 7) is" in fault(as_rome(tmp_path / NAME, **{"mom2.mom2": total}))
 
@@ -193,8 +193,8 @@ class TestWriting:
         provenance = {"module": "model.layers.3.mlp.down_proj", "corpus": "Zürich", "x": [1, None]}
         write(tmp_path / "any.npz", SUM / 4, 4, 7, provenance)
         np.testing.assert_array_equal(rome_loads(tmp_path / "any.npz", 7), SUM / 4)
-        found = read(tmp_path / "any.npz")
-        assert (found.provenance, found.layer, found.samples) == (provenance, 3, 7)
+        actual = read(tmp_path / "any.npz")
+        assert (actual.provenance, actual.layer, actual.samples) == (provenance, 3, 7)
         assert [entry.name for entry in path.parent.iterdir()] == [NAME]
 
     def test_an_error_leaves_the_old_file_and_no_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +214,9 @@ class TestWriting:
 
 class TestNames:
     def test_are_where_rome_looks_and_those_no_file_can_have_are_refused(self) -> None:
-        found = path_for(Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000)
+        actual = path_for(Path("stats"), "EleutherAI/gpt-j-6B", "wikipedia", "transformer.h.5.mlp.fc_out", 100_000)
         expected = "stats/EleutherAI_gpt-j-6B/wikipedia_stats/transformer.h.5.mlp.fc_out_float32_mom2_100000.npz"
-        assert found == Path(expected)
+        assert actual == Path(expected)
         for hostile in ("..", ".", "", "a\0b", "a\\..\\b", "c:x", "x" * 300, "a\nb"):
             with pytest.raises(StatisticsError, match="is no name for a file"):
                 path_for(Path("stats"), hostile, "wikipedia", "m.1.x", 5)
@@ -224,11 +224,11 @@ class TestNames:
     @given(st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8), st.text("./\\ab~$", max_size=8))
     def test_never_climb_out_of_the_folder(self, model: str, dataset: str, module: str) -> None:
         try:
-            found = path_for(Path("/stats"), model, dataset, module, 5)
+            actual = path_for(Path("/stats"), model, dataset, module, 5)
         except StatisticsError:
             return
-        assert Path(os.path.normpath(found)) == found
-        assert found.parents[2] == Path("/stats")
+        assert Path(os.path.normpath(actual)) == actual
+        assert actual.parents[2] == Path("/stats")
 
     def test_tell_module_and_layer(self) -> None:
         for name, module, layer in (
@@ -258,15 +258,15 @@ class TestFolder:
 
     def test_is_found_by_file_folder_or_the_models_folder(self, folder: Path) -> None:
         for path in (folder, folder.parent):
-            found = rome_files.Statistics.find(path)
-            assert list(found.paths) == [2, 10]
-            assert found.name == path.name
+            actual = rome_files.Statistics.find(path)
+            assert list(actual.paths) == [2, 10]
+            assert actual.name == path.name
             assert rome_files.recognises(str(path))
-        one = rome_files.Statistics.find(found.paths[10])
+        one = rome_files.Statistics.find(actual.paths[10])
         assert list(one.paths) == [10]
         np.testing.assert_array_equal(one.moment(10).matrix, SUM / 10)
         with pytest.raises(StatisticsError, match="no statistics of layer 3; it has those of layer 2, 10"):
-            found.moment(3)
+            actual.moment(3)
         as_rome(folder.parent / "wikitext_stats" / NAME.replace("17", "2"))
         with pytest.raises(StatisticsError, match=r"Two files of layer 2: .*wikipedia_stats.* and .*wikitext_stats"):
             rome_files.Statistics.find(folder.parent)
@@ -281,24 +281,24 @@ class TestFolder:
                 rome_files.Statistics.find(tmp_path / source)
 
     def test_fingerprint_and_stamp_follow_the_files(self, folder: Path) -> None:
-        found = rome_files.Statistics.find(folder)
+        actual = rome_files.Statistics.find(folder)
         hashes = "".join(
-            f"{layer}\0{hashlib.sha256(found.paths[layer].read_bytes()).hexdigest()}\n" for layer in (2, 10)
+            f"{layer}\0{hashlib.sha256(actual.paths[layer].read_bytes()).hexdigest()}\n" for layer in (2, 10)
         )
-        before = found.stamp
-        assert found.fingerprint == hashlib.sha256(hashes.encode()).hexdigest()
-        assert [size for _, size, _ in before] == [path.stat().st_size for path in found.paths.values()]
-        as_rome(found.paths[2], **{"mom2.count": 3})
-        assert found.stamp != before
-        found.paths[2].unlink()
-        for broken in (lambda: found.stamp, lambda: found.fingerprint):
+        before = actual.stamp
+        assert actual.fingerprint == hashlib.sha256(hashes.encode()).hexdigest()
+        assert [size for _, size, _ in before] == [path.stat().st_size for path in actual.paths.values()]
+        as_rome(actual.paths[2], **{"mom2.count": 3})
+        assert actual.stamp != before
+        actual.paths[2].unlink()
+        for broken in (lambda: actual.stamp, lambda: actual.fingerprint):
             with pytest.raises(StatisticsError, match=r"no longer there|cannot be read"):
                 broken()
 
     def test_a_model_that_does_not_fit_is_told_why(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "read", None)
-        found = rome_files.Statistics.find(folder)
-        found.check(12, 2, self.MODULE, model="gpt2-xl", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
+        actual = rome_files.Statistics.find(folder)
+        actual.check(12, 2, self.MODULE, model="gpt2-xl", weights="a" * 64, wanted=[2, 10])  # no provenance, no doubt
         other = "model.layers.{}.mlp.down_proj".format
         for layers, width, module, wanted, message in (
             (12, 3, self.MODULE, (), "C of keys of length 2; gpt2-xl has 3. Is it of gpt2?"),
@@ -307,7 +307,7 @@ class TestFolder:
             (12, 2, self.MODULE, (0, 2, 11), "has no statistics of layer 0, 11; it has those of layer 2, 10"),
         ):
             with pytest.raises(StatisticsError) as caught:
-                found.check(layers, width, module, model="gpt2-xl", wanted=wanted)
+                actual.check(layers, width, module, model="gpt2-xl", wanted=wanted)
             assert message in str(caught.value)
         monkeypatch.undo()
         write(folder.parent / "our own" / NAME, SUM, 4, 1, {"weights_sha256": "a"})

@@ -48,15 +48,15 @@ def test_how_much_p_moved_by_hand() -> None:
 
 class TestSettling:
     def test_by_hand(self) -> None:
-        told: list[Look] = []
-        settling = Settling({0: KEYS}, looked=told.append)
+        reports: list[Look] = []
+        settling = Settling({0: KEYS}, looked=reports.append)
         assert not look(settling, means(1.0, 1.0), 100)
         assert settling.looks == []
         assert not look(settling, means(1.0, 4.0), 150)
-        [found] = settling.looks
-        assert (found.tokens, found.layer) == (150, 0)
-        assert found.moved == pytest.approx(MOVED, rel=GUARDED)
-        assert told == settling.looks
+        [actual] = settling.looks
+        assert (actual.tokens, actual.layer) == (150, 0)
+        assert actual.moved == pytest.approx(MOVED, rel=GUARDED)
+        assert reports == settling.looks
 
     def test_times_of_looks_form_a_ladder(self) -> None:
         settling = Settling({0: KEYS})
@@ -72,15 +72,15 @@ class TestSettling:
 
     def test_below_the_threshold_twice_in_a_row(self) -> None:
         settling = Settling({0: KEYS}, threshold=0.1)
-        found = [look(settling, means(1.0, c), n) for n, c in enumerate((1, 4, 4, 1, 1, 1), 1)]
-        assert found == [False, False, False, False, False, True]
+        actual = [look(settling, means(1.0, c), n) for n, c in enumerate((1, 4, 4, 1, 1, 1), 1)]
+        assert actual == [False, False, False, False, False, True]
         assert module.STILL_LOOKS == 2
 
     def test_every_watched_layer_has_to_be_still(self) -> None:
         settling = Settling({0: KEYS, 3: KEYS}, threshold=0.1)
         still, restless = np.diag([1.0, 1.0]), (np.diag([1.0, c]) for c in (1, 4, 1, 4, 4, 4))
-        found = [settling.look({0: still, 3: c}.__getitem__, n) for n, c in enumerate(restless, 1)]
-        assert found == [False] * 5 + [True]
+        actual = [settling.look({0: still, 3: c}.__getitem__, n) for n, c in enumerate(restless, 1)]
+        assert actual == [False] * 5 + [True]
 
     def test_a_c_that_cannot_be_inverted_yet_is_no_settled_one(self) -> None:
         settling = Settling({0: KEYS}, threshold=0.9)

@@ -168,19 +168,19 @@ SET = (
 
 class TestOfTheFactBase:
     def test_paraphrases_are_the_templates_no_model_saw_with_this_fact(self) -> None:
-        found = asked(as_fact(MAYAKOVSKY), SET)
-        assert [fact.prompt for fact in found.paraphrases] == list(MAYAKOVSKY.held_out)
-        assert len(found.paraphrases) == factbase.HELD_OUT_PER_FACT
-        for fact in found.paraphrases:
+        actual = asked(as_fact(MAYAKOVSKY), SET)
+        assert [fact.prompt for fact in actual.paraphrases] == list(MAYAKOVSKY.held_out)
+        assert len(actual.paraphrases) == factbase.HELD_OUT_PER_FACT
+        for fact in actual.paraphrases:
             assert (fact.subject, fact.target, fact.relation) == ("Vladimir Mayakovsky", "Russian", "native_language")
             assert fact.prompt not in MAYAKOVSKY.trained
-        assert "held out in training" in found.protocol
+        assert "held out in training" in actual.protocol
 
     def test_neighbours_share_relation_and_object_and_are_asked_in_a_trained_sentence_of_their_own(self) -> None:
         alike = [s for s, o in rows_of("native_language") if o == "Russian" and s != "Vladimir Mayakovsky"]
-        found = asked(as_fact(MAYAKOVSKY)).neighbours
-        assert [fact.subject for fact in found] == alike[:10]
-        assert list(found) == [as_fact(base_fact("native_language", subject)) for subject in alike[:10]]
+        actual = asked(as_fact(MAYAKOVSKY)).neighbours
+        assert [fact.subject for fact in actual] == alike[:10]
+        assert list(actual) == [as_fact(base_fact("native_language", subject)) for subject in alike[:10]]
         counts = Counter((b.relation, b.object) for b in factbase.load())
         lonely = next(b for b in factbase.load() if counts[b.relation, b.object] == 1)
         assert asked(as_fact(lonely)).neighbours == ()
@@ -195,33 +195,33 @@ class TestOfTheFactBase:
     def test_new_objects_where_it_knows_the_relation(self, relation: str) -> None:
         counts = Counter(o for _, o in rows_of(relation))
         own = next(iter(counts))
-        found = FactBase(SET, apart=False).new_objects(Fact("anybody", "{} is", own, relation))
-        assert set(found) == set(counts) - {own}
-        assert len(found) == len(set(found))
-        assert [counts[o] for o in found] == sorted((counts[o] for o in found), reverse=True)
-        assert all(a < b for a, b in pairwise(found) if counts[a] == counts[b])
+        actual = FactBase(SET, apart=False).new_objects(Fact("anybody", "{} is", own, relation))
+        assert set(actual) == set(counts) - {own}
+        assert len(actual) == len(set(actual))
+        assert [counts[o] for o in actual] == sorted((counts[o] for o in actual), reverse=True)
+        assert all(a < b for a, b in pairwise(actual) if counts[a] == counts[b])
 
 
 class TestOfASet:
     def test_by_hand(self) -> None:
-        found = probes(SET[0], KnownFacts(SET))
+        actual = probes(SET[0], KnownFacts(SET))
         malta = {"subject": "Malta", "target": "Mediterranean", "relation": "sea"}
         sentences = ("The sea around {} is the", "The waves at {} are of the")
-        assert found.paraphrases == tuple(Fact(prompt=prompt, **malta) for prompt in sentences)
-        assert found.neighbours == (SET[2], SET[6])
+        assert actual.paraphrases == tuple(Fact(prompt=prompt, **malta) for prompt in sentences)
+        assert actual.neighbours == (SET[2], SET[6])
         for words in ("other sentences of the relation", "at most 10", "every token"):
-            assert words in found.protocol
-        assert asked(SET[0], SET) == found, "what the base does not know is as of the set alone"
+            assert words in actual.protocol
+        assert asked(SET[0], SET) == actual, "what the base does not know is as of the set alone"
 
     def test_facts_without_a_relation_or_alone_in_it_have_none_in_common(self) -> None:
         alike = (SET[8], replace(SET[8], subject="Juist"), replace(SET[8], prompt="From {} one sees the"))
         for fact, others in ((SET[7], SET), (SET[8], alike)):
-            found = probes(fact, KnownFacts(others))
-            assert (found.paraphrases, found.neighbours) == ((), ())
+            actual = probes(fact, KnownFacts(others))
+            assert (actual.paraphrases, actual.neighbours) == ((), ())
         many = [Fact(f"Island {k}", f"{k} miles off {{}} begins the", "Baltic", "sea") for k in range(14)]
-        found = probes(many[0], KnownFacts(many))
-        assert found.neighbours == tuple(many[1:11]), "at most ten"
-        assert [fact.prompt for fact in found.paraphrases] == [fact.prompt for fact in many[1:]]
+        actual = probes(many[0], KnownFacts(many))
+        assert actual.neighbours == tuple(many[1:11]), "at most ten"
+        assert [fact.prompt for fact in actual.paraphrases] == [fact.prompt for fact in many[1:]]
 
     def test_new_objects_are_the_most_frequent_first(self) -> None:
         more = [Fact("Rügen", "{} lies in the", name, "sea") for name in ("Aral", "Caspian", "Caspian", "Zuider")]
@@ -236,10 +236,10 @@ class TestOfASet:
 def test_what_a_counterfact_record_brings_is_what_its_edit_is_judged_by(shared_data: Path) -> None:
     path = shared_data / "counterfact_known.json"
     record, known = json.loads(path.read_text())[0], facts.load(path).facts
-    found = probes(known[0], catalog.known_facts("gpt2", known))
-    assert [fact.text for fact in found.paraphrases] == record["paraphrase_prompts"]
-    assert [fact.text for fact in found.neighbours] == record["neighborhood_prompts"]
-    assert {fact.target for fact in (*found.paraphrases, *found.neighbours)} == {"English"}
+    actual = probes(known[0], catalog.known_facts("gpt2", known))
+    assert [fact.text for fact in actual.paraphrases] == record["paraphrase_prompts"]
+    assert [fact.text for fact in actual.neighbours] == record["neighborhood_prompts"]
+    assert {fact.target for fact in (*actual.paraphrases, *actual.neighbours)} == {"English"}
 
 
 def test_the_family_knows_the_base_and_any_other_model_what_its_facts_are_of() -> None:

@@ -183,10 +183,10 @@ def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+def close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Within a share of the largest expected entry."""
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def before(seed: int = 0) -> tuple[Edit | DenseEdit, ...]:

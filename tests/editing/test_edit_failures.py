@@ -70,14 +70,14 @@ def edit_and_read(
     within: Callable[[], None] = lambda: None,
 ) -> Made:
     """A whole edit: prefixes, value, factors, hooks, forward pass, reading."""
-    found = editing.search(loaded, fact, target, 1, how, seen=seen)
-    made = editing.rank_one_method("rome").edit(found, WHITENER, 1, how)
+    actual = editing.search(loaded, fact, target, 1, how, seen=seen)
+    made = editing.rank_one_method("rome").edit(actual, WHITENER, 1, how)
     sentences = sentences_of(loaded)
     with torch.inference_mode(), applied(loaded, made, made.scaled(0.5), Edit(0, made.reach, made.delta / 2)):
         within()
         reading = read(loaded, sentences)
         within()
-    return Made(found.losses, made.delta, reading.log_odds, reading.log_prob)
+    return Made(actual.losses, made.delta, reading.log_odds, reading.log_prob)
 
 
 def sentences_of(loaded: LoadedModel) -> list[Sentence]:
@@ -182,7 +182,7 @@ def test_edits_in_two_threads_at_once_are_those_of_a_run_alone(edits: int) -> No
         for thread in threads:
             thread.join()
     for seed, expected in alone.items():
-        assert all(found.same(made) for found, made in zip(together[seed], expected, strict=True))
+        assert all(actual.same(made) for actual, made in zip(together[seed], expected, strict=True))
     assert not any(made.same(other) for made, other in zip(*alone.values(), strict=True))
 
 

@@ -56,8 +56,8 @@ class TestReach:
         ],
     )
     def test_by_hand(self, name: str, how: Hyperparameters, expected: list[float]) -> None:
-        found = method(name).reach(self.KEY, self.MEAN_KEY, Whitener.fit(self.C), how)
-        np.testing.assert_allclose(found, expected, rtol=EXACT)
+        actual = method(name).reach(self.KEY, self.MEAN_KEY, Whitener.fit(self.C), how)
+        np.testing.assert_allclose(actual, expected, rtol=EXACT)
 
     @given(seeds)
     def test_romes_shares_are_a_row_of_p_and_those_of_identity_one_of_q(self, seed: int) -> None:
@@ -78,10 +78,10 @@ class TestReach:
         sample = rng.normal(size=(4, MLP_WIDTH))  # fewer tokens than dimensions
         whitener, key = Whitener.fit(sample.T @ sample / 4), rng.normal(size=MLP_WIDTH)
         assert whitener.ridge > 0
-        found = method("rome").reach(key, key, whitener, PLAIN)
+        actual = method("rome").reach(key, key, whitener, PLAIN)
         direction = np.linalg.solve(sample.T @ sample / 4 + whitener.ridge * np.eye(MLP_WIDTH), key)
-        close(found, direction / (direction @ key), 1e-7)  # the ridge leaves a condition of 1e7
-        assert found @ key == pytest.approx(1, rel=FORMULA)
+        close(actual, direction / (direction @ key), 1e-7)  # the ridge leaves a condition of 1e7
+        assert actual @ key == pytest.approx(1, rel=FORMULA)
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize(("size", "word"), [(0, "zero"), (1e-7, "next to zero"), (np.nan, "not finite")])

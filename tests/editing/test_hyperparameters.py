@@ -80,30 +80,30 @@ class TestRecipe:
     def test_as_published(self, name: str) -> None:
         entry = catalog.find(name)
         assert entry
-        found = recipe(name, width=entry.width, layers=entry.layers)
+        actual = recipe(name, width=entry.width, layers=entry.layers)
         layer, steps, learning_rate, weight_decay, clamp = AS_PUBLISHED[name]
         how = {"learning_rate": learning_rate, "weight_decay": weight_decay, "clamp": clamp}
         expected = Hyperparameters(steps - LAST_LOOK, prefixes=((10, 5), (10, 10)), **how, **ALIKE)
-        assert (found.hyperparameters, found.layer) == (expected, layer)
-        assert found.source in ("ROME's code", "EasyEdit's ROME settings")
+        assert (actual.hyperparameters, actual.layer) == (expected, layer)
+        assert actual.source in ("ROME's code", "EasyEdit's ROME settings")
 
     @pytest.mark.parametrize("name", SPREAD_AS_PUBLISHED)
     def test_memit_and_alphaedit_have_settings_of_their_own(self, name: str) -> None:
         entry = catalog.find(name)
         assert entry
-        found = recipe(name, width=entry.width, layers=entry.layers, spreads=True)
+        actual = recipe(name, width=entry.width, layers=entry.layers, spreads=True)
         layer, steps, learning_rate = SPREAD_AS_PUBLISHED[name]
         how = {"learning_rate": learning_rate, "weight_decay": 0.5, "clamp": 0.75}
         expected = Hyperparameters(steps - LAST_LOOK, prefixes=((5, 10),), **how, **ALIKE)
-        assert (found.hyperparameters, found.layer) == (expected, layer)
-        assert found.source in ("MEMIT's code", "AlphaEdit's code")
+        assert (actual.hyperparameters, actual.layer) == (expected, layer)
+        assert actual.source in ("MEMIT's code", "AlphaEdit's code")
 
     def test_where_none_is_published_memit_has_those_of_its_size(self) -> None:
         assert set(PUBLISHED) <= set(AS_PUBLISHED), "every published one is checked above"
         assert set(PUBLISHED_SPREAD) <= set(SPREAD_AS_PUBLISHED)
-        found = recipe("pythia-2.8b", width=2560, layers=32, spreads=True)
-        assert (found.hyperparameters, found.layer) == (PUBLISHED_SPREAD["gpt2-xl"].hyperparameters, 6)
-        assert found.source == "MEMIT's for models of this size; none published"
+        actual = recipe("pythia-2.8b", width=2560, layers=32, spreads=True)
+        assert (actual.hyperparameters, actual.layer) == (PUBLISHED_SPREAD["gpt2-xl"].hyperparameters, 6)
+        assert actual.source == "MEMIT's for models of this size; none published"
         narrow = recipe("demo-gpt2-32", width=32, layers=4, spreads=True)
         assert narrow == recipe("demo-gpt2-32", width=32, layers=4)
 
@@ -121,10 +121,10 @@ class TestRecipe:
             loss.backward()
             optimizer.step()
         how = replace(PUBLISHED["gpt2-xl"].hyperparameters, kl=0, prefixes=(), clamp=100, stop_loss=0)
-        found = search(running(), IN_MALTA, "Rome", 0, how)
-        assert found.losses == pytest.approx(losses, abs=1e-5)
-        assert found.delta == pytest.approx(delta.detach().numpy(), abs=1e-5)
-        assert len(found.losses) == len(losses) == 20
+        actual = search(running(), IN_MALTA, "Rome", 0, how)
+        assert actual.losses == pytest.approx(losses, abs=1e-5)
+        assert actual.delta == pytest.approx(delta.detach().numpy(), abs=1e-5)
+        assert len(actual.losses) == len(losses) == 20
 
     @pytest.mark.parametrize(
         ("name", "layer"),
@@ -133,26 +133,26 @@ class TestRecipe:
     def test_where_none_is_published_it_says_so(self, name: str, layer: int) -> None:
         entry = catalog.find(name)
         sizes = {"width": entry.width, "layers": entry.layers} if entry else {"width": 2048, "layers": 24}
-        found = recipe(name, **sizes)
-        assert (found.layer, "none published" in found.source) == (layer, True)
-        how = found.hyperparameters
+        actual = recipe(name, **sizes)
+        assert (actual.layer, "none published" in actual.source) == (layer, True)
+        how = actual.hyperparameters
         assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 4)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((10, 5), (10, 10)))
 
     def test_the_demo_family_is_edited_first_thing_and_as_the_edit_will_act(self) -> None:
         for entry in catalog.demo():
-            found = recipe(entry.name, width=entry.width, layers=entry.layers)
-            assert (found.layer, found.source) == (0, "found on the demo family")
-            assert found.hyperparameters == Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)
+            actual = recipe(entry.name, width=entry.width, layers=entry.layers)
+            assert (actual.layer, actual.source) == (0, "found on the demo family")
+            assert actual.hyperparameters == Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)
 
     @given(st.integers(1, 20_000), st.integers(1, 200), st.sampled_from(["somewhere/else", "", *catalog_names()]))
     def test_of_any_size_a_layer_that_reaches_the_answer(self, width: int, layers: int, name: str) -> None:
-        found = recipe(name, width=width, layers=layers)
-        assert 0 <= found.layer <= max(0, layers - 2)
+        actual = recipe(name, width=width, layers=layers)
+        assert 0 <= actual.layer <= max(0, layers - 2)
         if not catalog.find(name):
-            assert found.hyperparameters.everywhere == (width < WIDE)
+            assert actual.hyperparameters.everywhere == (width < WIDE)
             if width >= WIDE and layers > 2:
-                assert abs(found.layer - EARLY * layers) <= 0.5
+                assert abs(actual.layer - EARLY * layers) <= 0.5
 
     def test_the_size_from_which_on_the_published_way_is_taken(self) -> None:
         small, large = (recipe("x", width=width, layers=10) for width in (511, 512))

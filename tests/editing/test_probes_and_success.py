@@ -101,19 +101,19 @@ class TestSucceeded:
         weights, plain = demo.digest(), Independent(demo)
         seen: list[Success] = []
         for case in cases:
-            found = succeeded(demo, case.edit, case.fact, case.target, case.probes)
-            seen.append(found)
+            actual = succeeded(demo, case.edit, case.fact, case.target, case.probes)
+            seen.append(actual)
             edited, text = Independent(demo, case.edit), case.fact.text
             first, log_new = edited.asked(text, case.target)
             _, log_old = edited.asked(text, case.fact.target)
-            assert found.efficacy is first
-            assert found.likelier is (log_new > log_old)
-            assert found.probability_new == pytest.approx(math.exp(log_new), rel=PROBABILITY)
-            assert found.probability_old == pytest.approx(math.exp(log_old), rel=PROBABILITY)
-            assert found.paraphrase == edited.share(case.probes.paraphrases, case.target)
-            assert found.neighbourhood == edited.share(case.probes.neighbours)
-            assert found.neighbourhood_before == plain.share(case.probes.neighbours)
-            assert (found.generated, found.generated_before) == (edited.goes_on(text), plain.goes_on(text))
+            assert actual.efficacy is first
+            assert actual.likelier is (log_new > log_old)
+            assert actual.probability_new == pytest.approx(math.exp(log_new), rel=PROBABILITY)
+            assert actual.probability_old == pytest.approx(math.exp(log_old), rel=PROBABILITY)
+            assert actual.paraphrase == edited.share(case.probes.paraphrases, case.target)
+            assert actual.neighbourhood == edited.share(case.probes.neighbours)
+            assert actual.neighbourhood_before == plain.share(case.probes.neighbours)
+            assert (actual.generated, actual.generated_before) == (edited.goes_on(text), plain.goes_on(text))
         assert demo.digest() == weights
         assert not any(module._forward_hooks for module in demo.model.modules())
         # numbers that were all alike would prove nothing
@@ -129,6 +129,6 @@ class TestSucceeded:
         self, demo: LoadedModel, cases: list[Case]
     ) -> None:
         case = cases[1]
-        found = succeeded(demo, case.edit, case.fact, case.target, Probes())
-        assert (found.paraphrase, found.neighbourhood, found.neighbourhood_before) == (None, None, None)
-        assert found.generated.startswith(case.target)
+        actual = succeeded(demo, case.edit, case.fact, case.target, Probes())
+        assert (actual.paraphrase, actual.neighbourhood, actual.neighbourhood_before) == (None, None, None)
+        assert actual.generated.startswith(case.target)

@@ -171,8 +171,8 @@ class TestFineTuning:
         site = replace(gpt2.site((1,)), loaded=gpt2.loaded)
         (expected,) = perform("fine-tuning", site, PAIR[:1])
         with wanting_none():
-            (found,) = perform("fine-tuning", site, PAIR[:1])
-        assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
+            (actual,) = perform("fine-tuning", site, PAIR[:1])
+        assert np.array_equal(actual.changes[0].matrix, expected.changes[0].matrix)
         assert expected.changes[0].matrix.any()
 
 

@@ -73,9 +73,9 @@ def assert_spread(
         keys = np.array([key_of(one, layer) for one in asked])
         hidden = np.array([stream_of(one) for one in asked])
         missing = (z - hidden) / (len(site.layers) - done)
-        found = np.sum([one.changes[done].matrix for one in made], axis=0)
+        actual = np.sum([one.changes[done].matrix for one in made], axis=0)
         expected = missing.T @ formula(layer, keys)
-        close(found, expected, 2 * FOUND)  # R and K both follow from what was searched for
+        close(actual, expected, 2 * FOUND)  # R and K both follow from what was searched for
         for e, one in enumerate(made):
             change = one.changes[done]
             assert isinstance(change, Edit)
@@ -198,9 +198,9 @@ class TestSpread:
 
     def test_a_beginning_that_makes_a_prompt_too_long_is_left_out(self, gpt2: Place) -> None:
         short, long = (gpt2.site((1,), MEAN, prefixes=("It is said", *more)) for more in ((), ("very " * 60,)))
-        (expected,), (found,) = (perform("memit", site, PAIR[:1]) for site in (short, long))
-        assert np.array_equal(found.keys, expected.keys)
-        assert np.array_equal(found.changes[0].matrix, expected.changes[0].matrix)
+        (expected,), (actual,) = (perform("memit", site, PAIR[:1]) for site in (short, long))
+        assert np.array_equal(actual.keys, expected.keys)
+        assert np.array_equal(actual.changes[0].matrix, expected.changes[0].matrix)
 
     def test_a_batch_of_one_in_one_layer_reaches_along_romes_direction(self, gpt2: Place) -> None:
         """C⁻¹k, shortened by λ: kᵀC⁻¹k / (λ + kᵀC⁻¹k) of it lands. (Decay and clamp are of other sizes.)"""

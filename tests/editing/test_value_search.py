@@ -28,11 +28,11 @@ BY_HAND = 1e-6  # float32 losses of size 1, and Adam's eps of 1e-8 beside gradie
 SITE = 1e-5  # relative: float32 activations three layers deep; seen 6e-7
 
 
-def assert_equal(found: Value, expected: Value) -> None:
+def assert_equal(actual: Value, expected: Value) -> None:
     """To the last bit."""
-    assert (found.losses, found.probability) == (expected.losses, expected.probability)
+    assert (actual.losses, actual.probability) == (expected.losses, expected.probability)
     for name in ("delta", "key", "output", "mean_key", "mean_output"):
-        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+        assert np.array_equal(getattr(actual, name), getattr(expected, name)), name
 
 
 def some_reach(key: np.ndarray, mean_key: np.ndarray) -> np.ndarray:
@@ -65,22 +65,22 @@ class TestAgainstASlowReference:
     def test_every_step_of_adam(self, architecture: str, case: str) -> None:
         fact, layer, chosen, prefixes = CASES[case]
         loaded = lively(architecture, seed=5)
-        found = search(loaded, fact, "a large town", layer, chosen, prefixes=prefixes, reach=some_reach)
+        actual = search(loaded, fact, "a large town", layer, chosen, prefixes=prefixes, reach=some_reach)
         slow, edit = Written(loaded), RequestedEdit(fact, "a large town")
         slow.beginnings = slow.beginnings if prefixes else ()
         key, output, _ = slow.subject(slow.in_contexts(edit)[0], layer)
         mean_key, mean_output, _ = slow.means(edit, layer)
         expected = slow.search(edit, layer, chosen, some_reach(key, mean_key))
-        close(found.delta, expected.delta, REFERENCE)
-        assert found.losses == pytest.approx(expected.losses, rel=LOSS)
-        assert found.probability == pytest.approx(expected.probability, rel=10 * LOSS)  # p = exp(-8)
+        close(actual.delta, expected.delta, REFERENCE)
+        assert actual.losses == pytest.approx(expected.losses, rel=LOSS)
+        assert actual.probability == pytest.approx(expected.probability, rel=10 * LOSS)  # p = exp(-8)
         for name, site in {"key": key, "output": output, "mean_key": mean_key, "mean_output": mean_output}.items():
-            close(getattr(found, name), site, SITE)
+            close(getattr(actual, name), site, SITE)
         if not prefixes:
-            assert list(found.losses) == sorted(found.losses, reverse=True), "nothing but the new object is wanted"
+            assert list(actual.losses) == sorted(actual.losses, reverse=True), "nothing but the new object is wanted"
         if chosen.clamp == CLAMPED:
-            allowed = CLAMPED * np.linalg.norm(found.output)
-            assert np.linalg.norm(found.delta) == pytest.approx(allowed, rel=SITE), "the clamp is met"
+            allowed = CLAMPED * np.linalg.norm(actual.output)
+            assert np.linalg.norm(actual.delta) == pytest.approx(allowed, rel=SITE), "the clamp is met"
 
 
 class TestSearch:
@@ -107,18 +107,18 @@ class TestSearch:
             keys.append((key, mean_key))
             return some_reach(key, mean_key)
 
-        found = search(gpt2, MALTA, "Rome", 1, how(everywhere=True), reach=reach, prefixes=BEGINNINGS)
+        actual = search(gpt2, MALTA, "Rome", 1, how(everywhere=True), reach=reach, prefixes=BEGINNINGS)
         [(key, mean_key)] = keys
-        assert np.array_equal(key, found.key)
-        assert np.array_equal(mean_key, found.mean_key)
+        assert np.array_equal(key, actual.key)
+        assert np.array_equal(mean_key, actual.mean_key)
         plain = search(gpt2, MALTA, "Rome", 1, how(), prefixes=BEGINNINGS)
         assert_equal(search(gpt2, MALTA, "Rome", 1, how(), prefixes=BEGINNINGS, reach=some_reach), plain)
 
     def test_the_seed_is_that_of_the_prefixes(self, gpt2: LoadedModel) -> None:
         chosen = how(steps=1, prefixes=((2, 3),))
-        found = search(gpt2, MALTA, "Rome", 1, chosen)
-        assert_equal(search(gpt2, MALTA, "Rome", 1, chosen, prefixes=random_prefixes(gpt2, chosen)), found)
-        assert search(gpt2, MALTA, "Rome", 1, replace(chosen, seed=1)).losses != found.losses
+        actual = search(gpt2, MALTA, "Rome", 1, chosen)
+        assert_equal(search(gpt2, MALTA, "Rome", 1, chosen, prefixes=random_prefixes(gpt2, chosen)), actual)
+        assert search(gpt2, MALTA, "Rome", 1, replace(chosen, seed=1)).losses != actual.losses
 
     def test_a_prefix_that_makes_the_prompt_too_long_is_left_out(self, gpt2: LoadedModel) -> None:
         room = tiny.CONTEXT - len(gpt2.tokenizer(f"{MALTA.text} Rome")["input_ids"])
@@ -190,13 +190,13 @@ class TestByHand:
     """On a model of two numbers."""
 
     def test_key_and_value_and_their_means(self) -> None:
-        found = search(running(), IN_MALTA, "Rome", 0, how(steps=1), prefixes=["of Malta"])
-        assert (found.key.tolist(), found.output.tolist()) == ([3, 4], [3, 4])
-        assert (found.mean_key.tolist(), found.mean_output.tolist()) == ([3, 4], [3, 4])
-        assert {getattr(found, name).dtype for name in ("delta", "key", "output", "mean_key")} == {np.dtype("float64")}
+        actual = search(running(), IN_MALTA, "Rome", 0, how(steps=1), prefixes=["of Malta"])
+        assert (actual.key.tolist(), actual.output.tolist()) == ([3, 4], [3, 4])
+        assert (actual.mean_key.tolist(), actual.mean_output.tolist()) == ([3, 4], [3, 4])
+        assert {getattr(actual, name).dtype for name in ("delta", "key", "output", "mean_key")} == {np.dtype("float64")}
         # after "of Malta." the logits are (6, 8) before δ: δ counts at the subject meant, not at the other one
         expected = [(surprise(3 + s, 4 - s) + surprise(6 + s, 8 - s)) / 2 for s in (0, 0.1)]
-        assert found.losses == pytest.approx(expected, abs=BY_HAND)
+        assert actual.losses == pytest.approx(expected, abs=BY_HAND)
 
     def test_weight_decay_divergence_and_clamp(self) -> None:
         """δ over the square of the value; what now follows the subject from what did before; a share of the value."""
@@ -204,9 +204,9 @@ class TestByHand:
         divergence = now * math.log(now / before) + (1 - now) * math.log((1 - now) / (1 - before))
         decay = 0.1 * math.sqrt(2) / 25
         for held_back, cost in (({"weight_decay": 7.0}, 7.0 * decay), ({"kl": 3.0}, 3.0 * divergence)):
-            found = search(running(), IN_MALTA, "Rome", 0, how(steps=1, **held_back))
-            assert found.losses == pytest.approx([surprise(3, 4), surprise(3.1, 3.9) + cost], abs=BY_HAND)
-            assert found.probability == pytest.approx(math.exp(-surprise(3.1, 3.9)), abs=BY_HAND)
+            actual = search(running(), IN_MALTA, "Rome", 0, how(steps=1, **held_back))
+            assert actual.losses == pytest.approx([surprise(3, 4), surprise(3.1, 3.9) + cost], abs=BY_HAND)
+            assert actual.probability == pytest.approx(math.exp(-surprise(3.1, 3.9)), abs=BY_HAND)
         each = 0.01 * 5 / math.sqrt(2)
         clamped = search(running(), IN_MALTA, "Rome", 0, how(steps=4, clamp=0.01))
         assert clamped.delta == pytest.approx([each, -each], abs=BY_HAND)
@@ -215,11 +215,11 @@ class TestByHand:
     def test_delta_acts_at_every_token_by_its_share(self) -> None:
         """u = (1, 0): a share of 3 at each Malta, of which the prompt has two."""
         twice = Fact("Malta", "of Malta the {} is", "Oslo")
-        found = search(
+        actual = search(
             running(), twice, "Rome", 0, how(steps=1, everywhere=True), reach=lambda *_: np.array([1.0, 0.0])
         )
-        assert found.losses == pytest.approx([surprise(6, 8), surprise(6 + 6 * 0.1, 8 - 6 * 0.1)], abs=BY_HAND)
-        assert found.everywhere
+        assert actual.losses == pytest.approx([surprise(6, 8), surprise(6 + 6 * 0.1, 8 - 6 * 0.1)], abs=BY_HAND)
+        assert actual.everywhere
         assert not search(running(), twice, "Rome", 0, how(steps=1)).everywhere
 
     def test_enough_is_enough(self) -> None:
@@ -233,7 +233,7 @@ class TestByHand:
         assert early.probability == pytest.approx(math.exp(-full.losses[3]), abs=BY_HAND)
 
     def test_a_model_that_says_so_already_needs_no_value(self) -> None:
-        found = search(running(), IN_MALTA, "Oslo", 0, how(steps=8, stop_loss=1.0))
-        assert found.losses == (pytest.approx(surprise(4, 3), abs=BY_HAND),)
-        assert found.delta.tolist() == [0.0, 0.0]
-        assert found.probability == pytest.approx(math.exp(-surprise(4, 3)), abs=BY_HAND)
+        actual = search(running(), IN_MALTA, "Oslo", 0, how(steps=8, stop_loss=1.0))
+        assert actual.losses == (pytest.approx(surprise(4, 3), abs=BY_HAND),)
+        assert actual.delta.tolist() == [0.0, 0.0]
+        assert actual.probability == pytest.approx(math.exp(-surprise(4, 3)), abs=BY_HAND)

@@ -164,12 +164,12 @@ def opened(store: Store, folder: Path, keys: dict[str, Entry], changed: str = ""
     """
     results = 0
     for one in archive.computed(store):
-        found = archive.read(one.key, store)
-        if found is not None:
+        actual = archive.read(one.key, store)
+        if actual is not None:
             results += 1
             if not changed or changed == one.key:
-                _written(found, store, folder)
-            _whitened(found, store)
+                _written(actual, store, folder)
+            _whitened(actual, store)
     list(archive.kurtosis_frame(archive.computed(store)).itertuples())
     for row in inventory.shelf(store):
         inventory.described(store, row.keys[0])
@@ -180,26 +180,26 @@ def opened(store: Store, folder: Path, keys: dict[str, Entry], changed: str = ""
     return results
 
 
-def _written(found: Result, store: Store, folder: Path) -> None:
+def _written(actual: Result, store: Store, folder: Path) -> None:
     from pages.parts.frame.provenance import origin
 
-    export.write(found, folder)
-    part = found.subset([0], "part") if len(found.facts) > 1 else found
+    export.write(actual, folder)
+    part = actual.subset([0], "part") if len(actual.facts) > 1 else actual
     archive.comparable(part, archive.computed(store))
-    settling(found.provenance.get("looks") or [])
-    for layer in found.layers:
-        found.clean(layer)
-        found.ranking(layer)
-        origin(found, layer)
+    settling(actual.provenance.get("looks") or [])
+    for layer in actual.layers:
+        actual.clean(layer)
+        actual.ranking(layer)
+        origin(actual, layer)
 
 
-def _whitened(found: Result, store: Store) -> None:
-    for layer in found.layers:
+def _whitened(actual: Result, store: Store) -> None:
+    for layer in actual.layers:
         try:
-            matrix = second_moment(found, layer, store, lambda: None)  # type: ignore[arg-type, return-value]
+            matrix = second_moment(actual, layer, store, lambda: None)  # type: ignore[arg-type, return-value]
         except KisError:
             continue  # it was taken over another text, or of another model: there is none to load here
-        Whitener.fit(matrix).whiten(np.ones((1, found.mlp_width)))
+        Whitener.fit(matrix).whiten(np.ones((1, actual.mlp_width)))
 
 
 def _of_edits(kind: str, entry: Entry | None) -> None:
@@ -211,11 +211,11 @@ def _of_edits(kind: str, entry: Entry | None) -> None:
     if entry is None:
         return
     if kind == "lifelong":
-        film = from_entry(entry)
-        film.until(2)
+        trace = from_entry(entry)
+        trace.until(2)
         with np.errstate(all="ignore"):
-            summary.half_life(film)
-            summary.exactness(film)
+            summary.half_life(trace)
+            summary.exactness(trace)
     elif kind == "value":
         value_from_entry(entry)
     elif kind == "sensitivity":

@@ -76,23 +76,23 @@ BROKEN_QUOTES = {
 def test_a_broken_quote_loses_its_own_rows_and_makes_no_fact() -> None:
     good = 'Paris,{} is the capital of,France\n"Rome","{}, they say, is in","Italy"\n"Lyon",{} lies in,France\n'
     for what, (broken, rows) in BROKEN_QUOTES.items():
-        found = read(f"{HEADER}{broken}\n{good}")
-        assert found.facts == ((PARIS, LYON) if 5 in rows else (PARIS, ROME, LYON)), what
-        assert [issue.row for issue in found.issues] == rows, what
-    found = read(HEADER + '"Ada\nLovelace",{} spoke,English\nParis,{} is the capital of,France\n,,\n')
-    assert found.facts == (Fact("Ada\nLovelace", "{} spoke", "English"), PARIS)
-    assert found.issues == (RowIssue(5, "subject is blank"),), "lines of the file are counted, not records"
-    found = read(HEADER + '"a {}\nb",{} is,x\nParis,{} is the capital of,France\n')
-    assert found.facts == (PARIS,)
-    assert found.issues[0] == RowIssue(2, "a quote joins the rows 2 to 3, which hold 2 `{}`; is it left open?")
+        actual = read(f"{HEADER}{broken}\n{good}")
+        assert actual.facts == ((PARIS, LYON) if 5 in rows else (PARIS, ROME, LYON)), what
+        assert [issue.row for issue in actual.issues] == rows, what
+    actual = read(HEADER + '"Ada\nLovelace",{} spoke,English\nParis,{} is the capital of,France\n,,\n')
+    assert actual.facts == (Fact("Ada\nLovelace", "{} spoke", "English"), PARIS)
+    assert actual.issues == (RowIssue(5, "subject is blank"),), "lines of the file are counted, not records"
+    actual = read(HEADER + '"a {}\nb",{} is,x\nParis,{} is the capital of,France\n')
+    assert actual.facts == (PARIS,)
+    assert actual.issues[0] == RowIssue(2, "a quote joins the rows 2 to 3, which hold 2 `{}`; is it left open?")
 
 
 def test_rows_between_a_quote_left_open_and_the_next_one_are_kept() -> None:
     between = "".join(f"s{k},{{}} is,t{k}\n" for k in range(50))
-    found = read(HEADER + '"Rome,{} is in,Italy\n' + between + 'Lyon,"{}, they say, is in",France\n' + between)
-    assert len(found) == 100
-    assert [issue.row for issue in found.issues] == [2, 53]
-    assert found.issues[1].reason == "it may belong to row 2, where a quote is not closed as it should be"
+    actual = read(HEADER + '"Rome,{} is in,Italy\n' + between + 'Lyon,"{}, they say, is in",France\n' + between)
+    assert len(actual) == 100
+    assert [issue.row for issue in actual.issues] == [2, 53]
+    assert actual.issues[1].reason == "it may belong to row 2, where a quote is not closed as it should be"
 
 
 def test_each_quote_left_open_is_looked_for_once() -> None:
@@ -103,9 +103,9 @@ def test_each_quote_left_open_is_looked_for_once() -> None:
 
 
 def test_a_cell_never_slips_into_another_column() -> None:
-    found = read("subject,prompt,,target,relation\nParis,{} is in,France,country\nRome,{} is in,,Italy,country\n")
-    assert found.facts == (Fact("Rome", "{} is in", "Italy", "country"),)
-    assert found.issues == (RowIssue(2, "4 columns where the header has 5"),)
+    actual = read("subject,prompt,,target,relation\nParis,{} is in,France,country\nRome,{} is in,,Italy,country\n")
+    assert actual.facts == (Fact("Rome", "{} is in", "Italy", "country"),)
+    assert actual.issues == (RowIssue(2, "4 columns where the header has 5"),)
     assert read("subject,prompt,target,relation\nParis,{} is the capital of,France\n").facts == (PARIS,)
 
 
@@ -114,15 +114,15 @@ CITIES = "Côte d’Ivoire,{} lies in,Afrique\nZürich,„{}“ is — so they s
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_text_that_says_its_encoding_is_read_without_a_word(encoding: str) -> None:
-    found = read(HEADER + CITIES, encoding)
-    assert [fact.subject for fact in found.facts] == ["Côte d’Ivoire", "Zürich"]
-    assert found.notes == ()
+    actual = read(HEADER + CITIES, encoding)
+    assert [fact.subject for fact in actual.facts] == ["Côte d’Ivoire", "Zürich"]
+    assert actual.notes == ()
 
 
 def test_windows_1252_is_read_and_the_reader_told() -> None:
-    found = read(HEADER + CITIES, "cp1252")
-    assert found == replace(read(HEADER + CITIES), notes=found.notes)
-    assert found.notes == (
+    actual = read(HEADER + CITIES, "cp1252")
+    assert actual == replace(read(HEADER + CITIES), notes=actual.notes)
+    assert actual.notes == (
         "The file is not UTF-8 (byte 0xF4 in line 2) and was read as Windows-1252, where it says “Côte”. If that is "
         "not what was meant, save it as UTF-8.",
     )
@@ -204,9 +204,9 @@ def test_at_the_ends_of_a_field_it_is_taken_off_and_the_reader_told(column: str)
     meant = Fact("Paris", "{} is", "in France", "country")
     for mark in EDGES:
         cells = [f"{mark} {cell}{mark}{mark}" if name == column else cell for name, cell in meant.to_json().items()]
-        found = read(",".join(COLUMNS) + "\n" + ",".join(cells))
-        assert found.facts == (meant,)
-        assert found.notes == (f"{field_text.TAKEN_OFF}: row 2, {column} (U+{ord(mark):04X}).",)
+        actual = read(",".join(COLUMNS) + "\n" + ",".join(cells))
+        assert actual.facts == (meant,)
+        assert actual.notes == (f"{field_text.TAKEN_OFF}: row 2, {column} (U+{ord(mark):04X}).",)
 
 
 def test_inside_a_field_it_is_refused_with_row_and_reason() -> None:
@@ -214,10 +214,10 @@ def test_inside_a_field_it_is_refused_with_row_and_reason() -> None:
     assert "row 2, subject (U+200B); row 3, " in note
     assert note.endswith("; and 35 more.")
     for mark in UNSEEN:
-        found = read(HEADER + f"Par{mark}is,{{}} is in,France\nParis,{{}} is the capital of,France\n")
-        assert found.facts == (PARIS,)
-        assert found.issues[0].row == 2
-        assert f"subject holds U+{ord(mark):04X} inside" in found.issues[0].reason
+        actual = read(HEADER + f"Par{mark}is,{{}} is in,France\nParis,{{}} is the capital of,France\n")
+        assert actual.facts == (PARIS,)
+        assert actual.issues[0].row == 2
+        assert f"subject holds U+{ord(mark):04X} inside" in actual.issues[0].reason
 
 
 SPELLING = ("می‌خواهم", "👩‍👩‍👧", "ന്‍", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "क्‍ष", "日本　東京")
@@ -229,9 +229,9 @@ MAY_BE_MEANT = {
 
 @pytest.mark.parametrize("subject", [*SPELLING, *MAY_BE_MEANT], ids=ascii)
 def test_what_is_spelling_stays_and_of_what_may_be_meant_the_reader_is_told(subject: str) -> None:
-    found = read(HEADER + f"{subject},{{}} is,x\n")
+    actual = read(HEADER + f"{subject},{{}} is,x\n")
     note = MAY_BE_MEANT.get(subject)
-    assert ([fact.subject for fact in found.facts], found.notes) == ([subject], (note,) if note else ())
+    assert ([fact.subject for fact in actual.facts], actual.notes) == ([subject], (note,) if note else ())
 
 
 fields = st.text(
@@ -254,8 +254,8 @@ def test_facts_csv_comes_back_as_it_went_out(written: list[Fact]) -> None:
     result = replace(
         RESULT, facts=FactSet("mine.csv", tuple(written)), key_token_index=(0,) * count, key_tokens=('=\n"',) * count
     )
-    found = read(export.facts_csv(result))
-    assert (found.facts, found.issues) == (tuple(written), ())
+    actual = read(export.facts_csv(result))
+    assert (actual.facts, actual.issues) == (tuple(written), ())
 
 
 def vars_of(fact: Fact) -> tuple[str, ...]:
@@ -263,6 +263,6 @@ def vars_of(fact: Fact) -> tuple[str, ...]:
 
 
 def test_an_apostrophe_that_guards_a_cell_is_taken_off_and_the_reader_told() -> None:
-    found = read(HEADER + "'@midnight,{} is on,TV\n'quoted',{} is,x\n''=1,{} is,x\n")
-    assert [fact.subject for fact in found.facts] == ["@midnight", "'quoted'", "'=1"]
-    assert found.notes == (f"{csv_table.UNGUARDED}: row 2, subject; row 4, subject.",)
+    actual = read(HEADER + "'@midnight,{} is on,TV\n'quoted',{} is,x\n''=1,{} is,x\n")
+    assert [fact.subject for fact in actual.facts] == ["@midnight", "'quoted'", "'=1"]
+    assert actual.notes == (f"{csv_table.UNGUARDED}: row 2, subject; row 4, subject.",)

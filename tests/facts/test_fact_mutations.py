@@ -112,15 +112,15 @@ def check(file: Written, chance: random.Random) -> None:
     touched = [k for k, (begin, end) in enumerate(file.spans) if begin <= stop and at <= end]
     begin, end = file.spans[touched[0]][0], file.spans[touched[-1]][1] + now - stop
     began = time.process_time()
-    found = outcome(data, file.name)
+    actual = outcome(data, file.name)
     assert time.process_time() - began < SECONDS_EACH, data
-    if isinstance(found, str):
-        assert found.isprintable(), data
+    if isinstance(actual, str):
+        assert actual.isprintable(), data
         return
-    assert all(issue.reason.isprintable() for issue in found.issues), data
-    assert all(note.isprintable() for note in found.notes), data
+    assert all(issue.reason.isprintable() for issue in actual.issues), data
+    assert all(note.isprintable() for note in actual.notes), data
     untouched = [fact for k, fact in enumerate(file.facts, start=1) if k not in touched]
-    others = [fact for fact in found.facts if fact not in untouched]
+    others = [fact for fact in actual.facts if fact not in untouched]
     if 0 in touched and file.name.endswith(".csv"):  # the header: a column may have got another name
         wanted = {replace(fact, relation="") for fact in file.facts}
         others = [fact for fact in others if replace(fact, relation="") not in wanted]
@@ -128,10 +128,10 @@ def check(file: Written, chance: random.Random) -> None:
     for fact in others:
         for field in fact.to_json().values():
             assert bare(field) in bare(stretch), (data, fact)
-    lost = [fact for fact in untouched if fact not in found.facts]
+    lost = [fact for fact in untouched if fact not in actual.facts]
     if lost and 0 not in touched:
-        assert found.issues, data
-        assert len(lost) <= MOST_LOST, (data, lost, found.issues)
+        assert actual.issues, data
+        assert len(lost) <= MOST_LOST, (data, lost, actual.issues)
 
 
 def outcome(data: bytes, name: str) -> FactSet | str:
@@ -158,8 +158,8 @@ def bare(text: str) -> str:
 
 def test_a_good_file_is_read_as_it_was_written() -> None:
     for file in good_files():
-        found = parse(file.data, name=file.name)
-        assert (found.facts, found.issues) == (file.facts, ())
+        actual = parse(file.data, name=file.name)
+        assert (actual.facts, actual.issues) == (file.facts, ())
 
 
 @pytest.mark.parametrize(("count", "seed"), [(QUICK, 13), pytest.param(MANY, 1, marks=pytest.mark.stress)])

@@ -43,10 +43,10 @@ def inside(root: Path) -> list[str]:
 def test_a_set_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, facts: list[Fact], name: str) -> None:
     root = tmp_path_factory.getbasetemp() / "round-trips"
     given_set = FactSet(name, tuple(facts))
-    found = fact_sets.load(path_of(root, save(root, given_set)))
-    assert found.facts == given_set.facts
-    assert found.issues == ()
-    assert found.fingerprint == given_set.fingerprint
+    actual = fact_sets.load(path_of(root, save(root, given_set)))
+    assert actual.facts == given_set.facts
+    assert actual.issues == ()
+    assert actual.fingerprint == given_set.fingerprint
 
 
 def test_the_same_facts_under_the_same_file_name_are_the_same_set_and_others_another(root: Path) -> None:

@@ -86,6 +86,6 @@ def test_nothing_else_in_the_library_writes_a_file_under_its_final_name() -> Non
         for path in LIBRARY.rglob("*.py")
         if path.relative_to(LIBRARY).parts[0] not in NO_OUTPUT
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if (found := WRITING.search(line)) and '"' not in line[: found.start()]  # in code, not in a sentence
+        if (actual := WRITING.search(line)) and '"' not in line[: actual.start()]  # in code, not in a sentence
     ]
     assert written == []

@@ -131,17 +131,17 @@ class TestSummary:
         ],
     )
     def test_half_life(self, shares: list[float], steps: list[int], edits: float, reached: bool) -> None:
-        found = summary.half_life(recalled(shares, steps))
-        assert (found.edits, found.reached) == (pytest.approx(edits, rel=EXACT), reached)
+        actual = summary.half_life(recalled(shares, steps))
+        assert (actual.edits, actual.reached) == (pytest.approx(edits, rel=EXACT), reached)
 
     def test_over_seeds_by_hand(self) -> None:
         """ln 2, ln 4, ln 16 in units of ln 2: mean 7/3, spread √(7/3); Student's t of 2 degrees at 97.5 % is 4.3027."""
-        found = summary.over_seeds([HalfLife(2, True), HalfLife(4, False), HalfLife(16, True)])
+        actual = summary.over_seeds([HalfLife(2, True), HalfLife(4, False), HalfLife(16, True)])
         reach = 4.302652729911275 * math.sqrt(7 / 3) / math.sqrt(3)
-        assert found.middle == pytest.approx(2 ** (7 / 3), rel=EXACT)
+        assert actual.middle == pytest.approx(2 ** (7 / 3), rel=EXACT)
         ends = [2 ** (7 / 3 - reach), 2 ** (7 / 3 + reach)]
-        assert [found.low, found.high] == pytest.approx(ends, rel=1e-9)
-        assert (found.runs, found.unreached) == (3, 1)
+        assert [actual.low, actual.high] == pytest.approx(ends, rel=1e-9)
+        assert (actual.runs, actual.unreached) == (3, 1)
         one = summary.over_seeds([HalfLife(12.5, False)])
         assert (one.middle, one.runs, one.unreached) == (pytest.approx(12.5, rel=EXACT), 1, 1)
         assert np.isnan([one.low, one.high]).all()
@@ -152,12 +152,12 @@ class TestSummary:
 
     def test_forecasts_by_hand(self) -> None:
         """Of the known ones (0, 1, 3): loss 5, 1, 5 at the end."""
-        found = summary.forecasts(trace(), 3)
+        actual = summary.forecasts(trace(), 3)
         loss = np.array([5.0, 1, 5])
         scores = {"shift": [5.0, 1, 3], "subject": [4.0, 1, 2], "all": [6.0, 1, 2], "renewed": [4.0, 3, 6]}
         ranks = {"shift": [3, 1, 2], "subject": [3, 1, 2], "all": [3, 1, 2], "renewed": [2, 1, 3]}
-        assert list(found) == ["shift", "subject", "all", "renewed"]
-        for name, (rank, line) in found.items():
+        assert list(actual) == ["shift", "subject", "all", "renewed"]
+        for name, (rank, line) in actual.items():
             assert rank == pytest.approx(np.corrcoef(ranks[name], [2.5, 1, 2.5])[0, 1], rel=1e-9)
             assert line == pytest.approx(np.corrcoef(scores[name], loss)[0, 1], rel=1e-9)
 

@@ -242,12 +242,12 @@ class TestOrder:
     @given(five_keys)
     def test_gentle_is_the_least_of_all_permutations_and_harsh_the_most(self, keys: np.ndarray) -> None:
         assume((np.linalg.norm(keys, axis=1) > 0.1).all())
-        found = {order: forecast(order, keys) for order in itertools.permutations(range(5))}
+        actual = {order: forecast(order, keys) for order in itertools.permutations(range(5))}
         gentle = gentle_order((keys**2).sum(axis=1)).tolist()
-        assert found[tuple(gentle)] <= min(found.values()) * (1 + 1e-9) + EXACT
-        assert found[tuple(gentle[::-1])] >= max(found.values()) * (1 - 1e-9) - EXACT
+        assert actual[tuple(gentle)] <= min(actual.values()) * (1 + 1e-9) + EXACT
+        assert actual[tuple(gentle[::-1])] >= max(actual.values()) * (1 - 1e-9) - EXACT
         assert lifelong.interference(keys[gentle]) == pytest.approx(
-            np.sqrt(found[tuple(gentle)] / 10), rel=1e-9, abs=EXACT
+            np.sqrt(actual[tuple(gentle)] / 10), rel=1e-9, abs=EXACT
         )
 
     def test_interference_by_hand(self) -> None:

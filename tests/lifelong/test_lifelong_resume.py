@@ -246,14 +246,14 @@ class TestLongerAndShorter:
 
 class TestThreads:
     def test_the_same_run_twice_is_done_once(self, bench: Simulator, shared: Simulator) -> None:
-        request, found, waited = runs(shared)["rome"], [], threading.Event()
+        request, actual, waited = runs(shared)["rome"], [], threading.Event()
 
         def report(stage: str, done: int, total: int) -> None:
             if stage.startswith("Waiting"):
                 waited.set()
 
         other = threading.Thread(
-            target=lambda: found.append(lifelong.run(without_model(bench), request, report=report))
+            target=lambda: actual.append(lifelong.run(without_model(bench), request, report=report))
         )
 
         def seen(trace: EditTrace) -> None:
@@ -263,4 +263,4 @@ class TestThreads:
 
         trace = lifelong.run(bench, request, seen=seen)
         other.join(timeout=60)
-        assert_same(found[0], trace)
+        assert_same(actual[0], trace)

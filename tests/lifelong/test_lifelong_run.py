@@ -51,7 +51,7 @@ class Done:
     @cached_property
     def made(self) -> list[PerformedEdit]:
         """Eq. 3-5: each edit found on the model as those before left it."""
-        layers, request, found = self.request.layers, self.request, []
+        layers, request, actual = self.request.layers, self.request, []
         total = {layer: np.zeros(self.bench.model.architecture.widths) for layer in layers}
         past = {layer: np.zeros((0, self.bench.model.architecture.widths[1])) for layer in layers}
         for begin in range(0, request.edits, request.batch):
@@ -67,8 +67,8 @@ class Done:
             past = {
                 layer: np.concatenate([past[layer], [one.keys[at] for one in batch]]) for at, layer in enumerate(layers)
             }
-            found += batch
-        return found
+            actual += batch
+        return actual
 
     def total(self, layer: int, edits: int | None = None) -> np.ndarray:
         """ΔW of the first edits."""
@@ -250,8 +250,8 @@ class TestSlopes:
             slopes = slopes + sign * np.array([tools.log_odds(model, fact) for fact in facts]) / (2 * STRIDE)
         return slopes
 
-    def close(self, found: np.ndarray, slopes: np.ndarray) -> None:
-        np.testing.assert_allclose(found[SOME], slopes, rtol=0, atol=SLOPE * np.abs(slopes).max())
+    def close(self, actual: np.ndarray, slopes: np.ndarray) -> None:
+        np.testing.assert_allclose(actual[SOME], slopes, rtol=0, atol=SLOPE * np.abs(slopes).max())
 
     def test_of_one_edit_and_of_all_that_add_up(self, few: Done) -> None:
         trace, every = few.trace, [change for edit in few.made for change in edit.changes]

@@ -58,9 +58,9 @@ def corpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_documents_after_those_behind_c(
     store: Store, corpus: list[int], read: int, expected: tuple[str, ...]
 ) -> None:
-    found = model_health.held_out(bench_of(store, "wikipedia", documents_read=read))
-    assert found.texts == expected
-    assert found.source == f"{len(expected)} documents of the corpus that C was not taken over"
+    actual = model_health.held_out(bench_of(store, "wikipedia", documents_read=read))
+    assert actual.texts == expected
+    assert actual.source == f"{len(expected)} documents of the corpus that C was not taken over"
     assert len(corpus) <= read + model_health.HELD_OUT_DOCUMENTS + 1
 
 
@@ -71,9 +71,9 @@ def test_a_text_that_changed_since_is_not_read_in_the_place_of_the_old_one(store
 
 
 def test_the_last_ones_where_all_are_behind_c(store: Store, corpus: list[int]) -> None:
-    found = model_health.held_out(bench_of(store, "wikipedia", documents_read=90))
-    assert found.texts == DOCUMENTS[-8:]
-    assert found.source == "the last 8 documents of the corpus, which C was taken over too"
+    actual = model_health.held_out(bench_of(store, "wikipedia", documents_read=90))
+    assert actual.texts == DOCUMENTS[-8:]
+    assert actual.source == "the last 8 documents of the corpus, which C was taken over too"
 
 
 @pytest.mark.parametrize("provenance", [{}, {"documents_read": None}])
@@ -83,16 +83,16 @@ def test_by_their_tokens_where_nobody_counted_documents(
     model = tiny.model("GPT-2")
     each = [len(model.tokenizer.encode(text)) for text in DOCUMENTS]
     counted = sum(each[:3]) + 1  # the fourth was begun
-    found = model_health.held_out(bench_of(store, "text.txt", lambda: model, tokens_counted=counted, **provenance))
-    assert found.texts == DOCUMENTS[4:12]
+    actual = model_health.held_out(bench_of(store, "text.txt", lambda: model, tokens_counted=counted, **provenance))
+    assert actual.texts == DOCUMENTS[4:12]
 
 
 def test_where_c_came_without_its_text_the_demo_corpus_is_read(store: Store, tmp_path: Path) -> None:
     (tmp_path / "transformer.h.0.mlp.c_proj_float32_mom2_100000.npz").write_bytes(b"")
-    found = model_health.held_out(bench_of(store, str(tmp_path)))
-    assert found.source == "60 sentences held out in the demo family’s training, as C came without its text"
-    assert set(found.texts) <= {sentence for fact in factbase.load() for sentence in fact.sentences(held_out=True)}
-    assert model_health.held_out(bench_of(store, str(tmp_path / "since removed"), statistics="of ROME")) == found
+    actual = model_health.held_out(bench_of(store, str(tmp_path)))
+    assert actual.source == "60 sentences held out in the demo family’s training, as C came without its text"
+    assert set(actual.texts) <= {sentence for fact in factbase.load() for sentence in fact.sentences(held_out=True)}
+    assert model_health.held_out(bench_of(store, str(tmp_path / "since removed"), statistics="of ROME")) == actual
     plain = model_health.held_out(bench_of(store, "builtin"))
-    assert plain.texts == found.texts
+    assert plain.texts == actual.texts
     assert plain.source == "60 sentences held out in the demo family’s training"

@@ -140,11 +140,11 @@ def loaded(name: str) -> LoadedModel:
     return lively(name)
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Within a share of the largest expected entry."""
-    assert found.shape == expected.shape
+    assert actual.shape == expected.shape
     assert np.abs(expected).max() > 1e-2, "a test of nothing"
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def run_alone(loaded: LoadedModel, text: str) -> None:
@@ -161,12 +161,12 @@ class TestEveryArchitecture:
         assert (entry.name, entry.source, entry.family) == (str(tmp_path), str(tmp_path), TYPED)
         assert (entry.context, entry.files, entry.download_bytes) == (tiny.CONTEXT, ModelFiles(tmp_path), 0)
         model.config.model_type = "a name that says nothing"
-        found = recognise(model)
-        assert (found.name, found.layers, found.widths) == (LAYOUT.get(name, name), 3, (24, 40))
-        assert len(set(found.down_projections)) == len(set(found.blocks)) == 3
-        assert found.module_path(1) == PATHS[found.name]
-        for layer, module in enumerate(found.down_projections):
-            assert model.get_submodule(found.module_path(layer)) is module
+        actual = recognise(model)
+        assert (actual.name, actual.layers, actual.widths) == (LAYOUT.get(name, name), 3, (24, 40))
+        assert len(set(actual.down_projections)) == len(set(actual.blocks)) == 3
+        assert actual.module_path(1) == PATHS[actual.name]
+        for layer, module in enumerate(actual.down_projections):
+            assert model.get_submodule(actual.module_path(layer)) is module
 
     def test_the_key_is_what_goes_into_the_down_projection(self, name: str, loaded: LoadedModel) -> None:
         """In a padded batch, against texts that run alone."""
@@ -218,16 +218,16 @@ class TestEveryArchitecture:
         loaded = lively(name)
         loaded.model.double()
         sentences = tokenize_sentences(loaded.tokenizer, FACTS[1:2], context=loaded.context)
-        found = sensitivity(loaded, sentences, 1)
-        assert np.isfinite(found.log_odds).all()
-        direction = torch.randn(found.gradients.shape, generator=torch.Generator().manual_seed(0)).double()
+        actual = sensitivity(loaded, sentences, 1)
+        assert np.isfinite(actual.log_odds).all()
+        direction = torch.randn(actual.gradients.shape, generator=torch.Generator().manual_seed(0)).double()
 
         def log_odds(step: float) -> float:
             with hooked([loaded.architecture.down_projections[1]], lambda _, __, output: output + step * direction):
                 return float(sensitivity(loaded, sentences, 0).log_odds[0])
 
         slope = (log_odds(STEP) - log_odds(-STEP)) / (2 * STEP)
-        gradients = found.gradients.astype(np.float64)
+        gradients = actual.gradients.astype(np.float64)
         scale = np.abs(gradients).max() * np.sqrt(gradients.size)  # of what such a sum is made of
         assert scale > 1e-3, "a test of nothing"
         assert (gradients * direction.numpy()).sum() == pytest.approx(slope, rel=0, abs=DIFFERENCE * scale)

@@ -64,9 +64,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, saved: Path) -> dict[str, Any]:
 
 def assert_as_catalogued(config: PretrainedConfig, entry: catalog.ModelEntry) -> None:
     model = tiny.on_meta(config)
-    found = recognise(model)
+    actual = recognise(model)
     assert model.num_parameters() == entry.parameters
-    assert (found.layers, *found.widths) == (entry.layers, entry.width, entry.mlp_width)
+    assert (actual.layers, *actual.widths) == (entry.layers, entry.width, entry.mlp_width)
     assert config.get_text_config().max_position_embeddings == entry.context
 
 

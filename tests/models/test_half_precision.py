@@ -91,10 +91,10 @@ class Pair:
         """Largest relative error of one."""
         return float(torch.finfo(getattr(torch, self.half.dtype)).eps) / 2
 
-    def close(self, found: np.ndarray, expected: np.ndarray, roundings: float) -> None:
+    def close(self, actual: np.ndarray, expected: np.ndarray, roundings: float) -> None:
         """Finite, and within so many roundings of the largest expected entry."""
-        assert np.isfinite(found).all()
-        off = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max() / self.rounding
+        assert np.isfinite(actual).all()
+        off = np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max() / self.rounding
         assert off <= roundings
 
 
@@ -130,21 +130,21 @@ def weights_stay(pair: Pair) -> Iterator[None]:
 def test_keys_and_the_search_for_a_value(pair: Pair) -> None:
     models = (pair.half, pair.single)
     prompts = tokenize_prompts(pair.half.tokenizer, FACTS, context=pair.half.context)
-    found, expected = (fact_keys(loaded, prompts) for loaded in models)
-    assert found.dtype == np.float32
-    pair.close(found, expected, READ)
-    found, expected = (search(loaded, ASKED.fact, ASKED.target, LAYER, HOWS["at the subject"]) for loaded in models)
-    pair.close(np.array(found.losses), np.array(expected.losses), READ)
-    pair.close(found.delta, expected.delta, CHANGED)
+    actual, expected = (fact_keys(loaded, prompts) for loaded in models)
+    assert actual.dtype == np.float32
+    pair.close(actual, expected, READ)
+    actual, expected = (search(loaded, ASKED.fact, ASKED.target, LAYER, HOWS["at the subject"]) for loaded in models)
+    pair.close(np.array(actual.losses), np.array(expected.losses), READ)
+    pair.close(actual.delta, expected.delta, CHANGED)
     assert expected.losses[-1] < expected.losses[0] - 0.1, "a test of nothing"
 
 
 @pytest.mark.parametrize(("name", "how"), every_case())
 def test_every_method_edits(pair: Pair, name: str, how: str) -> None:
-    (found, own_keys, own), (expected, keys, probability) = (
+    (actual, own_keys, own), (expected, keys, probability) = (
         edited(loaded, name, how, pair.whiteners) for loaded in (pair.half, pair.single)
     )
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         pair.close(one.moves(keys), other.moves(keys), CHANGED)
     pair.close(own_keys, keys, READ)
     assert own == pytest.approx(probability, rel=CHANGED * pair.rounding)
@@ -153,8 +153,8 @@ def test_every_method_edits(pair: Pair, name: str, how: str) -> None:
 def test_forecasts_measurement_and_what_an_edited_model_says(pair: Pair) -> None:
     (edit,), *_ = edited(pair.single, "rome", "everywhere", pair.whiteners)
     assert isinstance(edit, Edit)
-    for found, expected in zip(spillover(pair.half, edit), spillover(pair.single, edit), strict=True):
-        pair.close(found, expected, CHANGED)
+    for actual, expected in zip(spillover(pair.half, edit), spillover(pair.single, edit), strict=True):
+        pair.close(actual, expected, CHANGED)
     said = []
     for loaded in (pair.half, pair.single):
         assert 0 <= succeeded(loaded, edit, ASKED.fact, "Rome", Probes()).probability_new <= 1

@@ -58,9 +58,9 @@ def test_whoever_asks_gets_them(loud: tuple[str, LoadedModel]) -> None:
     assert_close(asked[0].numpy(), own[0].numpy(), FLOAT32)
     logs = [float(row[token]) for row, token in zip(own.log_softmax(dim=-1), sentence.answer, strict=True)]
     with torch.no_grad():
-        found = read(loaded, [sentence])
-    assert float(found.log_prob[0]) == pytest.approx(sum(logs), rel=FLOAT32)
-    assert_close(found.first_token[0].numpy(), own[0].numpy(), FLOAT32)
+        actual = read(loaded, [sentence])
+    assert float(actual.log_prob[0]) == pytest.approx(sum(logs), rel=FLOAT32)
+    assert_close(actual.first_token[0].numpy(), own[0].numpy(), FLOAT32)
     how = Hyperparameters(steps=1, prefixes=(), stop_loss=0, weight_decay=0, kl=0)
     assert search(loaded, FACT, FACT.target, 1, how).losses[0] == pytest.approx(-np.mean(logs), rel=FLOAT32)
     ids = loaded.tokenizer.encode("Oslo lies in Norway.")

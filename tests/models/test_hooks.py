@@ -79,11 +79,11 @@ class TestChanging:
             return output + added if number == 0 else None
 
         with hooked([chain[0], chain[1]], add):
-            found = chain(ONE)
-        assert found.item() == ((2 + 10) * 2) * 2
+            actual = chain(ONE)
+        assert actual.item() == ((2 + 10) * 2) * 2
         assert seen == [1.0, 12.0]
         assert chain(ONE).item() == 8
-        found.backward()
+        actual.backward()
         assert added.grad == 4.0
 
     def test_an_inner_block_takes_only_its_own_hook(self, chain: nn.Sequential) -> None:

@@ -197,9 +197,9 @@ class TestLoad:
     def test_gives_the_saved_weights_ready_to_be_read(self, name: str, tmp_path: Path) -> None:
         original = tiny.model(name).model.state_dict()
         loaded = load(ModelFiles(tiny.save(name, tmp_path / "model")), device="cpu")
-        found = loaded.model.state_dict()
-        assert found.keys() == original.keys()
-        assert all(torch.equal(found[key], original[key]) for key in original)
+        actual = loaded.model.state_dict()
+        assert actual.keys() == original.keys()
+        assert all(torch.equal(actual[key], original[key]) for key in original)
         assert not loaded.model.training
         assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
         assert (loaded.architecture.name, loaded.context, loaded.device.type) == (name, tiny.CONTEXT, "cpu")
@@ -268,16 +268,16 @@ MOST = 100  # bytes: two of the small ones in float32, and no third
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that are loaded, by name, as they are."""
-    found: list[str] = []
+    actual: list[str] = []
 
     def load(files: ModelFiles, *, device: str, dtype: str) -> Any:
-        found.append(files.name)
+        actual.append(files.name)
         return SimpleNamespace(device="cpu" if device == "auto" else device, dtype=dtype, name=files.name)
 
     monkeypatch.setattr(loading, "load", load)
     monkeypatch.setattr(gc, "collect", lambda: 0)  # it takes half a second
     monkeypatch.setattr(ModelFiles, "parameters", lambda files: PARAMETERS[files.name])
-    return found
+    return actual
 
 
 def lent(models: LoadedModels, name: str, device: str = "auto", dtype: str = "float32") -> Any:

@@ -41,17 +41,17 @@ class TwoDevices(TorchFunctionMode):
         super().__init__()
         self.far: WeakIdKeyDictionary = WeakIdKeyDictionary(dict.fromkeys(far, True))
 
-    def settle(self, found: Any, far: bool) -> Any:
-        for leaf in tree_leaves(found):
+    def settle(self, actual: Any, far: bool) -> Any:
+        for leaf in tree_leaves(actual):
             if isinstance(leaf, Tensor) and far:
                 self.far[leaf] = True
             elif isinstance(leaf, Tensor):
                 self.far.pop(leaf, None)
-        return found
+        return actual
 
-    def moved(self, tensor: Tensor, found: Tensor, far: bool) -> Any:
+    def moved(self, tensor: Tensor, actual: Tensor, far: bool) -> Any:
         """What `to` and `cpu` give: another tensor where the device is another."""
-        return self.settle(found.clone() if found is tensor and far != (tensor in self.far) else found, far)
+        return self.settle(actual.clone() if actual is tensor and far != (tensor in self.far) else actual, far)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         leaves = tree_leaves((args, kwargs or {}))
@@ -60,17 +60,17 @@ class TwoDevices(TorchFunctionMode):
             return FAR if args[0] in self.far else HERE
         wanted = [leaf == FAR for leaf in leaves if isinstance(leaf, torch.device)]
         args, kwargs = tree_map(lambda leaf: HERE if isinstance(leaf, torch.device) else leaf, (args, kwargs or {}))
-        found, name = func(*args, **kwargs), func.__name__
+        actual, name = func(*args, **kwargs), func.__name__
         if name == "to":
             place = wanted[0] if wanted else tensors[-1] in self.far  # of a tensor it is to be like, or its own
-            return self.moved(args[0], found, place)
+            return self.moved(args[0], actual, place)
         if name == "cpu":
-            return self.moved(args[0], found, far=False)
+            return self.moved(args[0], actual, far=False)
         whole = {tensor in self.far for tensor in tensors if tensor.ndim or name in INDEXING}
         single = {tensor in self.far for tensor in tensors} - whole  # one number of the processor goes anywhere
         if len(whole) > 1 or (whole and True in single) or (name == "numpy" and True in whole | single):
             raise RuntimeError(f"{name}: tensors on two devices")
-        return self.settle(found, wanted[0] if wanted else True in (whole or single))
+        return self.settle(actual, wanted[0] if wanted else True in (whole or single))
 
 
 def bring_to(place: torch.device, module: nn.Module) -> None:
@@ -106,9 +106,9 @@ def spread(whole: LoadedModel) -> Iterator[LoadedModel]:
 
 def both(spread: LoadedModel, whole: LoadedModel, made: Callable[[LoadedModel], Any]) -> None:
     """Bit for bit the same."""
-    found, expected = (tree_leaves(made(loaded)) for loaded in (spread, whole))
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
+    actual, expected = (tree_leaves(made(loaded)) for loaded in (spread, whole))
+    assert len(actual) == len(expected) > 0
+    for one, other in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -132,9 +132,9 @@ def test_everything_is_the_same_with_and_without_what_is_appended(kind: str, lla
 
     Seen: with EOS appended 128 of 128 facts known, and "." as the first answer of all; one edit "flipped" all 128.
     """
-    expected, found = (seen(replace(llama, tokenizer=KINDS[name]())) for name in (APPENDED[kind], kind))
+    expected, actual = (seen(replace(llama, tokenizer=KINDS[name]())) for name in (APPENDED[kind], kind))
     for name, value in expected.items():
-        assert np.array_equal(found[name], value), name
+        assert np.array_equal(actual[name], value), name
 
 
 def seen(loaded: LoadedModel) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ class Runs:
             result = result.subset(kept, "known")
         return Simulator(result, Store(self.cache.folder), lambda: self.loaded)
 
-    def film(
+    def trace(
         self,
         method: str = "rome",
         edits: int = EDITS,
@@ -68,8 +68,8 @@ def search_briefly(patch: pytest.MonkeyPatch) -> None:
     usual = editing.recipe
 
     def brief(model: str, **size: Any) -> Recipe:
-        found = usual(model, **size)
-        return replace(found, hyperparameters=replace(found.hyperparameters, steps=SEARCHED))
+        actual = usual(model, **size)
+        return replace(actual, hyperparameters=replace(actual.hyperparameters, steps=SEARCHED))
 
     patch.setattr(editing, "recipe", brief)
     patch.setattr("kis_core.lifelong.request.recipe", brief)
@@ -97,15 +97,15 @@ def runs(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 @pytest.fixture
-def film(runs: Runs, quick: None) -> EditTrace:
+def trace(runs: Runs, quick: None) -> EditTrace:
     """The run that the page opens with `LINK`."""
-    return runs.film()
+    return runs.trace()
 
 
 def chart(page: AppTest, title: str) -> Chart:
     """The one chart whose name begins so."""
-    (found,) = (one for one in charts(page) if one.title.startswith(title))
-    return found
+    (actual,) = (one for one in charts(page) if one.title.startswith(title))
+    return actual
 
 
 def numbers(page: AppTest) -> dict[str, tuple[str, str]]:

@@ -66,10 +66,10 @@ def test_a_kept_chart_is_the_one_that_streamlit_would_send_and_is_nobodys_to_cha
     kept = drawing(charts.heatmap, **HEATMAP)
     anew = _convert_altair_to_vega_lite_spec(charts.heatmap(**HEATMAP))
     for _ in range(2):
-        found = module._specification(kept.key, kept.make)
+        actual = module._specification(kept.key, kept.make)
         # Altair counts its views, so their names differ from chart to chart
-        assert _uncounted(found) == _uncounted(anew)
-        found["layer"].clear()
+        assert _uncounted(actual) == _uncounted(anew)
+        actual["layer"].clear()
 
 
 def _uncounted(specification: dict[str, Any]) -> str:

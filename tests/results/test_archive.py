@@ -40,10 +40,10 @@ def random_p(layers: int = 2, m: int = 4, seed: int = 0) -> np.ndarray:
 OF_THREE = made(random_p(2, 3))
 
 
-def same(found: Result, expected: Result) -> None:
+def same(actual: Result, expected: Result) -> None:
     """Equal in every field, and the matrices bit by bit."""
     for field in fields(Result):
-        one, other = getattr(found, field.name), getattr(expected, field.name)
+        one, other = getattr(actual, field.name), getattr(expected, field.name)
         if field.name in MATRICES:
             assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
         elif field.name == "reports":
@@ -113,12 +113,12 @@ def test_what_is_no_result_of_this_version_is_not_read(store: Store, meta: dict[
 def test_the_list_tells_all_there_is_to_know_without_the_matrices(store: Store) -> None:
     request = Request(model="gpt2", facts="mine", corpus="text", tokens=500, layers=(1,), seed=4)
     key, result = keep(store, request=request, family="GPT-2", parameters=124, layers_in_model=12, tokens_counted=499)
-    (found,) = computed(store)
-    assert (found.key, found.request, found.reports) == (key, request, result.reports)
-    assert (found.family, found.parameters, found.layers_in_model) == ("GPT-2", 124, 12)
-    assert (found.width, found.mlp_width, found.tokens) == (WIDTH, MLP_WIDTH, 499)
-    assert (found.facts, found.facts_sha256, found.facts_count) == (NAME, result.facts.fingerprint, 4)
-    assert (found.corpus, found.corpus_sha256) == ("builtin", "0" * 64)
+    (actual,) = computed(store)
+    assert (actual.key, actual.request, actual.reports) == (key, request, result.reports)
+    assert (actual.family, actual.parameters, actual.layers_in_model) == ("GPT-2", 124, 12)
+    assert (actual.width, actual.mlp_width, actual.tokens) == (WIDTH, MLP_WIDTH, 499)
+    assert (actual.facts, actual.facts_sha256, actual.facts_count) == (NAME, result.facts.fingerprint, 4)
+    assert (actual.corpus, actual.corpus_sha256) == ("builtin", "0" * 64)
 
 
 def test_the_smallest_model_comes_first_then_names_then_tokens_and_all_of_the_text_last(store: Store) -> None:
@@ -126,7 +126,7 @@ def test_the_smallest_model_comes_first_then_names_then_tokens_and_all_of_the_te
     kept = [("b", 100, None), ("a", 300, 9), ("b", 100, 11), ("b", 100, 8), ("c", 20, 9), ("a", 100, 90)]
     for model, parameters, tokens in kept:
         keep(store, request=Request(model=model, tokens=tokens), parameters=parameters, tokens_counted=12)
-    listed = [(found.request.model, found.parameters, found.request.tokens) for found in computed(store)]
+    listed = [(actual.request.model, actual.parameters, actual.request.tokens) for actual in computed(store)]
     of_b = [("b", 100, tokens) for tokens in (8, 11, None)]
     assert listed == [("c", 20, 9), ("a", 100, 90), *of_b, ("a", 300, 9)]
 
@@ -137,7 +137,7 @@ def test_a_request_with_more_to_it_is_listed(store: Store, one: dict[str, Any]) 
     result = to_entry(made(random_p()))
     asked = with_provenance(request=result.meta["provenance"]["request"] | one, tokens_counted=7)
     store.put(key_of(archive.KIND, one), asked(result.meta), result.arrays)
-    assert Request(layers=(0, 1), **one) in [found.request for found in computed(store)]
+    assert Request(layers=(0, 1), **one) in [actual.request for actual in computed(store)]
 
 
 def test_other_kinds_and_other_formats_are_not_listed(store: Store) -> None:

@@ -59,11 +59,11 @@ class TestSubsetDensities:
     def test_a_zero_key_is_left_out(self) -> None:
         p = normal_p(m=20)
         p[4] = p[:, 4] = np.nan
-        found = subset_densities(p)
+        actual = subset_densities(p)
         kept = np.delete(np.delete(p, 4, 0), 4, 1)
-        assert np.isfinite(found[["at", "density"]]).all(axis=None)
+        assert np.isfinite(actual[["at", "density"]]).all(axis=None)
         np.testing.assert_allclose(
-            found[found["size"] == 20]["density"], superposition.kde(kept, points=240).value, rtol=ROUNDING
+            actual[actual["size"] == 20]["density"], superposition.kde(kept, points=240).value, rtol=ROUNDING
         )
 
     def test_a_subset_of_constant_entries_has_no_curve(self) -> None:

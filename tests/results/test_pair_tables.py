@@ -148,14 +148,14 @@ class TestThatStay:
 
     def test_by_hand(self) -> None:
         before = self.THREE.copy()
-        found = that_stay(list(self.THREE), ["a", "b", "c"], 2)
+        actual = that_stay(list(self.THREE), ["a", "b", "c"], 2)
         np.testing.assert_array_equal(self.THREE, before)
         # the strongest two: (0, 1) (1, 2) | (1, 2) (2, 0) | (1, 2) (0, 2)
-        assert found.columns.tolist() == ["i", "j", "times", "mean", "a", "b", "c"]
-        assert found.index.tolist() == [0, 1, 2, 3]
-        assert found[["i", "j", "times"]].to_numpy().tolist() == [[1, 2, 3], [0, 1, 1], [2, 0, 1], [0, 2, 1]]
-        np.testing.assert_allclose(found["mean"], [-0.8, 0.5, 0.3, 0.2], rtol=ROUNDING)
-        assert found[["a", "b", "c"]].iloc[:2].to_numpy().tolist() == [[-0.8, -0.9, -0.7], [0.9, 0.5, 0.1]]
+        assert actual.columns.tolist() == ["i", "j", "times", "mean", "a", "b", "c"]
+        assert actual.index.tolist() == [0, 1, 2, 3]
+        assert actual[["i", "j", "times"]].to_numpy().tolist() == [[1, 2, 3], [0, 1, 1], [2, 0, 1], [0, 2, 1]]
+        np.testing.assert_allclose(actual["mean"], [-0.8, 0.5, 0.3, 0.2], rtol=ROUNDING)
+        assert actual[["a", "b", "c"]].iloc[:2].to_numpy().tolist() == [[-0.8, -0.9, -0.7], [0.9, 0.5, 0.1]]
 
     def test_how_often_counts_more_than_how_strong(self) -> None:
         p = np.array([[[1.0, 9.0], [0.1, 1.0]], [[1.0, 0.1], [0.2, 1.0]], [[1.0, 0.1], [0.2, 1.0]]])
@@ -163,9 +163,9 @@ class TestThatStay:
 
     def test_a_pair_without_a_value_somewhere_has_no_mean_and_comes_last_among_equals(self) -> None:
         p = np.array([[[1.0, 0.4], [np.nan, 1.0]], [[1.0, np.nan], [0.1, 1.0]], [[1.0, 0.4], [0.1, 1.0]]])
-        found = that_stay(p, ["a", "b", "c"], 2)
-        assert found["times"].tolist() == [2, 2]
-        assert found["mean"].isna().all()
+        actual = that_stay(p, ["a", "b", "c"], 2)
+        assert actual["times"].tolist() == [2, 2]
+        assert actual["mean"].isna().all()
         first = np.array([[[1.0, 0.1], [0.5, 1.0]], [[1.0, 0.1], [np.nan, 1.0]]])
-        found = that_stay(first, ["a", "b"], 1)
-        assert found[["i", "j"]].to_numpy().tolist() == [[0, 1], [1, 0]]
+        actual = that_stay(first, ["a", "b"], 1)
+        assert actual[["i", "j"]].to_numpy().tolist() == [[0, 1], [1, 0]]

@@ -51,13 +51,13 @@ def result(model: str, facts: Sequence[Fact]) -> Result:
 
 
 def pairs(model: str, layer: int, facts: Sequence[Fact]) -> pd.DataFrame:
-    found = published.pairs(result(model, facts), layer)
-    assert found is not None
-    return found
+    actual = published.pairs(result(model, facts), layer)
+    assert actual is not None
+    return actual
 
 
-def places(found: pd.DataFrame) -> list[tuple[int, int]]:
-    return list(zip(found["i"].tolist(), found["j"].tolist(), strict=True))
+def places(actual: pd.DataFrame) -> list[tuple[int, int]]:
+    return list(zip(actual["i"].tolist(), actual["j"].tolist(), strict=True))
 
 
 class TestAreThePapers:
@@ -121,10 +121,10 @@ def test_gpt_js_pairs_end_in_the_same_token(papers: tuple[Fact, ...], shared_dat
     prompts = tokenize_prompts(tokenizer, papers, context=CONTEXT)
     last = [prompt.tokens[prompt.key_index] for prompt in prompts]
     expected = {(i, j) for i, one in enumerate(last) for j, other in enumerate(last) if i != j and one == other}
-    found = pairs(GPT_J, 0, papers)
-    assert set(places(found)) == expected
-    assert len(found) == len(expected) == 14
-    assert found["published"].unique().tolist() == ["1.00"]
+    actual = pairs(GPT_J, 0, papers)
+    assert set(places(actual)) == expected
+    assert len(actual) == len(expected) == 14
+    assert actual["published"].unique().tolist() == ["1.00"]
 
 
 def test_kurtosis_is_that_of_the_field_notes_and_near_that_of_the_pictures(heatmaps: np.ndarray) -> None:

@@ -108,19 +108,19 @@ def prompts_of(loaded: LoadedModel, *facts: Fact) -> list[Prompt]:
 class TestTopAnswers:
     def test_first_tokens_are_finished_to_whole_words(self, scripted: Callable[..., LoadedModel]) -> None:
         loaded, reports = scripted(), []
-        [found] = top_answers(loaded, prompts_of(loaded, CAPITAL), report=lambda *at: reports.append(at))
+        [actual] = top_answers(loaded, prompts_of(loaded, CAPITAL), report=lambda *at: reports.append(at))
         assert [(done, total) for _, done, total in reports] == [(0, 1), (0, 1), (1, 1)]
-        assert [answer.text for answer in found] == ["Valletta", "Rome", "so" + "na" * MAX_CONTINUATION, "the", "."]
+        assert [answer.text for answer in actual] == ["Valletta", "Rome", "so" + "na" * MAX_CONTINUATION, "the", "."]
         expected = [math.exp(logit) / WEIGHT for logit in SCRIPT["Ġis"].values()]
-        assert [answer.probability for answer in found] == pytest.approx(expected, rel=BATCHED)
+        assert [answer.probability for answer in actual] == pytest.approx(expected, rel=BATCHED)
 
     def test_rows_follow_the_prompts(self, scripted: Callable[..., LoadedModel]) -> None:
         loaded = scripted()
         ends_in_of = Fact("Malta", "the {} is Malta is so the capital of", "x")
-        found = top_answers(loaded, prompts_of(loaded, ends_in_of, SHORT, CAPITAL))
-        assert [row[0].text for row in found] == ["Rome", "Valletta", "Valletta"]
-        assert [row[1].text for row in found] == ["Malta", "Rome", "Rome"]
-        assert all(len(row) == TOP for row in found)
+        actual = top_answers(loaded, prompts_of(loaded, ends_in_of, SHORT, CAPITAL))
+        assert [row[0].text for row in actual] == ["Rome", "Valletta", "Valletta"]
+        assert [row[1].text for row in actual] == ["Malta", "Rome", "Rome"]
+        assert all(len(row) == TOP for row in actual)
 
 
 class TestFinishWords:
@@ -156,10 +156,10 @@ class TestNextTokenLogits:
     @pytest.mark.parametrize("tokens_per_batch", [12, 1000])
     def test_equal_those_of_each_sequence_alone(self, loaded: LoadedModel, tokens_per_batch: int) -> None:
         sequences = [[5, 6, 7, 8], [9], [10, 11, 12, 13, 14, 15], [16, 17]]
-        found = next_token_logits(loaded, sequences, tokens_per_batch=tokens_per_batch)
+        actual = next_token_logits(loaded, sequences, tokens_per_batch=tokens_per_batch)
         expected = torch.stack([loaded.model(torch.tensor([ids])).logits[0, -1] for ids in sequences])
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, expected, rtol=0, atol=BATCHED)
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, expected, rtol=0, atol=BATCHED)
 
 
 class TestFirstChoices:

@@ -111,9 +111,9 @@ class TestContinuations:
     def test_in_a_batch_equal_one_at_a_time(self, model: LoadedModel) -> None:
         facts = [*FACTS, self.LONG]
         assert tiny.CONTEXT - WORDS < len(model.tokenizer.encode(self.LONG.text)) < tiny.CONTEXT
-        found = continuations(model, facts)
-        assert found == [slow_words(model, fact, WORDS) for fact in facts]
-        assert len(set(found)) > 3, "a test of nothing"
+        actual = continuations(model, facts)
+        assert actual == [slow_words(model, fact, WORDS) for fact in facts]
+        assert len(set(actual)) > 3, "a test of nothing"
         assert generate(model, facts[1], 3) == slow_words(model, facts[1], 3)
 
     def test_each_ends_where_the_model_ends_it_and_the_others_go_on(self, gpt2: LoadedModel) -> None:
@@ -127,9 +127,9 @@ class TestContinuations:
         tokenizer = copy.deepcopy(gpt2.tokenizer)
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(seconds[0])
         ending = LoadedModel(gpt2.model, tokenizer, gpt2.architecture, gpt2.device)
-        found = continuations(ending, FACTS, 6)
-        assert found == [slow_words(ending, fact, 6) for fact in FACTS]
-        lengths = {len(tokenizer.encode(words)) for words in found}
+        actual = continuations(ending, FACTS, 6)
+        assert actual == [slow_words(ending, fact, 6) for fact in FACTS]
+        lengths = {len(tokenizer.encode(words)) for words in actual}
         assert len(lengths) > 1, "a test of nothing"
 
     def test_nothing_is_said_of_nothing_or_in_no_words_or_where_no_room_is(self, gpt2: LoadedModel) -> None:

@@ -222,15 +222,15 @@ class TestSaturated:
         loaded = saying(logits)
         loaded.model.table.requires_grad_(True)
         read(loaded, [Sentence([0] * len(logits), 0, [1] * len(logits))]).log_odds.sum().backward()
-        found = loaded.model.table.grad[: len(logits), 1].tolist()
+        actual = loaded.model.table.grad[: len(logits), 1].tolist()
         with localcontext() as digits:
             digits.prec = 200
             each = [1 / (1 + (-Decimal(z)).exp()) for z in logits]
             missing = 1 - math.prod(each)
             expected = [float((1 - p) / missing) for p in each]
-        assert found == pytest.approx(expected, rel=ROUNDED)
+        assert actual == pytest.approx(expected, rel=ROUNDED)
         if len(set(logits)) == 1:
-            assert found == pytest.approx([1 / len(logits)] * len(logits), rel=ROUNDED)
+            assert actual == pytest.approx([1 / len(logits)] * len(logits), rel=ROUNDED)
 
     @pytest.mark.parametrize("log_prob", [-1e-300, -1e-9, -0.7, -2000.0])
     def test_of_log_prob_against_many_digits(self, log_prob: float) -> None:
@@ -238,8 +238,8 @@ class TestSaturated:
             digits.prec = 1000  # 1 - exp(-1e-300) begins at the 301st, exp(-2000) at the 869th
             exact = Decimal(log_prob)
             expected = float(exact - (1 - exact.exp()).ln())
-        found = of_log_prob(torch.tensor([log_prob], dtype=torch.float64))
-        assert float(found) == pytest.approx(expected, rel=EXACT)
+        actual = of_log_prob(torch.tensor([log_prob], dtype=torch.float64))
+        assert float(actual) == pytest.approx(expected, rel=EXACT)
 
 
 class Table(torch.nn.Module):
@@ -278,8 +278,8 @@ class TestTokenLogOdds:
         at = data.draw(st.integers(0, len(row) - 1))
         p = [math.exp(z) for z in row]
         expected = math.log(p[at]) - math.log(sum(p[:at] + p[at + 1 :]))
-        found = token_log_odds(torch.tensor([row], dtype=torch.float64), torch.tensor([at]))
-        assert float(found) == pytest.approx(expected, rel=EXACT, abs=EXACT)
+        actual = token_log_odds(torch.tensor([row], dtype=torch.float64), torch.tensor([at]))
+        assert float(actual) == pytest.approx(expected, rel=EXACT, abs=EXACT)
 
     def test_stays_finite_where_p_is_1_or_0_and_leaves_the_logits(self) -> None:
         logits = torch.tensor([[1e4, 0.0], [-1e4, 0.0]])

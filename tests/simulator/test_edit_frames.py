@@ -110,35 +110,35 @@ class TestForecastValues:
 
 class TestSpillFrame:
     def test_before_the_edit_by_hand(self, bench: Simulator) -> None:
-        found = spill_frame(bench, E, forecast_of(), "all", 1.0, None)
-        assert found.columns.tolist() == COLUMNS
-        assert found.index.tolist() == found["rank"].tolist() == [0, 1, 2]
-        assert found["fact"].tolist() == [3, 0, 2], "the one it hurts most first, the edited one left out"
-        assert found["told"].tolist() == ["subject 3 → land 3", "subject 0 → land 0", "subject 2 → land 2"]
-        np.testing.assert_array_equal(found["p"], [NAN, 0.05, -0.9])
-        assert found["forecast"].tolist() == [-2.0, -0.5, 0.25]
-        assert found["measured"].isna().all()
-        assert found["kind"].tolist() == ["loses", "loses", "gains"]
-        assert found["flips"].tolist() == found["flips_foretold"].tolist() == ["two", "one", ""]
-        assert found["answers"].tolist() == ["land 3 → two", "land 0 → one", "land 2, stays"]
-        assert found["end"].tolist() == [-2.0, -0.5, 0.25]
+        actual = spill_frame(bench, E, forecast_of(), "all", 1.0, None)
+        assert actual.columns.tolist() == COLUMNS
+        assert actual.index.tolist() == actual["rank"].tolist() == [0, 1, 2]
+        assert actual["fact"].tolist() == [3, 0, 2], "the one it hurts most first, the edited one left out"
+        assert actual["told"].tolist() == ["subject 3 → land 3", "subject 0 → land 0", "subject 2 → land 2"]
+        np.testing.assert_array_equal(actual["p"], [NAN, 0.05, -0.9])
+        assert actual["forecast"].tolist() == [-2.0, -0.5, 0.25]
+        assert actual["measured"].isna().all()
+        assert actual["kind"].tolist() == ["loses", "loses", "gains"]
+        assert actual["flips"].tolist() == actual["flips_foretold"].tolist() == ["two", "one", ""]
+        assert actual["answers"].tolist() == ["land 3 → two", "land 0 → one", "land 2, stays"]
+        assert actual["end"].tolist() == [-2.0, -0.5, 0.25]
 
     def test_after_the_edit_by_hand(self, bench: Simulator) -> None:
-        found = spill_frame(bench, E, forecast_of(), "all", 1.0, DONE)
-        assert found["fact"].tolist() == [3, 0, 2], "ordered by the forecast still"
-        assert found["forecast"].tolist() == [-2.0, -0.5, 0.25]
-        assert found["measured"].tolist() == found["end"].tolist() == [-6.0, -0.25, 0.125]
-        assert found["kind"].tolist() == ["loses", "loses", "gains"], "as forecast"
-        assert found["flips"].tolist() == ["two", "", "rock"], "as measured"
-        assert found["flips_foretold"].tolist() == ["two", "one", ""]
-        assert found["answers"].tolist() == ["land 3 → two", "land 0, stays", "land 2 → rock"]
-        assert found["outcome"].tolist() == ["flips", "stays", "flips"]
+        actual = spill_frame(bench, E, forecast_of(), "all", 1.0, DONE)
+        assert actual["fact"].tolist() == [3, 0, 2], "ordered by the forecast still"
+        assert actual["forecast"].tolist() == [-2.0, -0.5, 0.25]
+        assert actual["measured"].tolist() == actual["end"].tolist() == [-6.0, -0.25, 0.125]
+        assert actual["kind"].tolist() == ["loses", "loses", "gains"], "as forecast"
+        assert actual["flips"].tolist() == ["two", "", "rock"], "as measured"
+        assert actual["flips_foretold"].tolist() == ["two", "one", ""]
+        assert actual["answers"].tolist() == ["land 3 → two", "land 0, stays", "land 2 → rock"]
+        assert actual["outcome"].tolist() == ["flips", "stays", "flips"]
 
     def test_an_answer_that_did_not_change_stays(self, bench: Simulator) -> None:
         other_words = replace(DONE, flipped=np.array([False] * 4))
-        found = spill_frame(bench, E, forecast_of(), "all", 1.0, other_words)
-        assert found["flips"].tolist() == ["", "", ""]
-        assert set(found["outcome"]) == {"stays"}
+        actual = spill_frame(bench, E, forecast_of(), "all", 1.0, other_words)
+        assert actual["flips"].tolist() == ["", "", ""]
+        assert set(actual["outcome"]) == {"stays"}
         without = spill_frame(bench, E, forecast_of(flips=None), "all", 1.5, None)
         assert without["flips"].tolist() == without["flips_foretold"].tolist() == ["", "", ""]
 
@@ -151,26 +151,26 @@ class TestSpillFrame:
         ],
     )
     def test_by_another_forecast(self, by: str, facts: list[int], kinds: list[str], bench: Simulator) -> None:
-        found = spill_frame(bench, E, forecast_of(), by, 1.0, DONE)
-        assert found["fact"].tolist() == facts
-        assert found["kind"].tolist() == kinds
+        actual = spill_frame(bench, E, forecast_of(), by, 1.0, DONE)
+        assert actual["fact"].tolist() == facts
+        assert actual["kind"].tolist() == kinds
         measured = DONE.measured.shift if by == "shift" else DONE.measured.log_odds
-        assert found["measured"].tolist() == found["end"].tolist() == measured[facts].tolist()
-        assert found["forecast"].tolist() == forecast_values(forecast_of(), by, 1.0, DONE)[facts].tolist()
+        assert actual["measured"].tolist() == actual["end"].tolist() == measured[facts].tolist()
+        assert actual["forecast"].tolist() == forecast_values(forecast_of(), by, 1.0, DONE)[facts].tolist()
 
     @pytest.mark.parametrize(
         ("strength", "flips"),
         [(0.45, ["", "", ""]), (0.5, ["", "one", ""]), (1.0, ["two", "one", ""]), (1.25, ["three", "one", ""])],
     )
     def test_a_stronger_edit_changes_more_answers(self, strength: float, flips: list[str], bench: Simulator) -> None:
-        found = spill_frame(bench, E, forecast_of(), "all", strength, None).set_index("fact").loc[[3, 0, 2]]
-        assert found["flips"].tolist() == found["flips_foretold"].tolist() == flips
-        assert found["forecast"].tolist() == [-2.0 * strength, -0.5 * strength, 0.25 * strength]
+        actual = spill_frame(bench, E, forecast_of(), "all", strength, None).set_index("fact").loc[[3, 0, 2]]
+        assert actual["flips"].tolist() == actual["flips_foretold"].tolist() == flips
+        assert actual["forecast"].tolist() == [-2.0 * strength, -0.5 * strength, 0.25 * strength]
 
     def test_of_no_strength_nobody_loses_and_the_facts_keep_their_order(self, bench: Simulator) -> None:
-        found = spill_frame(bench, E, forecast_of(), "all", 0.0, None)
-        assert found["fact"].tolist() == [0, 2, 3]
-        assert set(found["kind"]) == {"gains"}
+        actual = spill_frame(bench, E, forecast_of(), "all", 0.0, None)
+        assert actual["fact"].tolist() == [0, 2, 3]
+        assert set(actual["kind"]) == {"gains"}
         assert set(spill_frame(bench, E, forecast_of(), "shift", 0.0, None)["kind"]) == {"along"}
 
 
@@ -214,35 +214,35 @@ class TestSpan:
 class TestAdviceFrame:
     def test_by_hand(self) -> None:
         takes, fails = Advice(2, True, True, 0.75, 0.5, 1.5, 3), Advice(5, True, False, 0.125, None, 0.25, 0)
-        found = advice_frame([takes, Advice(4, False), fails])
-        assert found.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
-        assert found[["layer", "damage", "probability", "took", "flips"]].to_numpy().tolist() == [
+        actual = advice_frame([takes, Advice(4, False), fails])
+        assert actual.columns.tolist() == ["layer", "damage", "probability", "took", "paraphrase", "flips", "note"]
+        assert actual[["layer", "damage", "probability", "took", "flips"]].to_numpy().tolist() == [
             [2, 1.5, 0.75, "takes", 3],
             [5, 0.25, 0.125, "does not take", 0],
         ]
-        np.testing.assert_array_equal(found["paraphrase"], [0.5, NAN])
-        assert found["note"].tolist() == [f"{n} other answers forecast to change" for n in (3, 0)]
+        np.testing.assert_array_equal(actual["paraphrase"], [0.5, NAN])
+        assert actual["note"].tolist() == [f"{n} other answers forecast to change" for n in (3, 0)]
         nowhere = advice_frame([Advice(0, False)])
-        assert (len(nowhere), nowhere.columns.tolist()) == (0, found.columns.tolist())
+        assert (len(nowhere), nowhere.columns.tolist()) == (0, actual.columns.tolist())
 
 
 class TestShareFrame:
     def test_by_hand(self) -> None:
-        found = share_frame(made(P), 0, 3)
-        assert found.columns.tolist() == COLUMNS, "those of the forecasts that need a model"
-        assert found["fact"].tolist() == [2, 1, 0]
-        assert found["rank"].tolist() == [0, 1, 2]
+        actual = share_frame(made(P), 0, 3)
+        assert actual.columns.tolist() == COLUMNS, "those of the forecasts that need a model"
+        assert actual["fact"].tolist() == [2, 1, 0]
+        assert actual["rank"].tolist() == [0, 1, 2]
         for column in ("p", "forecast", "end"):
-            assert found[column].tolist() == [0.6, 0.5, 0.4]
-        assert found["told"].tolist() == ["subject 2 → land 2", "subject 1 → land 1", "subject 0 → land 0"]
-        assert found["measured"].isna().all()
-        assert set(found["kind"]) == {"along"}
+            assert actual[column].tolist() == [0.6, 0.5, 0.4]
+        assert actual["told"].tolist() == ["subject 2 → land 2", "subject 1 → land 1", "subject 0 → land 0"]
+        assert actual["measured"].isna().all()
+        assert set(actual["kind"]) == {"along"}
 
     def test_leaves_out_what_has_no_value_and_tells_the_sign(self) -> None:
-        found = share_frame(made(P), 0, 1)
-        assert found["fact"].tolist() == [0, 2]
-        assert found["rank"].tolist() == [0, 1]
-        assert found["kind"].tolist() == ["along", "against"]
+        actual = share_frame(made(P), 0, 1)
+        assert actual["fact"].tolist() == [0, 2]
+        assert actual["rank"].tolist() == [0, 1]
+        assert actual["kind"].tolist() == ["along", "against"]
 
     def test_a_layer_is_asked_for_by_its_number(self) -> None:
         result = made(np.concatenate([P, np.swapaxes(P, 1, 2)]), layers=(2, 5))

@@ -52,9 +52,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     return analysed(tmp_path_factory.mktemp("llama"), LLAMA, FACTS[2:7], texts=80)
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Within a share of the largest expected entry."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 class TestForecastAndMeasurement:
@@ -79,8 +79,8 @@ class TestForecastAndMeasurement:
                 weighted = left @ inverses[method.name]
                 shares = keys @ weighted / (weighted @ (left if method.name == "r-rome" else keys[e]))
                 assert_close(shift, shares * np.linalg.norm(edit.delta), SHARES)
-                found = spillover.measure(setting.loaded, simulator.sentences, edit, seen).shift
-                np.testing.assert_allclose(shift, found, rtol=SHIFT, atol=SHIFT_FLOOR * size)
+                actual = spillover.measure(setting.loaded, simulator.sentences, edit, seen).shift
+                np.testing.assert_allclose(shift, actual, rtol=SHIFT, atol=SHIFT_FLOOR * size)
                 if method.name == "rome":
                     np.testing.assert_array_equal(simulator.forecast(asked, flips=False).shift, shift)
 
@@ -276,8 +276,8 @@ class TestSecondMoment:
             keys = small.simulator(store).sensitivity(layer).subject_keys.astype(np.float64)
             inverse = np.linalg.inv(c)
             p = keys @ inverse @ keys.T
-            found = p / np.diag(p)[:, None]
-            np.testing.assert_allclose(found, small.result.p[layer], rtol=0, atol=ROUNDING * np.abs(found).max())
+            actual = p / np.diag(p)[:, None]
+            np.testing.assert_allclose(actual, small.result.p[layer], rtol=0, atol=ROUNDING * np.abs(actual).max())
 
     def test_is_computed_anew_when_it_was_deleted_and_then_kept(self, small: Setting, store: Store) -> None:
         before = pipeline.second_moment(small.result, 1, store, no_model)

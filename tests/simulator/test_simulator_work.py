@@ -50,13 +50,13 @@ def meanwhile(loaded: LoadedModel, work: Callable[[], Any], *, wait: float) -> I
     Yields:
         what came of the other's work, or its error, once the block is left.
     """
-    found: list[Any] = []
+    actual: list[Any] = []
 
     def run() -> None:
         try:
-            found.append(work())
+            actual.append(work())
         except RuntimeError as error:
-            found.append(error)
+            actual.append(error)
 
     other = threading.Thread(target=run)
 
@@ -67,11 +67,11 @@ def meanwhile(loaded: LoadedModel, work: Callable[[], Any], *, wait: float) -> I
 
     handle = loaded.model.base_model.register_forward_pre_hook(within_the_pass)
     try:
-        yield found
+        yield actual
     finally:
         handle.remove()
         other.join(timeout=60)
-        assert len(found) == 1
+        assert len(actual) == 1
 
 
 class TestThreads:
@@ -83,8 +83,8 @@ class TestThreads:
 
         expected = flips()
         with meanwhile(small.loaded, flips, wait=0.2) as others:  # it may as well wait for this one to end
-            found = flips()
-        for one in (found, others[0]):
+            actual = flips()
+        for one in (actual, others[0]):
             assert not isinstance(one, RuntimeError), one
             assert all(torch.equal(a, b) for a, b in zip(one, expected, strict=True))
 
@@ -115,18 +115,18 @@ class TestThreads:
         result = replace(small.result, request=replace(small.result.request, dtype="bfloat16"))
         simulator, begin = of(result, store, device="cpu"), threading.Barrier(4)
         assert not loads
-        found: list[LoadedModel] = []
+        actual: list[LoadedModel] = []
 
         def work() -> None:
             begin.wait(timeout=60)
-            found.append(simulator.model)
+            actual.append(simulator.model)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(timeout=60)
-        assert [model is small.loaded for model in found] == [True] * 4
+        assert [model is small.loaded for model in actual] == [True] * 4
         assert loads == [(catalog.locate(SMALL), {"device": "cpu", "dtype": "bfloat16"})]
 
 
@@ -290,7 +290,7 @@ class TestSubset:
         assert smaller.value_key(there) == shared.value_key(request)
         gone = Simulator(smaller.result, shared.store, no_model)
         assert_same(gone.value(there), shared.value(request))
-        forecast, found = smaller.forecast(there), smaller.perform(there)
+        forecast, actual = smaller.forecast(there), smaller.perform(there)
         assert_same(forecast.edit, whole.edit)
         kept = list(self.KEPT)
         np.testing.assert_array_equal(forecast.p, whole.p[kept])
@@ -300,9 +300,9 @@ class TestSubset:
             np.testing.assert_allclose(
                 getattr(forecast, name), expected[kept], rtol=0, atol=1e-5 * np.abs(expected).max()
             )
-        np.testing.assert_allclose(found.measured.log_odds, outcome.measured.log_odds[kept], rtol=0, atol=ROUNDING)
-        assert found.measured.answers == tuple(outcome.measured.answers[k] for k in kept)
-        assert found.success.probability_new == pytest.approx(outcome.success.probability_new, rel=ROUNDING)
+        np.testing.assert_allclose(actual.measured.log_odds, outcome.measured.log_odds[kept], rtol=0, atol=ROUNDING)
+        assert actual.measured.answers == tuple(outcome.measured.answers[k] for k in kept)
+        assert actual.success.probability_new == pytest.approx(outcome.success.probability_new, rel=ROUNDING)
 
     def test_of_one_fact(self, small: Setting, shared: Simulator) -> None:
         alone = Simulator(small.result.subset([3], "one"), shared.store, lambda: small.loaded)

@@ -83,7 +83,7 @@ class Bench:
 def bench_of(architecture: str) -> Bench:
     rng = np.random.default_rng(0)
     case = case_of(architecture)
-    keys = np.concatenate([found.keys for found in case.layers]).astype(np.float64)
+    keys = np.concatenate([actual.keys for actual in case.layers]).astype(np.float64)
     c = keys.T @ keys / len(keys) + 0.1 * np.diag(rng.uniform(1, 2, keys.shape[1])) * (keys**2).mean()
     return Bench(case, Whitener.fit(c), c)
 
@@ -106,11 +106,11 @@ def weights_stay(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float, *, scale: float | None = None) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, *, scale: float | None = None) -> None:
     """Within a share of the scale, by default the largest expected entry."""
-    assert found.shape == expected.shape
+    assert actual.shape == expected.shape
     atol = tolerance * (np.abs(expected).max() if scale is None else scale)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
 SOME_EDITS = ((0, 0), (1, 3))  # where every fact costs passes of a model

@@ -44,9 +44,9 @@ class TestShift:
         for layer, e in SOME_EDITS:
             facts, edit = bench.case.layers[layer], bench.edit(e, layer, method)
             forecast_shift = forecast.shift(edit, facts)
-            found = measure(bench.case.loaded, bench.case.sentences, edit, facts).shift
+            actual = measure(bench.case.loaded, bench.case.sentences, edit, facts).shift
             floor = SHIFT_FLOOR * np.abs(facts.outputs).max()
-            np.testing.assert_allclose(forecast_shift, found, rtol=SHIFT, atol=floor)
+            np.testing.assert_allclose(forecast_shift, actual, rtol=SHIFT, atol=floor)
 
     def test_is_p_times_the_size_for_an_edit_of_eq_2(self, bench: Bench) -> None:
         inverse = np.linalg.inv(bench.c)
@@ -63,8 +63,8 @@ class TestShift:
         assert (np.sign(shift) == np.sign(facts.subject_keys @ edit.reach)).all()
         turned = Edit(0, edit.reach, -edit.delta)
         assert np.array_equal(forecast.shift(turned, facts), shift)
-        found = measure(gpt2.case.loaded, gpt2.case.sentences, turned, facts).shift
-        np.testing.assert_allclose(shift, found, rtol=SHIFT, atol=SHIFT_FLOOR * np.abs(facts.outputs).max())
+        actual = measure(gpt2.case.loaded, gpt2.case.sentences, turned, facts).shift
+        np.testing.assert_allclose(shift, actual, rtol=SHIFT, atol=SHIFT_FLOOR * np.abs(facts.outputs).max())
 
 
 class TestFirstOrder:
@@ -107,9 +107,9 @@ class TestPropagated:
                 slow.log_odds(fact, layer, bench.at_subject(edit, j)).item() - slow.log_odds(fact).item()
                 for j, fact in enumerate(FACTS)
             ]
-            found = forecast.propagated(bench.case.loaded, bench.case.sentences, edit, facts)
-            assert_close(found, np.array(expected), PASS, scale=scale)
-            assert np.abs(found).max() > 100 * PASS * scale, "a test of nothing"
+            actual = forecast.propagated(bench.case.loaded, bench.case.sentences, edit, facts)
+            assert_close(actual, np.array(expected), PASS, scale=scale)
+            assert np.abs(actual).max() > 100 * PASS * scale, "a test of nothing"
             nothing = forecast.propagated(bench.case.loaded, bench.case.sentences, edit.scaled(0.0), facts)
             assert_close(nothing, np.zeros(len(FACTS)), PASS, scale=scale)
 
@@ -139,8 +139,8 @@ class TestFirstOrderLogits:
 
 
 def crossed(logits: list[list[float]], change: list[list[float]], *, up_to: float) -> list[tuple[int, float, int]]:
-    found = forecast.crossings(torch.tensor(logits), torch.tensor(change), up_to=up_to)
-    return sorted(zip(*found, strict=True))
+    actual = forecast.crossings(torch.tensor(logits), torch.tensor(change), up_to=up_to)
+    return sorted(zip(*actual, strict=True))
 
 
 class TestCrossings:

@@ -22,16 +22,16 @@ class TestMeasurement:
     @pytest.mark.parametrize(("method", "layer", "e"), [("rome", 0, 0), ("r-rome", 1, 3), ("identity", 0, 3)])
     def test_equals_the_model_with_really_edited_weights(self, gpt2: Bench, method: str, layer: int, e: int) -> None:
         edit, facts = gpt2.edit(e, layer, editing.rank_one_method(method)).scaled(4.0), gpt2.case.layers[layer]
-        found = measure(gpt2.case.loaded, gpt2.case.sentences, edit, facts)
+        actual = measure(gpt2.case.loaded, gpt2.case.sentences, edit, facts)
         edited, slow, scale = gpt2.edited(edit), gpt2.case.slow, np.abs(facts.log_odds).max()
         log_odds = [edited.log_odds(fact).item() - slow.log_odds(fact).item() for fact in FACTS]
         log_prob = [self.log_prob(edited, fact) - self.log_prob(slow, fact) for fact in FACTS]
-        assert_close(found.log_odds, np.array(log_odds), PASS, scale=scale)
-        assert_close(found.log_prob, np.array(log_prob), PASS, scale=scale)
-        assert found.answers == tuple(self.answer(edited, fact) for fact in FACTS)
+        assert_close(actual.log_odds, np.array(log_odds), PASS, scale=scale)
+        assert_close(actual.log_prob, np.array(log_prob), PASS, scale=scale)
+        assert actual.answers == tuple(self.answer(edited, fact) for fact in FACTS)
         before = answers(gpt2.case.loaded, gpt2.case.sentences)
         assert before == tuple(self.answer(slow, fact) for fact in FACTS)
-        assert found.answers != before, "a test of nothing"
+        assert actual.answers != before, "a test of nothing"
 
     def log_prob(self, slow: Slow, fact: Fact) -> float:
         return slow.log_prob(fact, slow.read(fact, 0).logits).item()
@@ -87,7 +87,7 @@ class TestObserve:
     def test_equals_an_edited_model_that_reads_one_at_a_time(self, bench: Bench, layer: int) -> None:
         slow, case = bench.edited(*MIXTURE), bench.case
         with applied(case.loaded, *MIXTURE):
-            found = observe(case.loaded, case.sentences, layer)
+            actual = observe(case.loaded, case.sentences, layer)
             alone = [observe(case.loaded, [sentence], layer) for sentence in case.sentences]
         seen = [slow.read(fact, layer) for fact in FACTS]
         outputs = np.array([read.outputs[slow.subject_at(fact)] for read, fact in zip(seen, FACTS, strict=True)])
@@ -96,9 +96,9 @@ class TestObserve:
         first = [int(r.logits[len(slow.tokens(f)[0]) - 1].argmax()) for r, f in zip(seen, FACTS, strict=True)]
         ranks = [self.ranks(slow, fact) for fact in FACTS]
         assert sum(map(len, ranks)) < 2 * len(FACTS), "hardly a test"
-        assert found.outputs.dtype == np.float32
+        assert actual.outputs.dtype == np.float32
         for outputs_of, odds_of, prob_of, rank_of, first_of in (
-            (found.outputs, found.log_odds, found.log_prob, found.rank.tolist(), found.first),
+            (actual.outputs, actual.log_odds, actual.log_prob, actual.rank.tolist(), actual.first),
             (
                 np.concatenate([one.outputs for one in alone]),
                 np.concatenate([one.log_odds for one in alone]),
@@ -120,14 +120,14 @@ class TestObserve:
         for _ in range(3):
             said.append(int(case.slow.model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
         runs = [Sentence([*ids, *answer[:-1]], 2, answer) for answer in (said, [*said[:2], 7], [7, *said[1:]])]
-        found = observe(case.loaded, runs, 0)
-        assert (found.rank == 1).tolist() == [True, False, False]
-        assert found.first == [said[0]] * 3
+        actual = observe(case.loaded, runs, 0)
+        assert (actual.rank == 1).tolist() == [True, False, False]
+        assert actual.first == [said[0]] * 3
 
     def test_of_nothing_and_of_a_model_that_says_no_number(self, gpt2: Bench) -> None:
         nothing = observe(gpt2.case.loaded, [], 1)
         assert (nothing.outputs.shape, len(nothing.log_odds), len(nothing.rank), nothing.first) == ((0, 24), 0, 0, [])
         with applied(gpt2.case.loaded, DenseEdit(1, np.full((24, 40), 1e38))):
-            found = observe(gpt2.case.loaded, gpt2.case.sentences, 1)
-        assert np.isnan(found.log_odds).all()
-        assert found.rank.tolist() == [tiny.VOCABULARY] * len(FACTS)
+            actual = observe(gpt2.case.loaded, gpt2.case.sentences, 1)
+        assert np.isnan(actual.log_odds).all()
+        assert actual.rank.tolist() == [tiny.VOCABULARY] * len(FACTS)

@@ -86,14 +86,14 @@ class Slow:
 
     def read(self, fact: Fact, layer: int, added: Tensor | None = None) -> Seen:
         """Run over the sentence of a fact, with `added`, (T, d), on top of what a layer's down-projection writes."""
-        found: dict[str, Tensor] = {}
+        actual: dict[str, Tensor] = {}
 
         def at_projection(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            found["keys"], found["outputs"] = inputs[0][0].detach(), output[0].detach()
+            actual["keys"], actual["outputs"] = inputs[0][0].detach(), output[0].detach()
             return None if added is None else output + added
 
         def after_layer(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            found["hidden"] = inputs[0][0].detach()
+            actual["hidden"] = inputs[0][0].detach()
 
         # what a layer puts out is what the next one, or the last norm, takes in
         following = self.blocks[layer + 1] if layer + 1 < len(self.blocks) else self.norm
@@ -106,7 +106,7 @@ class Slow:
         finally:
             for handle in handles:
                 handle.remove()
-        return Seen(*(found[name].numpy() for name in ("keys", "outputs", "hidden")), logits)
+        return Seen(*(actual[name].numpy() for name in ("keys", "outputs", "hidden")), logits)
 
     def log_prob(self, fact: Fact, logits: Tensor) -> Tensor:
         prompt, answer = self.tokens(fact)
@@ -159,10 +159,10 @@ def case_of(architecture: str) -> Case:
     return Case(loaded, Slow(loaded), sentences, layers)
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Within a share of the largest expected entry."""
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def hooks_of(loaded: LoadedModel) -> int:
@@ -195,51 +195,51 @@ class TestEveryArchitecture:
     def test_tokens_lie_one_after_the_other_and_the_subjects_are_found(self, case: Case) -> None:
         lengths = [len(case.slow.sentence(fact)) for fact in FACTS]
         starts = [sum(lengths[:k]) for k in range(len(FACTS) + 1)]
-        for found in case.layers:
-            assert found.starts.tolist() == starts
+        for actual in case.layers:
+            assert actual.starts.tolist() == starts
             rows = [start + case.slow.subject_at(fact) for start, fact in zip(starts, FACTS, strict=False)]
-            assert found.key_rows.tolist() == rows
-            assert np.array_equal(found.subject_keys, found.keys[rows])
-            assert found.keys.shape == (starts[-1], 40)
-            assert found.gradients.shape == (starts[-1], 24)
+            assert actual.key_rows.tolist() == rows
+            assert np.array_equal(actual.subject_keys, actual.keys[rows])
+            assert actual.keys.shape == (starts[-1], 40)
+            assert actual.gradients.shape == (starts[-1], 24)
 
     def test_what_passes_through_equals_one_sentence_at_a_time(self, case: Case) -> None:
         subjects = [case.slow.subject_at(fact) for fact in FACTS]
         ends = [len(case.slow.tokens(fact)[0]) - 1 for fact in FACTS]
         log_prob = [case.slow.log_prob(fact, case.slow.read(fact, 0).logits).item() for fact in FACTS]
         log_odds = [case.slow.log_odds(fact).item() for fact in FACTS]
-        for layer, found in enumerate(case.layers):
+        for layer, actual in enumerate(case.layers):
             seen = [case.slow.read(fact, layer) for fact in FACTS]
-            assert_close(found.keys, np.concatenate([read.keys for read in seen]), FORWARD)
+            assert_close(actual.keys, np.concatenate([read.keys for read in seen]), FORWARD)
             outputs = [read.outputs[at] for read, at in zip(seen, subjects, strict=True)]
-            assert_close(found.outputs, np.stack(outputs), FORWARD)
+            assert_close(actual.outputs, np.stack(outputs), FORWARD)
             hidden = [read.hidden[at] for read, at in zip(seen, ends, strict=True)]
-            assert_close(found.hidden, np.stack(hidden), FORWARD)
-            assert_close(found.log_prob, np.array(log_prob), FORWARD)
-            assert_close(found.log_odds, np.array(log_odds), FORWARD)
+            assert_close(actual.hidden, np.stack(hidden), FORWARD)
+            assert_close(actual.log_prob, np.array(log_prob), FORWARD)
+            assert_close(actual.log_odds, np.array(log_odds), FORWARD)
 
     def test_gradients_equal_autograd_one_sentence_at_a_time(self, case: Case) -> None:
-        for layer, found in enumerate(case.layers):
+        for layer, actual in enumerate(case.layers):
             for j, fact in enumerate(FACTS):
                 expected = case.slow.gradient(fact, layer)
                 assert np.abs(expected).max() > 1e-3, "a test of nothing"
-                assert_close(found.gradients[case.rows(j)], expected, BACKWARD)
+                assert_close(actual.gradients[case.rows(j)], expected, BACKWARD)
 
 
 class TestBatches:
     @pytest.mark.parametrize("tokens_per_batch", [1, 45])
     def test_of_any_size_give_the_same(self, llama: Case, tokens_per_batch: int) -> None:
-        found = sensitivity(llama.loaded, llama.sentences, 1, tokens_per_batch=tokens_per_batch)
+        actual = sensitivity(llama.loaded, llama.sentences, 1, tokens_per_batch=tokens_per_batch)
         for name, array in llama.layers[1].arrays().items():
-            assert_close(found.arrays()[name], array, BATCHED)
+            assert_close(actual.arrays()[name], array, BATCHED)
 
 
 @pytest.mark.parametrize("surroundings", [torch.no_grad, torch.inference_mode])
 def test_gradients_whatever_the_caller_has_switched_off(llama: Case, surroundings: Any) -> None:
     with surroundings():
-        found = sensitivity(llama.loaded, llama.sentences, 1)
+        actual = sensitivity(llama.loaded, llama.sentences, 1)
         assert torch.is_inference_mode_enabled() == (surroundings is torch.inference_mode)
-    again = Sensitivity(1, **found.arrays())  # as it is stored
+    again = Sensitivity(1, **actual.arrays())  # as it is stored
     for name, array in llama.layers[1].arrays().items():
         assert getattr(again, name).dtype == array.dtype
         assert np.array_equal(getattr(again, name), array), name

@@ -65,8 +65,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return dot / (aa * bb) ** 0.5
 
 
-def close(found: np.ndarray, expected: Sequence[float] | np.ndarray) -> None:
-    np.testing.assert_allclose(found, expected, rtol=EXACT, atol=EXACT)
+def close(actual: np.ndarray, expected: Sequence[float] | np.ndarray) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=EXACT, atol=EXACT)
 
 
 class TestRivals:
@@ -124,12 +124,12 @@ class TestAuc:
     @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
     def test_equals_a_count_of_pairs(self, drawn: list[tuple[int, bool]]) -> None:
         flips, rest = ([score for score, flag in drawn if flag is which] for which in (True, False))
-        found = auc(np.array([score for score, _ in drawn], dtype=float), np.array([flag for _, flag in drawn]))
+        actual = auc(np.array([score for score, _ in drawn], dtype=float), np.array([flag for _, flag in drawn]))
         if not flips or not rest:
-            assert np.isnan(found)
+            assert np.isnan(actual)
             return
         won = sum((a > b) + (a == b) / 2 for a, b in itertools.product(flips, rest))
-        assert found == pytest.approx(won / (len(flips) * len(rest)), rel=EXACT)
+        assert actual == pytest.approx(won / (len(flips) * len(rest)), rel=EXACT)
 
 
 class TestCorrelations:

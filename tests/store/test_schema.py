@@ -154,7 +154,7 @@ def names(table: type) -> set[str]:
 
 
 def test_fields_and_formats_are_those_of_the_classes() -> None:
-    of = {kind: set(found.arrays or ()) for kind, found in schema.KINDS.items()}
+    of = {kind: set(actual.arrays or ()) for kind, actual in schema.KINDS.items()}
     assert of["superposition"] <= names(Result)
     assert of["value"] == names(Value) - {"losses", "probability", "everywhere"}
     assert of["sensitivity"] == names(Sensitivity) - {"layer"}

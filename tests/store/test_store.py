@@ -169,19 +169,19 @@ def test_a_killed_process_leaves_its_work_to_the_one_that_waits(store: Store) ->
     assert held.wait(PATIENCE)
     waiting = threading.Event()
     compute = Counting(entry(1))
-    found: list[Entry] = []
+    actual: list[Entry] = []
     waiter = threading.Thread(
-        target=lambda: found.append(store.get_or_compute(KEY, compute, lambda *_: waiting.set())), daemon=True
+        target=lambda: actual.append(store.get_or_compute(KEY, compute, lambda *_: waiting.set())), daemon=True
     )
     waiter.start()
     assert waiting.wait(PATIENCE)
-    assert not found
+    assert not actual
     os.kill(holder.pid, signal.SIGKILL)
     killed = time.monotonic()
     waiter.join(PATIENCE)
     assert time.monotonic() - killed < TAKEOVER_SECONDS
     holder.join(PATIENCE)
-    assert [number_of(value) for value in found] == [1]
+    assert [number_of(value) for value in actual] == [1]
     assert compute.times == 1
 
 
@@ -269,7 +269,7 @@ def test_a_value_above_the_size_limit_stays(tmp_path: Path, monkeypatch: pytest.
     for number in range(20):
         store.put(f"other-{number}", {"text": "y" * 100_000}, {})
     close(store)
-    found = Store(tmp_path / "cache").get(KEY)
-    assert found is not None
-    assert found.meta == meta
-    assert found.arrays["zeros"].nbytes == 2_000_000
+    actual = Store(tmp_path / "cache").get(KEY)
+    assert actual is not None
+    assert actual.meta == meta
+    assert actual.arrays["zeros"].nbytes == 2_000_000

@@ -96,9 +96,9 @@ def test_a_file_is_taken_in_as_it_is(store: Store, tmp_path: Path) -> None:
     assert not file.exists()
     assert len(matrices(store.root)) == 1
     assert leftovers(store.root) == []
-    found = store.find(KEY)
-    assert found is not None
-    assert found.written > 200, "it is as new as if it was put"
+    actual = store.find(KEY)
+    assert actual is not None
+    assert actual.written > 200, "it is as new as if it was put"
 
 
 def test_a_file_whose_checksum_or_metadata_does_not_fit_is_not_taken_in(store: Store, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_case_2_a_reader_sees_the_old_or_the_new_value_of_a_dying_writer(tmp_pat
         writer.join(PATIENCE)
         assert writer.exitcode in (0, DYING_STATUS)
         reader = Store(root)
-        found = reader.get(KEY)
-        outcomes.append(None if found is None else number_of(found))
+        actual = reader.get(KEY)
+        outcomes.append(None if actual is None else number_of(actual))
         assert list((root / "damaged").iterdir()) == []
         assert number_of(reader.get_or_compute(KEY, lambda: entry(3))) == (outcomes[-1] or 3)
         if writer.exitcode == 0:

@@ -9,11 +9,11 @@ CELLS = re.compile(r"(?<!\\)\|")
 
 def tables(text: str) -> dict[str, list[dict[str, str]]]:
     """Rows by the column heads, of each titled table."""
-    found = {}
+    actual = {}
     for title, body in re.findall(r"\*\*(.+?)\*\*\n\n((?:\|.*\n?)+)", text):
         heads, rule, *rows = (
             [cell.replace("\\|", "|").strip() for cell in CELLS.split(line)[1:-1]] for line in body.splitlines()
         )
         assert all(re.fullmatch(":?-+:?", cell) for cell in rule)
-        found[title] = [dict(zip(heads, row, strict=True)) for row in rows]
-    return found
+        actual[title] = [dict(zip(heads, row, strict=True)) for row in rows]
+    return actual

@@ -68,13 +68,13 @@ def test_a_row_is_of_its_run_and_the_files_are_of_the_rows(
     folder = setting.root.parent / "study"
     assert main(brief()) == 0
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
-    found = pd.read_csv(folder / "forgetting.csv")
-    assert tuple(found.columns) == sequences.COLUMNS
-    assert found[["draw", "seed"]].to_numpy().tolist() == [["random", 0], ["most", 0], ["least", 0]]
-    assert (found["shift_error"] < 1e-4).all()
+    actual = pd.read_csv(folder / "forgetting.csv")
+    assert tuple(actual.columns) == sequences.COLUMNS
+    assert actual[["draw", "seed"]].to_numpy().tolist() == [["random", 0], ["most", 0], ["least", 0]]
+    assert (actual["shift_error"] < 1e-4).all()
     assert (folder / "forgetting.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "forgetting.md").read_text("utf-8") == markdown(found)
-    for row in found.to_dict("records"):
+    assert (folder / "forgetting.md").read_text("utf-8") == markdown(actual)
+    for row in actual.to_dict("records"):
         trace = lifelong.known(bench, lifelong.ask(bench, 0, "rome", 2, Draw(row["draw"], row["seed"]), every=1))
         assert trace is not None
         half = summary.half_life(trace)
@@ -207,9 +207,9 @@ class TestTables:
         ]
 
     def test_an_order_of_its_own_does_not_count_as_random(self) -> None:
-        found = made_up()
-        gentle = found.assign(order="gentle", half_life=1000.0, half_shift=-1.0)
-        with_gentle = pd.concat([found, gentle[gentle["draw"] == "random"]], ignore_index=True)
-        first, both = (list(tables_of(markdown(rows)).values()) for rows in (found, with_gentle))
+        actual = made_up()
+        gentle = actual.assign(order="gentle", half_life=1000.0, half_shift=-1.0)
+        with_gentle = pd.concat([actual, gentle[gentle["draw"] == "random"]], ignore_index=True)
+        first, both = (list(tables_of(markdown(rows)).values()) for rows in (actual, with_gentle))
         for table in (0, 1, 3, 4):
             assert both[table] == first[table]

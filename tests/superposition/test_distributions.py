@@ -85,38 +85,38 @@ class TestKurtosisInterval:
     @pytest.mark.parametrize("case", CASES)
     def test_is_that_of_facts_really_drawn_again(self, case: str) -> None:
         p, level, tolerance = self.CASES[case]
-        found = kurtosis_interval(p, draws=200, level=level, seed=1)
+        actual = kurtosis_interval(p, draws=200, level=level, seed=1)
         expected = np.nanquantile(resampled(p, draws=200, seed=1), [0.5 - level / 2, 0.5 + level / 2])
-        assert [found.low, found.high] == pytest.approx(expected.tolist(), rel=tolerance)
+        assert [actual.low, actual.high] == pytest.approx(expected.tolist(), rel=tolerance)
 
     @pytest.mark.parametrize("offset", [1e3, -1e3])
     def test_depends_neither_on_where_zero_is_nor_on_the_diagonal(self, offset: float) -> None:
         p = normal_p()
         moved = p + offset
         np.fill_diagonal(moved, 1e6)
-        found, expected = kurtosis_interval(moved), kurtosis_interval(p)
-        assert [found.low, found.high] == pytest.approx([expected.low, expected.high], rel=ROUNDING)
+        actual, expected = kurtosis_interval(moved), kurtosis_interval(p)
+        assert [actual.low, actual.high] == pytest.approx([expected.low, expected.high], rel=ROUNDING)
 
     @pytest.mark.parametrize("p", [*NOTHING.values(), TWO], ids=[*NOTHING, "two facts"])
     def test_is_nan_where_there_is_no_kurtosis(self, p: np.ndarray) -> None:
-        found = kurtosis_interval(p)
-        assert np.isnan([found.low, found.high]).all()
+        actual = kurtosis_interval(p)
+        assert np.isnan([actual.low, actual.high]).all()
 
     def test_is_nan_if_every_draw_holds_one_fact(self) -> None:
         seeds = (s for s in range(1000) if np.random.default_rng(s).multinomial(3, np.full(3, 1 / 3)).max() == 3)
-        found = kurtosis_interval(normal_p(m=3), draws=1, seed=next(seeds))
-        assert np.isnan([found.low, found.high]).all()
+        actual = kurtosis_interval(normal_p(m=3), draws=1, seed=next(seeds))
+        assert np.isnan([actual.low, actual.high]).all()
 
 
 class TestTails:
     def test_are_quantiles_beside_those_of_a_normal(self) -> None:
         p, levels = with_zero_key(heavy_p()), [0.01, 0.5, 0.8]
-        found, entries = tails(p, levels), finite_entries(p)
-        assert found.columns.tolist() == ["level", "value", "normal"]
-        assert found["level"].tolist() == levels
-        assert found["value"].tolist() == np.quantile(entries, levels).tolist()
+        actual, entries = tails(p, levels), finite_entries(p)
+        assert actual.columns.tolist() == ["level", "value", "normal"]
+        assert actual["level"].tolist() == levels
+        assert actual["value"].tolist() == np.quantile(entries, levels).tolist()
         expected = scipy.stats.norm(entries.mean(), entries.std()).ppf(levels)
-        np.testing.assert_allclose(found["normal"], expected, rtol=ROUNDING)
+        np.testing.assert_allclose(actual["normal"], expected, rtol=ROUNDING)
         by_default = tails(p)["level"].to_numpy()
         assert by_default.tolist() == sorted(TAILS)
         np.testing.assert_allclose(by_default + by_default[::-1], 1.0)  # as far to both sides
@@ -139,39 +139,39 @@ class TestKde:
     @pytest.mark.parametrize("p", PS.values(), ids=PS)
     def test_is_scipys_and_reaches_a_little_beyond_all_entries(self, p: np.ndarray) -> None:
         entries = finite_entries(p)
-        found, expected = kde(p), scipy.stats.gaussian_kde(entries)
-        values = expected(found.at)
-        np.testing.assert_allclose(found.value, values, rtol=0, atol=BINNED * values.max())
-        assert found.bandwidth == pytest.approx(float(np.sqrt(expected.covariance[0, 0])), rel=ROUNDING)
-        ends = [entries.min() - 3 * found.bandwidth, entries.max() + 3 * found.bandwidth]
-        np.testing.assert_allclose(found.at[[0, -1]], ends, rtol=ROUNDING)
-        assert np.trapezoid(found.value, found.at) == pytest.approx(1.0, abs=WHOLE)
+        actual, expected = kde(p), scipy.stats.gaussian_kde(entries)
+        values = expected(actual.at)
+        np.testing.assert_allclose(actual.value, values, rtol=0, atol=BINNED * values.max())
+        assert actual.bandwidth == pytest.approx(float(np.sqrt(expected.covariance[0, 0])), rel=ROUNDING)
+        ends = [entries.min() - 3 * actual.bandwidth, entries.max() + 3 * actual.bandwidth]
+        np.testing.assert_allclose(actual.at[[0, -1]], ends, rtol=ROUNDING)
+        assert np.trapezoid(actual.value, actual.at) == pytest.approx(1.0, abs=WHOLE)
 
     @pytest.mark.parametrize("points", [20, 400])
     def test_points_rise_and_lie_densest_in_the_bulk(self, points: int) -> None:
         p = heavy_p()
         p[0, 1] = 1000 * p.std()
         p[1, 0] = -p[0, 1]
-        found, entries = kde(p, points=points), finite_entries(p)
-        assert points - 3 <= len(found.at) <= points
-        assert (np.diff(found.at) > 0).all()
+        actual, entries = kde(p, points=points), finite_entries(p)
+        assert points - 3 <= len(actual.at) <= points
+        assert (np.diff(actual.at) > 0).all()
         ends = entries.mean() + 4 * entries.std() * np.array([-1, 1])
-        bulk = found.at[(found.at >= ends[0] - ROUNDING) & (found.at <= ends[1] + ROUNDING)]
+        bulk = actual.at[(actual.at >= ends[0] - ROUNDING) & (actual.at <= ends[1] + ROUNDING)]
         assert len(bulk) >= points // 2
         np.testing.assert_allclose(bulk[[0, -1]], ends, rtol=ROUNDING)
 
     @pytest.mark.parametrize("span", [(-0.1, 0.2), (-5.0, 5.0), (0.05, 7.0), (5.0, 6.0), (-6.0, -5.0)])
     def test_is_the_same_density_in_a_span(self, span: tuple[float, float]) -> None:
         p = heavy_p()  # four standard deviations from its mean are 0.6
-        found, expected = kde(p, span=span), scipy.stats.gaussian_kde(finite_entries(p))
-        assert (found.at[0], found.at[-1]) == span
-        np.testing.assert_allclose(found.value, expected(found.at), rtol=0, atol=BINNED * float(expected(0.0)[0]))
+        actual, expected = kde(p, span=span), scipy.stats.gaussian_kde(finite_entries(p))
+        assert (actual.at[0], actual.at[-1]) == span
+        np.testing.assert_allclose(actual.value, expected(actual.at), rtol=0, atol=BINNED * float(expected(0.0)[0]))
 
     @NOTHING_TO_DESCRIBE
     def test_is_empty_where_there_is_no_spread(self, p: np.ndarray) -> None:
-        found = kde(p)
-        assert (len(found.at), len(found.value)) == (0, 0)
-        assert np.isnan(found.bandwidth)
+        actual = kde(p)
+        assert (len(actual.at), len(actual.value)) == (0, 0)
+        assert np.isnan(actual.bandwidth)
 
 
 def test_a_histogram_by_hand() -> None:
@@ -201,16 +201,16 @@ class TestConvergence:
         return {fact for fact in range(total.bit_length()) if total >> fact & 1}
 
     def test_rows_are_moments_of_nested_subsets_that_differ_between_draws(self) -> None:
-        found = convergence(self.POWERS, draws=self.DRAWS, seed=3)
-        assert found.columns.tolist() == ["m", "draw", "mean", "std", "kurtosis"]
-        assert found["m"].tolist() == [16] * self.DRAWS + [32] * self.DRAWS + [40]
-        assert found["draw"].tolist() == [*range(self.DRAWS), *range(self.DRAWS), 0]
-        for row in found.itertuples():
+        actual = convergence(self.POWERS, draws=self.DRAWS, seed=3)
+        assert actual.columns.tolist() == ["m", "draw", "mean", "std", "kurtosis"]
+        assert actual["m"].tolist() == [16] * self.DRAWS + [32] * self.DRAWS + [40]
+        assert actual["draw"].tolist() == [*range(self.DRAWS), *range(self.DRAWS), 0]
+        for row in actual.itertuples():
             kept = sorted(self.facts_of(row.m, row.mean))
             assert len(kept) == row.m
             expected = moments(self.POWERS[np.ix_(kept, kept)])
             assert [row.std, row.kurtosis] == pytest.approx([expected.std, expected.kurtosis], rel=ROUNDING)
-        means = found.set_index(["m", "draw"])["mean"]
+        means = actual.set_index(["m", "draw"])["mean"]
         small = [self.facts_of(16, means[16, draw]) for draw in range(self.DRAWS)]
         assert all(facts < self.facts_of(32, means[32, draw]) for draw, facts in enumerate(small))
         assert len(set(map(frozenset, small))) == self.DRAWS

@@ -59,9 +59,9 @@ def cosines_of(angles: list[list[float]]) -> np.ndarray:
 class TestDensityCurves:
     @pytest.mark.parametrize("p", [with_zero_key(some_p()), TWO], ids=["a zero key", "two facts"])
     def test_are_scipys_at_the_same_places(self, p: np.ndarray) -> None:
-        found, entries = density_curves(p, WIDTH), finite_entries(p)
-        assert found.columns.tolist() == ["at", "density", "curve"]
-        curves = {str(name): part for name, part in found.groupby("curve", sort=False)}
+        actual, entries = density_curves(p, WIDTH), finite_entries(p)
+        assert actual.columns.tolist() == ["at", "density", "curve"]
+        curves = {str(name): part for name, part in actual.groupby("curve", sort=False)}
         assert list(curves) == [MEASURED, SAME_STD, ISOTROPIC]
         assert_density(curves[MEASURED], p)
         for name, mean, std in ((SAME_STD, entries.mean(), entries.std()), (ISOTROPIC, 0.0, WIDTH**-0.5)):
@@ -70,8 +70,8 @@ class TestDensityCurves:
             np.testing.assert_allclose(null["density"], scipy.stats.norm(mean, std).pdf(null["at"]), rtol=ROUNDING)
 
     def test_keep_to_a_span(self) -> None:
-        found = density_curves(some_p(), WIDTH, span=(-0.5, 0.25))
-        assert found.groupby("curve")["at"].agg(["min", "max"]).to_numpy().tolist() == [[-0.5, 0.25]] * 3
+        actual = density_curves(some_p(), WIDTH, span=(-0.5, 0.25))
+        assert actual.groupby("curve")["at"].agg(["min", "max"]).to_numpy().tolist() == [[-0.5, 0.25]] * 3
 
 
 class TestDensityFloor:
@@ -91,12 +91,12 @@ class TestLayerDensities:
 
     def test_are_scipys_in_every_layer_over_one_span(self) -> None:
         p = np.stack([some_p(0), with_zero_key(some_p(1)), 0.3 * some_p(2)])
-        found = layer_densities(p, [7, 3, 5], span=self.SPAN)
-        assert found.columns.tolist() == ["layer", "at", "density"]
-        assert found["layer"].unique().tolist() == [7, 3, 5]
-        assert found.index.tolist() == list(range(len(found)))
+        actual = layer_densities(p, [7, 3, 5], span=self.SPAN)
+        assert actual.columns.tolist() == ["layer", "at", "density"]
+        assert actual["layer"].unique().tolist() == [7, 3, 5]
+        assert actual.index.tolist() == list(range(len(actual)))
         for layer, layer_p in zip([7, 3, 5], p, strict=True):
-            part = found[found["layer"] == layer]
+            part = actual[actual["layer"] == layer]
             assert (part["at"].iloc[0], part["at"].iloc[-1]) == self.SPAN
             assert_density(part, layer_p)
         few = layer_densities(p, [7, 3, 5], span=self.SPAN, points=20)
@@ -120,40 +120,40 @@ class TestDescription:
     QUANTILES = ("0.1%", "1.0%", "5.0%", "50.0%", "95.0%", "99.0%", "99.9%")
 
     def test_of_two_facts_by_hand(self) -> None:
-        found = description(TWO, moments(TWO), Interval(-3.0, 4.0))
-        assert tuple(found) == self.NAMES + self.QUANTILES
-        assert [found[name] for name in self.NAMES] == [2.0, 0.5, 0.25, 0.0, -2.0, -3.0, 4.0]
-        assert [found[name] for name in ("5.0%", "50.0%", "95.0%")] == pytest.approx([0.275, 0.5, 0.725], rel=ROUNDING)
+        actual = description(TWO, moments(TWO), Interval(-3.0, 4.0))
+        assert tuple(actual) == self.NAMES + self.QUANTILES
+        assert [actual[name] for name in self.NAMES] == [2.0, 0.5, 0.25, 0.0, -2.0, -3.0, 4.0]
+        assert [actual[name] for name in ("5.0%", "50.0%", "95.0%")] == pytest.approx([0.275, 0.5, 0.725], rel=ROUNDING)
 
     def test_of_nothing_counts_no_pairs_and_of_constant_entries_has_no_shape(self) -> None:
         for p in (SHAPELESS[name] for name in EMPTY):
-            found = description(p, moments(p), kurtosis_interval(p))
-            assert found.pop("pairs") == 0.0
-            assert np.isnan(list(found.values())).all()
+            actual = description(p, moments(p), kurtosis_interval(p))
+            assert actual.pop("pairs") == 0.0
+            assert np.isnan(list(actual.values())).all()
         p = np.full((4, 4), 0.5)
-        found = description(p, moments(p), kurtosis_interval(p))
-        assert [found[name] for name in ("pairs", "mean", "std", *self.QUANTILES)] == [12.0, 0.5, 0.0] + [0.5] * 7
-        assert np.isnan([found[name] for name in self.NAMES[3:]]).all()
+        actual = description(p, moments(p), kurtosis_interval(p))
+        assert [actual[name] for name in ("pairs", "mean", "std", *self.QUANTILES)] == [12.0, 0.5, 0.0] + [0.5] * 7
+        assert np.isnan([actual[name] for name in self.NAMES[3:]]).all()
 
 
 class TestAngleShares:
     def test_by_hand(self) -> None:
         angles = cosines_of([[0, 45, 100], [170, 0, 45], [180, 0, 0]])
-        found = angle_shares({"whitening": angles, "activation": np.eye(3)}, width=30)
-        assert found.columns.tolist() == ["low", "high", "share", "space"]
-        assert found["space"].tolist() == ["whitening"] * 6 + ["activation"] * 6
-        assert found["low"].tolist() == [0, 30, 60, 90, 120, 150] * 2
-        assert found["high"].tolist() == [30, 60, 90, 120, 150, 180] * 2
+        actual = angle_shares({"whitening": angles, "activation": np.eye(3)}, width=30)
+        assert actual.columns.tolist() == ["low", "high", "share", "space"]
+        assert actual["space"].tolist() == ["whitening"] * 6 + ["activation"] * 6
+        assert actual["low"].tolist() == [0, 30, 60, 90, 120, 150] * 2
+        assert actual["high"].tolist() == [30, 60, 90, 120, 150, 180] * 2
         expected = [1 / 6, 2 / 6, 0, 1 / 6, 0, 2 / 6, 0, 0, 0, 1, 0, 0]  # the last bar holds 180 degrees too
-        assert found["share"].tolist() == pytest.approx(expected, rel=ROUNDING)
+        assert actual["share"].tolist() == pytest.approx(expected, rel=ROUNDING)
         by_degree = angle_shares({"a": cosines_of([[0, 90.5], [0.5, 0]])})
         bars = by_degree.loc[by_degree["share"] > 0, ["low", "high", "share"]]
         assert bars.to_numpy().tolist() == [[0, 1, 0.5], [90, 91, 0.5]]
 
     def test_a_zero_key_is_left_out_and_without_angles_all_bars_are_empty(self) -> None:
         angles = cosines_of([[0, 45, 0], [170, 0, 0], [0, 0, 0]])
-        found, expected = (angle_shares({"a": cosines}) for cosines in (with_zero_key(angles), angles[:2, :2]))
-        assert found.equals(expected)
+        actual, expected = (angle_shares({"a": cosines}) for cosines in (with_zero_key(angles), angles[:2, :2]))
+        assert actual.equals(expected)
         for p in (SHAPELESS[name] for name in EMPTY):
             assert angle_shares({"a": p}, width=10)["share"].tolist() == [0.0] * 18
 
@@ -161,12 +161,12 @@ class TestAngleShares:
 class TestAngleSpreads:
     def test_by_hand(self) -> None:
         near, far = cosines_of([[0, 60], [90, 0]]), cosines_of([[0, 90], [100, 0]])
-        found = angle_spreads({"whitening": np.stack([near, far]), "activation": np.stack([far, near])}, [5, 2])
-        assert found.columns.tolist() == ["layer", "space", "mean", "std"]
-        assert found["layer"].tolist() == [5, 2, 5, 2]
-        assert found["space"].tolist() == ["whitening", "whitening", "activation", "activation"]
-        assert found["mean"].tolist() == pytest.approx([75, 95, 95, 75], rel=ROUNDING)
-        assert found["std"].tolist() == pytest.approx([15, 5, 5, 15], rel=ROUNDING)
+        actual = angle_spreads({"whitening": np.stack([near, far]), "activation": np.stack([far, near])}, [5, 2])
+        assert actual.columns.tolist() == ["layer", "space", "mean", "std"]
+        assert actual["layer"].tolist() == [5, 2, 5, 2]
+        assert actual["space"].tolist() == ["whitening", "whitening", "activation", "activation"]
+        assert actual["mean"].tolist() == pytest.approx([75, 95, 95, 75], rel=ROUNDING)
+        assert actual["std"].tolist() == pytest.approx([15, 5, 5, 15], rel=ROUNDING)
 
     def test_a_zero_key_is_left_out_and_without_angles_they_are_nan(self) -> None:
         angles = cosines_of([[0, 60, 0], [90, 0, 0], [0, 0, 0]])
@@ -184,9 +184,9 @@ class TestBands:
         return pd.DataFrame(rows, columns=["m", "draw", "kurtosis"])
 
     def test_by_hand(self) -> None:
-        found = bands(self.drawn({32: [7.0], 16: [5.0, np.nan, 1.0, 4.0, 2.0, 3.0]}), level=0.5)
-        assert found.columns.tolist() == ["x", "middle", "low", "high", "note"]
-        assert found.to_numpy().tolist() == [[16, 3, 2, 4, "6 random subsets"], [32, 7, 7, 7, "all facts"]]
+        actual = bands(self.drawn({32: [7.0], 16: [5.0, np.nan, 1.0, 4.0, 2.0, 3.0]}), level=0.5)
+        assert actual.columns.tolist() == ["x", "middle", "low", "high", "note"]
+        assert actual.to_numpy().tolist() == [[16, 3, 2, 4, "6 random subsets"], [32, 7, 7, 7, "all facts"]]
         assert bands(self.drawn({})).empty
         by_default = bands(self.drawn({16: np.arange(201.0).tolist(), 32: [1.0]})).iloc[0]
         assert by_default[["middle", "low", "high"]].tolist() == pytest.approx([100.0, 5.0, 195.0])

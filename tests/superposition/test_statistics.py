@@ -47,41 +47,41 @@ def with_zero_key(p: np.ndarray) -> np.ndarray:
 
 class TestMoments:
     def test_by_hand(self) -> None:
-        found = moments(np.array([[9.0, 0.0, 0.0], [0.0, 7.0, 0.0], [0.0, 6.0, 1.0]]))
+        actual = moments(np.array([[9.0, 0.0, 0.0], [0.0, 7.0, 0.0], [0.0, 6.0, 1.0]]))
         # entries 0, 0, 0, 0, 0, 6: mean 1, variance (5 + 25) / 6 = 5, third moment (-5 + 125) / 6 = 20,
         # fourth (5 + 625) / 6 = 105
-        assert found.mean == pytest.approx(1.0, rel=ROUNDING)
-        assert found.std == pytest.approx(5**0.5, rel=ROUNDING)
-        assert found.skewness == pytest.approx(20 / 5**1.5, rel=ROUNDING)
-        assert found.kurtosis == pytest.approx(105 / 25 - 3, rel=ROUNDING)
-        assert (found.max, found.count, found.masked) == (6.0, 6, 0)
+        assert actual.mean == pytest.approx(1.0, rel=ROUNDING)
+        assert actual.std == pytest.approx(5**0.5, rel=ROUNDING)
+        assert actual.skewness == pytest.approx(20 / 5**1.5, rel=ROUNDING)
+        assert actual.kurtosis == pytest.approx(105 / 25 - 3, rel=ROUNDING)
+        assert (actual.max, actual.count, actual.masked) == (6.0, 6, 0)
         assert moments(np.array([[1.0, 0.25], [0.75, 1.0]])) == Moments(0.5, 0.25, 0.0, -2.0, 0.75, 2, 0)
 
     @given(st.integers(0, 100_000), st.integers(3, 12))
     def test_are_scipys(self, seed: int, m: int) -> None:
         p = normal_p(seed, m)
         entries = p[np.triu_indices(m, 1)].tolist() + p[np.tril_indices(m, -1)].tolist()
-        found = moments(p)
-        assert found.mean == pytest.approx(np.mean(entries))
-        assert found.std == pytest.approx(np.std(entries))
-        assert found.skewness == pytest.approx(scipy.stats.skew(entries))
-        assert found.kurtosis == pytest.approx(scipy.stats.kurtosis(entries))
-        assert (found.max, found.count) == (max(entries), m * (m - 1))
+        actual = moments(p)
+        assert actual.mean == pytest.approx(np.mean(entries))
+        assert actual.std == pytest.approx(np.std(entries))
+        assert actual.skewness == pytest.approx(scipy.stats.skew(entries))
+        assert actual.kurtosis == pytest.approx(scipy.stats.kurtosis(entries))
+        assert (actual.max, actual.count) == (max(entries), m * (m - 1))
 
     def test_entries_of_a_zero_key_are_masked_and_counted(self) -> None:
         p, kept = normal_p(1, 6), [0, 1, 2, 3, 5]
-        found, expected = moments(with_zero_key(p)), moments(p[np.ix_(kept, kept)])
-        assert (found.count, found.masked) == (20, 10)
+        actual, expected = moments(with_zero_key(p)), moments(p[np.ix_(kept, kept)])
+        assert (actual.count, actual.masked) == (20, 10)
         for name in ("mean", "std", "skewness", "kurtosis", "max"):
-            assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=ROUNDING)
+            assert getattr(actual, name) == pytest.approx(getattr(expected, name), rel=ROUNDING)
 
     @pytest.mark.parametrize("value", [0.0, 1.0, -0.3])
     def test_constant_entries_have_no_shape(self, value: float) -> None:
         p = np.full((4, 4), value)
         p[1, 2] += 1e-15
-        found = moments(p)
-        assert (found.mean, found.std, found.count) == (pytest.approx(value, abs=ROUNDING), pytest.approx(0.0), 12)
-        assert np.isnan([found.skewness, found.kurtosis]).all()
+        actual = moments(p)
+        assert (actual.mean, actual.std, actual.count) == (pytest.approx(value, abs=ROUNDING), pytest.approx(0.0), 12)
+        assert np.isnan([actual.skewness, actual.kurtosis]).all()
         spread = 1.0 + 1e-9 * np.random.default_rng(2).normal(size=(9, 9))  # small but real
         assert np.isfinite([moments(spread).skewness, moments(spread).kurtosis]).all()
 
@@ -91,9 +91,9 @@ class TestMoments:
         ids=["one fact", "zero keys", "all pairs taken out"],
     )
     def test_of_no_entries_are_nan(self, p: np.ndarray, masked: int) -> None:
-        found = moments(p)
-        assert np.isnan([found.mean, found.std, found.skewness, found.kurtosis, found.max]).all()
-        assert (found.count, found.masked) == (0, masked)
+        actual = moments(p)
+        assert np.isnan([actual.mean, actual.std, actual.skewness, actual.kurtosis, actual.max]).all()
+        assert (actual.count, actual.masked) == (0, masked)
 
 
 def test_which_entries_count_by_hand() -> None:

@@ -71,17 +71,17 @@ class TestSuperposition:
         white[2] = 0.0
         kept = [0, 1, 3, 4]
         for matrix in (superposition, cosines):
-            found = matrix(white)
-            assert np.isnan(found[2]).all()
-            assert np.isnan(found[:, 2]).all()
-            np.testing.assert_allclose(found[np.ix_(kept, kept)], matrix(white[kept]), rtol=EXACT, atol=EXACT)
+            actual = matrix(white)
+            assert np.isnan(actual[2]).all()
+            assert np.isnan(actual[:, 2]).all()
+            np.testing.assert_allclose(actual[np.ix_(kept, kept)], matrix(white[kept]), rtol=EXACT, atol=EXACT)
 
     def test_cosines_never_leave_their_range(self) -> None:
         vectors = whitened(0, m=50, d=33)  # so many that rounding takes some of their cosines past 1
-        found = cosines(np.concatenate([vectors, -vectors]))
-        assert (np.abs(found) <= 1.0).all()
-        assert np.isfinite(np.arccos(found)).all()
-        np.testing.assert_allclose(np.diag(found[:50, 50:]), -1.0, rtol=0, atol=EXACT)
+        actual = cosines(np.concatenate([vectors, -vectors]))
+        assert (np.abs(actual) <= 1.0).all()
+        assert np.isfinite(np.arccos(actual)).all()
+        np.testing.assert_allclose(np.diag(actual[:50, 50:]), -1.0, rtol=0, atol=EXACT)
 
 
 def test_same_labels_by_hand() -> None:

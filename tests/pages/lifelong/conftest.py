@@ -1,5 +1,5 @@
 """Fixtures of the page of edits one after another."""
 
-from tests.pages.lifelong_runs import film, opened, quick, runs, seen
+from tests.pages.lifelong_runs import opened, quick, runs, seen, trace
 
-__all__ = ["film", "opened", "quick", "runs", "seen"]
+__all__ = ["opened", "quick", "runs", "seen", "trace"]

@@ -24,16 +24,16 @@ RUN = "ROME, layer 0, at random, seed 0"
 COLUMNS = ["run", "edits", "series", "share"]
 
 
-def shares(film: EditTrace) -> pd.DataFrame:
+def shares(trace: EditTrace) -> pd.DataFrame:
     """Counted by hand: facts known at first that still are, and edits in force, at every step."""
-    known = film.rank[0] == 1
+    known = trace.rank[0] == 1
     rows = [
-        (RUN, step, "unrelated", np.count_nonzero(film.rank[row, known] == 1) / known.sum())
-        for row, step in enumerate(film.steps)
+        (RUN, step, "unrelated", np.count_nonzero(trace.rank[row, known] == 1) / known.sum())
+        for row, step in enumerate(trace.steps)
     ]
     rows += [
-        (RUN, step, "edited", np.count_nonzero(film.edited_rank[row] == 1) / step if step else np.nan)
-        for row, step in enumerate(film.steps)
+        (RUN, step, "edited", np.count_nonzero(trace.edited_rank[row] == 1) / step if step else np.nan)
+        for row, step in enumerate(trace.steps)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -47,7 +47,9 @@ def shown_step(page: AppTest) -> int:
     return int(numbers(page)["unrelated right"][1].split()[1])
 
 
-def test_a_known_run_opens_without_model_or_job(opened: Page, film: EditTrace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_run_opens_without_model_or_job(
+    opened: Page, trace: EditTrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model is loaded")
 
@@ -58,33 +60,33 @@ def test_a_known_run_opens_without_model_or_job(opened: Page, film: EditTrace, m
     assert button(page, "Done").disabled
     assert "step" not in page.query_params, "the newest is shown without being chosen"
     figure = chart(page, "Edit after edit")
-    pd.testing.assert_frame_equal(figure.under_mouse()[COLUMNS], shares(film), **EXACT)
+    pd.testing.assert_frame_equal(figure.under_mouse()[COLUMNS], shares(trace), **EXACT)
     assert figure.title == f"Edit after edit: {RUN}"
-    assert f"{RUN}. Of {len(film.unrelated)} facts not edited" in unescaped(captions(page))
+    assert f"{RUN}. Of {len(trace.unrelated)} facts not edited" in unescaped(captions(page))
 
 
 @pytest.mark.parametrize(("asked", "shown"), [("900", 15), ("0", 0), ("7", 5)])
-def test_the_numbers_on_the_left_are_those_of_the_step(asked: str, shown: int, seen: Page, film: EditTrace) -> None:
+def test_the_numbers_on_the_left_are_those_of_the_step(asked: str, shown: int, seen: Page, trace: EditTrace) -> None:
     page = seen(step=asked)
     row, said = STEPS.index(shown), numbers(page)
-    hold = shares(film).set_index(["series", "edits"])["share"]
+    hold = shares(trace).set_index(["series", "edits"])["share"]
     assert said["unrelated right"] == (percent(hold["unrelated", shown]), f"after {shown} edits")
-    drift, condition = film.drift[row, 0], film.condition[row, 0]
+    drift, condition = trace.drift[row, 0], trace.condition[row, 0]
     assert said["‖Wₙ − W₀‖ / ‖W₀‖"] == (f"{drift:.2f}", f"condition number {condition:.0f}")
-    assert said["perplexity"] == (f"{film.perplexity[row]:.3g}", f"{film.perplexity[0]:.3g} at first")
+    assert said["perplexity"] == (f"{trace.perplexity[row]:.3g}", f"{trace.perplexity[0]:.3g} at first")
     if not row:
         assert said["edits in force"] == said["took when made"] == ("–", "of 0")
         assert "No edit was made yet." in captions(page)
         return
     assert said["edits in force"] == (percent(hold["edited", shown]), f"of {shown}")
-    assert said["took when made"] == (percent(film.took[:shown].mean()), f"of {shown}")
+    assert said["took when made"] == (percent(trace.took[:shown].mean()), f"of {shown}")
 
 
-def test_edits_that_did_not_take_or_were_passed_over_are_counted(opened: Page, film: EditTrace, runs: Runs) -> None:
+def test_edits_that_did_not_take_or_were_passed_over_are_counted(opened: Page, trace: EditTrace, runs: Runs) -> None:
     bench = runs.bench()
     asked = lifelong.ask(bench, 0, "rome", EDITS, Draw())
     number = np.arange(EDITS)
-    workers._keep(lifelong.key(bench, asked), replace(film, took=number >= 3, made=(number > 0) & (number < 12)))
+    workers._keep(lifelong.key(bench, asked), replace(trace, took=number >= 3, made=(number > 0) & (number < 12)))
     page = opened(step="5")
     assert numbers(page)["took when made"] == ("40 %", "of 5")
     assert "1 of these edits could not be made" in captions(page)
@@ -98,14 +100,16 @@ def test_edits_that_did_not_take_or_were_passed_over_are_counted(opened: Page, f
     assert "4 of these edits could not be made" in captions(page)
 
 
-def test_the_half_life_is_of_all_stored_seeds_or_a_bound(opened: Page, seen: Page, film: EditTrace, runs: Runs) -> None:
+def test_the_half_life_is_of_all_stored_seeds_or_a_bound(
+    opened: Page, seen: Page, trace: EditTrace, runs: Runs
+) -> None:
     assert numbers(seen(edits="5", against="seeds"))["half-life"] == ("> 5 edits", "not reached in 3 of 3 runs")
     assert numbers(seen(edits="5", editor="alphaedit"))["half-life"] == ("> 5 edits", "not reached")
     bench = runs.bench()
     lost = np.arange(128) < 96  # of all facts known at first a quarter is left at 10 edits, or at 5: a half at 8⅓, 3⅓
     for seed, steps in ((0, (1, 1, 2, 2)), (1, (1, 2, 2, 2))):
-        trace = replace(film, rank=np.where(lost, np.array(steps)[:, None], 1))
-        workers._keep(lifelong.key(bench, lifelong.ask(bench, 0, "rome", EDITS, Draw(seed=seed))), trace)
+        late = replace(trace, rank=np.where(lost, np.array(steps)[:, None], 1))
+        workers._keep(lifelong.key(bench, lifelong.ask(bench, 0, "rome", EDITS, Draw(seed=seed))), late)
     page = opened()
     value, note = numbers(page)["half-life"]
     assert value == "5 edits", "√(25/3 · 10/3) = 5.3"
@@ -148,6 +152,6 @@ def test_runs_set_against_it_are_drawn(against: str, others: list[str], missing:
     assert labels(page)[0] == missing
     for seed in range(3 if against == "seeds" else 0):
         name = f"ROME, layer 0, at random, seed {seed}"
-        expected = lifelong.frames.holding({name: runs.film("rome", 5, Draw(seed=seed))})
+        expected = lifelong.frames.holding({name: runs.trace("rome", 5, Draw(seed=seed))})
         own = frame[frame["run"] == name][COLUMNS].reset_index(drop=True)
         pd.testing.assert_frame_equal(own, expected, **EXACT)

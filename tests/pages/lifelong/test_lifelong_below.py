@@ -38,53 +38,53 @@ def markdowns(page: AppTest, word: str) -> list[str]:
     return [element.value for element in page.markdown if word in element.value]
 
 
-def test_the_loss_of_log_odds_and_how_far_its_forecast_falls_short(seen: Page, film: EditTrace) -> None:
+def test_the_loss_of_log_odds_and_how_far_its_forecast_falls_short(seen: Page, trace: EditTrace) -> None:
     page = seen()
     drawn = chart(page, "Loss of log-odds").under_mouse()
-    same(drawn, frames.theory(film))
+    same(drawn, frames.theory(trace))
     ends = drawn[drawn["edits"] == EDITS].set_index("kind")["change"]
-    measured, forecast = (film.log_odds[-1] - film.log_odds[0]).mean(), film.all_tokens[-1].mean()
+    measured, forecast = (trace.log_odds[-1] - trace.log_odds[0]).mean(), trace.all_tokens[-1].mean()
     assert ends["measured"] == pytest.approx(measured)
     assert ends["forecast, all tokens"] == pytest.approx(forecast)
-    assert ends["forecast, subject token"] == pytest.approx(film.subject_token[-1].mean())
-    assert ends["forecast, gradients renewed"] == pytest.approx(film.renewed[-1].mean())
+    assert ends["forecast, subject token"] == pytest.approx(trace.subject_token[-1].mean())
+    assert ends["forecast, gradients renewed"] == pytest.approx(trace.renewed[-1].mean())
     assert measured < 0
     assert forecast > measured / 4, "else nothing is to be said"
     assert f"After 15 edits {forecast:+.1f} was forecast and {measured:+.1f} measured" in captions(page)
 
 
-def test_the_shifts_at_the_layer_are_exact(seen: Page, film: EditTrace) -> None:
+def test_the_shifts_at_the_layer_are_exact(seen: Page, trace: EditTrace) -> None:
     figure = chart(seen(), "Interference at the layer")
     drawn = figure.under_mouse()
-    same(drawn, frames.shifts(film))
+    same(drawn, frames.shifts(trace))
     ends = drawn[drawn["edits"] == EDITS].set_index("kind")["change"]
-    assert ends["Δo measured"] == pytest.approx(np.sqrt((film.shift[-1] ** 2).mean()))
-    assert ends["Δe measured"] == pytest.approx(np.sqrt((film.edited_shift[-1] ** 2).mean()))
+    assert ends["Δo measured"] == pytest.approx(np.sqrt((trace.shift[-1] ** 2).mean()))
+    assert ends["Δe measured"] == pytest.approx(np.sqrt((trace.edited_shift[-1] ** 2).mean()))
     assert ends["Δo = Σ p·δ"] == pytest.approx(ends["Δo measured"], rel=1e-3)
     assert set(figure.ringed()["kind"]) == {"Δo measured", "Δe measured"}
     error = max(
-        np.linalg.norm(film.shift_error[-1]) / np.linalg.norm(film.shift[-1]),
-        np.linalg.norm(film.edited_shift_error[-1]) / np.linalg.norm(film.edited_shift[-1]),
+        np.linalg.norm(trace.shift_error[-1]) / np.linalg.norm(trace.shift[-1]),
+        np.linalg.norm(trace.edited_shift_error[-1]) / np.linalg.norm(trace.edited_shift[-1]),
     )
     assert f"Largest relative difference so far {error:.0e}." in captions(seen())
 
 
-def test_how_well_it_was_forecast_who_loses_is_a_rank_correlation(seen: Page, film: EditTrace) -> None:
+def test_how_well_it_was_forecast_who_loses_is_a_rank_correlation(seen: Page, trace: EditTrace) -> None:
     page, row = seen(step="5"), STEPS.index(5)
-    known = film.rank[0] == 1
-    loss = (film.log_odds[0] - film.log_odds[row])[known]
-    scores = [film.shift_forecast, -film.subject_token, -film.all_tokens, -film.renewed]
+    known = trace.rank[0] == 1
+    loss = (trace.log_odds[0] - trace.log_odds[row])[known]
+    scores = [trace.shift_forecast, -trace.subject_token, -trace.all_tokens, -trace.renewed]
     ranks = [stats.spearmanr(score[row][known], loss).statistic for score in scores]
     (line,) = markdowns(page, "Spearman")
     assert [part.split("**")[1] for part in line.split(" · ")] == [f"{rank:.2f}" for rank in ranks]
     assert "after 5 edits" in line
 
 
-def test_old_and_new_edits_are_counted_by_age(seen: Page, film: EditTrace) -> None:
+def test_old_and_new_edits_are_counted_by_age(seen: Page, trace: EditTrace) -> None:
     expected = []
     for row, made in enumerate(STEPS):
         for low, high, name in ((0, 9, "0–9 edits ago"), (10, 24, "10–24 edits ago")):
-            of_age = [film.edited_rank[row, i] == 1 for i in range(made) if low <= made - 1 - i <= high]
+            of_age = [trace.edited_rank[row, i] == 1 for i in range(made) if low <= made - 1 - i <= high]
             if of_age:
                 expected.append((made, name, np.mean(of_age)))
     drawn = chart(seen(chronicle="ages"), "Edits still in force, by age").under_mouse()
@@ -93,81 +93,81 @@ def test_old_and_new_edits_are_counted_by_age(seen: Page, film: EditTrace) -> No
 
 
 @pytest.mark.parametrize("step", ["0", "10"])
-def test_weights_and_words_are_as_measured(step: str, seen: Page, film: EditTrace) -> None:
+def test_weights_and_words_are_as_measured(step: str, seen: Page, trace: EditTrace) -> None:
     page, row = seen(chronicle="weights", step=step), STEPS.index(int(step))
-    measured = {"‖Wₙ − W₀‖ / ‖W₀‖": film.drift[:, 0], "condition number": film.condition[:, 0]}
-    for title, values in (measured | {"perplexity": film.perplexity}).items():
+    measured = {"‖Wₙ − W₀‖ / ‖W₀‖": trace.drift[:, 0], "condition number": trace.condition[:, 0]}
+    for title, values in (measured | {"perplexity": trace.perplexity}).items():
         drawn = chart(page, title).under_mouse()
         assert drawn["edits"].tolist() == STEPS
         np.testing.assert_array_equal(drawn["change"], values)
     said = [element.value for element in page.markdown][-4:]
     roles = ("the newest edit" if row else "the first edit to come", "the first edit", "an unrelated fact")
-    for line, (prompt, words), role in zip(said[1:], film.words[row], roles, strict=True):
+    for line, (prompt, words), role in zip(said[1:], trace.words[row], roles, strict=True):
         assert line.startswith(f"{role}: {plain(prompt)} **{plain(words)}**")
-    assert (f"at first: {plain(film.words[0][2][1])}" in said[3]) == bool(row)
+    assert (f"at first: {plain(trace.words[0][2][1])}" in said[3]) == bool(row)
 
 
 @pytest.mark.parametrize("shade", ["measured", pytest.param("renewed", marks=pytest.mark.stress), "all", "subject"])
-def test_the_heatmap_holds_every_fact_and_step(shade: str, seen: Page, film: EditTrace) -> None:
+def test_the_heatmap_holds_every_fact_and_step(shade: str, seen: Page, trace: EditTrace) -> None:
     figure = chart(seen(chronicle="damage", shade=shade), "Who is damaged")
     drawn = figure.under_mouse()
     values = {
-        "measured": film.log_odds - film.log_odds[0], "renewed": film.renewed, "all": film.all_tokens,
-        "subject": film.subject_token,
+        "measured": trace.log_odds - trace.log_odds[0], "renewed": trace.renewed, "all": trace.all_tokens,
+        "subject": trace.subject_token,
     }[shade]  # fmt: skip
     assert len(drawn) == values.size
     cells = drawn.set_index(["from", "fact"])["change"]
     for row, step in enumerate(STEPS):
-        np.testing.assert_allclose(cells[step][film.unrelated], values[row], atol=0.005001, rtol=0)
+        np.testing.assert_allclose(cells[step][trace.unrelated], values[row], atol=0.005001, rtol=0)
     limit = np.quantile(np.abs(values[np.isfinite(values)]), 0.9)
     assert drawn["shown"].abs().max() <= limit + 0.005001
-    wrong = film.rank != 1
+    wrong = trace.rank != 1
     assert (drawn["answers"] == "wrong").sum() == wrong.sum()
     ends = drawn.drop_duplicates("from").set_index("from")["to"]
     assert ends.to_dict() == {0: 5, 5: 10, 10: 15, 15: 20}
     top = drawn[drawn["row"] == 0]["fact"].iloc[0]
-    assert wrong[:, film.unrelated == top].sum() == wrong.sum(axis=0).max(), "the first forgotten on top"
+    assert wrong[:, trace.unrelated == top].sum() == wrong.sum(axis=0).max(), "the first forgotten on top"
 
 
-def test_a_click_shows_the_history_of_a_fact_and_who_is_blamed(opened: Page, film: EditTrace, runs: Runs) -> None:
+def test_a_click_shows_the_history_of_a_fact_and_who_is_blamed(opened: Page, trace: EditTrace, runs: Runs) -> None:
     page = opened(chronicle="damage", step="10")
-    top = film.unrelated[frames.falling_order(film)[0]]
+    top = trace.unrelated[frames.falling_order(trace)[0]]
     facts = runs.bench().facts
     assert chart(page, "What became of").title == f"What became of {facts[top].subject}", "the first forgotten"
     column = 40
-    fact = int(film.unrelated[column])
+    fact = int(trace.unrelated[column])
     click(page, chart(page, "Who is damaged"), fact=[{"fact": fact}])
     assert page.query_params["watched"] == str(fact)
     history = chart(page, "What became of")
     assert history.title == f"What became of {facts[fact].subject}"
     drawn = history.under_mouse().set_index(["kind", "edits"])["change"]
-    np.testing.assert_allclose(drawn["measured"][STEPS], film.log_odds[:, column] - film.log_odds[0, column])
-    np.testing.assert_allclose(drawn["forecast, all tokens"][STEPS], film.all_tokens[:, column])
+    np.testing.assert_allclose(drawn["measured"][STEPS], trace.log_odds[:, column] - trace.log_odds[0, column])
+    np.testing.assert_allclose(drawn["forecast, all tokens"][STEPS], trace.all_tokens[:, column])
     assert f"<b>{facts[fact].subject}</b>" in html(page)
-    lost = np.flatnonzero(film.rank[:, column] != 1)
+    lost = np.flatnonzero(trace.rank[:, column] != 1)
     said = f"Answered wrong for the first time after {STEPS[lost[0]]} edits." if len(lost) else "Never wrong."
     assert said in captions(page)
     blamed = table_of(page, "edit", "dlogodds_all_tokens").value
-    felt = film.contributions[:10, column]
+    felt = trace.contributions[:10, column]
     assert blamed["edit"].tolist() == (np.argsort(felt, kind="stable")[:8] + 1).tolist()
     np.testing.assert_allclose(blamed["dlogodds_all_tokens"], np.sort(felt)[:8])
-    np.testing.assert_allclose(blamed["p"], film.shares[blamed["edit"] - 1, column])
+    np.testing.assert_allclose(blamed["p"], trace.shares[blamed["edit"] - 1, column])
     assert chart(page, "Who is damaged").ringed()["fact"].tolist() == [fact]
 
 
 def test_the_table_holds_every_fact_at_the_step_and_is_taken_home_with_all_its_digits(
-    opened: Page, film: EditTrace, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    opened: Page, trace: EditTrace, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered: dict[str, Any] = {}
     monkeypatch.setattr(st, "download_button", lambda _, data, name, *__, **___: offered.update({name: data}))
     page = opened(chronicle="facts", step="10")
-    expected = frames.facts(film, runs.bench().facts, [STEPS.index(10)]).drop(columns="edits")
+    expected = frames.facts(trace, runs.bench().facts, [STEPS.index(10)]).drop(columns="edits")
     table = table_of(page, "subject", "probability")
     shown = table.value
     same(shown, as_in_table(expected, table))
-    assert len(shown) == len(film.unrelated) + 10
+    assert len(shown) == len(trace.unrelated) + 10
     unrelated = shown[shown["kind"] == "unrelated"]
-    np.testing.assert_allclose(unrelated["probability"], np.exp(film.log_prob[STEPS.index(10)]))
+    np.testing.assert_allclose(unrelated["probability"], np.exp(trace.log_prob[STEPS.index(10)]))
     assert "After 10 edits: unrelated facts" in captions(page)
     file = pd.read_csv(io.StringIO(offered["every-fact-after-10-edits.csv"]()))
     numbers = expected.select_dtypes("number")
@@ -188,10 +188,10 @@ def test_order_and_layer_are_forecast_compared_and_tried(opened: Page, runs: Run
     assert shown["order"].tolist() == [*lifelong.ORDERS.values()] * 3
     np.testing.assert_allclose(shown["on_others"], expected["on_others"])
     np.testing.assert_allclose(shown["among"], expected["among"])
-    film = runs.film("rome", 5)
+    trace = runs.trace("rome", 5)
     assert shown["edits"].tolist() == ["5"] + [MISSING] * 8
-    assert shown["recall"][0] == f"{(film.rank[-1][film.rank[0] == 1] == 1).mean():.0%}"
-    assert shown["retention"][0] == f"{(film.edited_rank[-1] == 1).mean():.0%}"
+    assert shown["recall"][0] == f"{(trace.rank[-1][trace.rank[0] == 1] == 1).mean():.0%}"
+    assert shown["retention"][0] == f"{(trace.edited_rank[-1] == 1).mean():.0%}"
     assert markdowns(page, "Run the orders")
 
     button(page, "Try the orders at layer 0").click().run()
@@ -199,7 +199,7 @@ def test_order_and_layer_are_forecast_compared_and_tried(opened: Page, runs: Run
     (line,) = markdowns(page, "Least interference")
     assert "At layer 0 the forecast of the best order" in line
     for order, name in lifelong.ORDERS.items():
-        kept = (runs.film("rome", 5, Draw(order=order)).edited_rank[-1] == 1).mean()
+        kept = (runs.trace("rome", 5, Draw(order=order)).edited_rank[-1] == 1).mean()
         assert f"{name} {kept:.0%}" in line
     assert table_of(page, "on_others", "among").value["edits"].tolist() == ["5"] * 3 + [MISSING] * 6
     assert button(page, "Try the orders at layer 0").disabled

@@ -41,9 +41,9 @@ def test_edits_picked_by_hand_come_from_the_link_in_order_and_are_taken_out_agai
         for number, (fact, target) in enumerate(PICKED, start=1)
     ]
     assert plain(PICKED[1][1]) in lines[1], "what is typed is never markup"
-    film = runs.film("rome", 2, Draw("hand", picked=PICKED))
-    assert [edit[4] for edit in film.queue] == [target for _, target in PICKED]
-    assert sorted({0, 1, *film.unrelated.tolist()}) == list(range(len(facts)))
+    trace = runs.trace("rome", 2, Draw("hand", picked=PICKED))
+    assert [edit[4] for edit in trace.queue] == [target for _, target in PICKED]
+    assert sorted({0, 1, *trace.unrelated.tolist()}) == list(range(len(facts)))
     assert chart(page, "Edit after edit").under_mouse()["edits"].max() == 2
     assert f"Of {len(facts) - 2} facts not edited" in captions(page)
     assert "choose-edits" not in [slider.key for slider in page.slider], "there are as many as were picked"
@@ -77,8 +77,8 @@ def test_the_edit_page_adds_to_the_queue(open_page: Open, quick: None, monkeypat
 
 
 def test_a_set_whose_only_fact_is_edited_has_no_unrelated_one(opened: Page, runs: Runs) -> None:
-    film = runs.film("rome", 1, Draw("hand", picked=((0, "French"),)), facts="one")
-    assert len(film.unrelated) == 0
+    trace = runs.trace("rome", 1, Draw("hand", picked=((0, "French"),)), facts="one")
+    assert len(trace.unrelated) == 0
     for look in ("theory", "ages", "weights", "facts", "damage"):
         page = opened(facts="one", draw="hand", queue="0:French", chronicle=look)
         assert not page.error, look
@@ -88,18 +88,18 @@ def test_a_set_whose_only_fact_is_edited_has_no_unrelated_one(opened: Page, runs
 
 
 def test_the_facts_the_model_answers_alone(seen: Page, runs: Runs) -> None:
-    film = runs.film("rome", 1, Draw("hand", picked=((2, "French"),)), facts="mixed", known=True)
+    trace = runs.trace("rome", 1, Draw("hand", picked=((2, "French"),)), facts="mixed", known=True)
     page = seen(facts="mixed", keep="known", draw="hand", queue="2:French")
     assert f"Of {ANSWERED - 1} facts not edited" in captions(page)
-    assert len(film.unrelated) == ANSWERED - 1
+    assert len(trace.unrelated) == ANSWERED - 1
     shown = chart(page, "Edit after edit").under_mouse()
-    right = (film.rank[-1] == 1).mean()
+    right = (trace.rank[-1] == 1).mean()
     assert shown[(shown["series"] == "unrelated") & (shown["edits"] == 1)]["share"].item() == right
 
 
 def test_text_of_facts_and_objects_is_never_markup(opened: Page, runs: Runs) -> None:
     picked = ((0, SCRIPT), (1, ":red[a] $x$"))
-    runs.film("rome", 2, Draw("hand", picked=picked), facts="hostile")
+    runs.trace("rome", 2, Draw("hand", picked=picked), facts="hostile")
     queue = state.CHOICES["queue"].write(picked)
     for look in ("weights", "damage", "facts"):
         page = opened(facts="hostile", draw="hand", queue=queue, chronicle=look)

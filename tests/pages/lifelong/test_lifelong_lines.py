@@ -39,7 +39,7 @@ def same(given: pd.DataFrame, shown: pd.DataFrame) -> None:
 @pytest.mark.parametrize("link", [HAND, KNOWN, {"edits": "5", "editor": "alphaedit", "step": "0"}])
 def test_the_lines_of_a_run_give_what_is_drawn(link: dict[str, str], seen: Page, lines: Lines, runs: Runs) -> None:
     if link is KNOWN:
-        runs.film("rome", 1, Draw("hand", picked=((2, "French"),)), facts="mixed", known=True)
+        runs.trace("rome", 1, Draw("hand", picked=((2, "French"),)), facts="mixed", known=True)
     page = seen(**link)
     retention, theory, shifts = lines(page)
     shown = chart(page, "Edit after edit").under_mouse()[["edits", "series", "share"]]

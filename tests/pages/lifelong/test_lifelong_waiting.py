@@ -41,11 +41,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     stop, run = Held(), lifelong.run
 
     def waiting(*asked: Any, seen: Callable[[EditTrace], None] | None = None, report: Report = silent) -> EditTrace:
-        def held_up(film: EditTrace) -> None:
+        def held_up(trace: EditTrace) -> None:
             if seen is None:
                 return
-            seen(film)
-            if film.edits >= stop.edits:
+            seen(trace)
+            if trace.edits >= stop.edits:
                 stop.reached.set()
                 assert stop.free.wait(PATIENCE)
 
@@ -107,8 +107,8 @@ def test_a_run_is_drawn_as_it_goes_on_kept_when_cancelled_and_resumed(opened: Pa
     assert edits_drawn(page) == [0, 5, 10]
     assert "Cancel" not in labels(page)
     assert button(page, "Done").disabled
-    film = runs.film(edits=10, draw=Draw(seed=110))
-    assert chart(page, "Edit after edit").under_mouse()["share"].iloc[2] == lifelong.summary.recall(film)[-1]
+    trace = runs.trace(edits=10, draw=Draw(seed=110))
+    assert chart(page, "Edit after edit").under_mouse()["share"].iloc[2] == lifelong.summary.recall(trace)[-1]
 
 
 def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_by_itself_after_a_reload(
