@@ -58,7 +58,7 @@ def dense(store: Store, request_: Request) -> Result:
 
 
 @pytest.fixture(scope="module")
-def found(store: Store, request_: Request, dense: Result) -> LargeSet:
+def actual(store: Store, request_: Request, dense: Result) -> LargeSet:
     return large_sets.run(request_, LAYER, store, device="cpu")
 
 

@@ -38,6 +38,7 @@ def marked_rows(page: Page) -> list[list[str]]:
     return [row for table in range(page.locator(TABLE).count()) for row in rows_of(page, table) if MARK in row]
 
 
+@pytest.mark.stress
 def test_one_pair_is_followed_from_the_table_to_the_tail_and_the_matrix(server: str, open_page: Open) -> None:
     page = shown(open_page(f"{server}/top_pairs?{MODEL}"), TABLE)
     page.mouse.click(*place_in(page.locator(TABLE).first, 0.5, 0.25))

@@ -27,7 +27,8 @@ LAYERS = 3  # of every tiny model
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("architecture", tiny.in_full(tiny.EVERY_ARCHITECTURE, EDITED[:1]))
+@pytest.mark.stress
+@pytest.mark.parametrize("architecture", tiny.EVERY_ARCHITECTURE)
 def test_from_the_button_to_the_heatmap(
     architecture: str, open_page: Open, hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,7 +272,7 @@ def with_text(page: AppTest, path: str) -> AppTest:
     return page.text_input(key="corpus-path").set_value(path).run()
 
 
-@pytest.mark.parametrize("made", [json_lines, statistics])
+@pytest.mark.parametrize("made", [json_lines, pytest.param(statistics, marks=pytest.mark.stress)])
 def test_c_comes_from_what_the_user_has(
     made: Callable[[Path], Path], open_page: Open, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
