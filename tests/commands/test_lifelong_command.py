@@ -141,6 +141,7 @@ def test_interrupted_it_goes_on(
     assert pd.read_csv(tmp_path / "out" / "curve.csv")["edits"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.stress
 def test_options_reach_the_run(folder: Path, tmp_path: Path) -> None:
     changed = {"method": "memit", "layer": "0-1", "batch": 2, "edits": 2, "every": 2, "draw": "relation"}
     assert main(arguments(folder, relations="sport,religion", order="harsh", seed=3, out=tmp_path, **changed)) == 0

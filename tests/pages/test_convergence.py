@@ -21,6 +21,7 @@ def curve(chart: Chart) -> pd.DataFrame:
     return chart.drawn("line")
 
 
+@pytest.mark.stress
 def test_the_caption_states_the_band_of_random_subsets_at_half_of_the_facts(look: Open, result: Result) -> None:
     page, p = look(PAGE, layer="3"), result.p[3]
     assert curve(charts(page)[BY_FACTS])["x"].tolist() == [16, 32, 48, 64, 80, 96, 112, 128]

@@ -257,6 +257,7 @@ def test_the_lines_of_an_edit_give_what_the_page_shows(look: str, performed: dic
     (under_nothing if look == "scatter" and not performed else UNDER[look])(page, carried[1:])
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("more", EDITS)
 def test_the_lines_of_another_edit_give_what_the_page_shows(more: dict[str, str], lines_of: Lines) -> None:
     page, carried = lines_of("pages/edit.py", **EDIT | more)

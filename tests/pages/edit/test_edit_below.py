@@ -105,6 +105,7 @@ def test_the_table_holds_everything_the_library_tells(open_edit: Edit, small: Ma
     assert measured(page)
 
 
+@pytest.mark.stress
 def test_the_layers_are_those_the_library_tried(open_edit: Edit, small: Makes) -> None:
     page = open_edit(**SMALL | {"look": "layers"})
     edit = small()
@@ -151,6 +152,7 @@ def losses(page: AppTest) -> list[float]:
     return table["loss"].tolist()
 
 
+@pytest.mark.stress
 def test_the_search_is_shown_with_what_it_started_from(look_at_edit: Edit, alone: Makes) -> None:
     page = look_at_edit(**USUAL | {"look": "search"})
     edit = alone(0, facts="three")
