@@ -34,13 +34,10 @@ SERIES = {"unrelated": "unrelated facts still answered (Δo)", "edited": "edits 
 AFTER = 1.2  # width in pixels of a line after the step
 AGE_COLOURS = tuple(ramp(6))  # from young to old
 RUN_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, MUTED, VIOLET)
-FORECAST_COLOURS = (
-    MUTED,
-    GREEN,
-    BLUE,
-    PINK,
-)  # measured; forecast with gradients renewed, over all tokens, at the subject
-SHIFT_COLOURS = (BLUE, SKY, ORANGE, AMBER)  # of unrelated facts, measured and forecast; of edited ones
+FORECAST_COLOURS = (MUTED, GREEN, BLUE, PINK)
+"""Of what was measured, and of forecasts with gradients renewed, over all tokens, and at the subject."""
+SHIFT_COLOURS = (BLUE, SKY, ORANGE, AMBER)
+"""Of unrelated facts, measured and forecast, and of edited ones."""
 BEYOND = 3  # the axis of half-lives goes so many times beyond them
 ENDS = {"reached": "circle", "not reached: at least": "triangle-up"}  # marks of half-lives
 

@@ -237,7 +237,7 @@ def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[She
         whose = (model, corpus, tokens if isinstance(tokens, int) else None, weights)
         heaps.setdefault(whose, []).append((layer if isinstance(layer, int) else None, item))
     shelves = []
-    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda heap: str(heap[0])):
+    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda entry: str(entry[0])):
         layers = tuple(sorted({layer for layer, _ in heap if layer is not None}))
         known = {"model": model, "corpus": corpus, "tokens": tokens, "weights": weights, "layers": layers}
         shelves.append(_heap(MOMENTS, "second moment C", [item for _, item in heap], **known))

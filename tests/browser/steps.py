@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page
 CHART = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
 TABLE = "[data-testid=stDataFrame]"
 STEP_SECONDS = 40
+MODEL = "model=demo-gpt2-32"  # in links: the quickest to compute and to edit
 FEW = 40  # facts, whose heatmap is drawn in a tenth of the time
 PATIENCE = 90_000  # milliseconds; how long it really took is printed, not asserted
 Open = Callable[..., Page]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import FEW, PATIENCE, Open, inspects, pair_in, place_in, shown, some_facts, until
+from tests.browser.steps import FEW, MODEL, PATIENCE, Open, inspects, pair_in, place_in, shown, some_facts, until
 
 pytestmark = pytest.mark.browser
 
 STAGE = "pair=1-2", "Vladimir Bukovsky", "Russian → French", ("Vladimir Mayakovsky", "Vladimir Nabokov")
-SMALL = "model=demo-gpt2-32&pair=1-2&target=Russian"  # the quickest to compute, of a few facts
+SMALL = f"{MODEL}&pair=1-2&target=Russian"  # the quickest to compute, of a few facts
 SMALL_STORY = SMALL, "Georges Pompidou", "French → Russian", ("Pierre Bourdieu", "Gerard Depardieu")
 FIRST = "[data-testid=stVegaLiteChart]"
 

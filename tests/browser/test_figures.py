@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.steps import (
     FEW,
+    MODEL,
     PATIENCE,
     TABLE,
     Open,
@@ -30,7 +31,6 @@ from tests.browser.steps import (
 pytestmark = pytest.mark.browser
 
 MARK = "◉"
-MODEL = "model=demo-gpt2-32"  # the quickest to compute
 
 
 def marked_rows(page: Page) -> list[list[str]]:

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.steps import (
     FEW,
+    MODEL,
     Open,
     click_cell,
     go_to,
@@ -23,8 +24,6 @@ from tests.browser.steps import (
 )
 
 pytestmark = pytest.mark.browser
-
-MODEL = "model=demo-gpt2-32"  # the quickest to compute
 
 
 def entries(page: Page) -> int:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import FEW, PATIENCE, Open, place_in, shown, some_facts, until
+from tests.browser.steps import FEW, MODEL, PATIENCE, Open, place_in, shown, some_facts, until
 
 pytestmark = pytest.mark.browser
 
-QUICK = "model=demo-gpt2-32"  # the quickest to edit
 STEP = re.compile(r"^after \d+ edits$")
 EDITS = 60  # never all made: the run is called off twice
 CHARTS = "[data-testid=stVegaLiteChart]"
@@ -38,7 +37,7 @@ def test_a_run_draws_while_it_goes_resumes_is_played_and_looked_into(
     warm_cache: Path, server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = some_facts(warm_cache, FEW)
-    page = open_page(f"{server}/lifelong?{QUICK}&facts={facts}&edits={EDITS}&chronicle=damage")
+    page = open_page(f"{server}/lifelong?{MODEL}&facts={facts}&edits={EDITS}&chronicle=damage")
     expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)  # the analysis comes first
     came_to = cancelled_after(page, 5)
     assert "step=" not in page.url, "nobody chose a step"

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import serving
 from tests.browser.steps import (
+    MODEL,
     PATIENCE,
     Open,
     inspected,
@@ -22,8 +23,6 @@ from tests.browser.steps import (
 )
 
 pytestmark = pytest.mark.browser
-
-MODEL = "model=demo-gpt2-32"  # the quickest to compute
 
 
 @pytest.mark.stress

@@ -192,7 +192,6 @@ def open_page(
     monkeypatch.setattr(memory, "settle", lambda: None)  # a server does it once; here it would be once a test
     # a third of the time; `test_charts.py` checks the finished specifications instead
     monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a page's run leaves itself there
     monkeypatch.setattr(drawing, "_specification", specifications)
     monkeypatch.setattr(AppTest, "_run", run_without_exception)
     for module in (app_test, local_script_runner):
