@@ -31,7 +31,7 @@ def click_bar_of(page: Page, subject: str) -> None:
     """Move over the bars from the left until the tooltip names the fact, and click."""
     left, y = place_in(page.locator(FIRST).first, 0.05, 0.4)
     tooltip = page.locator("#vg-tooltip-element.visible")
-    for x in range(int(left), int(left) + 200, 2):
+    for x in range(int(left), int(left) + 200, 5):
         page.mouse.move(x, y)
         if tooltip.count() and subject in tooltip.inner_text():
             page.mouse.click(x, y)
