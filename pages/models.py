@@ -14,6 +14,7 @@ from kis_core.errors import KisError
 from kis_core.models import catalog
 from kis_core.models.catalog import ModelEntry
 from kis_core.models.describe import described
+from kis_core.models.gguf import ENDING
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.page import frame, split
@@ -67,11 +68,12 @@ def _table() -> ModelEntry | None:
             "mlp_width": number("dₘ", width=60, help="width of the MLP: length of a key"),
             "gated": check("gated", width=54, help="a licence has to be accepted first"),
             "revision": text("revision", width=80, help="the commit that is read"),
+            "licence": text("licence", width=120, help="that its weights are given under"),
         },
     )
     st.caption(
         f"{sum(entry.paper for entry in entries)} of them are those of the paper. Every other model of these "
-        f"architectures works too: type its Hugging Face id, or a folder on this machine."
+        f"architectures works too: type its Hugging Face id, or a folder or GGUF file on this machine."
     )
     selected = event["selection"]["rows"]
     return entries[selected[0]] if selected and selected[0] < len(entries) else None
@@ -84,7 +86,9 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
     available = {entry.name for entry in catalog.available()}
     rows: list[dict[str, Any]] = []
     for entry in filter(None, map(catalog.find, names)):
-        here = "embedded" if entry.files else "downloaded" if entry.name in available else ""
+        here = "embedded" if entry.files else ""
+        if not entry.files and entry.name in available:
+            here = "installed" if entry.package else "downloaded"
         if not entry.files and entry.name in computed - available:
             here = "result stored"
         fits, memory = _fits(entry, devices)
@@ -95,9 +99,10 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
             "memory": memory,
             "here": here,
         }
-        row |= {"download": "" if entry.files else volume(entry.download_bytes), "paper": entry.paper}
+        row |= {"download": volume(entry.download_bytes) if entry.download_bytes else "", "paper": entry.paper}
         row |= {"layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated}
-        row |= {"revision": "" if entry.files else (entry.revision or "newest")[:HASH]}
+        row |= {"revision": (entry.revision or "newest")[:HASH] if entry.download_bytes else ""}
+        row |= {"licence": entry.licence}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -119,10 +124,10 @@ def _forget_typed() -> None:
 def _picked(selected: ModelEntry | None) -> ModelEntry | None:
     typed = st.text_input(
         "Any other model",
-        placeholder="owner/model, or a folder on this machine",
+        placeholder="owner/model, or a folder or .gguf file here",
         key=TYPED,
-        help="A Hugging Face id, or a folder as `save_pretrained` writes it, with safetensors weights. Only its "
-        "configuration is read now.",
+        help="A Hugging Face id, a folder as `save_pretrained` writes it, with safetensors weights, or a GGUF file, "
+        "quantised or not. Only its configuration is read now.",
     ).strip()
     if not typed:
         return selected
@@ -139,8 +144,8 @@ def _described(name: str, touched: Any) -> ModelEntry:
 
 
 def _touched(name: str) -> float | None:
-    """When a folder's configuration was last written, so that a corrected one is read again."""
-    path = os.path.join(name, "config.json")
+    """When a folder's configuration or a file was last written, so that a corrected one is read again."""
+    path = name if name.lower().endswith(ENDING) else os.path.join(name, "config.json")
     try:
         return os.stat(path).st_mtime
     except (OSError, ValueError):

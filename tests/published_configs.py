@@ -31,6 +31,10 @@ def _llama3(*sizes: int, tied: bool = False) -> them.LlamaConfig:
     return them.LlamaConfig(vocab_size=128_256, tie_word_embeddings=tied, **_sizes(*sizes))
 
 
+def _smollm2(*sizes: int) -> them.LlamaConfig:
+    return them.LlamaConfig(vocab_size=49_152, tie_word_embeddings=True, **_sizes(*sizes, 8192))
+
+
 def _qwen2(*sizes: int, vocabulary: int = 151_936, tied: bool = True) -> them.Qwen2Config:
     return them.Qwen2Config(vocab_size=vocabulary, tie_word_embeddings=tied, **_sizes(*sizes))
 
@@ -53,6 +57,9 @@ _PYTHIA = {"pythia-70m": (512, 6, 8), "pythia-160m": (768, 12, 12), "pythia-410m
 _PYTHIA |= {"pythia-1b": (2048, 16, 8), "pythia-1.4b": (2048, 24, 16), "pythia-2.8b": (2560, 32, 32)}
 _PYTHIA |= {"pythia-6.9b": (4096, 32, 32, 50_432), "pythia-12b": (5120, 36, 40, 50_688)}
 _OPT = {"opt-125m": (768, 12, 12), "opt-1.3b": (2048, 24, 32), "opt-2.7b": (2560, 32, 32), "opt-6.7b": (4096, 32, 32)}
+_SMOLLM2 = dict.fromkeys(("135m", "135m-instruct", "135m-instruct-q4_1"), (576, 1536, 30, 9, 3))
+_SMOLLM2 |= dict.fromkeys(("360m", "360m-instruct"), (960, 2560, 32, 15, 5))
+_SMOLLM2 |= dict.fromkeys(("1.7b", "1.7b-instruct"), (2048, 8192, 24, 32, 32))
 _QWEN3 = {"qwen3-0.6b": (1024, 3072, 28, 16, 8), "qwen3-1.7b": (2048, 6144, 28, 16, 8)}
 _QWEN3 |= {"qwen3-4b": (2560, 9728, 36, 32, 8), "qwen3-8b": (4096, 12_288, 36, 32, 8)}
 _QWEN3 |= {"qwen3-14b": (5120, 17_408, 40, 40, 8)}
@@ -65,6 +72,8 @@ def published() -> dict[str, them.PretrainedConfig]:
         **{name: _pythia(*sizes) for name, sizes in _PYTHIA.items()},
         **{name: _opt(*sizes) for name, sizes in _OPT.items()},
         **{name: _qwen3(*sizes, tied=sizes[0] < 4000) for name, sizes in _QWEN3.items()},
+        **{f"smollm2-{name}": _smollm2(*sizes) for name, sizes in _SMOLLM2.items()},
+        **{f"gemma-3-{name}": _gemma3(262_144, 640, 2048, 18, 4, 1, 32_768) for name in ("270m", "270m-q4_k_m")},
         "gpt-j-6b": them.GPTJConfig(tie_word_embeddings=False),
         "llama-2-7b": them.LlamaConfig(**_sizes(4096, 11_008, 32, 32, 32, 4096)),
         "llama-2-13b": them.LlamaConfig(**_sizes(5120, 13_824, 40, 40, 40, 4096)),

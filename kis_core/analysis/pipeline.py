@@ -250,6 +250,7 @@ def provenance(resolved: ResolvedRequest, loaded: LoadedModel, moment: LayerSeco
         "model": request.model,
         "revision": request.revision or resolved.files.commit,
         "weights_sha256": resolved.weights,
+        "quantisation": resolved.files.quantisation,
         "architecture": loaded.architecture.name,
         "family": _family(entry, loaded.architecture.name),
         "parameters": resolved.files.parameters(),

@@ -28,7 +28,9 @@ CORPUS_HELP = (
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model, in what arithmetic, and where it runs."""
-    parser.add_argument("--model", required=True, metavar="NAME_OR_DIR", help="catalogue name, Hub id or local folder")
+    parser.add_argument(
+        "--model", required=True, metavar="NAME_OR_PATH", help="catalogue name, Hub id, local folder or GGUF file"
+    )
     parser.add_argument("--revision", metavar="COMMIT", help="of the Hub; by default the one the catalogue pins")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="the model runs in (%(default)s)")
     add_device(parser)

@@ -1,6 +1,7 @@
 """The models the program knows by name, the embedded demo family and those of the Hub, and where they lie.
 
-Those of the Hub stand in `catalog.csv`: the models Hu et al. (arXiv 2408.07413) studied, then others of their kind.
+Those of the Hub stand in `catalog.csv`: small ones that a laptop runs, two of which come in Python packages, then the
+models that Hu et al. (arXiv 2408.07413) studied, then others of their kind.
 Parameters and shapes follow from the published configurations, and a test builds every one of them to see it.
 """
 
@@ -21,9 +22,12 @@ from kis_core.demo.known import FactBase
 from kis_core.demo.known import find as in_fact_base
 from kis_core.facts.fact import Fact
 from kis_core.facts.known import KnownFacts
+from kis_core.files.paths import is_file
 from kis_core.machine import DTYPE_BYTES
+from kis_core.models import gguf
 from kis_core.models.download import hub_files, no_name
-from kis_core.models.files import ModelError, ModelFiles
+from kis_core.models.files import ModelError, ModelFiles, NotHere
+from kis_core.models.gguf import GgufFile
 from kis_core.models.layers import editable_layers
 
 DEMO = "Demo family"
@@ -39,7 +43,8 @@ class ModelEntry:
     Attributes:
         name: what users type.
         family: for grouping and colour.
-        source: Hugging Face id; the name itself for an embedded model.
+        source: Hugging Face id, or PACKAGE/FILE.gguf of a file in a Python package; the name itself for an embedded
+            model.
         parameters, layers, width, mlp_width: size, L, d and d_m.
         gated: a licence has to be accepted on the Hub first.
         files: those of an embedded model; None for one of the Hub.
@@ -48,6 +53,9 @@ class ModelEntry:
         revision: the commit of the Hub that is read; None for the newest.
         paper: was studied in the paper.
         safetensors: whether the Hub has its weights in the one format that is read here.
+        package: the Python package whose installation brings it, as pip names it; else empty.
+        licence: that its weights are given under.
+        quantisation: the format that its weights are quantised in; empty where they are not.
     """
 
     name: str
@@ -64,6 +72,9 @@ class ModelEntry:
     revision: str | None = None
     paper: bool = False
     safetensors: bool = True
+    package: str = ""
+    licence: str = ""
+    quantisation: str = ""
 
     @property
     def editable_layers(self) -> range:
@@ -72,8 +83,8 @@ class ModelEntry:
 
     @property
     def download_bytes(self) -> int:
-        """About how much is downloaded, 0 for an embedded model; masks stored with some GPTs add a few per cent."""
-        return 0 if self.files else self.parameters * DTYPE_BYTES[self.dtype]
+        """About how much the Hub sends, 0 where nothing is; masks stored with some GPTs add a few per cent."""
+        return 0 if self.files or self.package else self.parameters * DTYPE_BYTES[self.dtype]
 
 
 def _read_hub() -> tuple[ModelEntry, ...]:
@@ -93,6 +104,9 @@ def _read_hub() -> tuple[ModelEntry, ...]:
                 revision=row["revision"] or None,
                 paper=row["paper"] == "yes",
                 safetensors=row["safetensors"] == "yes",
+                package=row["package"],
+                licence=row["licence"],
+                quantisation=row["quantisation"],
             )
             for row in csv.DictReader(stream)
         )
@@ -100,7 +114,6 @@ def _read_hub() -> tuple[ModelEntry, ...]:
 
 _HUB = _read_hub()
 PAPER = tuple(entry for entry in _HUB if entry.paper)
-OTHERS = tuple(entry for entry in _HUB if not entry.paper)
 
 
 @cache
@@ -129,8 +142,8 @@ def demo() -> tuple[ModelEntry, ...]:
 
 
 def hub() -> tuple[ModelEntry, ...]:
-    """The entries of the Hub, those of the paper first."""
-    return PAPER + OTHERS
+    """The entries of the Hub and of Python packages: small models first, then those of the paper, then the others."""
+    return _HUB
 
 
 def entries() -> tuple[ModelEntry, ...]:
@@ -161,17 +174,18 @@ def known_facts(model: str, facts: Sequence[Fact]) -> KnownFacts:
 
 
 def available() -> tuple[ModelEntry, ...]:
-    """The entries whose weights are on this machine: the demo family, and what the Hub's local cache holds."""
+    """The entries whose weights are on this machine: the demo family, installed packages, the Hub's local cache."""
+    return demo() + tuple(entry for entry in hub() if _is_here(entry))
+
+
+def _is_here(entry: ModelEntry) -> bool:
+    if entry.package:
+        return gguf.in_package(entry.source) is not None
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
 
     if not Path(HF_HUB_CACHE).is_dir():
-        return demo()
-    return demo() + tuple(entry for entry in hub() if _is_cached(entry))
-
-
-def _is_cached(entry: ModelEntry) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
+        return False
     path = try_to_load_from_cache(entry.source, "config.json", revision=entry.revision)
     with suppress(ModelError):  # its index leads out of its folder
         return isinstance(path, str) and bool(ModelFiles(Path(path).parent).weights())
@@ -181,25 +195,30 @@ def _is_cached(entry: ModelEntry) -> bool:
 def locate(
     name: str, *, revision: str | None = None, download: bool = True, report: progress.Report = progress.silent
 ) -> ModelFiles:
-    """The files of a model: an embedded one, a local folder, or the Hub's local copy of an id.
+    """The files of a model: an embedded one, a local folder or GGUF file, or the Hub's local copy of an id.
 
     Args:
-        name: of an entry, a folder, or a Hugging Face id.
+        name: of an entry, a folder, a GGUF file, or a Hugging Face id.
         revision: commit, tag or branch of the Hub; None for the entry's own, or else the newest.
         download: whether to get from the Hub what is not here.
         report: called as a download proceeds.
 
     Raises:
         ModelError: nothing of that name; says where it looked and what to do.
-        NotHere: it is not on this machine, and was not to be downloaded.
+        NotHere: it is not on this machine, and was not to be downloaded; or it is in a package that is not installed.
         Gated: its licence has to be accepted first.
     """
     if entry := find(name):
         if entry.files:
             return entry.files
         name, revision = entry.source, revision or entry.revision
-    if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
-        return ModelFiles(Path(name).resolve()).checked()
+    if files := on_disk(name):
+        return files.checked()
+    if entry and entry.package:
+        raise NotHere(
+            f"{entry.name} comes with the Python package {entry.package}, which is not installed here: `make real` "
+            f"installs it."
+        )
     if not HUB_ID.fullmatch(name):
         raise no_name(name)
     if revision and not REVISION.fullmatch(revision):
@@ -207,3 +226,13 @@ def locate(
             f"{revision[:120]!r} is not a revision of {name}: give a commit, a tag or a branch of the Hub."
         )
     return hub_files(name, revision, download=download, report=report).checked()
+
+
+def on_disk(name: str) -> ModelFiles | None:
+    """The files of a local folder or GGUF file, or PACKAGE/FILE.gguf of an installed package, if that is named."""
+    if os.path.isdir(name):  # not Path.is_dir, which raises for a name no file system takes
+        return ModelFiles(Path(name).resolve())
+    if not name.lower().endswith(gguf.ENDING):
+        return None
+    path = Path(name).resolve() if is_file(Path(name)) else gguf.in_package(name)
+    return GgufFile(path) if path else None

@@ -54,8 +54,8 @@ def hub_configuration(name: str, revision: str | None, *, download: bool = True)
 def no_name(name: str) -> ModelError:
     """The error for what is no name of a model at all."""
     return ModelError(
-        f"{name[:120]!r} is neither a folder on this machine nor a model name. `python -m kis_core models` lists "
-        f"the names; a local transformers folder works too."
+        f"{name[:120]!r} is neither a folder nor a GGUF file on this machine nor a model name. `python -m kis_core "
+        f"models` lists the names; a local transformers folder or a GGUF file works too."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,7 +45,7 @@ class Gated(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk, as a transformers folder holds it; `loading.load` brings it into memory.
+    """A model on disk, here as a transformers folder holds it; `loading.load` brings it into memory.
 
     Attributes:
         path: of the folder.
@@ -60,6 +62,21 @@ class ModelFiles:
     def commit(self) -> str | None:
         """The commit of a snapshot in the Hub's cache, which its folder is named after; None of any other folder."""
         return self.path.name if self.path.parent.name == "snapshots" else None
+
+    @property
+    def quantisation(self) -> str:
+        """The format of quantised weights, which are unpacked when the model is loaded; empty: there are none."""
+        return ""
+
+    @property
+    def source(self) -> tuple[Path, dict[str, Any]]:
+        """What transformers' `from_pretrained` takes: a folder, and options."""
+        return self.path, {}
+
+    @contextmanager
+    def read_once(self) -> Iterator[None]:
+        """A block in which transformers reads these files several times."""
+        yield
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Load a causal language model and its tokenizer: safetensors only, no code of its folder, only if there is memory."""
+"""Load a causal language model and its tokenizer: safetensors or GGUF, no code of its files, if there is memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def load(
     """
     if dtype not in DTYPE_BYTES:
         raise ModelError(f"A model runs in one of {', '.join(DTYPE_BYTES)}; {dtype!r} was asked for.")
-    folder = files.path
+    path = files.path
+    folder, options = files.source
     files.refuse_packed()
     there = machine.devices(memory)
     candidates = _candidates(device, there)
@@ -72,11 +73,12 @@ def load(
 
     transformers_logging.disable_progress_bar()  # the caller shows progress, and what is wrong comes as an error
     transformers_logging.set_verbosity_error()
-    local = {"local_files_only": True, "trust_remote_code": False}
-    with errors_of_transformers(folder), torch.device("meta"):  # shapes alone, without memory
-        promised = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **local)).num_parameters()
-    place = _with_room(folder.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
-    with errors_of_transformers(folder):
+    local = {"local_files_only": True, "trust_remote_code": False} | options
+    with errors_of_transformers(path), files.read_once():
+        config = AutoConfig.from_pretrained(folder, **local)
+        with torch.device("meta"):  # shapes alone, without memory
+            promised = AutoModelForCausalLM.from_config(config).num_parameters()
+        place = _with_room(path.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         model, notes = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -88,11 +90,11 @@ def load(
             **local,
         )
         recognised = architecture.recognise(model)
-        _check_whole(folder, model, tokenizer, notes)
+        _check_whole(path, model, tokenizer, notes)
         context_of(model.config)
         inputs = _settled(model, place)
     loaded = LoadedModel(model.eval().requires_grad_(False), tokenizer, recognised, inputs, dtype)
-    with errors_of_transformers(folder):
+    with errors_of_transformers(path):
         checks.check_logits(loaded)
     log.info("loaded a %s of %d layers on %s in %s", recognised.name, recognised.layers, place.name, dtype)
     return loaded
@@ -171,8 +173,8 @@ def _settled(model: PreTrainedModel, place: Device) -> torch.device:
 
 
 @contextmanager
-def errors_of_transformers(folder: Path) -> Iterator[None]:
-    """Within the block, whatever transformers raises over a folder becomes a ModelError; one thread at a time.
+def errors_of_transformers(path: Path) -> Iterator[None]:
+    """Within the block, whatever transformers raises over a model's files becomes a ModelError; one thread at a time.
 
     While it builds a model, transformers replaces functions of its classes for the whole process. Of two threads, the
     one that ends last would put back what the other had put there, and no tied head would ever be tied again.
@@ -185,10 +187,10 @@ def errors_of_transformers(folder: Path) -> Iterator[None]:
     except Exception as error:  # tokenizers and safetensors raise ones that have no ancestor but Exception
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise ModelError(
-                f"The memory ran out while {folder.name} was loaded; something else may have taken it meanwhile. Close "
+                f"The memory ran out while {path.name} was loaded; something else may have taken it meanwhile. Close "
                 f"other programs, or choose bfloat16, another device or a smaller model."
             ) from error
-        raise ModelError(f"transformers cannot load {folder} ({type(error).__name__}): {error}") from error
+        raise ModelError(f"transformers cannot load {path} ({type(error).__name__}): {error}") from error
 
 
 def _check_whole(

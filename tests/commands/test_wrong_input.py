@@ -54,7 +54,7 @@ BEFORE_THE_MODEL = (
     ("analyse", {"facts": "nowhere.csv"}, "No fact file at nowhere.csv"),
     ("analyse", {"corpus": "nowhere.txt"}, "No corpus file at nowhere.txt"),
     ("analyse", {"model": "gpt2-large"}, "openai-community/gpt2-large is not on this machine"),
-    ("analyse", {"model": "x" * 300}, "is neither a folder on this machine nor a model name"),
+    ("analyse", {"model": "x" * 300}, "is neither a folder nor a GGUF file on this machine nor a model name"),
     ("analyse", {"layers": "-1"}, "layers count from 0; (-1,) were asked for"),
     ("analyse", {"layers": "1,"}, "--layers takes `all` or numbers such as 0,2; found '1,'"),
     ("analyse", {"tokens": 0}, "C needs at least one token; 0 were asked for"),

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import errors as hub_errors
 from transformers import AutoConfig, PretrainedConfig
 
-from kis_core.models import catalog
+from kis_core.models import catalog, gguf
 from kis_core.models.architecture import recognise
 from kis_core.models.catalog import find, locate
 from kis_core.models.files import INDEX, ModelError, ModelFiles
@@ -109,7 +109,9 @@ class TestEntries:
         for row in rows:
             assert {row["gated"], row["paper"], row["safetensors"]} <= {"yes", "no"}
             assert re.fullmatch(r"[0-9a-f]{40}|", row["revision"])
-            assert catalog.HUB_ID.fullmatch(row["source"])
+            assert (gguf.IN_PACKAGE if row["package"] else catalog.HUB_ID).fullmatch(row["source"])
+            assert bool(row["package"]) == bool(row["quantisation"])
+            assert row["licence"]
             assert row["source"].count("/") == 1
         revisions = [row["revision"] for row in rows if row["revision"]]
         assert len(set(revisions)) == len(revisions)
@@ -117,7 +119,10 @@ class TestEntries:
 
 class TestAvailable:
     @pytest.mark.parametrize("files", [{"config.json"}, {"config.json", "model.safetensors"}, {"model.safetensors"}])
-    def test_what_the_cache_holds_at_the_pinned_commit(self, hub_cache: Path, files: set[str]) -> None:
+    def test_what_the_cache_holds_at_the_pinned_commit(
+        self, hub_cache: Path, files: set[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gguf, "in_package", lambda _: None)  # whatever packages are installed
         entry = find("gpt2")
         assert entry
         folder = hub_cache / "models--openai-community--gpt2" / "snapshots" / str(entry.revision)

@@ -147,7 +147,7 @@ FAILURES = {
     "There is no model 'someone/tiny-opt' on the Hugging Face Hub": refusal(hub_errors.RepositoryNotFoundError),
     r"has no config\.json on the Hub.* an adapter has to be merged": refusal(hub_errors.RemoteEntryNotFoundError),
     "at revision v1 and cannot be downloaded now": hub_errors.LocalEntryNotFoundError("no"),
-    "is neither a folder on this machine nor a model name": hub_errors.HFValidationError("no"),
+    "is neither a folder nor a GGUF file on this machine nor a model name": hub_errors.HFValidationError("no"),
     r"could not be downloaded \(ReadTimeout\)": httpx2.ReadTimeout("no"),
 }
 

@@ -22,6 +22,8 @@ def origin(result: Result | LargeSet, layer: int | None) -> str:
     """
     source = result.provenance
     revision = source["revision"][:HASH] if source["revision"] else f"weights {source['weights_sha256'][:HASH]}"
+    if quantised := source.get("quantisation"):
+        revision += f", {quantised} unpacked"
     where = f"layer {layer}" if layer is not None else f"layers {result.layers[0]} to {result.layers[-1]}"
     return (
         f"{result.request.model} ({revision}) · {where} · {counted(len(result.facts), 'fact')} ({result.facts.name}) · "

