@@ -22,8 +22,9 @@ from kis_core.models import head
 from kis_core.models.batching import pad
 from kis_core.models.hooks import hooked
 from kis_core.models.layers import editable_layers
+from kis_core.models.tail import PassFromLayer, from_layer
 from kis_core.models.tokens import ids_of
-from kis_core.scoring.log_odds import Sentence, read, tokenize_sentences
+from kis_core.scoring.log_odds import Sentence, of_hidden, tokenize_sentences
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 STAGE = "Searching for the value"
 
 Added = Callable[[Sequence[int], Tensor], Any]
-"""How δ is added while it is searched for, given the subject's position in each row."""
+"""How δ is added while it is searched for, given the column of the subject's last token in each row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,7 @@ def search(
         added = partial(_everywhere, loaded, layer, reaching)
     drift = _drift(loaded, fact) if hyperparameters.kl else None
     size = float(outputs[0].norm()) if size is None else size
-    objective = _Objective(loaded, layer, added, sentences, drift, size)
+    objective = _Objective(loaded, layer, added, hyperparameters.everywhere, sentences, drift, size)
     delta, losses, probability = _descend(objective, hyperparameters, seen, report)
     return Value(
         delta=delta.cpu().double().numpy(),
@@ -183,6 +184,7 @@ class _Objective:
         loaded: the model.
         layer: edited.
         added: adds δ there.
+        everywhere: at every token, rather than at the subject's last.
         sentences: the new object in its contexts.
         drift: the prompt whose next word is to stay, or None.
         size: ‖v₀‖.
@@ -191,32 +193,62 @@ class _Objective:
     loaded: LoadedModel
     layer: int
     added: Added
+    everywhere: bool
     sentences: Sequence[Sentence]
     drift: Prompt | None
     size: float
+
+    def over(self, texts: Sequence[Sentence | Prompt]) -> _Texts:
+        """These texts, to be run again and again: nothing changes before the first token that δ is added at."""
+        subjects = [text.key_index for text in texts]
+        begin = [0] * len(texts) if self.everywhere else subjects
+        passes = from_layer(self.loaded, [text.tokens for text in texts], self.layer, begin)
+        return _Texts(self.added, subjects, begin, passes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Texts that the model is run over with δ added.
+
+    Attributes:
+        added: adds δ.
+        subjects: position of each subject's last token.
+        begin: the first token of each that changes.
+        passes: over them.
+    """
+
+    added: Added
+    subjects: Sequence[int]
+    begin: Sequence[int]
+    passes: PassFromLayer
+
+    def hidden(self, delta: Tensor) -> Tensor:
+        """The last hidden states, (B, S, d), of each text from its first changed token on."""
+        with self.added([at - first for at, first in zip(self.subjects, self.passes.first, strict=True)], delta):
+            return self.passes.run()
 
 
 def _descend(
     objective: _Objective, settings: Hyperparameters, seen: Callable[[float], None] | None, report: progress.Report
 ) -> tuple[Tensor, list[float], float]:
     """Adam on δ. Returns δ, the losses, and the probability of the new object."""
-    loaded, layer, added, sentences = objective.loaded, objective.layer, objective.added, objective.sentences
+    loaded, layer, sentences = objective.loaded, objective.layer, objective.sentences
     drift, size = objective.drift, objective.size
     width, _ = loaded.architecture.widths
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
         delta = torch.zeros(width, device=device_of(loaded, layer), requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=settings.learning_rate)
-        before = _next_at_subject(loaded, drift, added, delta).detach() if drift else None
+        texts, about_subject = objective.over(sentences), objective.over([drift]) if drift else None
+        before = _next_at_subject(loaded, about_subject, delta).detach() if about_subject else None
         losses: list[float] = []
         probability = 0.0
         for step in range(settings.steps + 1):
             report(STAGE, step, settings.steps)
-            with added([s.key_index for s in sentences], delta):
-                log_prob = read(loaded, sentences).log_prob.mean() / tokens
+            log_prob = of_hidden(loaded, sentences, texts.hidden(delta), texts.begin).log_prob.mean() / tokens
             loss = -log_prob + settings.weight_decay * delta.norm().cpu() / size**2
-            if drift and before is not None:
-                now = _next_at_subject(loaded, drift, added, delta)
+            if about_subject and before is not None:
+                now = _next_at_subject(loaded, about_subject, delta)
                 loss = (
                     loss + settings.kl * torch.nn.functional.kl_div(before, now, log_target=True, reduction="sum").cpu()
                 )
@@ -257,9 +289,7 @@ def _everywhere(loaded: LoadedModel, layer: int, reach: Tensor, at: Sequence[int
     )
 
 
-def _next_at_subject(loaded: LoadedModel, drift: Prompt, added: Added, delta: Tensor) -> Tensor:
+def _next_at_subject(loaded: LoadedModel, text: _Texts, delta: Tensor) -> Tensor:
     """Log-probabilities of what follows the subject in "{subject} is a", with δ added there."""
-    ids, mask = pad([drift.tokens], loaded.device)
-    with added([drift.key_index], delta):
-        hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    return torch.log_softmax(head.logits(loaded, hidden[0, drift.key_index]), dim=-1)
+    hidden = text.hidden(delta)[0, text.subjects[0] - text.begin[0]]
+    return torch.log_softmax(head.logits(loaded, hidden), dim=-1)

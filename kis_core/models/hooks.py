@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +65,17 @@ def hooked(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
         yield
     finally:  # by what they are, not by handles: an interrupt may come before a handle is noted
         for module, block in zip(modules, outer, strict=True):
-            _remove(module._forward_hooks, hook)
+            remove(module, hook)
             if block is not None:
-                _remove(block._forward_pre_hooks, note)
+                remove(block, note)
 
 
-def _remove(hooks: dict[int, Any], function: Callable[..., object]) -> None:
-    for key in [key for key, hook in list(hooks.items()) if isinstance(hook, partial) and hook.func is function]:
-        del hooks[key]
+def remove(module: nn.Module, function: Callable[..., object]) -> None:
+    """Take a function off a module that was registered there as a `partial`."""
+    for hooks, with_options in (
+        (module._forward_hooks, module._forward_hooks_with_kwargs),
+        (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+    ):
+        for key in [key for key, hook in list(hooks.items()) if isinstance(hook, partial) and hook.func is function]:
+            del hooks[key]
+            with_options.pop(key, None)

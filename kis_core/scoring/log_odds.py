@@ -89,10 +89,18 @@ def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> AnswerOdds:
     """One forward pass over a batch; differentiable."""
     ids, mask = pad([s.tokens for s in sentences], loaded.device)
     hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return of_hidden(loaded, sentences, hidden)
+
+
+def of_hidden(
+    loaded: LoadedModel, sentences: Sequence[Sentence], hidden: Tensor, begin: Sequence[int] | None = None
+) -> AnswerOdds:
+    """The same from the base model's last hidden states, (n, T, d), of which row r begins at token `begin[r]`, or 0."""
     rows = [row for row, s in enumerate(sentences) for _ in s.answer]
     positions = [s.prompt_end + k for s in sentences for k in range(len(s.answer))]
     first = [k for k, at in enumerate(positions) if at == sentences[rows[k]].prompt_end]
-    logits = head.logits(loaded, hidden[rows, positions])
+    columns = [at - begin[row] for row, at in zip(rows, positions, strict=True)] if begin else positions
+    logits = head.logits(loaded, hidden[rows, columns])
     answers = torch.tensor([token for s in sentences for token in s.answer], device=loaded.device)
     per_token = token_log_odds(logits, answers).cpu().double()  # on the CPU, as some devices have no float64
     log_prob = torch.zeros(len(sentences), dtype=torch.float64)
