@@ -1,48 +1,47 @@
-"""CSV (RFC 4180) with the columns `subject,prompt,target` and, if present, `relation`."""
+"""CSV (RFC 4180), and text with tabs as spreadsheets write it: the columns stand in the first line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 from kis_core.errors import shown
-from kis_core.facts.fact import SLOT, FactFileError, FactSet
-from kis_core.facts.reading import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Reader, Rows
+from kis_core.facts.fact import SLOT, FactFileError
+from kis_core.facts.reading import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Container, Contents, Rows
+from kis_core.facts.reading import Record as Fields
 from kis_core.files import csv_records, field_text
 from kis_core.files.csv_records import CsvLayout, Fault, Lines, Record
 
 COLUMNS = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+EXPECTED = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
+AS_JSON = ". It looks like JSON; then let its name end in .json"
+KINDS = {",": "CSV", ";": "CSV with semicolons", "\t": "CSV with tabs"}
 UNGUARDED = "An apostrophe before =, +, - or @, which keeps spreadsheets from running a cell, was taken off"
 
 
-def parse(data: bytes, name: str) -> FactSet:
-    """Facts from CSV.
+def read(data: bytes, rows: Rows) -> Contents:
+    """The rows of a table.
 
     The header says whether commas, semicolons or tabs stand between the fields; a field in quotes may hold line breaks.
     An apostrophe that `csv_records.guarded` put before a cell is taken off, so the program's own `facts.csv` comes back
     as it was written. For encodings see `file_text`, for characters that nobody sees `field_text`.
 
     Raises:
-        FactFileError: no text, no header, a duplicate or missing column, or no usable row.
+        FactFileError: no text, or no header.
     """
-    rows = Rows(data, name)
-    lines = Lines(rows.text)
+    lines = Lines(rows.text(data))
     header_at = next((k for k in range(len(lines)) if lines[k].strip()), None)
     if header_at is None:
         raise FactFileError(f"{rows.name} is empty. Its first line should be: {','.join(REQUIRED_COLUMNS)}")
     header, delimiter = _header(lines, header_at, rows.name)
     # only where it is certain which column a short row leaves out: in any other, a cell would pass for another column
-    may_end_early = header[-1] in OPTIONAL_COLUMNS and len(header) == len(COLUMNS)
+    may_end_early = header[-1] in OPTIONAL_COLUMNS and sorted(header) == sorted(COLUMNS)
     layout = CsvLayout(delimiter, len(header) - may_end_early, len(header), SLOT)
-    for record in lines.records(header_at + 1, layout):
-        rows.take(record.row, _fields(record, header, rows))
-    return rows.facts()
+    return Contents(KINDS[delimiter], _records(lines, header_at, layout, header, rows), tuple(header))
 
 
 def _header(lines: Lines, at: int, name: str) -> tuple[list[str], str]:
-    """The columns of a CSV, and what stands between fields: whatever splits the header into the columns wanted."""
-    expected = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
-    if lines[at].lstrip().startswith(("[", "{")):
-        expected += ". It looks like JSON; then let its name end in .json"
+    """The columns of a CSV, and what stands between fields: whatever splits the header into the most columns known."""
+    as_json = AS_JSON if lines[at].lstrip().startswith(("[", "{")) else ""
     headers: dict[str, list[str]] = {}
     for delimiter in csv_records.DELIMITERS:
         try:
@@ -50,23 +49,23 @@ def _header(lines: Lines, at: int, name: str) -> tuple[list[str], str]:
         except ValueError as error:
             wrong = error
     if not headers:
-        raise FactFileError(f"{name}, line {at + 1}: {wrong}. {expected}") from wrong
+        raise FactFileError(f"{name}, line {at + 1}: {wrong}. {EXPECTED}{as_json}") from wrong
     delimiter = max(headers, key=lambda mark: len(set(headers[mark]) & set(REQUIRED_COLUMNS)))
     header = headers[delimiter]
-    missing = [column for column in REQUIRED_COLUMNS if column not in header]
-    if missing:
-        there = shown(", ".join(header))
-        raise FactFileError(f"{name} has no column {', '.join(missing)}; found: {there}. {expected}")
-    twice = sorted({column for column in COLUMNS if header.count(column) > 1})
-    if twice:
-        raise FactFileError(f"{name} has the column {', '.join(twice)} twice. {expected}")
+    if as_json and not set(REQUIRED_COLUMNS) & set(header):
+        raise FactFileError(f"{name} has the columns {shown(', '.join(header))}{as_json}")
     return header, delimiter
 
 
-def _fields(record: Record | Fault, header: list[str], rows: Rows) -> Mapping[str, str] | str:
-    if isinstance(record, Fault):
-        return record.reason
-    fields = {name: cell for name, cell in zip(header, record.cells, strict=False) if name in COLUMNS}
+def _records(
+    lines: Lines, header_at: int, layout: CsvLayout, header: list[str], rows: Rows
+) -> Iterator[tuple[int, Fields | str]]:
+    for record in lines.records(header_at + 1, layout):
+        yield record.row, record.reason if isinstance(record, Fault) else _fields(record, header, rows)
+
+
+def _fields(record: Record, header: list[str], rows: Rows) -> dict[str, str]:
+    fields = dict(zip(header, record.cells, strict=False))
     for column in COLUMNS if any("'" in cell for cell in record.cells) else ():
         if (bare := csv_records.unguarded(fields.get(column, ""))) != fields.get(column, ""):
             rows.note(UNGUARDED, f"row {record.row}, {column}")
@@ -74,4 +73,4 @@ def _fields(record: Record | Fault, header: list[str], rows: Rows) -> Mapping[st
     return fields
 
 
-READER = Reader("a CSV file", ("", ".csv", ".tsv"), parse)
+CONTAINER = Container("a CSV file", ("", ".csv", ".tsv", ".txt"), read)
