@@ -79,7 +79,7 @@ def test_easyedit_and_knowedit_records() -> None:
         "prompt": f"The name of the position held by {PIESCH} is",
         "target_new": "Archbishop of León",
         "ground_truth": ["mayor of Vienna", "head of Vienna"],
-        "rephrase_prompt": ["He was", f"{PIESCH} was the"],
+        "rephrase_prompt": ["He was", "{} was the"],
         "portability": {"Reasoning": [{"prompt": "unread", "ground_truth": "x"}]},
         "locality": {
             "Relation_Specificity": [{"prompt": f"The gender of {PIESCH} is", "ground_truth": [["male"], ["man"]]}],
@@ -88,7 +88,8 @@ def test_easyedit_and_knowedit_records() -> None:
         },
     }
     recent = {"subject": "Leo Arons", "prompt": "The place of death of Leo Arons is", "target_new": "Berlin"}
-    actual = read({"data": [flat, nested, recent | {"locality": {}}, {"prompt": "Who?", "target_new": "x"}]})
+    unusable = [{"prompt": "Who?", "target_new": "x"}, recent | {"ground_truth": "<|endoftext|>"}]
+    actual = read({"data": [flat, nested, recent | {"locality": {}}, *unusable]})
     assert actual.format == "EasyEdit or KnowEdit records in a JSON object’s list `data`"
     assert actual.facts == (
         Fact(
@@ -109,7 +110,8 @@ def test_easyedit_and_knowedit_records() -> None:
         ),
         Fact("Leo Arons", "The place of death of {} is", "Berlin"),
     )
-    assert actual.issues == (RowIssue(4, "subject is missing"),)
+    unknown = "ground_truth is <|endoftext|>, which EasyEdit writes where it knows no right answer"
+    assert actual.issues == (RowIssue(4, "subject is missing"), RowIssue(5, unknown))
     assert actual.notes == (f"{NOT_NEIGHBOURS}: row 2.", f"{NO_TRUTH}: row 3.")
 
 

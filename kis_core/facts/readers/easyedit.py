@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kis_core.facts.reading import NOTES, Reader, Record, first, listed
+from kis_core.facts.fact import SLOT
+from kis_core.facts.reading import NOTES, Reader, Record, Unfit, first, listed
 
 NO_TRUTH = "Records without `ground_truth` name one object, `target_new`: it was taken for the right answer"
+PLACEHOLDER = "<|endoftext|>"
+UNKNOWN = Unfit(f"is {PLACEHOLDER}, which EasyEdit writes where it knows no right answer")
 NOT_NEIGHBOURS = "Locality prompts with another answer than the fact’s, or about its own subject, were left out"
 Asked = tuple[str, list[Any]]
 """A prompt, and its answers: names of one object."""
@@ -16,10 +19,11 @@ Asked = tuple[str, list[Any]]
 def facts(record: Record) -> list[Record | str]:
     """The fact of a record: the object of `ground_truth`, to be edited to that of `target_new`."""
     truth, new = first(record.get("ground_truth")), first(record.get("target_new"))
+    target = UNKNOWN if truth == PLACEHOLDER else truth or new
+    fields = edited(record, target, new if truth else None, [*_locality(record.get("locality")), *_flat(record)])
     paraphrases = record.get("rephrase_prompt") or record.get("rephrase_prompts") or record.get("rephrase")
-    fields = edited(record, truth or new, new if truth else None, [*_locality(record.get("locality")), *_flat(record)])
     notes = [*fields[NOTES], *([] if truth else [NO_TRUTH])]
-    return [{**fields, "prompt": record.get("prompt"), "paraphrases": listed(paraphrases), NOTES: notes}]
+    return [{**fields, "prompt": record.get("prompt"), "paraphrases": _filled(paraphrases, record), NOTES: notes}]
 
 
 def edited(record: Record, target: Any, new_target: Any, locality: list[Asked]) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def edited(record: Record, target: Any, new_target: Any, locality: list[Asked]) 
     return {
         "subject": subject,
         "target": target,
-        "new_target": new_target,
+        "new_target": new_target or None,
         "neighbours": neighbours,
         NOTES: [NOT_NEIGHBOURS] if len(neighbours) < len(locality) else [],
     }
@@ -45,6 +49,12 @@ def asked(prompts: Any, answers: Any) -> Iterator[Asked]:
             yield from asked(None if isinstance(prompt, list) else prompt, answer)
     elif isinstance(prompts, str) and prompts:
         yield prompts, [name for names in listed(answers) for name in listed(names)]
+
+
+def _filled(paraphrases: Any, record: Record) -> list[Any]:
+    """The paraphrases, with the subject in place where one has `{}`."""
+    subject = str(record.get("subject"))
+    return [text.replace(SLOT, subject, 1) if isinstance(text, str) else text for text in listed(paraphrases)]
 
 
 def _locality(groups: Any) -> Iterator[Asked]:
