@@ -8,10 +8,9 @@ from kis_core.errors import shown
 from kis_core.facts.containers import container_for
 from kis_core.facts.fact import FactFileError, FactSet
 from kis_core.facts.readers import READERS, reader_for
-from kis_core.facts.reading import REQUIRED_COLUMNS, Contents, Reader, Record, Rows
+from kis_core.facts.reading import FIRST_LINE, REQUIRED_COLUMNS, Contents, Reader, Record, Rows
 
 TITLE = "uploaded_as"  # of the first record, in sets that are kept: the name of the file the facts came from
-FIRST_LINE = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
 
 
 def parse(data: bytes, *, name: str) -> FactSet:

@@ -21,6 +21,7 @@ from kis_core.files import field_text, file_text
 
 REQUIRED_COLUMNS = ("subject", "prompt", "target")
 OPTIONAL_COLUMNS = ("relation",)
+FIRST_LINE = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
 MAX_FIELD_CHARACTERS = 2_000  # far above any sentence about a fact; a longer field is a slip or an attack
 EXAMPLE = "Danielle Darrieux,The mother tongue of {} is,French"
 BROUGHT = ("new_target", "paraphrases", "neighbours")  # by some formats, beside the columns

@@ -101,6 +101,12 @@ def test_columns_of_parquet_become_text_where_their_text_is_certain() -> None:
     assert actual.issues == (RowIssue(2, "target is missing"), RowIssue(3, "subject is missing"))
     dates = columns(subject=["Rome"], prompt=["{} is of"], target=pa.array([0], pa.timestamp("ns")), index=[b"\xff"])
     assert "target is a date or time (1970-01-01 00:00:00)" in refused(dates, "a.parquet")
+    far = columns(subject=["Rome"], prompt=["{} is of"], target=pa.array([10**15], pa.timestamp("s")))
+    assert "is no parquet file, or a damaged one" in refused(far, "a.parquet")
+    assert (
+        refused(columns(**dict.fromkeys(HEADER, pa.array([], "string"))), "a.parquet")
+        == "a.parquet holds no usable fact."
+    )
     raw = columns(subject=["Rome"], prompt=["{} is of"], target=[b"\xff"])
     assert "target is of the type bytes" in refused(raw, "a.parquet")
 
@@ -163,7 +169,7 @@ def test_what_grows_too_large_unpacked_is_refused(monkeypatch: pytest.MonkeyPatc
     size = zipfile.ZipFile(io.BytesIO(blank)).getinfo("xl/styles.xml").file_size
     less = blank.replace(size.to_bytes(4, "little"), (50).to_bytes(4, "little"))
     assert "Bad CRC-32" in refused(less, "a.xlsx"), "where it says it is small, no more than that is unpacked"
-    long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), pa.array(["Rome" * 1_000]))
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), pa.array(["Rome" * 50]))
     data = columns(subject=long, prompt=["{} is in"] * 1_000, target=["Italy"] * 1_000)
     assert "has more than 100,000 bytes unpacked" in refused(data, "a.parquet")
     monkeypatch.setattr(typed, "MOST_ROWS", 3)

@@ -118,7 +118,7 @@ def test_a_bad_row_is_reported_and_the_good_ones_around_it_load() -> None:
 
 SURROGATE = b'[{"requested_rewrite": {"subject": "\\ud800", "prompt": "{}", "target_true": {"str": "x"}}}]'
 REFUSED = (
-    ("mine.csv", b"", "mine.csv is empty. Its first line should be: subject,prompt,target"),
+    ("mine.csv", b"", "mine.csv is empty. The first line should be: subject,prompt,target"),
     ("mine.csv", csv_bytes(header=row(PARIS)), "mine.csv has no column subject, prompt, target; found: paris, "),
     ("mine.csv", csv_bytes(row(PARIS) + ",Spain", header=HEADER + ",target"), "mine.csv has the column target twice"),
     ("mine.csv", csv_bytes(), "mine.csv holds no usable fact"),

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from kis_core.errors import shown
 from kis_core.facts.fact import SLOT, FactFileError
-from kis_core.facts.reading import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Container, Contents, Rows
+from kis_core.facts.reading import FIRST_LINE, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Container, Contents, Rows
 from kis_core.facts.reading import Record as Fields
 from kis_core.files import csv_records, field_text
 from kis_core.files.csv_records import CsvLayout, Fault, Lines, Record
 
 COLUMNS = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
-EXPECTED = f"The first line should be: {','.join(REQUIRED_COLUMNS)}"
 AS_JSON = ". It looks like JSON; then let its name end in .json"
 KINDS = {",": "CSV", ";": "CSV with semicolons", "\t": "CSV with tabs"}
 UNGUARDED = "An apostrophe before =, +, - or @, which keeps spreadsheets from running a cell, was taken off"
@@ -31,7 +30,7 @@ def read(data: bytes, rows: Rows) -> Contents:
     lines = Lines(rows.text(data))
     header_at = next((k for k in range(len(lines)) if lines[k].strip()), None)
     if header_at is None:
-        raise FactFileError(f"{rows.name} is empty. Its first line should be: {','.join(REQUIRED_COLUMNS)}")
+        raise FactFileError(f"{rows.name} is empty. {FIRST_LINE}")
     header, delimiter = _header(lines, header_at, rows.name)
     # only where it is certain which column a short row leaves out: in any other, a cell would pass for another column
     may_end_early = header[-1] in OPTIONAL_COLUMNS and sorted(header) == sorted(COLUMNS)
@@ -49,7 +48,7 @@ def _header(lines: Lines, at: int, name: str) -> tuple[list[str], str]:
         except ValueError as error:
             wrong = error
     if not headers:
-        raise FactFileError(f"{name}, line {at + 1}: {wrong}. {EXPECTED}{as_json}") from wrong
+        raise FactFileError(f"{name}, line {at + 1}: {wrong}. {FIRST_LINE}{as_json}") from wrong
     delimiter = max(headers, key=lambda mark: len(set(headers[mark]) & set(REQUIRED_COLUMNS)))
     header = headers[delimiter]
     if as_json and not set(REQUIRED_COLUMNS) & set(header):

@@ -44,7 +44,7 @@ def _rows(data: bytes, rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
             if sum(groups) > MOST_BYTES:
                 raise FactFileError(_too_large(rows))
             # a group can hold one text for all its rows: so few at once that even those would find room
-            at_once = min(ROWS_AT_ONCE, MOST_BYTES // max(1, *groups))
+            at_once = min(ROWS_AT_ONCE, MOST_BYTES // max([1, *groups]))
             for batch in file.iter_batches(at_once, columns=names, use_threads=False):
                 plain = [
                     column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
@@ -56,7 +56,7 @@ def _rows(data: bytes, rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
                 for cells in zip(*(column.to_pylist() for column in plain), strict=True):
                     row += 1
                     yield row, dict(zip(columns, cells, strict=True))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # no UTF-8, no date of ours
         raise _damaged(rows, error) from error
 
 

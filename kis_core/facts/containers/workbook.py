@@ -34,10 +34,7 @@ def read(data: bytes, rows: Rows) -> Contents:
         FactFileError: no workbook, a damaged one, one that is too large unpacked, or an empty sheet.
     """
     if not data.startswith(ZIP):
-        what, advice = file_text.kind(data) or (
-            "no Excel workbook",
-            "Is it CSV? Then let its name end in .csv.",
-        )
+        what, advice = file_text.kind(data) or ("no Excel workbook", "Is it CSV? Then let its name end in .csv.")
         raise FactFileError(f"{rows.name} is {what}. {advice}")
     sheet = _rows(data, rows)
     columns = typed.named(cell.value for cell in next(sheet)[1])
