@@ -79,7 +79,7 @@ def _read(uploaded: UploadedFile) -> FactSet | KisError:
 def _report(facts: FactSet) -> None:
     issues = len(facts.issues)
     st.success(f"{counted(len(facts), 'fact')} can be used.", icon=":material/check_circle:")
-    st.caption(f"Format found: {plain(facts.format)}.")
+    st.caption(f"Format found: {plain(facts.format)}. {_brought(facts)}")
     if len(facts) > saved.MOST_ON_EVERY_PAGE:
         st.info(
             f"Sets of more than {saved.MOST_ON_EVERY_PAGE:,} facts, up to {saved.MOST_FACTS:,}, are shown on the page "
@@ -106,6 +106,14 @@ def _report(facts: FactSet) -> None:
         )
     rows = [(fact.subject, fact.prompt, fact.target, fact.relation) for fact in facts.facts[:SHOWN_ROWS]]
     grid(pd.DataFrame(rows, columns=["subject", "prompt", "target", "relation"]), hide_index=True, height=240)
+
+
+def _brought(facts: FactSet) -> str:
+    """How many facts bring what edits are made and judged by; empty where none brings anything."""
+    fields = {"a new object": "new_target", "paraphrases": "paraphrases", "neighbours": "neighbours"}
+    counts = {what: sum(bool(getattr(fact, name)) for fact in facts.facts) for what, name in fields.items()}
+    brought = [f"{what} with {count:,}" for what, count in counts.items() if count]
+    return f"The file brings {', '.join(brought)} of them." if brought else ""
 
 
 def _use(name: str) -> NoReturn:

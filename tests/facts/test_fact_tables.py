@@ -94,19 +94,16 @@ def test_cells_become_text_where_their_text_is_certain() -> None:
 
 def test_columns_of_parquet_become_text_where_their_text_is_certain() -> None:
     years = [1969.0, float("nan"), 1.0]
-    actual = parse(
-        columns(subject=["Apollo 11", "NaN", None], prompt=["{} was in"] * 3, target=years), name="a.parquet"
-    )
+    data = columns(subject=["Apollo 11", "NaN", None], prompt=["{} was in"] * 3, target=years)
+    actual = parse(data, name="a.parquet")
     assert actual.facts == (Fact("Apollo 11", "{} was in", "1969"),)
     assert actual.issues == (RowIssue(2, "target is missing"), RowIssue(3, "subject is missing"))
     dates = columns(subject=["Rome"], prompt=["{} is of"], target=pa.array([0], pa.timestamp("ns")), index=[b"\xff"])
     assert "target is a date or time (1970-01-01 00:00:00)" in refused(dates, "a.parquet")
     far = columns(subject=["Rome"], prompt=["{} is of"], target=pa.array([10**15], pa.timestamp("s")))
     assert "is no parquet file, or a damaged one" in refused(far, "a.parquet")
-    assert (
-        refused(columns(**dict.fromkeys(HEADER, pa.array([], "string"))), "a.parquet")
-        == "a.parquet holds no usable fact."
-    )
+    none = columns(**dict.fromkeys(HEADER, pa.array([], "string")))
+    assert refused(none, "a.parquet") == "a.parquet holds no usable fact."
     raw = columns(subject=["Rome"], prompt=["{} is of"], target=[b"\xff"])
     assert "target is of the type bytes" in refused(raw, "a.parquet")
 

@@ -86,7 +86,8 @@ def test_the_page_takes_the_files_of_the_command_line_and_says_their_format(open
     assert taken == {ending for ending in CONTAINERS if ending}
     record = {"src": "Where is Rome?", "subject": "Rome", "answers": ["Italy"], "alt": "Spain"}
     upload(page, f"{json.dumps(record)}\n{json.dumps(record | {'subject': 'Oslo'})}".encode(), "zsre.jsonl")
-    assert "Format found: zsRE records in JSON Lines." in captions(page)
+    found = "Format found: zsRE records in JSON Lines. The file brings a new object with 1 of them."
+    assert found in captions(page)
     assert table_of(page, *COLUMNS).value.to_numpy().tolist() == [["Rome", "Where is {}?", "Italy", ""]]
     assert "nor the subject itself" in table_of(page, "row", "reason").value["reason"][0]
 
