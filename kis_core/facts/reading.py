@@ -232,7 +232,7 @@ def first(value: Any) -> Any:
 
 def listed(value: Any) -> list[Any]:
     """The values of a field that holds one or several, or is empty."""
-    return value if isinstance(value, list) else [] if value is None or value == "" else [value]
+    return value if isinstance(value, list) else [] if value is None or value == "" else [first(value)]
 
 
 def _sentences(notes: Mapping[str, list[str]]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from kis_core import facts
 from kis_core.facts import Fact, FactFileError, FactSet, RowIssue, containers, parse, readers
 from kis_core.facts.readers.counterfact import to_record
 from kis_core.facts.readers.easyedit import NO_TRUTH, NOT_NEIGHBOURS
-from kis_core.facts.reading import AGAIN, LIST_AS_TEXT, Container, Reader
+from kis_core.facts.reading import AGAIN, LEFT_OUT, LIST_AS_TEXT, Container, Reader
 from kis_core.facts.subjects import NO_SLOT, OTHER_CASE, marked
 from kis_core.files import field_text
 
@@ -308,6 +308,12 @@ def test_a_table_says_which_rows_it_cannot_give_and_reads_its_own_columns_alone(
     assert actual.facts == (Fact("Lyon", "Where is {}?", "France"),)
     assert actual.issues == (RowIssue(2, f"answers {LIST_AS_TEXT}"),)
     assert actual.format == "zsRE records in CSV with semicolons"
+    text = "prompt\tsubject\ttarget_new\tground_truth\trephrase_prompt\nRome is in\tRome\tSpain\tItaly\t['a', 'b']\n"
+    actual = parse(text.encode(), name="edits.tsv")
+    assert (actual.facts, actual.notes) == (
+        (Fact("Rome", "{} is in", "Italy", new_target="Spain"),),
+        (f"{LEFT_OUT}: row 2.",),
+    )
     text = "subject,prompt,target,new_target,notes,paraphrases,uploaded_as\nRome,{} is in,Italy,France,abc,x,y\n"
     assert parse(text.encode(), name="a.csv") == FactSet("a.csv", (Fact("Rome", "{} is in", "Italy"),))
     joined = 'subject,prompt,target\nRome,Rome is in,"Italy\nLyon,Lyon is in,France"\nParis,Paris is in,France\n'
