@@ -135,8 +135,10 @@ class Lines:
         last = self._line_at(end)
         marks = sum(cell.count(layout.mark) for cell in cells)
         if last > k and marks != 1:
-            rows = f"rows {k + 1} to {last + 1}, which hold {marks} `{layout.mark}`"
-            return Fault(k + 1, f"a quote joins the {rows}; is it left open?"), last
+            joined, mark = f"a quote joins the rows {k + 1} to {last + 1}", f"`{layout.mark}`"
+            if marks:
+                return Fault(k + 1, f"{joined}, which hold {marks} {mark}; is it left open?"), last
+            return Fault(k + 1, f"{joined}; is it left open? If not, {mark} in its place says that they are one"), last
         return _of_right_length(k, cells, layout), last
 
     def _spoilt(self, k: int, last: int, layout: CsvLayout) -> Iterator[Record | Fault]:

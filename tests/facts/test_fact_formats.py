@@ -319,6 +319,7 @@ def test_a_table_says_which_rows_it_cannot_give_and_reads_its_own_columns_alone(
     joined = 'subject,prompt,target\nRome,Rome is in,"Italy\nLyon,Lyon is in,France"\nParis,Paris is in,France\n'
     actual = parse(joined.encode(), name="a.csv")
     assert [fact.subject for fact in actual.facts] == ["Paris"], "a quote left open makes no fact of two"
+    assert actual.issues[0].reason.startswith("a quote joins the rows 2 to 3; is it left open? If not, `{}` in its")
 
 
 def test_what_is_no_record_of_a_known_kind_is_refused_with_its_fields() -> None:
