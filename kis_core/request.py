@@ -31,7 +31,7 @@ class Request:
 
     Attributes:
         model: catalogue name, Hugging Face id or local folder.
-        facts: `"builtin"`, or the path of a CSV or CounterFact JSON file.
+        facts: `"builtin"`, or the path of a file in one of the formats of `facts`.
         corpus: `"builtin"`, `"wikipedia"`, the path of a text, JSONL or parquet file, or of statistics that hold C.
         tokens: how many tokens of the corpus C is taken over, at most; None for all of them.
         layers: which layers, or None for all.

@@ -9,8 +9,8 @@ import streamlit as st
 from streamlit.typing import UploadedFile
 
 from kis_core.errors import KisError
-from kis_core.facts import BUILTIN_SETS, FactSet, parse, saved
-from kis_core.facts.readers import READERS
+from kis_core.facts import BUILTIN_SETS, FILES, RECORDS, FactSet, parse, saved
+from kis_core.facts.containers import CONTAINERS
 from kis_core.results import export
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
@@ -43,10 +43,11 @@ def main() -> None:
 def _upload() -> None:
     st.markdown("**Bring a file.** It stays on this machine, in the cache folder.")
     uploaded = st.file_uploader(
-        "CSV with the columns subject, prompt, target (and relation, if you like), or CounterFact JSON",
-        type=[ending for ending in READERS if ending],
+        f"A file with {'; '.join(RECORDS)}",
+        type=[ending for ending in CONTAINERS if ending],
         max_upload_size=MEGABYTES,
-        help="The prompt holds one {} where the subject goes, and stops before the answer.",
+        help=f"{', '.join(FILES)}. The prompt stops before the answer; one {{}} in it marks the subject, or the "
+        "subject itself stands in it once.",
     )
     template, icon = export.template_csv(), ":material/download:"
     st.download_button("Download a template", template, "facts-template.csv", "text/csv", icon=icon, on_click="ignore")
@@ -78,6 +79,7 @@ def _read(uploaded: UploadedFile) -> FactSet | KisError:
 def _report(facts: FactSet) -> None:
     issues = len(facts.issues)
     st.success(f"{counted(len(facts), 'fact')} can be used.", icon=":material/check_circle:")
+    st.caption(f"Format found: {plain(facts.format)}. {_brought(facts)}")
     if len(facts) > saved.MOST_ON_EVERY_PAGE:
         st.info(
             f"Sets of more than {saved.MOST_ON_EVERY_PAGE:,} facts, up to {saved.MOST_FACTS:,}, are shown on the page "
@@ -100,10 +102,18 @@ def _report(facts: FactSet) -> None:
             pd.DataFrame([(issue.row, issue.reason) for issue in facts.issues[:SHOWN_ROWS]], columns=["row", "reason"]),
             hide_index=True,
             height=min(240, 38 + 35 * issues),
-            columns={"row": st.column_config.NumberColumn(width=60, help="the header of a CSV is row 1")},
+            columns={"row": st.column_config.NumberColumn(width=60, help="the header of a table is row 1")},
         )
     rows = [(fact.subject, fact.prompt, fact.target, fact.relation) for fact in facts.facts[:SHOWN_ROWS]]
     grid(pd.DataFrame(rows, columns=["subject", "prompt", "target", "relation"]), hide_index=True, height=240)
+
+
+def _brought(facts: FactSet) -> str:
+    """How many facts bring what edits are made and judged by; empty where none brings anything."""
+    fields = {"a new object": "new_target", "paraphrases": "paraphrases", "neighbours": "neighbours"}
+    counts = {what: sum(bool(getattr(fact, name)) for fact in facts.facts) for what, name in fields.items()}
+    brought = [f"{what} with {count:,}" for what, count in counts.items() if count]
+    return f"The file brings {', '.join(brought)} of them." if brought else ""
 
 
 def _use(name: str) -> NoReturn:

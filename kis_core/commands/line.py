@@ -48,7 +48,9 @@ class ProgressLine:
         sys.stderr.write(f"{_one_line(text)}\n")
 
     def say_of(self, facts: FactSet) -> None:
-        """Say what the reader of a fact file assumed or changed, and which rows it left out."""
+        """Say what format a fact file has, what its reader assumed or changed, and which rows it left out."""
+        if facts.format:
+            self.say(f"{facts.name}: {facts.format}.")
         for note in facts.notes:
             self.say(note)
         for issue in facts.issues:

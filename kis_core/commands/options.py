@@ -10,6 +10,7 @@ from typing import Any
 from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
+from kis_core.facts import FILES, RECORDS
 from kis_core.models.loading import DEVICES, NUMBERED
 from kis_core.request import DEFAULT_TOKENS, DTYPES, Request, RequestError
 
@@ -69,7 +70,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def add_facts(parser: argparse.ArgumentParser, default: str | None = BUILTIN_FACTS) -> None:
     """Which facts; they have to be named where there is no default."""
-    kinds = "CSV or CounterFact JSON"
+    kinds = f"{', '.join(FILES)}, with {'; '.join(RECORDS)}"
     parser.add_argument("--facts", required=default is None, default=default, metavar="builtin|FILE", help=kinds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kis_core.errors import KisError
@@ -69,7 +69,11 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class RowIssue:
-    """A row that was left out, and why. `row` counts from 1 and includes the header line of a CSV."""
+    """A row that was left out, and why.
+
+    `row` counts from 1: the lines of a text file and the rows of a sheet, their header included, or the records of a
+    JSON list or a parquet file.
+    """
 
     row: int
     reason: str
@@ -84,12 +88,15 @@ class FactSet:
         facts: the facts that were kept.
         issues: the rows that were not.
         notes: what a reader of the file assumed, changed or noticed, a sentence each.
+        format: the format of the file that they were found in, such as "CounterFact records in a JSON list"; it says
+            nothing of the facts, so sets that differ in it alone are equal.
     """
 
     name: str
     facts: tuple[Fact, ...]
     issues: tuple[RowIssue, ...] = ()
     notes: tuple[str, ...] = ()
+    format: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.facts)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kis_core.errors import shown
 from kis_core.facts import BUILTIN_SETS, FactFileError, FactSet
-from kis_core.facts.readers.counterfact import TITLE, to_record
+from kis_core.facts.parsing import TITLE
+from kis_core.facts.readers.counterfact import to_record
 from kis_core.files import atomic
 
 FOLDER = "facts"  # inside the cache folder

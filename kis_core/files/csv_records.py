@@ -42,8 +42,8 @@ class CsvLayout:
     Attributes:
         delimiter: between fields.
         fewest, most: fields of a record.
-        mark: text that every record holds once. A record over several lines that holds it twice is two records,
-            joined by a quote left open.
+        mark: text that every record over several lines holds once. One that holds it twice is two records, joined by
+            a quote left open, and one without it is not to be told from those.
     """
 
     delimiter: str
@@ -134,9 +134,11 @@ class Lines:
             return Fault(k + 1, broken.reason), self._line_at(broken.at)
         last = self._line_at(end)
         marks = sum(cell.count(layout.mark) for cell in cells)
-        if last > k and marks > 1:
-            rows = f"rows {k + 1} to {last + 1}, which hold {marks} `{layout.mark}`"
-            return Fault(k + 1, f"a quote joins the {rows}; is it left open?"), last
+        if last > k and marks != 1:
+            joined, mark = f"a quote joins the rows {k + 1} to {last + 1}", f"`{layout.mark}`"
+            if marks:
+                return Fault(k + 1, f"{joined}, which hold {marks} {mark}; is it left open?"), last
+            return Fault(k + 1, f"{joined}; is it left open? If not, {mark} in its place says that they are one"), last
         return _of_right_length(k, cells, layout), last
 
     def _spoilt(self, k: int, last: int, layout: CsvLayout) -> Iterator[Record | Fault]:

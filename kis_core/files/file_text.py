@@ -26,9 +26,9 @@ PICKLE, WEB = (
     ("a web page", "Download the file itself."),
 )
 KINDS = {
-    b"PK\x03\x04": ("a ZIP archive, as Excel workbooks (.xlsx) are", f"{AS_CSV} An archive: unpack it."),
+    b"PK\x03\x04": ("a ZIP archive, as Excel workbooks are", "Let a workbook’s name end in .xlsx; unpack an archive."),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Office file (.xls, .doc)", AS_CSV),
-    b"PAR1": ("a parquet file", "With pandas: read_parquet(FILE).to_csv(NEW, index=False)."),
+    b"PAR1": ("a parquet file", "Let its name end in .parquet."),
     b"\x1f\x8b": ("a gzip file", UNPACK),
     b"BZh": ("a bzip2 file", UNPACK),
     b"\xfd7zXZ\x00": ("an xz file", UNPACK),

@@ -70,7 +70,10 @@ def test_analyse_writes_four_files_that_hold_the_result(setting: Setting, capsys
     said = capsys.readouterr()
     assert said.out.splitlines() == [str(setting.out / name) for name in FILES]
     assert sorted(path.name for path in setting.out.iterdir()) == sorted(FILES)
-    assert "left out row 3: the prompt holds 0 `{}` where exactly one marks the subject" in said.err.splitlines()
+    assert (
+        "left out row 3: the prompt holds 0 `{}` where exactly one marks the subject, nor the subject itself"
+        in said.err.splitlines()
+    )
     stages = [match[1] for line in said.err.splitlines() if (match := PROGRESS.fullmatch(line))]
     assert stages == [stage for stage in STAGES if stage != "Downloading the model"]
     result = run(Request(**setting.provenance()["request"]), Store(), device="cpu")
@@ -114,7 +117,8 @@ def test_what_was_assumed_of_a_fact_file_is_said_before_any_work(
     path = tmp_path / "facts.csv"
     path.write_bytes("subject,prompt,target\nCôte d’Ivoire,{} is in,x\n".encode("cp1252"))
     assert main([command, *NO_MODEL[command], f"--facts={path}", f"--out={tmp_path / 'out'}"]) == WRONG_INPUT
-    note, complaint = [line for line in capsys.readouterr().err.splitlines() if not PROGRESS.fullmatch(line)]
+    found, note, complaint = [line for line in capsys.readouterr().err.splitlines() if not PROGRESS.fullmatch(line)]
+    assert found == "facts.csv: columns subject, prompt and target in CSV."
     assert note.startswith("The file is not UTF-8 (byte 0xF4 in line 2) and was read as Windows-1252, where it says")
     assert complaint.startswith("kis_core: ")
 

@@ -141,8 +141,10 @@ def test_twice_gives_the_same_bytes_and_says_where(
     assert main(arguments(folder, out=out)) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [str(out / name) for name in FILES]
-    stages = [PROGRESS.fullmatch(line) for line in said.err.splitlines()]
-    assert all(stages), "nothing but progress"
+    found, *lines = said.err.splitlines()
+    assert found.endswith(": columns subject, prompt and target in CSV.")
+    stages = [PROGRESS.fullmatch(line) for line in lines]
+    assert all(stages), "nothing else but progress"
     assert "Measuring every fact" in [match[1] for match in stages if match]
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         name: (written / name).read_bytes() for name in FILES

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from kis_core.commands.line import ProgressLine
+from kis_core.facts import builtin, parse
 
 
 class TestProgress:
@@ -48,3 +49,11 @@ class TestProgress:
         line.say("left out row 3")
         *_, last = capsys.readouterr().err.split("\r\x1b[K")
         assert last == "  10.0 s   50%  Downloading the model  5 MB/s, 10 s left\nleft out row 3\n"
+
+    def test_says_the_format_of_a_fact_file_and_what_was_left_out(self, capsys: pytest.CaptureFixture[str]) -> None:
+        line = ProgressLine()
+        line.say_of(builtin())
+        assert capsys.readouterr().err == ""
+        line.say_of(parse(b"subject;prompt;target\nRome;Rome is in;Italy\n;{} is in;Italy\n", name="mine.csv"))
+        found = "mine.csv: columns subject, prompt and target in CSV with semicolons."
+        assert capsys.readouterr().err.splitlines() == [found, "left out row 3: subject is blank"]

@@ -19,7 +19,7 @@ from tests import tiny
 
 EACH, MANY = 1, 70  # odd texts for every option
 LONGEST = 800  # characters of a line of complaint, the usage aside
-ASIDE = re.compile(r" *\d+\.\d s  .*|left out row 3: .*|warning: .*")  # may stand before the complaint
+ASIDE = re.compile(r" *\d+\.\d s  .*|\S+: columns .* in CSV\.|left out row 3: .*|warning: .*")  # before the complaint
 FACTS = """subject,prompt,target,relation
 Malta,The capital of {} is,Valletta,sport
 Oslo,no slot at all,Norway,sport

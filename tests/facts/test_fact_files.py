@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kis_core import facts
 from kis_core.facts import EXAMPLE, Fact, FactFileError, FactSet, RowIssue, parse
-from kis_core.facts.readers import csv_table
+from kis_core.facts.containers import csv_table
 from kis_core.files import field_text
 from kis_core.files.csv_records import MAX_CHARACTERS
 from kis_core.models import catalog
@@ -158,9 +158,9 @@ RECORD = '[{"requested_rewrite": {"subject": "%s", "prompt": "{} is in", "target
 
 
 NO_TEXT = {
-    b"PK\3\4" + bytes(30): "is a ZIP archive, as Excel workbooks (.xlsx) are, not text. Save its table",
+    b"PK\3\4" + bytes(30): "is a ZIP archive, as Excel workbooks are, not text. Let a workbook’s name end in .xlsx",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(50): "is an Office file",
-    b"PAR1\x15\x04\x15\x10": "is a parquet file, not text. With pandas: read_parquet",
+    b"PAR1\x15\x04\x15\x10": "is a parquet file, not text. Let its name end in .parquet.",
     gzip.compress(HEADER.encode()): "is a gzip file, not text. Unpack it first.",
     b"%PDF-1.7\n%\xe2\xe3": "is a PDF file",
     b"\x80\x04\x95\x00": "is a Python pickle, not text. It is never opened",
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_text_is_named_and_shows_none_of_its_bytes(name: str) 
         assert message in refused(data, name)
     for encoding in ("utf-16", "cp1252"):
         assert parse((RECORD % "Zürich").encode(encoding), name="m.json").facts[0].subject == "Zürich"
-    said = refused((HEADER + "Paris,Paris is the capital of,France\nRome,Rome is in,Italy\n").encode())
+    said = refused((HEADER + "Paris,It is the capital of,France\nRome,It is in,Italy\n").encode())
     assert said.endswith(f"Put {{}} in each prompt where the subject goes, as in: {EXAMPLE}")
     as_other = RECORD % "Paris" if name == "mine.csv" else HEADER + "Paris,{} is in,France\n"
     hint = "It looks like JSON" if name == "mine.csv" else "Is it CSV? Then let its name end in .csv."

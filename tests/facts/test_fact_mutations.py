@@ -38,6 +38,7 @@ LETTERS = (
     Fact("Köln", "„{}“ ist, so heißt es,", "schön\nund alt"),
     *PLAIN[:4],
 )
+ONE_LINE = tuple(fact for fact in (*PLAIN, *LETTERS[:2]) if "\n" not in fact.text)
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ class Written:
     spans: tuple[tuple[int, int], ...]
 
 
-def as_csv(facts: tuple[Fact, ...], delimiter: str, quoting: int, end: str) -> Written:
-    """As any program writes it, with the program's own guard before formulas where there is none in it."""
+def as_csv(facts: tuple[Fact, ...], delimiter: str, quoting: int, end: str, *, filled: bool = False) -> Written:
+    """As any program writes it, with the program's own guard before formulas where there is none in it.
+
+    `filled`: each prompt has its subject in place.
+    """
     parts, spans, at = [], [], 0
+    written = [replace(fact, prompt=fact.text) if filled else fact for fact in facts]
     guarded = [
         [f"'{cell}" if cell.lstrip("'")[:1] in ("=", "+", "-", "@") else cell for cell in fact.to_json().values()]
-        for fact in facts
+        for fact in written
     ]
     for row in (list(facts[0].to_json()), *guarded):
         stream = io.StringIO()
@@ -84,7 +89,8 @@ def good_files() -> list[Written]:
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         for end in ("\n", "\r\n")
     ]
-    return [*files, as_json(PLAIN), as_json(LETTERS)]
+    in_place = [as_csv(ONE_LINE, delimiter, csv.QUOTE_MINIMAL, "\n", filled=True) for delimiter in DELIMITERS]
+    return [*files, *in_place, as_json(PLAIN), as_json(LETTERS)]
 
 
 def mutated(data: bytes, chance: random.Random) -> tuple[bytes, int, int, int]:
@@ -126,8 +132,9 @@ def check(file: Written, chance: random.Random) -> None:
         others = [fact for fact in others if replace(fact, relation="") not in wanted]
     stretch = text_of(data[begin:end], data)
     for fact in others:
-        for field in fact.to_json().values():
+        for field in (fact.subject, fact.target, fact.relation):
             assert bare(field) in bare(stretch), (data, fact)
+        assert any(bare(prompt) in bare(stretch) for prompt in (fact.prompt, fact.text)), (data, fact)
     lost = [fact for fact in untouched if fact not in actual.facts]
     if lost and 0 not in touched:
         assert actual.issues, data

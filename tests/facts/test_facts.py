@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from kis_core import facts
 from kis_core.facts import Fact, FactFileError, FactSet, RowIssue
+from kis_core.facts.subjects import NO_SLOT
 from kis_core.files.csv_records import TWICE
 
 FAULTY_SECONDS = 2.0  # reading all faulty files together, the 50 MB line included, takes a small part of this
 HEADER = "subject,prompt,target"
 PARIS = Fact("Paris", "{} is the capital of", "France")
 ZURICH = Fact("Zürich", "{} is a city in", "Switzerland")
+ABSENT = f"{NO_SLOT}, nor the subject itself"
 
 
 def row(fact: Fact) -> str:
@@ -77,20 +79,20 @@ def test_counterfact_by_hand() -> None:
     assert loaded.issues == (
         RowIssue(2, "no `requested_rewrite` object"),
         RowIssue(3, "no `target_true.str`"),
-        RowIssue(4, "subject is missing"),
+        RowIssue(4, "subject is of the type int, where text belongs"),
         RowIssue(5, "target is missing"),
-        RowIssue(6, "the prompt holds 0 `{}` where exactly one marks the subject"),
-        RowIssue(7, "no `requested_rewrite` object"),
+        RowIssue(6, ABSENT),
+        RowIssue(7, "it is no JSON object, which a record has to be"),
     )
 
 
-SLOTS = "the prompt holds {} `{{}}` where exactly one marks the subject".format
 BAD_ROWS = {
     "Ro\0me,{} is in,Italy": "subject holds a control character (\\x00)",
     "C\x92te,{} is in,Italy": "subject holds a control character (\\x92)",
-    "Rome,It is in,Italy": SLOTS(0),
-    "Rome,{} and {} are in,Italy": SLOTS(2),
-    "Rome,{0.__class__} is in,Italy": SLOTS(0),
+    "Rome,It is in,Italy": ABSENT,
+    "Rome,Rome and Rome are in,Italy": f"{NO_SLOT}, and the subject itself 2 times",
+    "Rome,{} and {} are in,Italy": NO_SLOT.replace("0", "2"),
+    "Rome,{0.__class__} is in,Italy": ABSENT,
     "  ,{} is in,Italy": "subject is blank",
     "\u200b,{} is in,Italy": "subject is blank",
     "Rome,{} is in,": "target is blank",
@@ -116,14 +118,16 @@ def test_a_bad_row_is_reported_and_the_good_ones_around_it_load() -> None:
 
 SURROGATE = b'[{"requested_rewrite": {"subject": "\\ud800", "prompt": "{}", "target_true": {"str": "x"}}}]'
 REFUSED = (
-    ("mine.csv", b"", "mine.csv is empty. Its first line should be: subject,prompt,target"),
+    ("mine.csv", b"", "mine.csv is empty. The first line should be: subject,prompt,target"),
     ("mine.csv", csv_bytes(header=row(PARIS)), "mine.csv has no column subject, prompt, target; found: paris, "),
     ("mine.csv", csv_bytes(row(PARIS) + ",Spain", header=HEADER + ",target"), "mine.csv has the column target twice"),
     ("mine.csv", csv_bytes(), "mine.csv holds no usable fact"),
     ("mine", csv_bytes("", ",{} is in,Italy", "Rome,It is in,Italy"), "First problem: row 3: subject is blank."),
     ("mine", b'\n\n"subject,prompt,target\n', "mine, line 3: a quote is opened and not closed. The first line should"),
     ("known.json", b"{not json", "is not valid JSON"),
-    ("known.json", b"{}", "holds a dict; CounterFact is a list of records"),
+    ("known.json", b"{}", "holds no records of a known kind; the first has the fields: . Known are: "),
+    ("known.json", b'[{"a": 1}]', "CounterFact records (requested_rewrite)"),
+    ("known.jsonl", b'{"subject": 1\n7\n', "First problem: row 1: it is not valid JSON: "),
     ("known.json", b"[]", "holds no usable fact"),
     ("known.json", b"[" * 200_000, "is not valid JSON"),
     ("known.json", b"[" + b"1" * 5_000 + b"]", "is not valid JSON"),
@@ -139,7 +143,7 @@ def test_a_file_that_is_no_fact_file_is_refused_with_the_reason(name: str, conte
 
 
 def test_a_missing_and_an_oversized_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FactFileError, match=r"No fact file at .*absent\.csv\. Give builtin, .*, a CSV file or a C"):
+    with pytest.raises(FactFileError, match=r"No fact file at .*absent\.csv\. Give builtin, .*, a CSV file, a JS"):
         facts.load(tmp_path / "absent.csv")
     for name in (tmp_path, "x" * 5000, "a\0b", "/"):
         with pytest.raises(FactFileError, match="No "):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactFileError, FactSet, saved
-from kis_core.facts.readers.counterfact import TITLE
+from kis_core.facts.parsing import TITLE
 from kis_core.facts.saved import FOLDER, NAME, delete, names, path_of, save, titles
 from kis_core.files import field_text
 from kis_core.files.atomic import NotWritten

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.facts import BUILTIN_SETS, Fact, FactSet, load, parse, saved
+from kis_core.facts.containers import CONTAINERS
 from tests.pages.conftest import FORMULA, HOSTILE, MODEL, PICTURE, SCRIPT, Open, Stored
-from tests.pages.looking import infos, markdown, table_of, unescaped
+from tests.pages.looking import captions, infos, markdown, table_of, unescaped
 
 PAGE = "pages/your_facts.py"
 COLUMNS = ("subject", "prompt", "target", "relation")
@@ -77,11 +79,25 @@ def test_what_was_assumed_of_a_file_and_what_was_left_out_is_told(open_page: Ope
     assert "0 `{}`" in frame["reason"][0]
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_page_takes_the_files_of_the_command_line_and_says_their_format(open_page: Open) -> None:
+    page = open_page(PAGE)
+    taken = set(page.file_uploader[0].proto.type)
+    assert taken == {ending for ending in CONTAINERS if ending}
+    record = {"src": "Where is Rome?", "subject": "Rome", "answers": ["Italy"], "alt": "Spain"}
+    upload(page, f"{json.dumps(record)}\n{json.dumps(record | {'subject': 'Oslo'})}".encode(), "zsre.jsonl")
+    found = "Format found: zsRE records in JSON Lines. The file brings a new object with 1 of them."
+    assert found in captions(page)
+    assert table_of(page, *COLUMNS).value.to_numpy().tolist() == [["Rome", "Where is {}?", "Italy", ""]]
+    assert "nor the subject itself" in table_of(page, "row", "reason").value["reason"][0]
+
+
 def test_a_file_that_holds_no_facts_says_why_with_its_text_as_text(open_page: Open, folder: Path) -> None:
     page = open_page(PAGE)
     hostile = [(f"{text},b,c\n1,2,3\n".encode(), f"{text}.csv", text.lower()) for text in (SCRIPT, PICTURE, LINK)]
     none = (b"subject,prompt,target\nx,no slot,y\n", "none.csv", "holds no usable fact")
-    for content, name, said in (none, (b'{"a": 1}', "record.json", "CounterFact is a list"), *hostile):
+    unknown = (b'{"a": 1}', "record.json", "holds no records of a known kind; the first has the fields: a.")
+    for content, name, said in (none, unknown, *hostile):
         upload(page, content, name)
         assert said in unescaped(page.error[0].value)
         assert not page.success
