@@ -23,6 +23,7 @@ memory C and what is made of it, its other triangle or its factor."""
 TOKENS_A_DOCUMENT = 600  # of Wikipedia, roughly: only to estimate with
 RESERVE = 0.15
 """Of the free memory, never filled with sums: a batch and the copies have to go somewhere, and others are at work."""
+QUICK_SECONDS = 180  # that a quick look at a model may take
 UNGATED = 4  # d_m / d of an MLP with two matrices; one with a gate has three, and another d_m to make up for it
 
 
@@ -106,6 +107,23 @@ def requirements_of(
         reason="" if fits else _reason(entry, device, dtype, nearest),
         nearest=nearest,
     )
+
+
+def quick_tokens(
+    entry: ModelEntry, *, device: Device, dtype: str, speed: Speed, layers: Sequence[int] | None = None
+) -> int | None:
+    """How much text fits into a quick look at these layers, in tokens to two digits.
+
+    0 where it is less than d_m tokens, over which C has no full rank; None where the model does not fit on the device.
+    """
+    none, some = (
+        requirements_of(entry, tokens, device=device, dtype=dtype, layers=layers, speed=speed).seconds
+        for tokens in (0, entry.mlp_width)
+    )
+    if none is None or some is None:
+        return None
+    tokens = int((QUICK_SECONDS - none) * entry.mlp_width / (some - none))
+    return int(float(f"{tokens:.1e}")) if tokens >= entry.mlp_width else 0
 
 
 def choose(entry: ModelEntry, devices: Sequence[Device]) -> tuple[str, str]:

@@ -10,11 +10,18 @@ from typing import Any
 import streamlit as st
 
 from kis_core import machine
-from kis_core.analysis.requirements import TOKENS_A_DOCUMENT, Requirements, choose, requirements_of
+from kis_core.analysis.requirements import (
+    QUICK_SECONDS,
+    TOKENS_A_DOCUMENT,
+    Requirements,
+    choose,
+    quick_tokens,
+    requirements_of,
+)
 from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
 from kis_core.machine import Device, Speed
-from kis_core.models.catalog import ModelEntry
+from kis_core.models.catalog import ModelEntry, is_demo
 from kis_core.models.gguf import in_package
 from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_settings
 from pages.parts.frame import state
@@ -24,15 +31,17 @@ from pages.parts.jobs.background import submit
 
 FILE = "a file or folder on this machine"
 SHORT = 60  # seconds below which an estimate is not worth a number
+QUICK, PAPER = "quick look", "as in the paper"
 TYPED = "typed-model"  # the state of the page's field for any other model
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysisPlan:
-    """A request, where it is to run, and over about how many tokens."""
+    """A request, where it is to run and how fast, and over about how many tokens."""
 
     request: Request
     device: Device
+    speed: Speed
     tokens: int
     guessed: bool
 
@@ -53,8 +62,7 @@ def card(entry: ModelEntry, facts: str) -> None:
     if plan is None:
         return
     device, dtype, layers = plan.device, plan.request.dtype, plan.request.layers
-    speed = _speed(device.name, dtype)
-    required = requirements_of(entry, plan.tokens, device=device, dtype=dtype, layers=layers, speed=speed)
+    required = requirements_of(entry, plan.tokens, device=device, dtype=dtype, layers=layers, speed=plan.speed)
     with first:
         _needs(required, plan, entry)
     _command(plan)
@@ -81,43 +89,77 @@ def _facts(entry: ModelEntry) -> None:
 
 def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
     device, dtype = _device(entry)
-    corpus = _corpus(entry)
+    speed = _speed(device.name, dtype)
+    quick = not is_demo(entry.name) and _is_quick(entry, device)
+    corpus = _corpus(entry, quick=quick)
     if not corpus:
         return None
-    builtin = corpus == BUILTIN_NAME
-    with st.container(horizontal=True):
-        documents = st.number_input(
-            "Documents, at most",
-            1,
-            10_000_000,
-            PAPER_DOCUMENTS,
-            key=f"documents-{entry.name}",
-            help="The paper takes 100,000.",
-            disabled=builtin,
-        )
-        tokens = st.number_input(
-            "Tokens, at most",
-            1,
-            None,
-            DEFAULT_TOKENS if builtin else None,
-            key=f"tokens-{entry.name}-{builtin}",
-            placeholder="all of them",
-        )
     layers = _layers(entry)
+    most = quick_tokens(entry, device=device, dtype=dtype, speed=speed, layers=layers) if quick else None
+    if most == 0:
+        st.warning(
+            f"Within {duration(QUICK_SECONDS)} this machine reads less text than C of these layers needs to be "
+            f"inverted (dₘ = {entry.mlp_width:,} tokens). Choose fewer layers, or a smaller model.",
+            icon=":material/hourglass_disabled:",
+        )
+        return None
+    documents, tokens = _limits(entry, corpus, most)
     settles = st.toggle(
         f"Stop as soon as P moves less than {SETTLED:.0%} of its spread",
-        key=f"settled-{entry.name}",
+        value=quick,
+        key=f"settled-{entry.name}-{quick}",
         help="P of the chosen facts is computed whenever the text has grown by half, in the first, middle and last "
         "layer. When it moved less than this twice in a row, reading ends.",
     )
     revision = None if entry.files else entry.revision
-    limits: dict[str, Any] = {"documents": None if builtin else documents, "settled": SETTLED if settles else None}
+    limits: dict[str, Any] = {"documents": documents, "settled": SETTLED if settles else None}
     try:
         request = Request(entry.name, facts, corpus, tokens, layers, revision, dtype, **limits)
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
-    return AnalysisPlan(request, device, tokens or documents * _tokens_a_document(entry), tokens is None)
+    about = tokens or (documents or PAPER_DOCUMENTS) * _tokens_a_document(entry)
+    return AnalysisPlan(request, device, speed, about, tokens is None)
+
+
+def _is_quick(entry: ModelEntry, device: Device) -> bool:
+    """Whether to read only as much text as a few minutes allow; chosen where there is no GPU."""
+    chosen = st.segmented_control(
+        "How much text",
+        (QUICK, PAPER),
+        default=QUICK if device.kind == "cpu" else PAPER,
+        required=True,
+        key=f"amount-{entry.name}-{device.kind}",
+        help=f"A {QUICK} takes about {duration(QUICK_SECONDS)} here at most: P is noisier over less text, and the "
+        f"program’s own text is not Wikipedia. The paper takes {PAPER_DOCUMENTS:,} documents of Wikipedia.",
+    )
+    return chosen == QUICK
+
+
+def _limits(entry: ModelEntry, corpus: str, most: int | None) -> tuple[int | None, int | None]:
+    """Documents and tokens to read at most; `most` tokens are offered for a quick look."""
+    builtin = corpus == BUILTIN_NAME
+    with st.container(horizontal=True):
+        documents = None
+        if most is None:
+            documents = st.number_input(
+                "Documents, at most",
+                1,
+                10_000_000,
+                PAPER_DOCUMENTS,
+                key=f"documents-{entry.name}",
+                help="The paper takes 100,000.",
+                disabled=builtin,
+            )
+        tokens = st.number_input(
+            "Tokens, at most",
+            1,
+            None,
+            most or (DEFAULT_TOKENS if builtin else None),
+            key=f"tokens-{entry.name}-{most or builtin}",
+            placeholder="all of them",
+        )
+    return None if builtin else documents, tokens
 
 
 def _device(entry: ModelEntry) -> tuple[Device, str]:
@@ -137,11 +179,17 @@ def _device(entry: ModelEntry) -> tuple[Device, str]:
     return devices[name], dtype
 
 
-def _corpus(entry: ModelEntry) -> str:
+def _corpus(entry: ModelEntry, *, quick: bool) -> str:
     """The text behind C; empty while it is not typed."""
     texts = [BUILTIN_NAME, WIKIPEDIA_NAME, FILE]
-    at = texts.index(default_c_settings(entry.name).get("corpus", BUILTIN_NAME))
-    corpus = st.selectbox("Text behind C", texts, index=at, key=f"corpus-{entry.name}", help=explain("second moment C"))
+    usual = BUILTIN_NAME if quick else default_c_settings(entry.name).get("corpus", BUILTIN_NAME)
+    corpus = st.selectbox(
+        "Text behind C",
+        texts,
+        index=texts.index(usual),
+        key=f"corpus-{entry.name}-{quick}",
+        help=explain("second moment C"),
+    )
     if corpus != FILE:
         return corpus
     words = "text, JSONL or parquet; or a folder of ROME’s statistics (.npz)"

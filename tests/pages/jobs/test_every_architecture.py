@@ -15,6 +15,7 @@ from kis_core.results import archive
 from kis_core.store.store import Store
 from pages.parts.edit import simulator
 from pages.parts.jobs import results
+from pages.parts.jobs.model_card import PAPER
 from tests import tiny
 from tests.pages.conftest import MIXED, Open, fact_sets
 from tests.pages.edit_tools import DONE
@@ -37,7 +38,8 @@ def test_from_the_button_to_the_heatmap(
     hub.folders[name] = tiny.save(architecture, tmp_path / "model")
     page = open_page("pages/models.py", facts="mixed")
     page.text_input(key="typed-model").set_value(name).run()
-    page.selectbox(key=f"corpus-{name}").set_value(BUILTIN_NAME).run()
+    page.segmented_control(key=f"amount-{name}-cpu").set_value(PAPER).run()
+    page.selectbox(key=f"corpus-{name}-False").set_value(BUILTIN_NAME).run()
     page.number_input(key=f"tokens-{name}-True").set_value(TOKENS).run()
     assert not hub.downloads
     press(page, "Compute")

@@ -16,9 +16,9 @@ from streamlit.testing.v1 import AppTest
 from kis_core import __main__ as command_line
 from kis_core import machine
 from kis_core.analysis import pipeline, unfinished
-from kis_core.analysis.requirements import required_bytes, requirements_of
+from kis_core.analysis.requirements import QUICK_SECONDS, required_bytes, requirements_of
 from kis_core.commands import options
-from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
+from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.covariance import rome_files
 from kis_core.jobs import State
 from kis_core.machine import Device
@@ -27,7 +27,7 @@ from kis_core.progress import Cancelled
 from kis_core.request import DEFAULT_TOKENS, Request
 from kis_core.results import archive
 from kis_core.store.store import Store
-from pages.parts.jobs.model_card import FILE
+from pages.parts.jobs.model_card import FILE, PAPER
 from tests import tiny
 from tests.pages.conftest import MODEL, PICTURE, SCRIPT, Open
 from tests.pages.looking import captions, finish, labels, markdown, press, table_of, tick, unescaped
@@ -88,6 +88,10 @@ def type_in(page: AppTest, name: str) -> AppTest:
     return page.text_input(key="typed-model").set_value(name).run()
 
 
+def as_in_the_paper(page: AppTest, name: str, kind: str = "cpu") -> AppTest:
+    return page.segmented_control(key=f"amount-{name}-{kind}").set_value(PAPER).run()
+
+
 def card(page: AppTest) -> str:
     """The model whose card is shown."""
     (title,) = (element.value for element in page.markdown if element.value.startswith("#### "))
@@ -118,6 +122,10 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
         assert not page.error
         assert card(page) == name
         entry = catalog.find(name)  # type: ignore[assignment]
+        if not entry.files:
+            assert "reads less text than C of these layers needs" in page.warning[0].value
+            assert not page.button, "hours are not what a quick look takes"
+            as_in_the_paper(page, name)
         guess = DEFAULT_TOKENS if entry.files else PAPER_DOCUMENTS * min(600, entry.context)
         needs = requirements_of(entry, guess, device=there, dtype="float32", speed=SPEED)
         (line,) = (element.value for element in page.markdown if element.value.startswith("weights |"))
@@ -152,7 +160,7 @@ def test_what_is_too_large_is_refused_with_the_nearest_that_fits(
     assert command(page).model == entry.name, "another machine may have room"
     press(page, f"Look at {nearest}")
     assert card(page) == nearest
-    assert "Compute" in labels(page)
+    assert "Compute" in labels(as_in_the_paper(page, nearest))
     assert not begun
 
 
@@ -230,6 +238,12 @@ def test_the_choices_make_the_request_and_the_command_line(open_page: Open, begu
     page = select(open_page(PAGE, facts="builtin-lookalikes"), "gpt2")
     entry = catalog.find("gpt2")
     assert entry is not None
+    quick = options.request_of(command(page), layers=None)
+    assert (quick.corpus, quick.documents, quick.settled) == (BUILTIN_NAME, None, 0.02)
+    there = device("cpu", 60)
+    needs = requirements_of(entry, quick.tokens, device=there, dtype="float32", speed=SPEED)
+    assert needs.seconds == pytest.approx(QUICK_SECONDS, rel=0.05), "to two digits"
+    as_in_the_paper(page, "gpt2")
     usual = {"revision": entry.revision, "documents": PAPER_DOCUMENTS}
     expected = Request("gpt2", "builtin-lookalikes", WIKIPEDIA_NAME, None, **usual)
     assert options.request_of(command(page), layers=None) == expected
@@ -237,7 +251,7 @@ def test_the_choices_make_the_request_and_the_command_line(open_page: Open, begu
     page.number_input(key="documents-gpt2").set_value(500).run()
     page.number_input(key="tokens-gpt2-False").set_value(9_000).run()
     page.slider(key="layers-gpt2").set_value((2, 4)).run()
-    page.toggle(key="settled-gpt2").set_value(True).run()
+    page.toggle(key="settled-gpt2-False").set_value(True).run()
     args = command(page)
     press(page, "Compute")
     finish()
@@ -267,7 +281,7 @@ def statistics(folder: Path) -> Path:
 
 
 def with_text(page: AppTest, path: str) -> AppTest:
-    page.selectbox(key=f"corpus-{TYPED}").set_value(FILE).run()
+    as_in_the_paper(page, TYPED).selectbox(key=f"corpus-{TYPED}-False").set_value(FILE).run()
     assert "Compute" not in labels(page), "first the path"
     return page.text_input(key="corpus-path").set_value(path).run()
 
