@@ -12,7 +12,8 @@ from kis_core.errors import KisError
 from kis_core.simulator import FORECASTS, EditOutcome, Forecast, share_frame, span, spill_frame
 from pages.parts.edit import below
 from pages.parts.edit import simulator as benches
-from pages.parts.edit.choice import choices, history_entry, in_words, success
+from pages.parts.edit.choice import choices, history_entry, in_words
+from pages.parts.edit.success import success
 from pages.parts.edit.view import Chosen, EditView
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
@@ -78,7 +79,7 @@ def drawn(seen: ResultView) -> None:
         _queue(view)
     if view.outcome is not None and chosen.request:
         with words:
-            success(view.outcome, chosen.request.target, bench.probes(chosen.e).protocol)
+            success(view.outcome, bench.probes(chosen.e))
     below.below(view)
 
 

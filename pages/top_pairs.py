@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core.results import archive, pairs, published
+from kis_core.wording import counted
 from pages.parts.figures.figure import FigureText, caption
 from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.figures.pair_list import pair_list, with_names
@@ -174,16 +175,23 @@ def _models(view: ResultView) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def _paper(view: ResultView, published_pairs: pd.DataFrame, pair: Pair) -> None:
-    p = view.p[published_pairs["i"], published_pairs["j"]]
-    table = with_names(view.result, published_pairs.assign(p=p)).drop(columns="tags")
+    places = published_pairs[["i", "j"]]
+    theirs = [str(name) for name in published_pairs if name not in places]
+    here = with_names(view.result, places.assign(p=view.p[places["i"], places["j"]])).drop(columns="tags")
+    table = here.join(published_pairs[theirs])
     config = {
-        "published": st.column_config.TextColumn("published", width=90, help="the authors’ value"),
-        "source": st.column_config.TextColumn("source", width="medium"),
+        name: st.column_config.TextColumn(
+            name.partition("(")[2].rstrip(")") or name, width=66, help=f"published: {name}; not computed here"
+        )
+        for name in theirs
     }
+    config["edited"] = st.column_config.TextColumn("edit fact i", width=130)
+    config["suffers"] = st.column_config.TextColumn("and fact j suffers", width=130)
     pair_list(table, pair, key="paper", height=560, **config)
     about = FigureText(
         title="Top pairs, as published",
-        caption="The authors’ values beside those computed here (P[i, j]).",
+        caption=f"P[i, j] computed here, beside what the paper’s authors published: {', '.join(theirs)}. "
+        f"{counted(len(table), 'published pair')} of facts that are here.",
         help=published.ABOUT,
         data=lambda: table,
         code=f"from kis_core.results import published\n\npublished_pairs = published.pairs(result, {view.layer})",

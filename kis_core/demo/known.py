@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from kis_core.demo import factbase
 from kis_core.demo.factbase import BaseFact
 from kis_core.facts.fact import Fact
-from kis_core.facts.known import MOST_NEIGHBOURS, HeldOut, KnownFacts, Paraphrases
+from kis_core.facts.known import ALIKE, MOST_NEIGHBOURS, HeldOut, KnownFacts, Prompts
 
 
 class FactBase(KnownFacts):
@@ -38,20 +38,20 @@ class FactBase(KnownFacts):
         taken = {fact.subject for fact in self.facts}
         return tuple({fact.subject: fact for fact in self.everything if fact.subject not in taken}.values())
 
-    def paraphrases(self, fact: Fact) -> Paraphrases:
+    def paraphrases(self, fact: Fact) -> Prompts:
         """The fact in the sentences that no model of the family ever saw with it."""
         if (base := find(fact)) is None:
             return super().paraphrases(fact)
         held_out = tuple(replace(fact, prompt=template) for template in base.held_out if template != fact.prompt)
-        return Paraphrases(held_out, "the templates held out in training")
+        return Prompts(held_out, "the templates held out in training")
 
-    def neighbours(self, fact: Fact) -> tuple[Fact, ...]:
+    def neighbours(self, fact: Fact) -> Prompts:
         """Other subjects of the base with the same object in the same relation."""
         if find(fact) is None:
             return super().neighbours(fact)
         same = (fact.relation, fact.target)
         others = [b for b in factbase.load() if (b.relation, b.object) == same and b.subject != fact.subject]
-        return tuple(map(_taught, others[:MOST_NEIGHBOURS]))
+        return Prompts(tuple(map(_taught, others[:MOST_NEIGHBOURS])), ALIKE)
 
     def held_out(self, least: int) -> HeldOut:
         """Sentences of the base that no model of the family ever saw."""

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from kis_core.editing.edit import Edit
 from kis_core.editing.overlay import applied
 from kis_core.editing.probes import Probes
+from kis_core.editing.scores import BothObjects, Readings, Scores, scores_of
 from kis_core.facts import Fact
 from kis_core.models.tokens import ids_of
-from kis_core.scoring.answers import knows, next_token_logits
-from kis_core.scoring.log_odds import batched, read, tokenize_sentences
+from kis_core.scoring.answers import next_token_logits, read_objects
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -28,11 +26,12 @@ class Success:
 
     Attributes:
         efficacy: every token of the new object is now the model's first choice.
-        likelier: the new object is now likelier than the old one (CounterFact's efficacy score).
-        probability_new, probability_old: of both objects on the prompt, after the edit.
-        paraphrase: share of the paraphrases answered with the new object; None where there are none.
+        likelier: the new object is now likelier than the old one, by the mean log-likelihood of its tokens (ROME's ES).
+        probability_new, probability_old: of both objects on the prompt, all tokens together, after the edit.
+        paraphrase: share of the paraphrases answered with the new object, token by token; None where there are none.
         neighbourhood, neighbourhood_before: share of the neighbours that keep their object, and that had it before.
         generated, generated_before: what the model goes on to say after the prompt.
+        scores, scores_before: as ROME's and EasyEdit's tables have them, of the edited model and of the model as it is.
     """
 
     efficacy: bool
@@ -44,6 +43,8 @@ class Success:
     neighbourhood_before: float | None
     generated: str
     generated_before: str
+    scores: Scores
+    scores_before: Scores
 
 
 def succeeded(loaded: LoadedModel, edit: Edit, fact: Fact, target: str, probes: Probes) -> Success:
@@ -56,35 +57,32 @@ def succeeded(loaded: LoadedModel, edit: Edit, fact: Fact, target: str, probes: 
         target: its new object.
         probes: paraphrases and neighbours.
     """
-    new = replace(fact, target=target)
-    paraphrases = [replace(paraphrase, target=target) for paraphrase in probes.paraphrases]
-    before = knows(loaded, probes.neighbours)
-    said_before = generate(loaded, fact)
+    before, said_before = _read(loaded, fact, target, probes), generate(loaded, fact)
     with applied(loaded, edit):
-        took, *follow = knows(loaded, [new, *paraphrases, *probes.neighbours])
-        log_new, log_old = _log_probs(loaded, [new, fact])
-        said = generate(loaded, fact)
-    paraphrased, kept = follow[: len(paraphrases)], follow[len(paraphrases) :]
+        after, said = _read(loaded, fact, target, probes), generate(loaded, fact)
+    scores, edited = scores_of(after, before), after.edited
     return Success(
-        efficacy=took,
-        likelier=log_new > log_old,
-        probability_new=float(torch.tensor(log_new).exp()),
-        probability_old=float(torch.tensor(log_old).exp()),
-        paraphrase=_share(paraphrased),
-        neighbourhood=_share(kept),
-        neighbourhood_before=_share(before),
+        efficacy=edited.new.exact,
+        likelier=scores.ES == 1,
+        probability_new=edited.new.probability,
+        probability_old=edited.old.probability,
+        paraphrase=_share([both.new.exact for both in after.paraphrases]),
+        neighbourhood=_share([both.old.exact for both in after.neighbours]),
+        neighbourhood_before=_share([both.old.exact for both in before.neighbours]),
         generated=said,
         generated_before=said_before,
+        scores=scores,
+        scores_before=scores_of(before, before),
     )
 
 
-@torch.inference_mode()
-def _log_probs(loaded: LoadedModel, facts: Sequence[Fact]) -> list[float]:
-    log_probs = [0.0] * len(facts)
-    for batch, sentences in batched(tokenize_sentences(loaded.tokenizer, facts, context=loaded.context)):
-        for k, value in zip(batch, read(loaded, sentences).log_prob.tolist(), strict=True):
-            log_probs[k] = value
-    return log_probs
+def _read(loaded: LoadedModel, fact: Fact, target: str, probes: Probes) -> Readings:
+    """Both objects after every prompt; a neighbour's old object is its own."""
+    prompts = [fact, *probes.paraphrases, *probes.neighbours]
+    objects = read_objects(loaded, [*(replace(prompt, target=target) for prompt in prompts), *prompts])
+    edited, *others = map(BothObjects, objects[: len(prompts)], objects[len(prompts) :])
+    count = len(probes.paraphrases)
+    return Readings(edited, tuple(others[:count]), tuple(others[count:]))
 
 
 def generate(loaded: LoadedModel, fact: Fact, tokens: int = WORDS) -> str:

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from kis_core.facts.fact import SLOT, Fact
 
-MOST_NEIGHBOURS = 10  # as CounterFact has them
+MOST_NEIGHBOURS = 10  # of those made up here; as many as CounterFact has
+OF_THE_FILE = "those of the fact file"
+ALIKE = f"other subjects with the same relation and object, at most {MOST_NEIGHBOURS}"
 
 
-class Paraphrases(NamedTuple):
-    """A fact in other sentences.
+class Prompts(NamedTuple):
+    """What an edit of a fact is judged by: the fact in other sentences, or facts that it should leave as they are.
 
     Attributes:
         facts: one a sentence.
@@ -62,22 +64,20 @@ class KnownFacts:
         """The facts that edits are drawn from."""
         return self.facts
 
-    def paraphrases(self, fact: Fact) -> Paraphrases:
+    def paraphrases(self, fact: Fact) -> Prompts:
         """The fact in other sentences: its own, or those of other facts of its relation."""
         if fact.paraphrases:
-            return Paraphrases(
-                tuple(map(_whole, fact.paraphrases, [fact] * len(fact.paraphrases))), "those of the fact file"
-            )
+            return Prompts(tuple(_whole(text, fact) for text in fact.paraphrases), OF_THE_FILE)
         templates = dict.fromkeys(other.prompt for other in self._alike(fact) if other.prompt != fact.prompt)
         own = tuple(replace(fact, prompt=template) for template in templates)
-        return Paraphrases(own, "other sentences of the relation here")
+        return Prompts(own, "other sentences of the relation here")
 
-    def neighbours(self, fact: Fact) -> tuple[Fact, ...]:
+    def neighbours(self, fact: Fact) -> Prompts:
         """Facts about other subjects with the same object, which an edit of the fact should leave as they are."""
         if fact.neighbours:
-            return tuple(_whole(text, fact) for text in fact.neighbours[:MOST_NEIGHBOURS])
+            return Prompts(tuple(_whole(text, fact) for text in fact.neighbours), OF_THE_FILE)
         others = [other for other in self._alike(fact) if other.target == fact.target and other.subject != fact.subject]
-        return tuple(others[:MOST_NEIGHBOURS])
+        return Prompts(tuple(others[:MOST_NEIGHBOURS]), ALIKE)
 
     def new_objects(self, fact: Fact) -> list[str]:
         """Objects that the fact may be edited to: the proposed one, then others of its relation by falling frequency.

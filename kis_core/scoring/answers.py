@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from kis_core.models import head
 from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
 from kis_core.models.finite import check_logits
 from kis_core.models.tokens import encode
+from kis_core.scoring.log_odds import token_log_odds
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -119,6 +121,45 @@ def continues_word(tokenizer: object, token: int) -> bool:
     return not begins_word and any(character.isalnum() for character in piece)
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectReading:
+    """What a model makes of a fact's object, token by token, each read after the right ones before it.
+
+    All three are empty where the sentence is longer than the model's context.
+
+    Attributes:
+        tokens: (n,) of the object.
+        choices: (n,) the model's first choice at the place of each.
+        log_probs: (n,) of each token, natural logarithm.
+    """
+
+    tokens: tuple[int, ...] = ()
+    choices: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether every token is the model's first choice."""
+        return bool(self.tokens) and self.choices == self.tokens
+
+    @property
+    def probability(self) -> float:
+        """Of the whole object."""
+        return math.exp(sum(self.log_probs)) if self.tokens else math.nan
+
+
+@torch.inference_mode()
+def read_objects(loaded: LoadedModel, facts: Sequence[Fact]) -> list[ObjectReading]:
+    """How the model, edited or not, reads the object of each fact after its prompt."""
+    rows: list[list[tuple[int, int, float]]] = [[] for _ in facts]
+    for owners, logits, tokens in _of_objects(loaded, facts):
+        log_probs = torch.nn.functional.logsigmoid(token_log_odds(logits, tokens).cpu().double())
+        read = zip(tokens.tolist(), logits.argmax(dim=-1).tolist(), log_probs.tolist(), strict=True)
+        for k, row in zip(owners, read, strict=True):
+            rows[k].append(row)
+    return [ObjectReading(*zip(*of_fact, strict=True)) for of_fact in rows]
+
+
 @torch.inference_mode()
 def knows(
     loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
@@ -137,11 +178,22 @@ def knows(
     Raises:
         NotFinite: see `checked`.
     """
+    read: set[int] = set()
+    wrong: set[int] = set()
+    for owners, logits, tokens in _of_objects(loaded, facts, checked=checked, tokens_per_batch=tokens_per_batch):
+        read.update(owners)
+        right = (logits.argmax(dim=-1) == tokens).tolist()
+        wrong.update(k for k, hit in zip(owners, right, strict=True) if not hit)
+    return [k in read and k not in wrong for k in range(len(facts))]
+
+
+def _of_objects(
+    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Batch by batch, one row a token of an object: the number of its fact, the logits at its place, the token."""
     if not facts:
-        return []
-    sentences = [f"{fact.text} {fact.target}" for fact in facts]
-    encoded = encode(loaded.tokenizer, sentences)
-    known = [False] * len(facts)
+        return
+    encoded = encode(loaded.tokenizer, [f"{fact.text} {fact.target}" for fact in facts])
     lengths = [len(sentence.ids) for sentence in encoded]
     for whole in batches(lengths, tokens_per_batch=tokens_per_batch):
         batch = [k for k in whole if lengths[k] <= loaded.context]
@@ -149,18 +201,14 @@ def knows(
             continue
         ids, mask = pad([encoded[k].ids for k in batch], loaded.device)
         hidden = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        answers = [
+        places = [
             (row, at)
             for row, k in enumerate(batch)
             for at, (_, last) in enumerate(encoded[k].spans)
             if last > len(facts[k].text)  # a space that is a token of its own has an empty span
         ]
-        rows, at = [row for row, _ in answers], [at for _, at in answers]
+        rows, at = [row for row, _ in places], [at for _, at in places]
         logits = head.logits(loaded, hidden[rows, [place - 1 for place in at]])
         if checked:
-            check_logits(loaded, logits, [encoded[batch[row]].ids[:place] for row, place in answers])
-        chosen = logits.argmax(dim=-1)
-        wrong = {row for row, right in zip(rows, (chosen == ids[rows, at]).tolist(), strict=True) if not right}
-        for row, k in enumerate(batch):
-            known[k] = row not in wrong
-    return known
+            check_logits(loaded, logits, [encoded[batch[row]].ids[:place] for row, place in places])
+        yield [batch[row] for row in rows], logits, ids[rows, at]

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from kis_core import progress
 from kis_core.analysis import pipeline
+from kis_core.editing.scores import CONVENTIONS, SCORES, MeanScores, Scores
 from kis_core.files import atomic
 from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
@@ -27,6 +29,7 @@ from kis_core.store.store import Store
 from kis_core.studies.tables import mean, table
 from kis_core.wording import counted, number
 
+BEFORE = "_before"  # ends the names of columns about the model as it is
 LIKELY_OBJECTS = 5  # a new object is drawn from the most frequent ones of the relation
 
 
@@ -138,6 +141,9 @@ def _row(simulator: Simulator, forecast: Forecast, outcome: EditOutcome) -> dict
         "flips_both": len(expected & flipped),
         "mean_loss": float(-outcome.measured.log_odds[others].mean()),
         "shift_error": float(np.abs(forecast.shift - moved).max() / forecast.edit.size),
+        **asdict(outcome.success.scores),
+        **{f"{name}{BEFORE}": score for name, score in asdict(outcome.success.scores_before).items()},
+        "prompts": simulator.probes(outcome.request.fact).origin,
     }
 
 
@@ -161,6 +167,7 @@ def markdown(edits: pd.DataFrame, quality: pd.DataFrame, flips: pd.DataFrame) ->
     """The tables, one row a model and layer."""
     parts = (
         ("Whether edits take, and what flips", _success(edits)),
+        ("Scores as in the tables of ROME and EasyEdit, mean over edits", _scores(edits)),
         (
             "Spearman correlation of forecast and measured loss of log-odds, mean over edits",
             _means(quality, "spearman"),
@@ -188,6 +195,29 @@ def _success(edits: pd.DataFrame) -> str:
         rows.append([model, layer, len(made), *shares, flips, forecast, f"{made['shift_error'].max():.0e}"])
     heads = ("model", "layer", "edits", "efficacy", "paraphrase", "neighbourhood", "flips", "of them forecast")
     return table([*heads, "shift error"], rows)
+
+
+def _scores(edits: pd.DataFrame) -> str:
+    """A row for the model as it is, then one a layer; a number of edits in brackets where not all have the score."""
+    made = edits[edits["reaches"]]
+    rows = []
+    origins: Counter[str] = Counter()
+    for model, of_model in made.groupby("model", sort=False):
+        requested = of_model.drop_duplicates(["fact", "target"])  # of all layers, where the model before is the same
+        origins.update(requested["prompts"])
+        before = requested[[f"{name}{BEFORE}" for name in SCORES]].set_axis(list(SCORES), axis=1)
+        rows.append([model, "before", *_mean_scores(before)])
+        rows += [[model, layer, *_mean_scores(group)] for layer, group in of_model.groupby("layer", sort=False)]
+    prompts = "; ".join(f"{origin} ({counted(count, 'edit')})" for origin, count in origins.items())
+    protocol = f"{' '.join(CONVENTIONS)} S: harmonic mean of ES, PS and NS. Prompts: {prompts or 'none'}."
+    return f"{table(['model', 'layer', 'edits', *SCORES, 'S'], rows)}\n\n{protocol}"
+
+
+def _mean_scores(edits: pd.DataFrame) -> list[str]:
+    over = MeanScores.over(Scores(*row) for row in edits[list(SCORES)].astype(float).to_numpy().tolist())
+    fewer = {name: "" if n in (0, len(edits)) else f" ({n})" for name, n in over.edits.items()}
+    means = [number(mean, ".0%") + fewer[name] for name, mean in asdict(over.means).items()]
+    return [str(len(edits)), *means, number(over.S, ".0%")]
 
 
 def _means(quality: pd.DataFrame, measure: str) -> str:

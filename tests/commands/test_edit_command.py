@@ -12,6 +12,7 @@ import pytest
 from kis_core import corpora, facts, simulator
 from kis_core.__main__ import main
 from kis_core.analysis import pipeline
+from kis_core.editing.scores import SCORES
 from kis_core.models import catalog, loading
 from kis_core.request import Request, RequestError
 from kis_core.spillover import landing
@@ -124,6 +125,10 @@ def test_the_record_is_strict_json_with_all_that_is_needed(written: Path) -> Non
     assert 0 < record["probability_in_search"] <= 1
     assert str(EDITED) in record["flips_forecast"]
     assert record["success"]["efficacy"] is True
+    assert list(record["success"]["scores"]) == list(record["success"]["scores_before"]) == list(SCORES)
+    assert (record["success"]["scores"]["ES"], record["success"]["scores_before"]["ES"]) == (1, 0)
+    assert "as ROME’s" in record["protocol"]
+    assert "as EasyEdit’s" in record["protocol"]
     assert (rows[EDITED]["answer_before"], rows[EDITED]["answer_after"]) == ("Microsoft", "Nokia")
     digest = loading.load(catalog.locate(MODEL), device="cpu").digest()
     assert record["weights_sha256_before"] == record["weights_sha256_after"] == digest

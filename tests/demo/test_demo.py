@@ -222,6 +222,8 @@ class TestOfASet:
         actual = probes(many[0], KnownFacts(many))
         assert actual.neighbours == tuple(many[1:11]), "at most ten"
         assert [fact.prompt for fact in actual.paraphrases] == [fact.prompt for fact in many[1:]]
+        own = replace(many[0], neighbours=tuple(fact.text for fact in many[1:]))
+        assert [fact.text for fact in probes(own, KnownFacts(many)).neighbours] == list(own.neighbours), "all it brings"
 
     def test_new_objects_are_the_most_frequent_first(self) -> None:
         more = [Fact("Rügen", "{} lies in the", name, "sea") for name in ("Aral", "Caspian", "Caspian", "Zuider")]
@@ -240,6 +242,7 @@ def test_what_a_counterfact_record_brings_is_what_its_edit_is_judged_by(shared_d
     assert [fact.text for fact in actual.paraphrases] == record["paraphrase_prompts"]
     assert [fact.text for fact in actual.neighbours] == record["neighborhood_prompts"]
     assert {fact.target for fact in (*actual.paraphrases, *actual.neighbours)} == {"English"}
+    assert actual.origin == "paraphrase: those of the fact file; neighbourhood: those of the fact file"
 
 
 def test_the_family_knows_the_base_and_any_other_model_what_its_facts_are_of() -> None:

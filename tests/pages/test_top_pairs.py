@@ -99,9 +99,13 @@ def test_published_values_stand_beside_those_computed(
     assert pairs_of(listed(page)) == pairs_of(pairs.table(result, 0, count=100)), "of other models there are none"
     assert "list" not in page.query_params
     assert len(page.segmented_control(key="choose-list").options) == 2
-    theirs = pd.DataFrame({"i": [3, 9], "j": [7, 2], "published": ["0.50", "-0.25"], "source": ["a", "b"]})
+    theirs = pd.DataFrame({"i": [3, 9], "j": [7, 2], "GPT-J (Table 4)": ["0.50", None], "heatmaps": [None, "-0.25"]})
     monkeypatch.setattr(published, "pairs", lambda *_: theirs)
-    frame = listed(open_page(PAGE, list="paper"))
+    page = open_page(PAGE, list="paper")
+    frame = listed(page)
     assert pairs_of(frame) == [(3, 7), (9, 2)]
     assert frame["p"].tolist() == pytest.approx([result.p[0, 3, 7], result.p[0, 9, 2]])
-    assert frame["published"].tolist() == ["0.50", "-0.25"]
+    pd.testing.assert_frame_equal(frame[["GPT-J (Table 4)", "heatmaps"]], theirs[["GPT-J (Table 4)", "heatmaps"]])
+    said = captions(page)
+    assert "computed here, beside what the paper’s authors published: GPT-J (Table 4), heatmaps." in said
+    assert "2 published pairs of facts that are here." in said

@@ -21,11 +21,13 @@ from kis_core.scoring import answers
 from kis_core.scoring.answers import (
     MAX_CONTINUATION,
     TOP,
+    ObjectReading,
     continues_word,
     finish_words,
     first_choices,
     knows,
     next_token_logits,
+    read_objects,
     top_answers,
 )
 
@@ -212,3 +214,20 @@ class TestKnows:
         facts = [Fact("Malta", "{} is", "Valletta"), CAPITAL, SHORT]
         assert knows(loaded, facts, tokens_per_batch=tokens_per_batch) == known
         assert loaded.model.longest <= context
+
+
+def test_objects_are_read_token_by_token_and_not_at_all_beyond_the_context(
+    scripted: Callable[..., LoadedModel],
+) -> None:
+    capital, short, sodium = read_objects(scripted(), [CAPITAL, SHORT, replace(CAPITAL, target="Valle sona")])
+    piece = {name: number for number, name in enumerate(PIECES)}
+    assert capital.tokens == capital.choices == tuple(piece[name] for name in ("ĠVa", "lle", "tta"))
+    after_va = math.e / (math.e + len(PIECES) - 1)
+    assert capital.log_probs == pytest.approx([math.log(math.exp(3) / WEIGHT), *[math.log(after_va)] * 2], rel=1e-6)
+    assert capital.probability == pytest.approx(math.exp(3) / WEIGHT * after_va**2, rel=1e-6)
+    assert (short.tokens, short.choices, short.exact) == ((piece["ĠRome"],), (piece["ĠVa"],), False)
+    assert sodium.tokens == tuple(piece[name] for name in ("ĠVa", "lle", "Ġso", "na"))
+    assert sodium.choices == tuple(piece[name] for name in ("ĠVa", "lle", "tta", "na"))
+    too_long, again = read_objects(scripted(context=7), [CAPITAL, SHORT])
+    assert (too_long, too_long.exact) == (ObjectReading(), False)
+    assert again.tokens == short.tokens

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.editing import Edit, Hyperparameters, Success
+from kis_core.editing.scores import SCORES, Scores
 from kis_core.request import RequestError
 from kis_core.results.result import Result
 from kis_core.simulator import (
@@ -78,6 +79,9 @@ def forecast_of(
     return Forecast(edit, p, p, np.asarray(shift), np.asarray(subject), np.asarray(every), flips)
 
 
+UNSCORED = Scores(*[None] * len(SCORES))
+
+
 def outcome_of(
     log_odds: Sequence[float], shift: Sequence[float], answers: Sequence[str], flipped: Sequence[bool]
 ) -> EditOutcome:
@@ -87,7 +91,7 @@ def outcome_of(
         1.0,
         measured,
         np.array([-0.75, 8.0, 0.5, -1.5]),
-        Success(True, True, 0.9, 0.1, None, None, None, "sea", "land 1"),
+        Success(True, True, 0.9, 0.1, None, None, None, "sea", "land 1", UNSCORED, UNSCORED),
         np.array(flipped),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ import torch
 
 from kis_core import corpora, facts, progress, simulator
 from kis_core.__main__ import WRONG_INPUT, main
+from kis_core.editing.scores import SCORES
 from kis_core.facts import Fact, FactSet
 from kis_core.models import catalog, loading
 from kis_core.models.loaded import LoadedModel
@@ -144,7 +146,8 @@ class TestFiles:
         assert done.edits["reaches"].tolist() == [True] * (EDITS * LAST) + [False] * EDITS
         measured = done.edits.drop(columns=["model", "layer", "fact", "target", "reaches"])
         assert measured[done.edits["layer"] == LAST].isna().all(axis=None)
-        counted = measured.drop(columns=["paraphrase", "neighbourhood"])  # which not every fact has
+        of_probes = [name for name in measured if name.startswith(("P", "N", "rephrase", "locality"))]
+        counted = measured.drop(columns=["paraphrase", "neighbourhood", *of_probes])  # which not every fact has
         assert counted[done.edits["layer"] < LAST].notna().all(axis=None)
 
 
@@ -168,6 +171,12 @@ class TestNumbers:
         assert (row["flips_forecast"], row["flips_both"]) == (len(coming), len(coming & flipped))
         assert (str(row["efficacy"]) == "True") == (edited[e][1] == row["target"])
         assert row["steps"] == len(bench.value(request).losses) - 1
+        success = bench.perform(request).success
+        for scores, ends in ((success.scores, ""), (success.scores_before, "_before")):
+            for name in SCORES:
+                expected = getattr(scores, name)
+                assert row[f"{name}{ends}"] == pytest.approx(math.nan if expected is None else expected, nan_ok=True)
+        assert row["prompts"] == bench.probes(e).origin
         error = np.abs(bench.forecast(request).shift - bench.perform(request).measured.shift).max()
         assert row["shift_error"] == pytest.approx(error / np.linalg.norm(edit.delta), rel=1e-9)
         assert row["shift_error"] > 0
@@ -211,9 +220,12 @@ class TestNumbers:
 
 
 def test_the_tables_have_models_and_layers_as_rows(done: Done) -> None:
-    success, *others = tables_of(done.text).values()
+    success, scores, *others = tables_of(done.text).values()
     assert len(others) == 4
     assert [(row["model"], row["layer"]) for row in success] == [(MODEL, str(layer)) for layer in range(LAYERS)]
+    assert [(row["layer"], row["edits"]) for row in scores] == [(at, f"{EDITS}") for at in ("before", "0", "1", "2")]
+    assert scores[1]["ES"] == f"{done.edits.loc[done.edits['layer'] == 0, 'ES'].mean():.0%}"
+    assert f"Prompts: {done.edits['prompts'][0]} ({EDITS} edits)." in done.text
     for rows in others:
         assert [(row["model"], row["layer"]) for row in rows] == [(MODEL, str(layer)) for layer in range(LAST)]
         assert list(rows[0])[-len(FORECASTS) :] == FORECASTS

@@ -13,11 +13,10 @@ from kis_core.facts import SLOT, Fact
 from kis_core.results.pairs import label_of
 from kis_core.simulator import MOST_STRENGTH, EditOutcome, EditRequest, Simulator
 from kis_core.superposition.matrix import strongest_partner
-from kis_core.wording import number
 from pages.parts.edit.view import Chosen, EditView
 from pages.parts.figures.inspector import EDITED
 from pages.parts.frame import state
-from pages.parts.frame.text import plain, share
+from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
 from pages.parts.frame.widgets import segments
 
@@ -126,37 +125,6 @@ def in_words(fact: Fact, target: str) -> None:
         f"<div style='border-left:4px solid {EDITED};padding:.2rem 0 .2rem .8rem;font-size:1.2rem;line-height:1.5'>"
         f"{escape(before)}<b>{escape(fact.subject)}</b>{escape(after)} "
         f"<s style='opacity:.75'>{escape(fact.target)}</s> → <b>{escape(target)}</b></div>"
-    )
-
-
-def success(outcome: EditOutcome, target: str, protocol: str) -> None:
-    """Whether the edit took, as the field measures it."""
-    measured = outcome.success
-    answers = f"{'yes' if measured.efficacy else 'no'}: {share(measured.probability_new)}"
-    neighbourhood = "none known"
-    if measured.neighbourhood is not None and measured.neighbourhood_before is not None:
-        before = f"{measured.neighbourhood_before:.0%} had it"
-        neighbourhood = f"{measured.neighbourhood:.0%} keep their object ({before})"
-    rows = [
-        ("efficacy", f"{answers} (the old object {share(measured.probability_old)})"),
-        (
-            "paraphrase",
-            "none known"
-            if measured.paraphrase is None
-            else f"{number(measured.paraphrase, '.0%')} give the new object",
-        ),
-        ("neighbourhood", neighbourhood),
-        ("it now says", f"… {measured.generated}"),
-        ("it said", f"… {measured.generated_before}"),
-    ]
-    cells = "".join(
-        f"<div style='opacity:.75;white-space:nowrap'>{name}</div><div>{escape(text)}</div>" for name, text in rows
-    )
-    st.html(f"<div style='display:grid;grid-template-columns:max-content 1fr;gap:.15rem .9rem'>{cells}</div>")
-    st.caption(
-        "How an edit is judged",
-        help=f"Efficacy: the new object “{plain(target)}” is the model’s first choice, token by token, on the edited "
-        f"sentence. {plain(protocol[0].upper() + protocol[1:])} Meng et al., arXiv 2202.05262.",
     )
 
 

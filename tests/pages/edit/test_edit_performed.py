@@ -71,15 +71,27 @@ def test_undo_takes_the_measurement_away_and_performing_brings_it_back(open_edit
     pd.testing.assert_frame_equal(bars(perform(page)), after)
 
 
-def test_it_is_told_whether_the_edit_took(look_at_edit: Edit, alone: Makes) -> None:
+def test_the_scores_of_both_conventions_stand_there_with_whose_prompts_they_are(
+    look_at_edit: Edit, alone: Makes
+) -> None:
     success = alone().outcome().success
-    shown = html(look_at_edit(**STORY, performed="yes"))
+    before, after = success.scores_before, success.scores
+    page = look_at_edit(**STORY, performed="yes")
+    rows = dict(re.findall(r"<th scope='row'[^>]*>(\w+)(.*?)</tr>", html(page)))
+    cells = {name: re.findall(r"<td[^>]*>([^<]*)<", row) for name, row in rows.items()}
+    assert None not in (after.PS, after.NS, after.locality_acc)
+    assert cells == {
+        "efficacy": [f"{before.ES:.0%} → {after.ES:.0%}", f"{before.rewrite_acc:.0%} → {after.rewrite_acc:.0%}"],
+        "paraphrase": [f"{before.PS:.0%} → {after.PS:.0%}", f"{before.rephrase_acc:.0%} → {after.rephrase_acc:.0%}"],
+        "neighbourhood": [f"{before.NS:.0%} → {after.NS:.0%}", f"{after.locality_acc:.0%} as before"],
+    }
     assert success.efficacy
-    assert success.paraphrase is not None
-    assert success.neighbourhood is not None
-    assert f">yes: {success.probability_new:.1%}".replace("%", " %") in shown
-    assert f">{success.paraphrase:.0%} give the new object<" in shown
-    assert f">{success.neighbourhood:.0%} keep their object ({success.neighbourhood_before:.0%} had it)<" in shown
+    assert f">first choice, {success.probability_new:.1%}".replace("%", " %") in html(page)
+    probes = alone().bench.probes(1)
+    said = f"Judged by {len(probes.paraphrases)} paraphrases ({probes.source}); {len(probes.neighbours)} neighbours ("
+    assert said in unescaped(captions(page))
+    (note,) = (caption.help for caption in page.caption if caption.value.startswith("Judged by"))
+    assert f"EM {before.EM:+.2f} → {after.EM:+.2f}" in note
 
 
 CHANGES: dict[str, Callable[[AppTest], AppTest]] = {
