@@ -56,12 +56,12 @@ def _table() -> ModelEntry | None:
         selection_mode="single-row",
         key="catalogue",
         columns={
-            "name": text("model", width=114, pinned=True),
+            "name": text("model", width=190, pinned=True),
             "size": text("parameters", width=84),
-            "fits": text("runs here", width=104, help="device and precision it would run in"),
             "memory": text("memory", width=70, help="weights, C of one layer, room to work"),
-            "here": text("is here", width=92, help="on this machine already"),
-            "download": text("download", width=74),
+            "here": text("is here", width=84, help="on this machine already"),
+            "download": text("download", width=76),
+            "fits": text("runs here", width=104, help="device and precision it would run in"),
             "paper": check("paper", width=50, help="studied by Hu et al."),
             "layers": number("L", width=40, help="layers"),
             "width": number("d", width=55, help="width of the residual stream"),
@@ -95,11 +95,12 @@ def _rows(names: tuple[str, ...]) -> pd.DataFrame:
         row: dict[str, Any] = {
             "name": entry.name,
             "size": count(entry.parameters),
-            "fits": fits,
             "memory": memory,
             "here": here,
+            "download": volume(entry.download_bytes) if entry.download_bytes else "",
+            "fits": fits,
+            "paper": entry.paper,
         }
-        row |= {"download": volume(entry.download_bytes) if entry.download_bytes else "", "paper": entry.paper}
         row |= {"layers": entry.layers, "width": entry.width, "mlp_width": entry.mlp_width, "gated": entry.gated}
         row |= {"revision": (entry.revision or "newest")[:HASH] if entry.download_bytes else ""}
         row |= {"licence": entry.licence}
