@@ -62,7 +62,7 @@ def _matrix(view: ResultView) -> None:
     if large:
         chart = drawing(charts.overview, p, order, **look)
     else:
-        chart = drawing(charts.heatmap, p, order, names=view.subjects, **look)
+        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, **look)
     block = "A dot stands for a block of pairs and shows the one with the largest |P|." if large else ""
     text = FigureText(
         title="Superposition P",

@@ -66,9 +66,7 @@ def main() -> None:
 @panel
 def drawn(view: ResultView) -> None:
     """Both sides of the scaling law, and the layers of the chosen model against each other."""
-    clean = st.toggle(
-        "Leave out artefact pairs", help=explain("artefact tag"), **state.toggle("artefacts", on="without")
-    )
+    clean = st.toggle("Leave out artefact pairs", help=explain("tag"), **state.toggle("artefacts", on="without"))
     kurtosis = _computed(view, clean)
     if kurtosis.frame.empty:
         st.info(

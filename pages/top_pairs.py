@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core.results import archive, pairs, published
+from kis_core.results.tags import TAGS
 from pages.parts.figures.figure import FigureText, caption
 from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.figures.pair_list import pair_list, with_names
@@ -25,7 +26,7 @@ LISTS = {"strongest": "Strongest", "stay": "Pairs that stay", "paper": "In the p
 OVER = {"layers": "every layer", "models": "every computed model"}
 HELP = (
     "**Paper, App. F, Tables 1–4.** Ordered pairs by falling |P[i, j]| (eq. 16–18). Click a row to open the pair; a "
-    "click on a column’s head sorts the table.\n\n" + explain("superposition P", "artefact tag")
+    "click on a column’s head sorts the table.\n\n" + explain("superposition P", "tag")
 )
 Pair = tuple[int, int] | None
 
@@ -84,9 +85,9 @@ def _strongest(view: ResultView, pair: Pair) -> None:
     )
     tags = second[1].multiselect(
         "Tags",
-        pairs.TAGS,
+        TAGS,
         placeholder="all tags",
-        help=explain("artefact tag"),
+        help=explain("tag", "same subject", "same last token", "first token", "weak key"),
         **state.widget("tags", tuple, write=list(state.get("tags"))),
     )
     filters: dict[str, Any] = {"merge": merge, "relations": list(wanted), "tags": list(tags), "text": text or ""}
@@ -132,7 +133,7 @@ def _stay(view: ResultView, pair: Pair) -> None:
         "mean": st.column_config.NumberColumn("mean P", format="%+.3f", width=76),
         "trend": st.column_config.LineChartColumn("P[i, j]", width=110, help=", ".join(names)),
     }
-    pair_list(with_names(view.result, table), pair, key="stay", height=520, **config)
+    pair_list(with_names(view.result, view.layer, table), pair, key="stay", height=520, **config)
     everywhere = int((stay["times"] == len(names)).sum())
     each = "layer" if over == "layers" else f"model at layer {view.layer}"
     about = FigureText(
@@ -175,7 +176,7 @@ def _models(view: ResultView) -> dict[str, tuple[str, np.ndarray]]:
 
 def _paper(view: ResultView, published_pairs: pd.DataFrame, pair: Pair) -> None:
     p = view.p[published_pairs["i"], published_pairs["j"]]
-    table = with_names(view.result, published_pairs.assign(p=p)).drop(columns="tags")
+    table = with_names(view.result, view.layer, published_pairs.assign(p=p)).drop(columns="tags")
     config = {
         "published": st.column_config.TextColumn("published", width=90, help="the authors’ value"),
         "source": st.column_config.TextColumn("source", width="medium"),

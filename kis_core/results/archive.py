@@ -11,11 +11,11 @@ import pandas as pd
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactSet, RowIssue
 from kis_core.request import Request
-from kis_core.results.result import MATRICES, OF_FACTS, LayerReport, Result
+from kis_core.results.result import MATRICES, OF_FACTS, OF_LAYERS, LayerReport, Result
 from kis_core.store.store import Entry, Store
 
 KIND = "superposition"  # of the keys that results are stored under
-FORMAT = 3  # raise it when the meaning of a stored result changes: older entries are then computed anew
+FORMAT = 4  # raise it when the meaning of a stored result changes: older entries are then computed anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +170,14 @@ def to_entry(result: Result) -> Entry:
             "answers": [[list(answer) for answer in row] for row in result.answers],
             "provenance": result.provenance,
         },
-        {field: getattr(result, field) for field in MATRICES},
+        {field: getattr(result, field) for field in (*MATRICES, *OF_LAYERS)},
     )
 
 
 def from_entry(entry: Entry, key: str) -> Result:
     """The result that `to_entry` wrote, stored under that key."""
     meta = entry.meta
-    parts: dict[str, Any] = {field: entry.arrays[field] for field in MATRICES}
+    parts: dict[str, Any] = {field: entry.arrays[field] for field in (*MATRICES, *OF_LAYERS)}
     parts |= {field: tuple(meta[field]) for field in OF_FACTS}
     parts["answers"] = tuple(tuple((text, share) for text, share in row) for row in meta["answers"])
     return Result(

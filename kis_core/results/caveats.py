@@ -1,11 +1,13 @@
-"""Caveats to the numbers of a result: too little text behind C, and a C that is badly conditioned."""
+"""Caveats to the numbers of a result: too little text behind C, a C that is badly conditioned, odd keys of facts."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from kis_core.results.result import LayerReport, Result
+from kis_core.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -48,3 +50,24 @@ def _layers(reports: Sequence[LayerReport], holds: Callable[[LayerReport], bool]
     if len(numbers) == len(reports) > 1:
         return "all layers"
     return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}" if numbers else ""
+
+
+def of_tags(result: Result, layers: Sequence[int]) -> list[str]:
+    """Sentences about keys at the first token, which statistics can leave out, and about weak keys, which they keep."""
+    first = int(result.tags(layers[0]).first.sum())
+    sentences = []
+    if first:
+        keys = counted(first, "key is", "keys are")
+        sentences.append(
+            f"{keys} taken at the first token, on which many models rest their attention; pairs in which such a fact "
+            f"is edited are artefacts."
+        )
+    if any(math.isnan(result.weak_below(layer)) for layer in layers):
+        sentences.append("Which keys are weak is unknown, as C came without the text it was taken over.")
+    weak = {layer: int(result.tags(layer).weak.sum()) for layer in layers}
+    if found := [f"{count} at layer {layer}" for layer, count in weak.items() if count]:
+        sentences.append(
+            f"There are weak keys: {', '.join(found)}, of {counted(len(result.facts), 'fact')}. An edit of such a fact "
+            f"lands on many others; its pairs are tagged, and count in all statistics."
+        )
+    return sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kis_core.__main__ import main
@@ -13,6 +14,7 @@ from kis_core.request import Request
 from kis_core.results import caveats
 from kis_core.results.result import Result
 from kis_core.store.store import Store
+from tests.results.results_tools import made
 
 MODEL, D_M = "demo-gpt2-32", 128
 
@@ -42,6 +44,16 @@ def test_only_the_layers_concerned_are_named_and_nothing_is_said_of_a_good_c(res
     assert "in layer 1:" in rank
     assert "in layer 1:" in ridge
     assert caveats.of_result(replace(whole, provenance=enough | {"tokens_counted": caveats.ENOUGH_TOKENS * D_M - 1}))
+
+
+def test_first_tokens_weak_keys_and_what_is_unknown_of_them_are_told() -> None:
+    p, sizes, text = np.ones((2, 3, 3)), np.array([[9.0, 9.0, 0.5], [0.1, 0.1, 9.0]]), (0.1, 1.0, 2.0, 3.0, 4.0, 5.0)
+    assert caveats.of_tags(made(p, leverage=sizes + 5, text_leverage=text), (0, 1)) == []
+    first, weak = caveats.of_tags(made(p, leverage=sizes, text_leverage=text, key_token_index=(0, 0, 1)), (0, 1))
+    assert first.startswith("2 keys are taken at the first token")
+    assert weak.startswith("There are weak keys: 1 at layer 0, 2 at layer 1, of 3 facts.")
+    [unknown] = caveats.of_tags(made(p), (0,))
+    assert "unknown, as C came without the text" in unknown
 
 
 def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
