@@ -188,6 +188,49 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class EditedKey:
+    """The key of a fact that is to be edited at a layer, and what an edit of eq. 2 does to the others there.
+
+    Attributes:
+        leverage: k_eᵀC⁻¹k_e.
+        tags: those of its whole row, "first token" and "weak key".
+        others: facts with a P[e, j].
+        leaks: those of them that get a tenth of the edit or more.
+        largest: the one with the largest |P[e, j]|; None where there are no others.
+        p: its P[e, j]; NaN likewise.
+    """
+
+    leverage: float
+    tags: tuple[str, ...]
+    others: int
+    leaks: int
+    largest: int | None
+    p: float
+
+
+def edited_key(result: Result, layer: int, e: int) -> EditedKey:
+    """The key of fact e, before any edit of it is made.
+
+    Raises:
+        RequestError: that layer was not computed.
+    """
+    at = result.at(layer)
+    row = result.p[at, e].copy()
+    row[e] = np.nan
+    size = np.abs(row)
+    others = int(np.isfinite(size).sum())
+    largest = int(np.nanargmax(size)) if others else None
+    return EditedKey(
+        leverage=float(result.leverage[at, e]),
+        tags=tuple(result.tags(layer).of_fact(e)),
+        others=others,
+        leaks=int((size >= NOTABLE).sum()),
+        largest=largest,
+        p=float("nan") if largest is None else float(row[largest]),
+    )
+
+
 def that_stay(p: np.ndarray | Sequence[np.ndarray], names: Sequence[str], count: int) -> pd.DataFrame:
     """The pairs that are among the strongest `count` most often: in several layers, or in several models.
 

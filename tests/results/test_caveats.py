@@ -56,6 +56,25 @@ def test_first_tokens_weak_keys_and_what_is_unknown_of_them_are_told() -> None:
     assert "unknown, as C came without the text" in unknown
 
 
+def test_before_an_edit_an_odd_key_is_told_with_what_it_does_and_an_ordinary_one_is_not() -> None:
+    p, text = np.ones((2, 3, 3)), (0.1, 1.0, 2.0, 3.0, 4.0, 5.0)
+    p[0, 0], p[0, 1] = (1.0, -2.5, 0.05), (0.3, 1.0, np.nan)
+    sizes = np.array([[0.5, 0.5, 9.0], [9.0, 0.5, 9.0]])
+    result = made(p, leverage=sizes, text_leverage=text, key_token_index=(0, 1, 2), layers=(2, 5))
+    first, weak, row = caveats.of_edit(result, 2, 0)
+    assert first.startswith("The key of this fact is taken at the first token.")
+    assert weak.endswith("its leverage, 0.5, is below that of 95 % of general text. It is not weak at layer 5.")
+    assert (
+        row == "An edit of it (eq. 2) lands on 1 of 2 other facts by 10% or more, most on “subject 1”, with P = -2.50."
+    )
+    weak, row = caveats.of_edit(result, 2, 1)
+    assert weak.endswith("It is weak at every layer computed.")
+    assert "lands on 1 of 1 other fact by" in row, "a zero key has no P"
+    assert caveats.of_edit(result, 2, 2) == []
+    [alone] = caveats.of_edit(made(np.ones((1, 1, 1)), key_token_index=(0,)), 0, 0)
+    assert alone == first, "there is nobody else"
+
+
 def test_a_command_says_it_beside_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = [f"--model={MODEL}", "--facts=builtin", "--corpus=builtin", "--layers=0", "--device=cpu"]
     assert main(["analyse", *source, f"--tokens={D_M // 2}", f"--out={tmp_path}"]) == 0
