@@ -12,12 +12,14 @@ import streamlit as st
 
 from kis_core import charts, superposition
 from kis_core.results import caveats, pairs
+from kis_core.superposition.verdicts import heavy_tail, zero_mean
 from kis_core.wording import MISSING, counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
 from pages.parts.figures.inspector import has_pairs, inspector, marked_off_diagonal, picked_or_strongest
 from pages.parts.figures.pair_list import pair_list
+from pages.parts.figures.verdicts import verdicts
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
@@ -42,7 +44,7 @@ Ends = tuple[float, float]
 def main() -> None:
     """The page."""
     view = frame("Distributions")
-    st.subheader("Most pairs hardly overlap; a few overlap a great deal", anchor=False)
+    st.subheader("How do pairs overlap: many a little, or a few a great deal?", anchor=False)
     drawn(shown(view))
 
 
@@ -51,6 +53,10 @@ def drawn(view: ResultView) -> None:
     """Densities, their numbers, the pairs of the tail; a click reruns only this."""
     if not has_pairs(view):
         return
+    name = state.get("artefacts")
+    p = view.result.clean(view.layer) if name == "without" else view.p
+    found = remembered(view.result, ("tail", name, view.layer), lambda: (heavy_tail(p), zero_mean(p)))
+    verdicts(found)
     st.segmented_control("Density axis", ("linear", "log"), required=True, **state.widget("axis"))
     sides = {"with": view.p, "without": view.result.clean(view.layer)}
     tail = state.get("tail") or superposition.upper_tail(sides[state.get("artefacts")])

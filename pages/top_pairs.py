@@ -165,13 +165,8 @@ def _models(view: ResultView) -> dict[str, tuple[str, np.ndarray]]:
     """Name, and P at this layer, of every computed model on these facts, text and number of tokens, by its result."""
     like = archive.comparable(view.result, archive.computed(store()))
     kept = view.result.provenance.get("facts_kept")
-    matrices = {}
-    for computed in archive.fullest_of_each_model(like):
-        other = archive.read(computed.key, store())
-        if other is not None and view.layer in other.layers:
-            whole = other.p[other.at(view.layer)]
-            matrices[computed.key] = computed.request.model, whole[np.ix_(kept, kept)] if kept else whole
-    return matrices
+    found = archive.at_layer(archive.fullest_of_each_model(like), view.layer, store(), kept=kept)
+    return {computed.key: (computed.request.model, p) for computed, p in found}
 
 
 def _paper(view: ResultView, published_pairs: pd.DataFrame, pair: Pair) -> None:

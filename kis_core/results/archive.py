@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kis_core import facts as fact_sets
@@ -96,6 +97,27 @@ def fullest_of_each_model(results: Iterable[Computed]) -> list[Computed]:
         if len(result.reports) > len(known.reports):
             best[result.request.model] = result
     return list(best.values())
+
+
+def at_layer(
+    results: Iterable[Computed], layer: int, store: Store, *, kept: Sequence[int] | None = None, clean: bool = False
+) -> list[tuple[Computed, np.ndarray]]:
+    """P of several results at one layer, (m, m) each; those without that layer, or gone meanwhile, are left out.
+
+    Args:
+        results: over the same facts.
+        layer: its number.
+        store: where they are.
+        kept: numbers of the facts to keep; all by default.
+        clean: with NaN at artefact pairs.
+    """
+    found = []
+    for computed in results:
+        result = read(computed.key, store)
+        if result is not None and layer in result.layers:
+            p = result.clean(layer) if clean else result.p[result.at(layer)]
+            found.append((computed, p if kept is None else p[np.ix_(kept, kept)]))
+    return found
 
 
 def without_model(request: Request, store: Store, text: str | None = None) -> Result | None:
