@@ -97,8 +97,9 @@ def of_edit(result: Result, layer: int, e: int) -> list[str]:
             + (f"It is not weak at {_numbered(strong)}." if strong else "It is weak at every layer computed.")
         )
     if sentences and key.largest is not None:
+        worst = result.facts.facts[key.largest].subject
         sentences.append(
-            f"An edit of it (eq. 2) lands on {key.leaks:,} of {counted(key.others, 'other fact')} by {NOTABLE:.0%} or "
-            f"more, most on “{result.facts.facts[key.largest].subject}”, with P = {key.p:+.2f}."
+            f"An edit of it (eq. 2) lands on {key.leaks:,} of {counted(key.others, 'other fact')} by "
+            f"{100 * NOTABLE:.0f} % or more, most on “{worst}”, with P = {key.p:+.2f}."
         )
     return sentences

@@ -65,7 +65,7 @@ def test_before_an_edit_an_odd_key_is_told_with_what_it_does_and_an_ordinary_one
     assert first.startswith("The key of this fact is taken at the first token.")
     assert weak.endswith("its leverage, 0.5, is below that of 95 % of general text. It is not weak at layer 5.")
     assert (
-        row == "An edit of it (eq. 2) lands on 1 of 2 other facts by 10% or more, most on “subject 1”, with P = -2.50."
+        row == "An edit of it (eq. 2) lands on 1 of 2 other facts by 10 % or more, most on “subject 1”, with P = -2.50."
     )
     weak, row = caveats.of_edit(result, 2, 1)
     assert weak.endswith("It is weak at every layer computed.")
