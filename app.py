@@ -11,19 +11,21 @@ import streamlit as st
 from kis_core import charts, superposition
 from kis_core.facts import Fact
 from kis_core.results.pairs import strongest_between_subjects
+from kis_core.superposition.verdicts import heavy_tail, overlap, zero_mean
 from kis_core.wording import number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.verdicts import verdicts
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
-from pages.parts.jobs.results import ordered, shown
+from pages.parts.jobs.results import ordered, remembered, shown
 
 NEXT = (
     ("pages/superposition.py", "Go through the whole matrix, pair by pair", ":material/arrow_forward:"),
-    ("pages/distributions.py", "See the heavy tail those pairs make", ":material/arrow_forward:"),
+    ("pages/distributions.py", "See how heavy a tail those pairs make", ":material/arrow_forward:"),
     ("pages/scaling.py", "See how it changes with depth and model size", ":material/arrow_forward:"),
 )
 SHOWN_PAIRS = 5
@@ -62,7 +64,7 @@ def _matrix(view: ResultView) -> None:
     if large:
         chart = drawing(charts.overview, p, order, **look)
     else:
-        chart = drawing(charts.heatmap, p, order, names=view.subjects, **look)
+        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, **look)
     block = "A dot stands for a block of pairs and shows the one with the largest |P|." if large else ""
     text = FigureText(
         title="Superposition P",
@@ -85,7 +87,7 @@ def _matrix(view: ResultView) -> None:
 def _numbers(view: ResultView) -> None:
     moments = view.result.reports[view.result.at(view.layer)].moments
     figures = (
-        ("mean of P", number(moments.mean, "+.3f"), "Of the off-diagonal entries; near 0: most pairs hardly overlap."),
+        ("mean of P", number(moments.mean, "+.3f"), "Of the off-diagonal entries; the paper finds it to be zero."),
         ("std of P", number(moments.std), "Standard deviation of the off-diagonal entries."),
         ("excess kurtosis", number(moments.kurtosis, ".1f"), explain("kurtosis")),
         ("largest P", number(moments.max, ".2f"), "Off the diagonal; 1 means an edit of i moves j just as much."),
@@ -93,6 +95,14 @@ def _numbers(view: ResultView) -> None:
     for row in (figures[:2], figures[2:]):
         for column, (label, value, text) in zip(st.columns(2), row, strict=True):
             column.metric(label, value, help=text, border=True)
+    width = view.result.mlp_width
+    verdicts(
+        remembered(
+            view.result,
+            ("verdicts", view.layer),
+            lambda: (overlap(view.p, width), heavy_tail(view.p), zero_mean(view.p)),
+        )
+    )
     _strongest(view)
     for path, label, icon in NEXT:
         st.page_link(path, label=label, icon=icon, query_params=state.link())

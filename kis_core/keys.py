@@ -123,3 +123,33 @@ def fact_keys(
     result = np.empty_like(keys)
     result[:, order] = keys
     return result
+
+
+@torch.inference_mode()
+def text_keys(
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], at: Sequence[Sequence[int]], *, layers: Sequence[int]
+) -> np.ndarray:
+    """Keys at some tokens of general text, in all the layers asked for, one forward pass a batch.
+
+    Args:
+        loaded: the model.
+        rows: tokens of each text.
+        at: the positions in each whose keys are taken.
+        layers: L of them.
+
+    Returns:
+        float32 array (L, n, d_m), n counting the positions; the texts come in the order of their batches.
+    """
+    collected: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+    for batch in batches(list(map(len, rows))):
+        tokens, mask = pad([rows[k] for k in batch], loaded.device)
+        row = [number for number, k in enumerate(batch) for _ in at[k]]
+        position = [place for k in batch for place in at[k]]
+
+        def keep(layer: int, key: torch.Tensor, row: list[int] = row, position: list[int] = position) -> None:
+            if layer in collected:
+                collected[layer].append(key[row, position].float().cpu())
+
+        with watch_down_projections(loaded, keep):
+            loaded.model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False)
+    return torch.stack([torch.cat(collected[layer]) for layer in layers]).numpy()

@@ -11,12 +11,14 @@ import streamlit as st
 
 from kis_core import charts, superposition
 from kis_core.results import pairs
+from kis_core.superposition.verdicts import right_angles
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
 from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
 from pages.parts.figures.pair_list import pair_list
+from pages.parts.figures.verdicts import verdicts
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
@@ -58,7 +60,7 @@ class AnglesView(ResultView):
 def main() -> None:
     """The page."""
     view = frame("Angles")
-    st.subheader("Whitened keys stand at right angles; plain ones do not", anchor=False)
+    st.subheader("At which angles do keys stand, whitened and plain?", anchor=False)
     drawn(shown(view))
 
 
@@ -80,6 +82,13 @@ def drawn(seen: ResultView) -> None:
     result = seen.result
     shares = remembered(result, ("angles", seen.layer), lambda: superposition.angle_shares(_here(seen)))
     spreads = remembered(result, ("spreads",), lambda: superposition.angle_spreads(_cosines(seen), result.layers))
+    here = _here(seen)
+    found = remembered(
+        result,
+        ("right angles", seen.layer),
+        lambda: [right_angles(here[SPACES[space]], whitened=space == "whitening") for space in SPACES],
+    )
+    verdicts(found)
     pair = picked_or_strongest(seen)
     view = AnglesView(seen.request, seen.layer, seen.known_only, result, pair, spreads, shares)
     left, right = split(1.45, 1)

@@ -265,7 +265,7 @@ def _differing(both: Comparison) -> None:
         result, both.key("differing"), lambda: superposition.differing(both.first.p, both.second.p, LISTED)
     )
     points = points.rename(columns={"x": "here", "y": "there"})
-    table = with_names(result, points.assign(difference=points["here"] - points["there"]))
+    table = with_names(result, both.first.layer, points.assign(difference=points["here"] - points["there"]))
     left, right = split(1.45, 1, "split-list")
     column = partial(st.column_config.NumberColumn, format="%+.3f", width=92 if len(names[0]) < NARROW else 150)
     with right:

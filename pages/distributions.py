@@ -11,13 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts, superposition
-from kis_core.results import pairs
+from kis_core.results import caveats, pairs
+from kis_core.superposition.verdicts import heavy_tail, zero_mean
 from kis_core.wording import MISSING, counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
 from pages.parts.figures.inspector import has_pairs, inspector, marked_off_diagonal, picked_or_strongest
 from pages.parts.figures.pair_list import pair_list
+from pages.parts.figures.verdicts import verdicts
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
@@ -31,8 +33,7 @@ HELP = (
     "**Paper, Fig. 4 and App. E.** A Gaussian kernel density estimate (Scott’s bandwidth) of the off-diagonal entries "
     "of P. The dashed line is a normal distribution of the same mean and standard deviation; the dotted one is what "
     "isotropic random keys would give, a normal of standard deviation 1/√dₘ. On the logarithmic axis a heavy tail "
-    "stands above the parabola of the normal. *Artefact pairs* have the same subject or the same last token: their "
-    "prompts alone make their keys alike. Click anywhere to list the pairs from there outward."
+    "stands above the parabola of the normal. Click anywhere to list the pairs from there outward.\n\n" + explain("tag")
 )
 
 
@@ -43,7 +44,7 @@ Ends = tuple[float, float]
 def main() -> None:
     """The page."""
     view = frame("Distributions")
-    st.subheader("Most pairs hardly overlap; a few overlap a great deal", anchor=False)
+    st.subheader("How do pairs overlap: many a little, or a few a great deal?", anchor=False)
     drawn(shown(view))
 
 
@@ -52,6 +53,10 @@ def drawn(view: ResultView) -> None:
     """Densities, their numbers, the pairs of the tail; a click reruns only this."""
     if not has_pairs(view):
         return
+    name = state.get("artefacts")
+    p = view.result.clean(view.layer) if name == "without" else view.p
+    found = remembered(view.result, ("tail", name, view.layer), lambda: (heavy_tail(p), zero_mean(p)))
+    verdicts(found)
     st.segmented_control("Density axis", ("linear", "log"), required=True, **state.widget("axis"))
     sides = {"with": view.p, "without": view.result.clean(view.layer)}
     tail = state.get("tail") or superposition.upper_tail(sides[state.get("artefacts")])
@@ -151,9 +156,14 @@ def _numbers(view: ResultView, sides: Sides) -> None:
     }
     grid(table, columns=quantiles | columns)
     st.caption(
-        "Interval: 95 % of the kurtosis over resampled facts, since the entries of a row share a fact. Percentages: "
-        "quantiles of P.",
-        help=explain("moments of P"),
+        " ".join(
+            [
+                "Interval: 95 % of the kurtosis over resampled facts, since the entries of a row share a fact. "
+                "Percentages: quantiles of P.",
+                *caveats.of_tags(view.result, (view.layer,)),
+            ]
+        ),
+        help=explain("moments of P", "first token", "weak key"),
     )
 
 
@@ -164,7 +174,9 @@ def _interval(low: float, high: float) -> str:
 def _tail(view: ResultView, tail: Ends, pair: tuple[int, int] | None) -> None:
     clean = state.get("artefacts") == "without"
     side = view.result.clean(view.layer) if clean else view.p
-    table = pairs.table(view.result, view.layer, count=LISTED, between=tail, tags=("no tag",) if clean else ())
+    table = pairs.table(
+        view.result, view.layer, count=LISTED, between=tail, where=~view.result.artefacts if clean else None
+    )
     entries = superposition.finite_entries(side)
     count = int(((entries >= tail[0]) & (entries <= tail[1])).sum())
     left, right = split(1.45, 1, "split-tail")
@@ -177,13 +189,13 @@ def _tail(view: ResultView, tail: Ends, pair: tuple[int, int] | None) -> None:
         name = SIDES["without" if clean else "with"].lower()
         st.markdown(f"**{what} with {between}** ({name}{cut}){_outside(view, side, tail, pair)}")
         pair_list(table, pair, key="tail", height=560)
-        tags = ", tags=['no tag']" if clean else ""
+        where = ", where=~result.artefacts" if clean else ""
         text = FigureText(
             title="Pairs of the tail",
             caption="By falling |P[i, j]|. Click a row to open its pair.",
             help=HELP,
             data=lambda: table,
-            code=f"pairs.table(result, {view.layer}, count={LISTED}, between={tail!r}{tags})",
+            code=f"pairs.table(result, {view.layer}, count={LISTED}, between={tail!r}{where})",
             brief=True,
         )
         caption(view, text, key="tail-pairs")

@@ -9,6 +9,7 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.errors import KisError
+from kis_core.results import caveats
 from kis_core.simulator import FORECASTS, EditOutcome, Forecast, share_frame, span, spill_frame
 from pages.parts.edit import below
 from pages.parts.edit import simulator as benches
@@ -133,6 +134,8 @@ def _enqueue(edit: tuple[int, str]) -> None:
 def _drawn(view: EditView) -> EditView:
     """The figure on the right, as far as it can be had; returns the view with what is known by then."""
     request, bench = view.chosen.request, view.bench
+    if said := caveats.of_edit(view.result, view.layer, view.chosen.e):  # known before anything is searched for
+        st.warning(plain(" ".join(said)), icon=":material/warning:")
     if not bench.reaches(view.chosen.e, view.layer):
         _unreachable(view)
         _shares(view)

@@ -13,17 +13,18 @@ from kis_core import charts, superposition
 from kis_core.analysis.large_sets import LargeSet, sweep, tables, tally
 from kis_core.facts import FactSet, saved
 from kis_core.models import catalog
-from kis_core.results.pairs import TAGS
+from kis_core.results.tags import SAME_SUBJECT
 from kis_core.store.store import default_root
 from kis_core.wording import counted, number
 from pages.parts.figures import large_sets
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
-from pages.parts.figures.inspector import P_BACK_HELP, P_HELP, cards, inspector, marked_off_diagonal, no_pair, tag
+from pages.parts.figures.inspector import P_BACK_HELP, P_HELP, cards, inspector, marked_off_diagonal, no_pair, tags
 from pages.parts.figures.large_sets import LargeSetView
 from pages.parts.figures.pair_list import pair_list
 from pages.parts.frame import state
+from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
 from pages.parts.frame.views import View
 from pages.parts.frame.widgets import segments
@@ -38,8 +39,7 @@ LISTED = 200  # facts a list of those that leak or suffer
 COUNTS_HELP = (
     "**Paper, Fig. 4.** Every off-diagonal entry of P is counted, on a logarithmic axis. The dashed line is a normal "
     "distribution of the same mean and standard deviation; the dotted one is what isotropic random keys would give, a "
-    "normal of standard deviation 1/√dₘ. *Artefact pairs* have the same subject or the same last token: their prompts "
-    "alone make their keys alike."
+    "normal of standard deviation 1/√dₘ.\n\n" + explain("tag")
 )
 PAIRS_HELP = (
     "**Paper, eq. 16–18 and App. F.** P[i, j] = kᵢᵀC⁻¹kⱼ / kᵢᵀC⁻¹kᵢ, the share of an edit of fact i that lands on "
@@ -105,7 +105,7 @@ def drawn(chosen: View, many: LargeSet) -> None:
 
 def _strongest(many: LargeSet, table: pd.DataFrame) -> tuple[int, int]:
     """The strongest pair of this side, between two subjects if possible; if there is none, the strongest of all."""
-    between = table[~table["tags"].str.contains(TAGS[0], regex=False)]
+    between = table[~table["tags"].str.contains(SAME_SUBJECT, regex=False)]
     listed = next((side for side in (between, table) if len(side)), None)
     pairs = many.sweep.every.pairs if listed is None else listed[["i", "j"]].to_numpy()
     return int(pairs[0][0]), int(pairs[0][1])
@@ -203,8 +203,7 @@ def _pair(view: LargeSetView) -> None:
     first, second = st.columns(2)
     first.metric("P[i, j]", number(p[0, 1], "+.3f"), help=P_HELP)
     second.metric("P[j, i]", number(p[1, 0], "+.3f"), help=P_BACK_HELP)
-    for name in tables.tags_of(view.many, i, j):
-        tag(name, "The prompts alone make these keys alike.")
+    tags(view.many.tags.names([i], [j])[0])
 
 
 def _reach(view: LargeSetView) -> None:

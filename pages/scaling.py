@@ -13,9 +13,11 @@ from kis_core import charts, superposition
 from kis_core.models import catalog
 from kis_core.results import archive, published
 from kis_core.results.archive import Computed
+from kis_core.superposition.verdicts import Verdict, falls_with_depth, rises_with_size
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, figure
+from pages.parts.figures.verdicts import verdicts
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
@@ -66,9 +68,7 @@ def main() -> None:
 @panel
 def drawn(view: ResultView) -> None:
     """Both sides of the scaling law, and the layers of the chosen model against each other."""
-    clean = st.toggle(
-        "Leave out artefact pairs", help=explain("artefact tag"), **state.toggle("artefacts", on="without")
-    )
+    clean = st.toggle("Leave out artefact pairs", help=explain("tag"), **state.toggle("artefacts", on="without"))
     kurtosis = _computed(view, clean)
     if kurtosis.frame.empty:
         st.info(
@@ -77,8 +77,28 @@ def drawn(view: ResultView) -> None:
             icon=":material/info:",
         )
         return
+    verdicts(_verdicts(view, kurtosis))
     _kurtosis(view, kurtosis)
     _layers(view)
+
+
+def _verdicts(view: ResultView, kurtosis: Kurtosis) -> list[Verdict]:
+    """What the layers of this model, and the models at this layer, say to the paper's two claims."""
+    result, clean = view.result, kurtosis.clean
+    kept = result.provenance.get("facts_kept")
+
+    def by_depth() -> Verdict:
+        return falls_with_depth([result.clean(layer) for layer in result.layers] if clean else list(result.p))
+
+    def by_size() -> Verdict:
+        models = archive.at_layer(kurtosis.like, view.layer, store(), kept=kept, clean=clean)
+        return rises_with_size([p for _, p in models], [one.parameters for one, _ in models])
+
+    models = tuple(one.key for one in kurtosis.like)
+    return [
+        remembered(result, ("depth", clean), by_depth),
+        remembered(result, ("size", clean, view.layer, models), by_size),
+    ]
 
 
 def _computed(view: ResultView, clean: bool) -> Kurtosis:

@@ -24,8 +24,10 @@ from pages.parts.frame.views import ResultView
 from pages.parts.jobs.results import ordered, remembered, shown
 
 SIDE = 64  # facts a side of the detail of a large P, until another region is brushed
-HELP = "**Paper, eq. 16–18.** The diagonal of P is 1 by definition.\n\n" + explain(
-    "superposition P", "key", "second moment C"
+HELP = (
+    "**Paper, eq. 16–18.** The diagonal of P is 1 by definition. The tooltip names the facts whose whole row "
+    "has a tag, *first token* or *weak key*.\n\n"
+    + explain("superposition P", "key", "second moment C", "leverage", "tag")
 )
 
 
@@ -91,7 +93,7 @@ def _heatmap(seen: ResultView, pair: tuple[int, int] | None) -> None:
     look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": pair, "hide_diagonal": hide, "window": window}
     figure(
         view,
-        drawing(charts.heatmap, p, order, names=view.subjects, size=430 if view.is_large else 500, **look),
+        drawing(charts.heatmap, p, order, names=view.tagged_subjects, size=430 if view.is_large else 500, **look),
         FigureText(
             title="Superposition P",
             caption=f"How much an edit of one fact (row) lands on another (column). Colours end at ±{limit:g}; "

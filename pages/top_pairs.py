@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core.results import archive, pairs, published
+from kis_core.results.tags import TAGS
 from kis_core.wording import counted
 from pages.parts.figures.figure import FigureText, caption
 from pages.parts.figures.inspector import has_pairs, inspector, picked_or_strongest
@@ -26,7 +27,7 @@ LISTS = {"strongest": "Strongest", "stay": "Pairs that stay", "paper": "In the p
 OVER = {"layers": "every layer", "models": "every computed model"}
 HELP = (
     "**Paper, App. F, Tables 1–4.** Ordered pairs by falling |P[i, j]| (eq. 16–18). Click a row to open the pair; a "
-    "click on a column’s head sorts the table.\n\n" + explain("superposition P", "artefact tag")
+    "click on a column’s head sorts the table.\n\n" + explain("superposition P", "tag")
 )
 Pair = tuple[int, int] | None
 
@@ -85,9 +86,9 @@ def _strongest(view: ResultView, pair: Pair) -> None:
     )
     tags = second[1].multiselect(
         "Tags",
-        pairs.TAGS,
+        TAGS,
         placeholder="all tags",
-        help=explain("artefact tag"),
+        help=explain("tag", "same subject", "same last token", "first token", "weak key"),
         **state.widget("tags", tuple, write=list(state.get("tags"))),
     )
     filters: dict[str, Any] = {"merge": merge, "relations": list(wanted), "tags": list(tags), "text": text or ""}
@@ -133,7 +134,7 @@ def _stay(view: ResultView, pair: Pair) -> None:
         "mean": st.column_config.NumberColumn("mean P", format="%+.3f", width=76),
         "trend": st.column_config.LineChartColumn("P[i, j]", width=110, help=", ".join(names)),
     }
-    pair_list(with_names(view.result, table), pair, key="stay", height=520, **config)
+    pair_list(with_names(view.result, view.layer, table), pair, key="stay", height=520, **config)
     everywhere = int((stay["times"] == len(names)).sum())
     each = "layer" if over == "layers" else f"model at layer {view.layer}"
     about = FigureText(
@@ -165,19 +166,15 @@ def _models(view: ResultView) -> dict[str, tuple[str, np.ndarray]]:
     """Name, and P at this layer, of every computed model on these facts, text and number of tokens, by its result."""
     like = archive.comparable(view.result, archive.computed(store()))
     kept = view.result.provenance.get("facts_kept")
-    matrices = {}
-    for computed in archive.fullest_of_each_model(like):
-        other = archive.read(computed.key, store())
-        if other is not None and view.layer in other.layers:
-            whole = other.p[other.at(view.layer)]
-            matrices[computed.key] = computed.request.model, whole[np.ix_(kept, kept)] if kept else whole
-    return matrices
+    found = archive.at_layer(archive.fullest_of_each_model(like), view.layer, store(), kept=kept)
+    return {computed.key: (computed.request.model, p) for computed, p in found}
 
 
 def _paper(view: ResultView, published_pairs: pd.DataFrame, pair: Pair) -> None:
     places = published_pairs[["i", "j"]]
     theirs = [str(name) for name in published_pairs if name not in places]
-    here = with_names(view.result, places.assign(p=view.p[places["i"], places["j"]])).drop(columns="tags")
+    with_p = places.assign(p=view.p[places["i"], places["j"]])
+    here = with_names(view.result, view.layer, with_p).drop(columns="tags")
     table = here.join(published_pairs[theirs])
     config = {
         name: st.column_config.TextColumn(

@@ -26,6 +26,7 @@ from kis_core.analysis.resolve import (
     weights_fingerprint,
 )
 from kis_core.analysis.second_moments import LayerSecondMoment, Looked, moments, second_moment
+from kis_core.analysis.text_sample import keys_of_text
 from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.errors import KisError
 from kis_core.models import catalog
@@ -35,8 +36,9 @@ from kis_core.models.loaded import LoadedModel
 from kis_core.request import DEFAULT_TOKENS, Request, RequestError
 from kis_core.results import archive
 from kis_core.results.result import LayerReport, Result
+from kis_core.results.tags import FactTags
 from kis_core.store.store import Entry, Store
-from kis_core.superposition import matrix
+from kis_core.superposition import leverage, matrix
 
 __all__ = [
     "DEFAULT_TOKENS",
@@ -173,14 +175,17 @@ def _compute(
     top = answers.top_answers(loaded, prompts, report=report)
     known = answers.knows(loaded, facts, checked=True)  # from here on the model's numbers are numbers
     token_ids = tuple(prompt.tokens[prompt.key_index] for prompt in prompts)
-    artefacts = matrix.same(token_ids) | matrix.same([fact.subject for fact in facts])
+    places = tuple(prompt.key_index for prompt in prompts)
+    artefacts = FactTags.of(facts, token_ids, places).artefacts
+    text = keys_of_text(resolved, loaded, layers)
 
     computed: dict[int, _Layer] = {}
     last = None
     for last in moments(resolved, loaded, layers, store, report, keys=keys, looked=looked):
         if not last.later:  # no pass is to come: only now does whitening count as the stage
             report("Whitening", len(computed), len(layers))
-        computed[last.layer] = _layer(last, keys[last.layer], artefacts)
+        of_text = None if text is None else text[layers.index(last.layer)]
+        computed[last.layer] = _layer(last, keys[last.layer], of_text, artefacts)
     if last is None:
         raise RequestError("no layer was asked for")
     report("Whitening", len(layers), len(layers))
@@ -191,8 +196,10 @@ def _compute(
         p=np.stack([computed[layer].p for layer in layers]),
         whitening_cosine=np.stack([computed[layer].whitening for layer in layers]),
         activation_cosine=np.stack([computed[layer].activation for layer in layers]),
+        leverage=np.stack([computed[layer].leverage for layer in layers]),
+        text_leverage=np.stack([computed[layer].text_leverage for layer in layers]),
         reports=tuple(computed[layer].report for layer in layers),
-        key_token_index=tuple(prompt.key_index for prompt in prompts),
+        key_token_index=places,
         key_tokens=tuple(prompt.key_token for prompt in prompts),
         key_token_ids=token_ids,
         answers=tuple(tuple((answer.text, answer.probability) for answer in row) for row in top),
@@ -207,10 +214,12 @@ class _Layer(NamedTuple):
     p: np.ndarray
     whitening: np.ndarray
     activation: np.ndarray
+    leverage: np.ndarray
+    text_leverage: np.ndarray
     report: LayerReport
 
 
-def _layer(moment: LayerSecondMoment, keys: np.ndarray, artefacts: np.ndarray) -> _Layer:
+def _layer(moment: LayerSecondMoment, keys: np.ndarray, text: np.ndarray | None, artefacts: np.ndarray) -> _Layer:
     from kis_core.covariance.whitener import Whitener
 
     whitener = Whitener.fit(moment.matrix)
@@ -224,7 +233,8 @@ def _layer(moment: LayerSecondMoment, keys: np.ndarray, artefacts: np.ndarray) -
         condition_number=whitener.condition_number,
         ridge=whitener.ridge,
     )
-    return _Layer(p, matrix.cosines(whitened), matrix.cosines(keys), report)
+    of_text = leverage.quantiles(matrix.leverage(whitener.whiten(keys[:0] if text is None else text)))
+    return _Layer(p, matrix.cosines(whitened), matrix.cosines(keys), matrix.leverage(whitened), of_text, report)
 
 
 def chosen_layers(request: Request, count: int) -> list[int]:

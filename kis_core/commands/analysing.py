@@ -42,6 +42,8 @@ def _analyse(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     line.say_of(facts.load(args.facts))
     result = run(request, Store(), device=args.device, report=line)
     line.warn(caveats.of_result(result))
+    for sentence in caveats.of_tags(result, result.layers):
+        line.say(sentence)
     yield from export.write(result, args.out)
 
 

@@ -136,9 +136,9 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
     edit = simulator.request(args.fact, args.target, args.layer, args.method, **options.given(how))
+    line.warn(caveats.of_edit(result, edit.layer, edit.fact))  # before the search for a value, which takes long
     simulator.prepare(edit, report=line)
-    for warning in simulator.warnings(simulator.forecast(edit)):
-        line.say(f"warning: {warning}")
+    line.warn(simulator.warnings(simulator.forecast(edit)))
     line("Measuring every fact", 0, 1)
     yield from write(simulator, edit, args.strength, args.out)
 

@@ -15,7 +15,7 @@ from kis_core.analysis import pipeline, unfinished
 from kis_core.analysis.resolve import FINGERPRINT
 from kis_core.errors import KisError
 from kis_core.results import archive
-from kis_core.results.result import Result
+from kis_core.results.result import MATRICES, OF_LAYERS, Result
 from kis_core.store import leftovers
 from kis_core.store.store import Entry, Item, Store
 
@@ -190,7 +190,7 @@ def _result(item: Item) -> Result | None:
     """The result that an item is, without its matrices."""
     if item.kind != archive.KIND:
         return None
-    empty = dict.fromkeys(("p", "whitening_cosine", "activation_cosine"), np.empty((0, 0, 0)))
+    empty = dict.fromkeys((*MATRICES, *OF_LAYERS), np.empty((0, 0, 0)))
     with suppress(*MALFORMED):  # written by another version, or by a stranger
         if item.meta["format"] == archive.FORMAT:
             result = archive.from_entry(Entry(item.meta, empty), item.key)

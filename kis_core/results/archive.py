@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactSet, RowIssue
 from kis_core.request import Request
-from kis_core.results.result import MATRICES, OF_FACTS, LayerReport, Result
+from kis_core.results.result import MATRICES, OF_FACTS, OF_LAYERS, LayerReport, Result
 from kis_core.store.store import Entry, Store
 
 KIND = "superposition"  # of the keys that results are stored under
-FORMAT = 3  # raise it when the meaning of a stored result changes: older entries are then computed anew
+FORMAT = 4  # raise it when the meaning of a stored result changes: older entries are then computed anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,27 @@ def fullest_of_each_model(results: Iterable[Computed]) -> list[Computed]:
     return list(best.values())
 
 
+def at_layer(
+    results: Iterable[Computed], layer: int, store: Store, *, kept: Sequence[int] | None = None, clean: bool = False
+) -> list[tuple[Computed, np.ndarray]]:
+    """P of several results at one layer, (m, m) each; those without that layer, or gone meanwhile, are left out.
+
+    Args:
+        results: over the same facts.
+        layer: its number.
+        store: where they are.
+        kept: numbers of the facts to keep; all by default.
+        clean: with NaN at artefact pairs.
+    """
+    found = []
+    for computed in results:
+        result = read(computed.key, store)
+        if result is not None and layer in result.layers:
+            p = result.clean(layer) if clean else result.p[result.at(layer)]
+            found.append((computed, p if kept is None else p[np.ix_(kept, kept)]))
+    return found
+
+
 def without_model(request: Request, store: Store, text: str | None = None) -> Result | None:
     """The stored result of a request with most layers, found by names: for a model whose weights are not here.
 
@@ -170,14 +192,14 @@ def to_entry(result: Result) -> Entry:
             "answers": [[list(answer) for answer in row] for row in result.answers],
             "provenance": result.provenance,
         },
-        {field: getattr(result, field) for field in MATRICES},
+        {field: getattr(result, field) for field in (*MATRICES, *OF_LAYERS)},
     )
 
 
 def from_entry(entry: Entry, key: str) -> Result:
     """The result that `to_entry` wrote, stored under that key."""
     meta = entry.meta
-    parts: dict[str, Any] = {field: entry.arrays[field] for field in MATRICES}
+    parts: dict[str, Any] = {field: entry.arrays[field] for field in (*MATRICES, *OF_LAYERS)}
     parts |= {field: tuple(meta[field]) for field in OF_FACTS}
     parts["answers"] = tuple(tuple((text, share) for text, share in row) for row in meta["answers"])
     return Result(

@@ -1,11 +1,16 @@
-"""Caveats to the numbers of a result: too little text behind C, and a C that is badly conditioned."""
+"""Caveats to the numbers of a result: too little text behind C, a C that is badly conditioned, odd keys of facts."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
+from kis_core.results.pairs import NOTABLE, edited_key
 from kis_core.results.result import LayerReport, Result
+from kis_core.results.tags import FIRST_TOKEN, WEAK_KEY
+from kis_core.superposition.leverage import WEAK
+from kis_core.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,57 @@ def of_text(tokens: int, mlp_width: int) -> list[str]:
 
 def _layers(reports: Sequence[LayerReport], holds: Callable[[LayerReport], bool]) -> str:
     """The layers for which something holds, in words; empty if there are none."""
-    numbers = [str(report.layer) for report in reports if holds(report)]
-    if len(numbers) == len(reports) > 1:
-        return "all layers"
-    return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}" if numbers else ""
+    numbers = [report.layer for report in reports if holds(report)]
+    return "all layers" if len(numbers) == len(reports) > 1 else _numbered(numbers)
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    """Some layers by their numbers; empty if there are none."""
+    return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}" if numbers else ""
+
+
+def of_tags(result: Result, layers: Sequence[int]) -> list[str]:
+    """Sentences about keys at the first token, which statistics can leave out, and about weak keys, which they keep."""
+    first = int(result.tags(layers[0]).first.sum())
+    sentences = []
+    if first:
+        keys = counted(first, "key is", "keys are")
+        sentences.append(
+            f"{keys} taken at the first token, on which many models rest their attention; pairs in which such a fact "
+            f"is edited are artefacts."
+        )
+    if any(math.isnan(result.weak_below(layer)) for layer in layers):
+        sentences.append("Which keys are weak is unknown, as C came without the text it was taken over.")
+    weak = {layer: int(result.tags(layer).weak.sum()) for layer in layers}
+    if found := [f"{count} at layer {layer}" for layer, count in weak.items() if count]:
+        sentences.append(
+            f"There are weak keys: {', '.join(found)}, of {counted(len(result.facts), 'fact')}. An edit of such a fact "
+            f"lands on many others; its pairs are tagged, and count in all statistics."
+        )
+    return sentences
+
+
+def of_edit(result: Result, layer: int, e: int) -> list[str]:
+    """What is to be said before fact e is edited at a layer, in whole sentences; nothing of an ordinary key."""
+    key = edited_key(result, layer, e)
+    subject, sentences = result.facts.facts[e].subject, []
+    if FIRST_TOKEN in key.tags:
+        sentences.append(
+            f"The key of this fact is taken at the first token. Where a model rests its attention there, as many do, "
+            f"the key says next to nothing of “{subject}”, and other sentences have it as well. Ask in a prompt in "
+            f"which something stands before the subject."
+        )
+    if WEAK_KEY in key.tags:
+        strong = [other for other in result.layers if not result.tags(other).weak[e]]
+        sentences.append(
+            f"The key of this fact is weak at layer {layer}: its leverage, {key.leverage:,.3g}, is below that of "
+            f"{100 * (1 - WEAK):.0f} % of general text. "
+            + (f"It is not weak at {_numbered(strong)}." if strong else "It is weak at every layer computed.")
+        )
+    if sentences and key.largest is not None:
+        worst = result.facts.facts[key.largest].subject
+        sentences.append(
+            f"An edit of it (eq. 2) lands on {key.leaks:,} of {counted(key.others, 'other fact')} by "
+            f"{100 * NOTABLE:.0f} % or more, most on “{worst}”, with P = {key.p:+.2f}."
+        )
+    return sentences

@@ -18,9 +18,13 @@ from kis_core.files import atomic
 from kis_core.files.csv_records import guarded
 from kis_core.results.result import MATRICES, Result
 
-FACT_COLUMNS = ("index", "subject", "prompt", "target", "relation", "key_token_index", "key_token")
+FACT_COLUMNS = ("index", "subject", "prompt", "target", "relation", "key_token_index", "key_token", "first_token")
 MOMENT_COLUMNS = ("mean", "std", "skewness", "kurtosis", "max")
-STATISTICS_COLUMNS = ("layer", *MOMENT_COLUMNS, "rank", "condition_number", "ridge")
+STATISTICS_COLUMNS = (
+    *("layer", *MOMENT_COLUMNS, "rank", "condition_number", "ridge"),
+    *(f"clean_{name}" for name in MOMENT_COLUMNS),
+    "weak_below",
+)
 
 
 def write(result: Result, folder: Path) -> list[Path]:
@@ -42,27 +46,38 @@ def write(result: Result, folder: Path) -> list[Path]:
 
 
 def npz(result: Result) -> bytes:
-    """The matrices: `layers` (L,), `p`, `whitening_cosine`, `activation_cosine` (L, m, m)."""
+    """The arrays: `layers` (L,), `p`, `whitening_cosine`, `activation_cosine` (L, m, m), `leverage` (L, m)."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, layers=np.array(result.layers), **{field: getattr(result, field) for field in MATRICES})
+    arrays = {field: getattr(result, field) for field in (*MATRICES, "leverage")}
+    np.savez_compressed(stream, layers=np.array(result.layers), **arrays)
     return stream.getvalue()
 
 
 def facts_csv(result: Result) -> str:
-    """The facts, as `facts.parse` reads them back, and where their keys were taken."""
-    rows = zip(result.facts.facts, result.key_token_index, result.key_tokens, strict=True)
-    return table(
-        FACT_COLUMNS,
-        ([k, f.subject, f.prompt, f.target, f.relation, index, token] for k, (f, index, token) in enumerate(rows)),
-    )
+    """The facts, as `facts.parse` reads them back, where their keys were taken, and how large these are.
+
+    Of every layer there is the leverage k_iᵀC⁻¹k_i, and whether the key is weak there (empty where that is unknown).
+    """
+    tags = [result.tags(layer) for layer in result.layers]
+    unknown = [math.isnan(result.weak_below(layer)) for layer in result.layers]
+    rows = []
+    for k, fact in enumerate(result.facts.facts):
+        described = [k, fact.subject, fact.prompt, fact.target, fact.relation]
+        key = [result.key_token_index[k], result.key_tokens[k], bool(tags[0].first[k])]
+        weak = ["" if missing else bool(of_layer.weak[k]) for of_layer, missing in zip(tags, unknown, strict=True)]
+        rows.append([*described, *key, *result.leverage[:, k], *weak])
+    of_layers = [f"{name}_layer_{layer}" for name in ("leverage", "weak_key") for layer in result.layers]
+    return table((*FACT_COLUMNS, *of_layers), rows)
 
 
 def statistics_csv(result: Result) -> str:
-    """One row a layer: moments of the off-diagonal entries of P, and the condition of C."""
+    """One row a layer: moments of P (of all pairs, without artefacts), the condition of C, below what keys are weak."""
     rows = []
     for report in result.reports:
-        moments = [getattr(report.moments, column) for column in MOMENT_COLUMNS]
-        rows.append([report.layer, *moments, report.rank, report.condition_number, report.ridge])
+        both = (report.moments, report.clean_moments)
+        every, clean = ([getattr(moments, column) for column in MOMENT_COLUMNS] for moments in both)
+        condition = [report.rank, report.condition_number, report.ridge]
+        rows.append([report.layer, *every, *condition, *clean, result.weak_below(report.layer)])
     return table(STATISTICS_COLUMNS, rows)
 
 

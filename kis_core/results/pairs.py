@@ -15,7 +15,6 @@ from kis_core.superposition.angles import angles
 from kis_core.superposition.matrix import strongest_pairs
 
 NOTABLE = 0.1  # share of an edit from which on a fact counts as reached
-TAGS = ("same subject", "same last token", "no tag")  # why the prompts alone may explain a pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,8 @@ class Pair:
         i, j: the facts.
         p, p_back: P[i, j], and P[j, i] of the opposite edit.
         whitened_angle, activation_angle: in degrees; 90 means unrelated (Fig. 6).
-        same_subject, same_last_token: why a large P may be an artefact of the prompts.
+        leverage, leverage_back: k_iᵀC⁻¹k_i and k_jᵀC⁻¹k_j, which P[i, j] and P[j, i] are divided by.
+        tags: what may explain a large P, of `tags.TAGS`.
         p_by_layer, p_back_by_layer: P[i, j] and P[j, i] in every computed layer.
     """
 
@@ -36,8 +36,9 @@ class Pair:
     p_back: float
     whitened_angle: float
     activation_angle: float
-    same_subject: bool
-    same_last_token: bool
+    leverage: float
+    leverage_back: float
+    tags: tuple[str, ...]
     p_by_layer: tuple[float, ...]
     p_back_by_layer: tuple[float, ...]
 
@@ -52,7 +53,6 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
     if not (0 <= i < count and 0 <= j < count):
         raise RequestError(f"facts count from 0 to {count - 1}; the pair ({i}, {j}) does not exist")
     at = result.at(layer)
-    first, second = result.facts.facts[i], result.facts.facts[j]
     return Pair(
         i=i,
         j=j,
@@ -60,8 +60,9 @@ def inspect(result: Result, layer: int, i: int, j: int) -> Pair:
         p_back=float(result.p[at, j, i]),
         whitened_angle=float(angles(result.whitening_cosine[at, i, j])),
         activation_angle=float(angles(result.activation_cosine[at, i, j])),
-        same_subject=i != j and first.subject == second.subject,
-        same_last_token=i != j and result.key_token_ids[i] == result.key_token_ids[j],
+        leverage=float(result.leverage[at, i]),
+        leverage_back=float(result.leverage[at, j]),
+        tags=tuple(result.tags(layer).names([i], [j])[0]),
         p_by_layer=tuple(float(value) for value in result.p[:, i, j]),
         p_back_by_layer=tuple(float(value) for value in result.p[:, j, i]),
     )
@@ -120,8 +121,9 @@ def table(
     facts = result.facts.facts
     if relations:
         keep &= _either(np.array([fact.relation in relations for fact in facts]), i, j)
+    tagged = result.tags(layer)
     if tags:
-        keep &= _tagged(result, tags)[i, j]
+        keep &= tagged.any_of(tags, i, j)
     if text.strip():
         wanted = text.strip().casefold()
         matches = [wanted in f"{fact.subject}\n{fact.text} {fact.target}".casefold() for fact in facts]
@@ -142,22 +144,11 @@ def table(
             "suffers": [label_of(facts[k]) for k in j],
             "relation_i": [facts[k].relation.replace("_", " ") for k in i],
             "relation_j": [facts[k].relation.replace("_", " ") for k in j],
-            "tags": [", ".join(tags_of(result, int(a), int(b))) for a, b in zip(i, j, strict=True)],
+            "tags": list(map(", ".join, tagged.names(i, j))),
             "sentence_i": [f"{facts[k].text} {facts[k].target}" for k in i],
             "sentence_j": [f"{facts[k].text} {facts[k].target}" for k in j],
         }
     )
-
-
-def tags_of(result: Result, i: int, j: int) -> list[str]:
-    """Why the prompts alone may explain the pair."""
-    holds = (result.same_subject[i, j], result.same_last_token[i, j])
-    return [tag for tag, there in zip(TAGS, holds, strict=False) if there]
-
-
-def _tagged(result: Result, tags: Collection[str]) -> np.ndarray:
-    masks = dict(zip(TAGS, (result.same_subject, result.same_last_token, ~result.artefacts), strict=True))
-    return np.logical_or.reduce([masks[tag] for tag in tags])  # type: ignore[no-any-return]
 
 
 def _either(facts: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -194,6 +185,49 @@ def reach_of_edits(result: Result, layer: int) -> pd.DataFrame:
             "p": p[order, hit[order]],
             "leaks": (size[order] >= NOTABLE).sum(axis=1),
         }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EditedKey:
+    """The key of a fact that is to be edited at a layer, and what an edit of eq. 2 does to the others there.
+
+    Attributes:
+        leverage: k_eᵀC⁻¹k_e.
+        tags: those of its whole row, "first token" and "weak key".
+        others: facts with a P[e, j].
+        leaks: those of them that get a tenth of the edit or more.
+        largest: the one with the largest |P[e, j]|; None where there are no others.
+        p: its P[e, j]; NaN likewise.
+    """
+
+    leverage: float
+    tags: tuple[str, ...]
+    others: int
+    leaks: int
+    largest: int | None
+    p: float
+
+
+def edited_key(result: Result, layer: int, e: int) -> EditedKey:
+    """The key of fact e, before any edit of it is made.
+
+    Raises:
+        RequestError: that layer was not computed.
+    """
+    at = result.at(layer)
+    row = result.p[at, e].copy()
+    row[e] = np.nan
+    size = np.abs(row)
+    others = int(np.isfinite(size).sum())
+    largest = int(np.nanargmax(size)) if others else None
+    return EditedKey(
+        leverage=float(result.leverage[at, e]),
+        tags=tuple(result.tags(layer).of_fact(e)),
+        others=others,
+        leaks=int((size >= NOTABLE).sum()),
+        largest=largest,
+        p=float("nan") if largest is None else float(row[largest]),
     )
 
 

@@ -14,8 +14,9 @@ from kis_core import superposition
 from kis_core.facts import FactSet
 from kis_core.models.layers import editable_layers
 from kis_core.request import Request, RequestError
+from kis_core.results.tags import FactTags
 from kis_core.store.store import key_of
-from kis_core.superposition import Interval, Moments, matrix
+from kis_core.superposition import Interval, Moments, leverage, matrix
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LayerReport:
         layer: its number.
         rank, condition_number, ridge: of C.
         moments, interval: of all off-diagonal entries of P; the interval is that of the kurtosis, over facts.
-        clean_moments, clean_interval: the same without artefact pairs (same subject, or same last token).
+        clean_moments, clean_interval: the same without artefact pairs (`tags.ARTEFACTS`).
     """
 
     layer: int
@@ -81,6 +82,8 @@ NESTED: dict[str, type[Moments] | type[Interval]] = {
 """The fields of a report that are tables of their own."""
 MATRICES = ("p", "whitening_cosine", "activation_cosine")
 """The fields of a result that are matrices of facts, one a layer."""
+OF_LAYERS = ("leverage", "text_leverage")
+"""The fields of a result that are a row of numbers a layer."""
 OF_FACTS = ("key_token_index", "key_tokens", "key_token_ids", "answers", "known")
 """The fields of a result that have one item a fact."""
 
@@ -94,6 +97,9 @@ class Result:
         facts: the m facts; row and column i of every matrix belong to fact i.
         layers: the L layer numbers the first axes stand for.
         p, whitening_cosine, activation_cosine: (L, m, m) float64.
+        leverage: (L, m) k_iᵀC⁻¹k_i of each fact, which row i of P is divided by.
+        text_leverage: (L, len(`leverage.LEVELS`)) quantiles of the same of tokens of general text; NaN where the text
+            was not at hand.
         reports: one a layer.
         key_token_index, key_tokens, key_token_ids: (m,) where each key was taken.
         answers: for each fact the model's top answers, (text, probability), best first.
@@ -108,6 +114,8 @@ class Result:
     p: np.ndarray
     whitening_cosine: np.ndarray
     activation_cosine: np.ndarray
+    leverage: np.ndarray
+    text_leverage: np.ndarray
     reports: tuple[LayerReport, ...]
     key_token_index: tuple[int, ...]
     key_tokens: tuple[str, ...]
@@ -160,8 +168,18 @@ class Result:
 
     @cached_property
     def artefacts(self) -> np.ndarray:
-        """(m, m): the prompts alone may explain the pair, as it has the same subject or the same last token."""
-        return np.asarray(self.same_subject | self.same_last_token)
+        """(m, m): the prompts alone may explain the pair; see `tags.ARTEFACTS`."""
+        return FactTags.of(self.facts.facts, self.key_token_ids, self.key_token_index).artefacts
+
+    def tags(self, layer: int) -> FactTags:
+        """What tags of pairs follow from at a layer; no key is weak where general text was not at hand."""
+        at = self.at(layer)
+        weak = leverage.weak(self.leverage[at], self.text_leverage[at])
+        return FactTags.of(self.facts.facts, self.key_token_ids, self.key_token_index, weak)
+
+    def weak_below(self, layer: int) -> float:
+        """The leverage below which a key is weak at a layer; NaN where general text was not at hand."""
+        return leverage.weak_below(self.text_leverage[self.at(layer)])
 
     def clean(self, layer: int) -> np.ndarray:
         """P of a layer with NaN at the artefact pairs, (m, m)."""
@@ -203,6 +221,7 @@ class Result:
             "facts_whole_sha256": self.provenance.get("facts_whole_sha256", self.provenance["facts_sha256"]),
         }
         parts: dict[str, Any] = {field: getattr(self, field)[:, at[:, None], at] for field in MATRICES}
+        parts["leverage"] = self.leverage[:, at]
         parts |= {field: tuple(getattr(self, field)[k] for k in kept) for field in OF_FACTS}
         smaller = replace(self, facts=facts, provenance=self.provenance | provenance, **parts)
         reports = tuple(

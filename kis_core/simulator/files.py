@@ -9,7 +9,8 @@ from pathlib import Path
 from kis_core.analysis import pipeline
 from kis_core.files import atomic
 from kis_core.models.holder import LoadedModels
-from kis_core.results import export
+from kis_core.results import caveats, export
+from kis_core.results.pairs import edited_key
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import EditRequest
 from kis_core.simulator.one_edit import Simulator
@@ -32,16 +33,18 @@ def write(simulator: Simulator, request: EditRequest, strength: float, folder: P
     forecast = simulator.forecast(request)
     outcome = simulator.perform(request, strength)
     value = simulator.value(request)
-    landing = forecast.landing
+    landing, key = forecast.landing, edited_key(simulator.result, request.layer, request.fact)
     about = {
         "request": request.to_json() | {"strength": strength},
         "edited": simulator.facts[request.fact].to_json() | {"new_target": request.target},
         "hyperparameters_from": simulator.recipe.source,
         "delta_norm": forecast.edit.size * strength,
         "old_value_norm": float((value.output**2).sum() ** 0.5),
-        "warnings": simulator.warnings(forecast, outcome),
+        "warnings": caveats.of_edit(simulator.result, request.layer, request.fact)
+        + simulator.warnings(forecast, outcome),
         "own_key_instead_of_mean_key": forecast.own_key,
         "largest_share": asdict(landing) | {"subject": simulator.facts[landing.fact].subject} if landing else None,
+        "edited_key": asdict(key) | {"largest": None if key.largest is None else simulator.facts[key.largest].subject},
         "losses": list(value.losses),
         "probability_in_search": value.probability,
         "success": asdict(outcome.success),

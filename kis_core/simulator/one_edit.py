@@ -108,7 +108,10 @@ class Simulator(Groundwork):
         )
 
     def warnings(self, forecast: Forecast, outcome: EditOutcome | None = None) -> list[str]:
-        """Warnings about an edit, before it is made or after; see `spillover.landing`."""
+        """Warnings about an edit, before it is made or after; see `spillover.landing`.
+
+        What `results.caveats.of_edit` says of the edited key is known earlier, and not repeated here.
+        """
         from kis_core.spillover import landing
 
         if outcome is None:

@@ -18,6 +18,7 @@ from kis_core.store.shapes import (
     Misfit,
     any_number,
     anything,
+    arrays,
     dict_of,
     fields,
     flag,
@@ -35,6 +36,7 @@ from kis_core.store.shapes import (
 UNIT = 1e-6  # how far P[i, i] and a key's cosine with itself may be from 1, and a cosine beyond: both come in float64
 SLOT = "{}"
 EDGES = 8214  # of `large_sets.tally`; a test holds them together, as this module knows none of what it checks
+LEVELS = 6  # of `superposition.leverage`, likewise
 
 # Metadata that several kinds share
 
@@ -223,11 +225,12 @@ def _sweep(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) ->
 KINDS: dict[str, Kind] = {
     "superposition": Kind(
         _result_meta,
-        dict.fromkeys(("p", *COSINES), Array("L m m", finite=False)),
-        lambda meta: {"L": len(meta["layers"]), "m": len(meta["facts"])},
+        dict.fromkeys(("p", *COSINES), Array("L m m", finite=False))
+        | {"leverage": Array("L m", least=0), "text_leverage": Array("L q", finite=False, least=0)},
+        lambda meta: {"L": len(meta["layers"]), "m": len(meta["facts"]), "q": LEVELS},
         together=("p", *COSINES),
         more=_result,
-        format=3,
+        format=4,
     ),
     "second-moment": Kind(MOMENT_META, {"triangle": Array("t")}, together=("triangle",), more=_moment),
     "sweep": Kind(
@@ -236,11 +239,13 @@ KINDS: dict[str, Kind] = {
         lambda meta: {"edges": EDGES, "cells": EDGES - 1, "2": 2, "thresholds": 4},
         together=("kept", *(f"{side}.pairs" for side in SIDES), *PARTNERS),
         more=_sweep,
-        format=2,
+        format=3,
     ),
     "whitened-keys": Kind(
         table({"condition": REPORT, "provenance": PROVENANCE}, more=True),
-        {"whitened": Array("m d_m"), "token_ids": Array("m", "iu", least=0)},
+        {"whitened": Array("m d_m"), "text_leverage": Array("q", finite=False, least=0)}
+        | arrays(Array("m", "iu", least=0), "token_ids token_index"),
+        lambda meta: {"q": LEVELS},
     ),
     "known-facts": Kind(anything, {"known": Array("m", "bu")}),
 }

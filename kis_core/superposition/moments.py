@@ -81,23 +81,39 @@ def is_constant(entries: np.ndarray) -> bool:
     return bool(entries.std() <= CONSTANT_SPREAD * max(1.0, float(np.abs(entries).max())))
 
 
-def kurtosis_interval(p: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Percentile bootstrap interval of the excess kurtosis, over facts.
+@dataclass(frozen=True, eq=False)
+class MomentDraws:
+    """Moments of P over bootstrap draws of its facts, (draws,) each; NaN where a draw has none.
+
+    Attributes:
+        mean, std, kurtosis: as in `Moments`.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    kurtosis: np.ndarray
+
+
+def moment_draws(p: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> MomentDraws:
+    """Moments of P when its facts are drawn anew; matrices over as many facts are drawn the same ones.
 
     Each draw takes m facts with replacement, and the entries between them. A fact that is drawn twice is paired with
     itself; such pairs are diagonal and left out. A draw is therefore the set of all entries, in which entry (i, j) is
     weighted with the number of times that i and j were drawn, and its power sums are quadratic forms wᵀ Pᵏ w.
 
-    Returns:
-        the interval; NaN where P has fewer than three facts or its entries are constant.
+    Args:
+        p: (m, m), P or any other numbers of pairs of facts; fewer than three facts, or constant entries, give NaN.
+        draws: how many.
+        seed: of the draws.
     """
     finite = finite_entries(p)
     if len(p) < 3 or not len(finite) or is_constant(finite):
-        return Interval(np.nan, np.nan)
-    m = len(p)
+        nothing = np.full(draws, np.nan)
+        return MomentDraws(nothing, nothing, nothing)
+    m, middle = len(p), np.median(finite)
     weights = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=draws).astype(np.float64)
     there = np.isfinite(p) & ~np.eye(m, dtype=bool)
-    centred = np.where(there, p - np.median(finite), 0.0)  # powers of numbers near 0 keep their digits
+    centred = np.where(there, p - middle, 0.0)  # powers of numbers near 0 keep their digits
 
     def summed(matrix: np.ndarray) -> np.ndarray:
         return np.asarray(((weights @ matrix) * weights).sum(axis=1))
@@ -108,7 +124,21 @@ def kurtosis_interval(p: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL
         variance = second - first**2
         central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
         kurtosis = np.where(variance > CONSTANT_SPREAD * second, central / variance**2 - 3, np.nan)
-    if np.isnan(kurtosis).all():
+    return MomentDraws(first + middle, np.sqrt(np.clip(variance, 0, None)), kurtosis)
+
+
+def interval_of(draws: np.ndarray, *, level: float = LEVEL) -> Interval:
+    """The percentile interval of a number over its draws; NaN where no draw has it."""
+    if np.isnan(draws).all():
         return Interval(np.nan, np.nan)
-    low, high = np.nanquantile(kurtosis, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def kurtosis_interval(p: np.ndarray, *, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of the excess kurtosis, over facts; see `moment_draws`.
+
+    Returns:
+        the interval; NaN where P has fewer than three facts or its entries are constant.
+    """
+    return interval_of(moment_draws(p, draws=draws, seed=seed).kurtosis, level=level)

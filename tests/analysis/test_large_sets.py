@@ -23,13 +23,14 @@ from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
 from kis_core.request import Request, RequestError
 from kis_core.results import pairs
-from kis_core.results.pairs import TAGS
+from kis_core.results.tags import TAGS
 from kis_core.store.store import Store
 from kis_core.superposition import ISOTROPIC, SAME_STD, moments, without
 from kis_core.superposition.matrix import same, strongest_pairs, superposition
 
 MODEL, LAYER, TOKENS = "demo-gpt2-32", 1, 1000
 ANSWERED, MIXED = 12, 20
+FIRST_TOKEN = 92  # of the built-in facts: "Guyana is a land of"
 SINGLE = 2e-6  # |P| is about 1 at most, and its keys are kept in float32
 ROUNDED = {"rel": 1e-4, "abs": SINGLE}
 
@@ -37,7 +38,8 @@ ROUNDED = {"rel": 1e-4, "abs": SINGLE}
 def facts() -> tuple[Fact, ...]:
     """Some facts the model answers and some it cannot; the last is about the subject of the first."""
     builtin = fact_sets.builtin().facts
-    wrong = [Fact(fact.subject, fact.prompt, "zebra", fact.relation) for fact in builtin[ANSWERED : MIXED - 1]]
+    others = (*builtin[ANSWERED : MIXED - 2], builtin[FIRST_TOKEN])
+    wrong = [Fact(fact.subject, fact.prompt, "zebra", fact.relation) for fact in others]
     return (*builtin[:ANSWERED], *wrong, Fact(builtin[0].subject, builtin[0].prompt, "zebra"))
 
 
@@ -79,6 +81,12 @@ def test_it_is_the_analysis_of_one_layer(actual: LargeSet, dense: Result) -> Non
     assert actual.column(3) == pytest.approx(p[:, 3], **ROUNDED)
     assert actual.sweep.every.moments == actual.report.moments
     assert actual.key_token_ids.tolist() == list(dense.key_token_ids)
+    assert actual.sweep.squares == pytest.approx(dense.leverage[LAYER], rel=1e-4)
+    assert actual.text_leverage.tolist() == dense.text_leverage[LAYER].tolist()
+    assert np.isfinite(actual.text_leverage).all()
+    tags, expected = actual.tags, dense.tags(LAYER)
+    assert (tags.first.tolist(), tags.weak.tolist()) == (expected.first.tolist(), expected.weak.tolist())
+    assert tags.first.nonzero()[0].tolist() == [MIXED - 2]
     assert actual.provenance == dense.provenance
     assert actual.mlp_width == dense.mlp_width
     assert actual.at(LAYER) == 0
@@ -135,8 +143,8 @@ def test_what_is_lost_is_computed_anew(store: Store, request_: Request, actual: 
 
 
 def test_the_strongest_pairs_are_those_of_the_dense_table(actual: LargeSet, dense: Result) -> None:
-    for clean, tags in ((False, ()), (True, ("no tag",))):
-        theirs = pairs.table(dense, LAYER, count=500, tags=tags)
+    for clean in (False, True):
+        theirs = pairs.table(dense, LAYER, count=500, where=~dense.artefacts if clean else None)
         mine = many_tables.pairs(actual, clean=clean)
         assert list(mine.columns) == list(theirs.columns)
         assert len(mine) == len(theirs)

@@ -94,7 +94,7 @@ def write_facts(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
 
 def assert_equal(one: Result, other: Result) -> None:
     """Bit for bit the same numbers."""
-    for name in ("p", "whitening_cosine", "activation_cosine"):
+    for name in ("p", "whitening_cosine", "activation_cosine", "leverage", "text_leverage"):
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
     assert (one.layers, one.reports, one.answers) == (other.layers, other.reports, other.answers)
     tokens = [(each.key_token_index, each.key_tokens, each.key_token_ids) for each in (one, other)]
@@ -114,8 +114,10 @@ class TestResult:
             assert matrix.dtype == np.float64
             np.testing.assert_array_equal(np.diagonal(matrix, axis1=1, axis2=2).round(12), 1.0)
         full = run(request_, Store(tmp_path / "full"), device="cpu")
-        for name in ("p", "whitening_cosine", "activation_cosine"):
+        for name in ("p", "whitening_cosine", "activation_cosine", "leverage", "text_leverage"):
             assert np.array_equal(getattr(result, name), getattr(full, name)[[0, 2]]), "a slice of the full run"
+        ratio = result.whitening_cosine * np.sqrt(result.leverage[:, None, :] / result.leverage[:, :, None])
+        np.testing.assert_allclose(ratio, result.p, atol=ROUNDING, err_msg="leverage is what P divides by")
         assert result.reports == (full.reports[0], full.reports[2])
         assert [report.layer for report in result.reports] == [0, 2]
         assert all(len(row) == 5 for row in result.answers)

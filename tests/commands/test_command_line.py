@@ -19,7 +19,7 @@ from kis_core.analysis.pipeline import Request, run
 from kis_core.machine import Device
 from kis_core.models import catalog
 from kis_core.progress import STAGES
-from kis_core.results import export
+from kis_core.results import caveats, export
 from kis_core.store.store import Store
 from tests import tiny
 
@@ -32,6 +32,7 @@ Malta,The capital of {} is,Valletta
 Oslo,no slot at all,Norway
 "Hanover, Germany",{} lies in,Europe
 Zoë,The mother of {} is,=SUM(A1)
+Guyana,{} lies in,America
 """
 NO_MODEL = {
     "analyse": ["--model=absent", "--corpus=builtin"],
@@ -77,13 +78,15 @@ def test_analyse_writes_four_files_that_hold_the_result(setting: Setting, capsys
     stages = [match[1] for line in said.err.splitlines() if (match := PROGRESS.fullmatch(line))]
     assert stages == [stage for stage in STAGES if stage != "Downloading the model"]
     result = run(Request(**setting.provenance()["request"]), Store(), device="cpu")
+    assert set(caveats.of_tags(result, result.layers)) <= set(said.err.splitlines())
+    assert "1 key is taken at the first token" in said.err
 
     with np.load(setting.out / "superposition.npz", allow_pickle=False) as stored:
         assert stored["layers"].tolist() == [0, 1, 2]
         assert all(np.array_equal(stored[name], getattr(result, name)) for name in export.MATRICES)
     assert (setting.out / "facts.csv").read_bytes().decode() == export.facts_csv(result)
     assert (setting.out / "statistics.csv").read_bytes().decode() == export.statistics_csv(result)
-    assert [fact.subject for fact in result.facts.facts] == ["Malta", "Hanover, Germany", "Zoë"]
+    assert [fact.subject for fact in result.facts.facts] == ["Malta", "Hanover, Germany", "Zoë", "Guyana"]
 
 
 def test_request_json_alone_gives_the_same_bits_again(setting: Setting) -> None:

@@ -32,13 +32,22 @@ FORECASTS = {
 FILES = ["spillover.csv", "edit.json"]
 RECORD = [
     *("request", "edited", "hyperparameters_from", "delta_norm", "old_value_norm", "warnings"),
-    *("own_key_instead_of_mean_key", "largest_share", "losses", "probability_in_search", "success", "protocol"),
+    *(
+        "own_key_instead_of_mean_key",
+        "largest_share",
+        "edited_key",
+        "losses",
+        "probability_in_search",
+        "success",
+        "protocol",
+    ),
     *("quality", "flips_forecast", "flips_measured", "weights_sha256_before", "weights_sha256_after", "provenance"),
 ]
 TOKENS = 4000  # enough for keys of length 128, so that nothing is said of too few
 EDITED = 3
 FORMULA = facts.Fact("=SUM(A1)", "{} lies in", "Norway")
-CHOSEN = (*facts.builtin().facts[:7], FORMULA)
+FIRST_TOKEN = 6  # "Guyana is a land of"
+CHOSEN = (*facts.builtin().facts[:FIRST_TOKEN], facts.builtin().facts[92], FORMULA)
 PROGRESS = re.compile(r" *\d+\.\d s  (.+)")
 SHIFT = 1e-4  # the measured shift, relative to the largest: it is read off float32 outputs
 
@@ -133,6 +142,7 @@ def test_the_record_is_strict_json_with_all_that_is_needed(written: Path) -> Non
     digest = loading.load(catalog.locate(MODEL), device="cpu").digest()
     assert record["weights_sha256_before"] == record["weights_sha256_after"] == digest
     assert (record["warnings"], record["own_key_instead_of_mean_key"]) == ([], False)
+    assert (record["edited_key"]["tags"], record["edited_key"]["others"]) == ([], 7)
     largest, shares = record["largest_share"], column(rows, "share")
     assert largest["fact"] != EDITED
     assert abs(largest["share"]) >= np.abs(np.delete(shares, EDITED)).max() * (1 - SHIFT)
@@ -171,19 +181,28 @@ def test_options_reach_the_request(folder: Path) -> None:
     assert quality["all tokens"] is not None
 
 
-def test_an_edit_that_lands_many_times_over_is_warned_of_before_it_is_made(
+def test_an_odd_key_is_warned_of_before_the_search_and_an_edit_that_lands_many_times_over_before_it_is_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The edit along C = I of a short key; the threshold is lowered to what a demo model has."""
+    """The edit along C = I of a key at the first token; the threshold is lowered to what a demo model has."""
     monkeypatch.setattr(landing, "MANY_TIMES", 0.2)
     out = folder / "many times"
-    assert main(arguments(folder, method="identity", steps=4, out=out)) == 0
+    assert main(arguments(folder, method="identity", fact=FIRST_TOKEN, steps=4, out=out)) == 0
     lines = capsys.readouterr().err.splitlines()
     record, rows = strict(out / "edit.json"), table(out / "spillover.csv")
-    said = [line for line in lines if line.startswith("warning: This edit lands on ")]
-    assert said == [f"warning: {record['warnings'][0]}"]
-    assert lines.index(said[0]) < next(k for k, line in enumerate(lines) if line.endswith("Measuring every fact"))
-    assert record["warnings"][1].startswith("Measured: ")
+    said = [line for line in lines if line.startswith("warning: ")]
+    assert said == [f"warning: {sentence}" for sentence in record["warnings"][:-1]]
+    stages = {match[1]: k for k, line in enumerate(lines) if (match := PROGRESS.fullmatch(line))}
+    first, row, landed = map(lines.index, said)
+    assert said[0].startswith("warning: The key of this fact is taken at the first token.")
+    assert first < row < stages["Searching for the value"] < landed < stages["Measuring every fact"]
+    assert said[2].startswith("warning: This edit lands on ")
+    assert record["warnings"][-1].startswith("Measured: ")
+    key, p = record["edited_key"], np.delete(column(rows, "p"), FIRST_TOKEN)
+    worst = f"with P = {p[np.abs(p).argmax()]:+.2f}."
+    assert said[1].endswith(worst)
+    assert (key["tags"], key["p"]) == (["first token"], p[np.abs(p).argmax()])
+    assert key["leaks"] == (np.abs(p) >= 0.1).sum()
     shares = column(rows, "share")
     np.testing.assert_allclose(shares * record["delta_norm"], column(rows, "shift_predicted"), rtol=1e-6)
     assert np.abs(shares - column(rows, "p")).max() > 0.1, "C = I lands by a share of its own"

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.analysis.pipeline import Result
+from kis_core.superposition.verdicts import right_angles
 from tests.pages.conftest import Open
 from tests.pages.looking import Chart, captions, charts, click, listed, markdown, pairs_of, table_of
 
@@ -52,6 +53,8 @@ def test_the_bars_are_the_shares_of_the_pairs(look: Open, result: Result) -> Non
         angles = off_diagonal(degrees(result, space, 3))
         assert f"{NAMES[space]} {angles.mean():.0f}° ± {angles.std():.0f}°" in captions(page)
         assert frame[NAMES[space]].iloc[3] == f"{angles.mean():.1f}° ± {angles.std():.1f}°"
+        cosine = {"whitening": result.whitening_cosine, "activation": result.activation_cosine}[space][3]
+        assert right_angles(cosine, whitened=space == "whitening").finding in markdown(page)
         mine = bars[bars["space"] == NAMES[space]]
         assert mine["share"].sum() == pytest.approx(1)
         for bar in mine.itertuples():

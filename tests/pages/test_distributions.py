@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from kis_core import superposition
 from kis_core.analysis.pipeline import Result
+from kis_core.superposition.verdicts import heavy_tail
 from tests.pages.conftest import Open
 from tests.pages.looking import Chart, charts, click, listed, markdown, marked, pairs_of, table_of
 
@@ -37,8 +38,10 @@ def numbers(page: AppTest) -> pd.DataFrame:
 
 @pytest.mark.parametrize("which", SIDES)
 def test_the_table_states_the_statistics_of_p(which: int, look: Open, result: Result) -> None:
-    row = numbers(look(PAGE, layer="3")).iloc[which]
+    page = look(PAGE, layer="3")
+    row = numbers(page).iloc[which]
     p = side(result, which, 3)
+    assert (heavy_tail(p).finding in markdown(page)) == (which == 0), "of the side that is chosen"
     off = p[np.isfinite(p) & ~np.eye(len(p), dtype=bool)]
     assert row["pairs"] == len(off)
     assert row["mean"] == pytest.approx(off.mean())

@@ -13,6 +13,7 @@ from kis_core.analysis.pipeline import Result
 from kis_core.covariance import speed
 from kis_core.machine import Speed
 from kis_core.results.pairs import strongest_between_subjects
+from kis_core.superposition.verdicts import heavy_tail, overlap, zero_mean
 from kis_core.wording import counted
 from pages.parts.frame.text import plain
 from tests import tiny
@@ -129,6 +130,8 @@ def test_the_overview_states_moments_and_opens_its_strongest_leaks_by_a_click(op
     moments = result.reports[2].moments
     expected = [f"{moments.mean:+.3f}", f"{moments.std:.3f}", f"{moments.kurtosis:.1f}", f"{moments.max:.2f}"]
     assert [metric.value for metric in page.metric] == expected
+    found = (overlap(result.p[2], result.mlp_width), heavy_tail(result.p[2]), zero_mean(result.p[2]))
+    assert all(verdict.finding in markdown(page) for verdict in found)
     strongest = strongest_between_subjects(result, 2)[:5].tolist()
     buttons = [button for button in page.button if button.key.startswith("leak-")]
     assert [button.label.split("**")[1] for button in buttons] == [f"{result.p[2, i, j]:+.2f}" for i, j in strongest]

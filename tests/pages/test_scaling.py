@@ -11,8 +11,9 @@ from kis_core import superposition
 from kis_core.analysis.pipeline import Result
 from kis_core.results import archive
 from kis_core.store.store import Store
+from kis_core.superposition.verdicts import falls_with_depth
 from tests.pages.conftest import LAYERS, MODEL, ONE_LAYER, Cache, Open
-from tests.pages.looking import Chart, captions, charts, choose, click
+from tests.pages.looking import Chart, captions, charts, choose, click, markdown
 
 PAGE = "pages/scaling.py"
 POINT = ("model", "family", "parameters", "layer", "kurtosis", "low", "high")
@@ -41,8 +42,11 @@ def test_the_points_are_of_p_with_and_without_artefact_pairs(open_page: Open, ca
     assert f" {others} other results" in captions(page), "those on other facts are counted and left out"
     mine = frame[frame["model"] == MODEL]["kurtosis"].tolist()
     assert mine == pytest.approx([superposition.moments(p).kurtosis for p in result.p])
+    assert falls_with_depth(list(result.p)).finding in markdown(page)
+    assert "2 models have a kurtosis here: too few to tell." in markdown(page)
     choose(page, "artefacts", True)
     assert page.query_params["artefacts"] == "without"
+    assert falls_with_depth([result.clean(layer) for layer in result.layers]).finding in markdown(page)
     clean = drawn(charts(page)[0])
     pd.testing.assert_frame_equal(clean, expected(cache, clean=True), check_dtype=False)
     assert not np.allclose(clean["kurtosis"], frame["kurtosis"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.analysis.pipeline import Result
 from kis_core.results.pairs import strongest_between_subjects
+from kis_core.superposition.leverage import place_in_text
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS, order_facts
 from tests import tiny
@@ -20,6 +23,11 @@ FOUR_DIGITS = 1e-4  # values are sent with as many
 
 def asked_pair(page: AppTest) -> tuple[int, ...]:
     return tuple(int(part) for part in page.query_params["pair"].split("-"))
+
+
+def badges(page: AppTest) -> list[str]:
+    """The tags that the inspector shows."""
+    return re.findall(r":orange-badge\[:material/warning: (.*?)\]", "\n".join(m.value for m in page.markdown))
 
 
 @pytest.fixture
@@ -39,6 +47,17 @@ def test_a_linked_pair_is_inspected_and_without_one_the_strongest(look: Open, mi
     assert f"edit fact i = {i}<" in html(page)
     assert f"and fact j = {j} suffers" in html(page)
     assert "pair" not in page.query_params, "a suggestion is no choice"
+
+
+def test_the_inspector_tells_how_large_the_keys_are_and_what_the_pair_s_tags_mean(look: Open, stored: Stored) -> None:
+    result, edited = stored(), 92  # "Guyana is a land of": its subject is one token, and the first
+    page = look(PAGE, pair=f"{edited}-3")
+    assert place_in_text(result.leverage[0, edited], result.text_leverage[0]) in html(page)
+    assert f"leverage {result.leverage[0, 3]:,.0f}" in html(page)
+    assert badges(page) == ["first token"]
+    assert badges(look(PAGE, pair=f"3-{edited}")) == [], "it is a tag of the edited fact"
+    in_tooltips = [name for table in charts(page)[0].tables.values() for name in table.get("name", ())]
+    assert "Guyana · first token" in in_tooltips
 
 
 def test_next_walks_to_a_weaker_pair_and_from_the_weakest_anew(open_page: Open, stored: Stored) -> None:

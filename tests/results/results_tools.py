@@ -10,7 +10,8 @@ import numpy as np
 from kis_core.facts import Fact, FactSet, RowIssue
 from kis_core.request import Request
 from kis_core.results.result import LayerReport, Result
-from kis_core.superposition.matrix import same
+from kis_core.results.tags import FactTags
+from kis_core.superposition.leverage import LEVELS
 
 WIDTH = 4
 MLP_WIDTH = 40
@@ -25,6 +26,9 @@ def made(
     key_token_ids: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     whitening: np.ndarray | None = None,
+    key_token_index: Sequence[int] | None = None,
+    leverage: np.ndarray | None = None,
+    text_leverage: Sequence[float] | None = None,
 ) -> Result:
     """A result with this P, (L, m, m); its reports are those of `LayerReport.describe`.
 
@@ -36,6 +40,9 @@ def made(
         layers: their L numbers, from 0 by default.
         whitening: cosines, (L, m, m); by default all keys stand at right angles. Activation cosines are half of them,
             off the diagonal.
+        key_token_index: of the m facts, from 1 by default.
+        leverage: (L, m), 1 by default.
+        text_leverage: quantiles of general text's leverage in every layer; unknown by default.
     """
     count, m, _ = p.shape
     subjects = [f"subject {k}" for k in range(m)] if subjects is None else subjects
@@ -48,7 +55,8 @@ def made(
         tuple(Fact(s, "{} lies in", f"land {k}", r) for k, (s, r) in enumerate(zip(subjects, relations, strict=True))),
         (RowIssue(m + 2, "subject is blank"),),
     )
-    artefacts = same(ids) | same(subjects)
+    places = tuple(range(1, m + 1)) if key_token_index is None else tuple(key_token_index)
+    artefacts = FactTags.of(facts.facts, ids, places).artefacts
     request = Request(layers=numbers)
     model = {"model": request.model, "family": "GPT-2", "parameters": 1000, "width": WIDTH, "mlp_width": MLP_WIDTH}
     of_facts = {"facts": NAME, "facts_count": m, "facts_sha256": facts.fingerprint, "layers_in_model": max(numbers) + 1}
@@ -63,11 +71,13 @@ def made(
         p=p,
         whitening_cosine=cosine,
         activation_cosine=(cosine + cosine * np.eye(m)) / 2,
+        leverage=np.ones((count, m)) if leverage is None else leverage,
+        text_leverage=np.tile([np.nan] * len(LEVELS) if text_leverage is None else text_leverage, (count, 1)),
         reports=tuple(
             LayerReport.describe(one, artefacts, layer=n, rank=MLP_WIDTH - n, condition_number=10.0 + n, ridge=1e-9 * n)
             for n, one in zip(numbers, p, strict=True)
         ),
-        key_token_index=tuple(range(1, m + 1)),
+        key_token_index=places,
         key_tokens=tuple(f"token {number}" for number in ids),
         key_token_ids=ids,
         answers=tuple(((f"land {k}", 0.5), ("sea", 0.25)) for k in range(m)),

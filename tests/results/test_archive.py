@@ -23,7 +23,7 @@ from tests.results.results_tools import MLP_WIDTH, NAME, WIDTH, made
 from tests.store.store_tools import close, matrices
 
 NAN, INF = float("nan"), float("inf")
-MATRICES = ("p", "whitening_cosine", "activation_cosine")
+MATRICES = ("p", "whitening_cosine", "activation_cosine", "leverage", "text_leverage")
 HOSTILE = ("</script>", 'quote "', "line\nbreak", "\\", "Ünïcode 🦆", "=1+1", "{}", "\u2028")
 
 wild = arrays_of.arrays(
@@ -75,6 +75,7 @@ def test_a_result_comes_back_from_the_store_as_it_was(store: Store) -> None:
     result = made(p, layers=(3, 7), subjects=HOSTILE[:4], relations=HOSTILE[4:], key_token_ids=(5, 5, 6, 7))
     result = replace(
         result,
+        leverage=np.arange(8.0).reshape(2, 4),
         facts=replace(result.facts, issues=(RowIssue(3, "target is blank"), RowIssue(9, HOSTILE[1]))),
         reports=(replace(result.reports[0], condition_number=INF, ridge=0.1 + 0.2), result.reports[1]),
         answers=(((HOSTILE[0], 1 / 3), ("", 1e-300)), (), ((HOSTILE[5], 0.5),), ((" x", 0.0),)),

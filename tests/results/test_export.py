@@ -31,11 +31,13 @@ RESULT = Result(
     p=P,
     whitening_cosine=P / 2,
     activation_cosine=P / 4,
+    leverage=np.array([[2.0, 3.0, 0.5], [4.0, 1 / 3, 6.0]]),
+    text_leverage=np.array([[0.5, 1.0, 2.0, 3.0, 4.0, 5.0], [math.nan] * 6]),
     reports=(
         LayerReport(2, 40, 1234.5, 0.0, Moments(-0.1, 0.2, -0.3, 1 / 3, 2.0, 6, 0), *OTHERS),
         LayerReport(5, 39, float("inf"), 1e-12, Moments(-1e-300, 0.0, math.nan, math.nan, -1e-300, 6, 0), *OTHERS),
     ),
-    key_token_index=(1, 2, 3),
+    key_token_index=(1, 2, 0),
     key_tokens=(" Zürich", "=1", "\t"),
     key_token_ids=(7, 8, 9),
     answers=((("Switzerland", 0.5),), (), ()),
@@ -43,8 +45,14 @@ RESULT = Result(
     provenance={"facts": "mine.csv", "request": {"layers": [2, 5]}, "corpus": "Zürich"},
     key="superposition-0",
 )
-FACTS_HEADER = ["index", "subject", "prompt", "target", "relation", "key_token_index", "key_token"]
-STATISTICS_HEADER = ["layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"]
+FACTS_HEADER = [
+    *("index", "subject", "prompt", "target", "relation", "key_token_index", "key_token", "first_token"),
+    *("leverage_layer_2", "leverage_layer_5", "weak_key_layer_2", "weak_key_layer_5"),
+]
+STATISTICS_HEADER = [
+    *("layer", "mean", "std", "skewness", "kurtosis", "max", "rank", "condition_number", "ridge"),
+    *("clean_mean", "clean_std", "clean_skewness", "clean_kurtosis", "clean_max", "weak_below"),
+]
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -53,28 +61,30 @@ def rows_of(text: str) -> list[list[str]]:
 
 def test_the_npz_holds_layers_and_matrices_under_their_names() -> None:
     with np.load(io.BytesIO(export.npz(RESULT)), allow_pickle=False) as arrays:
-        assert set(arrays) == {"layers", "p", "whitening_cosine", "activation_cosine"}
+        assert set(arrays) == {"layers", "p", "whitening_cosine", "activation_cosine", "leverage"}
         np.testing.assert_array_equal(arrays["layers"], [2, 5])
+        np.testing.assert_array_equal(arrays["leverage"], RESULT.leverage)
         for name, expected in (("p", P), ("whitening_cosine", P / 2), ("activation_cosine", P / 4)):
             assert (arrays[name].shape, arrays[name].dtype) == ((2, 3, 3), np.float64)
             np.testing.assert_array_equal(arrays[name], expected)
 
 
 def test_the_facts_by_hand() -> None:
+    ok = ("False", "")  # not weak at layer 2; at layer 5, general text was not at hand
     assert rows_of(export.facts_csv(RESULT)) == [
         FACTS_HEADER,
-        ["0", "Zürich", "{}, they say, lies in", "Switzerland", "country", "1", " Zürich"],
-        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "", "2", "'=1"],
-        ["2", "'-Paris", '"{}" is\nin', "'+France", "", "3", "'\t"],
+        ["0", "Zürich", "{}, they say, lies in", "Switzerland", "country", "1", " Zürich", "False", "2.0", "4.0", *ok],
+        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "", "2", "'=1", "False", "3.0", "0.3333333333333333", *ok],
+        ["2", "'-Paris", '"{}" is\nin', "'+France", "", "0", "'\t", "True", "0.5", "6.0", "True", ""],
     ]
 
 
 def test_the_statistics_by_hand() -> None:
-    rows = rows_of(export.statistics_csv(RESULT))
+    rows, clean = rows_of(export.statistics_csv(RESULT)), ["93.0", "94.0", "95.0", "96.0", "97.0"]
     assert rows == [
         STATISTICS_HEADER,
-        ["2", "-0.1", "0.2", "-0.3", "0.3333333333333333", "2.0", "40", "1234.5", "0.0"],
-        ["5", "-1e-300", "0.0", "nan", "nan", "-1e-300", "39", "inf", "1e-12"],
+        ["2", "-0.1", "0.2", "-0.3", "0.3333333333333333", "2.0", "40", "1234.5", "0.0", *clean, "1.0"],
+        ["5", "-1e-300", "0.0", "nan", "nan", "-1e-300", "39", "inf", "1e-12", *clean, "nan"],
     ]
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from kis_core.request import RequestError
-from kis_core.results.pairs import TAGS, table, tags_of, that_stay
+from kis_core.results.pairs import table, that_stay
 from kis_core.results.result import Result
+from kis_core.results.tags import TAGS
 from tests.results.results_tools import made
 
 ROUNDING = 1e-9  # of a mean, and of degrees by arccos of cosines away from 1 and -1
@@ -131,10 +132,9 @@ class TestTable:
 
 
 def test_tags_by_hand(result: Result) -> None:
-    assert [tags_of(result, i, j) for i, j in ((0, 1), (2, 2), (1, 2), (3, 2))] == [
-        [], [], ["same subject"], ["same last token"],
+    assert result.tags(result.layers[0]).names([0, 2, 1, 3, 0], [1, 2, 2, 2, 3]) == [
+        [], [], ["same subject"], ["same last token"], ["same subject", "same last token"],
     ]  # fmt: skip
-    assert tags_of(result, 0, 3) == ["same subject", "same last token"]
 
 
 class TestThatStay:

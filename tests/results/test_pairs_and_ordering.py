@@ -42,8 +42,10 @@ def result() -> Result:
         p=P,
         whitening_cosine=whitening,
         activation_cosine=activation,
+        leverage=np.array([[2.0, 3.0, 0.5, 1.0], [1.0, 2.0, 3.0, 0.0]]),
+        text_leverage=np.array([[0.5, 1.0, 2.0, 3.0, 4.0, 5.0], [np.nan] * 6]),
         reports=(),
-        key_token_index=(3, 0, 0, 0),
+        key_token_index=(3, 1, 0, 1),
         key_tokens=("ta", "slo", "ta", "slo"),
         key_token_ids=(8, 7, 9, 7),  # tokens 8 and 9 read the same and are not the same
         answers=(),
@@ -62,12 +64,15 @@ class TestInspect:
         assert pair.p_back_by_layer == (0.8, 0.3)
         assert pair.whitened_angle == pytest.approx(60.0, abs=ANGLE)
         assert pair.activation_angle == pytest.approx(120.0, abs=ANGLE)
-        assert (pair.same_subject, pair.same_last_token) == (True, False), "a token is known by its number"
+        assert pair.tags == ("same subject",), "a token is known by its number"
+        assert (pair.leverage, pair.leverage_back) == (2.0, 0.5)
+        assert inspect(result, 2, 2, 0).tags == ("same subject", "first token", "weak key"), "of the edited fact"
+        assert inspect(result, 5, 2, 0).tags == ("same subject", "first token"), "general text was not at hand there"
         other = inspect(result, 2, 1, 3)
-        assert (other.same_subject, other.same_last_token) == (False, True)
+        assert other.tags == ("same last token",)
         itself = inspect(result, 2, 1, 1)
         assert (itself.p, itself.p_back, itself.whitened_angle) == (1.0, 1.0, 0.0)
-        assert (itself.same_subject, itself.same_last_token) == (False, False), "a fact with itself is no artefact"
+        assert itself.tags == inspect(result, 2, 2, 2).tags == (), "a fact with itself has no tag"
         empty = inspect(result, 5, 3, 0)
         assert np.isnan([empty.p, empty.p_back, empty.whitened_angle, empty.activation_angle]).all(), "of a zero key"
         assert empty.p_by_layer[0] == 0.6

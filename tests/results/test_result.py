@@ -55,6 +55,21 @@ class TestArtefacts:
         assert np.argwhere(result.artefacts).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
         assert made(np.ones((1, 1, 1))).artefacts.tolist() == [[False]]
 
+    def test_an_edited_first_token_takes_its_whole_row(self) -> None:
+        first = made(P, key_token_index=(0, 1, 2, 1), layers=(2, 5))
+        assert np.argwhere(first.artefacts).tolist() == [[0, 1], [0, 2], [0, 3]]
+        assert first.reports[0].clean_moments.count == 9
+        assert np.argwhere(first.subset([2, 0], "two").artefacts).tolist() == [[1, 0]]
+
+    def test_a_weak_key_is_no_artefact(self) -> None:
+        sizes = np.array([[0.5, 2.0, 2.0, 2.0], [2.0, 2.0, 0.5, 2.0]])
+        weak = made(P, layers=(2, 5), leverage=sizes, text_leverage=(0.1, 1.0, 2.0, 3.0, 4.0, 5.0))
+        assert [weak.tags(layer).weak.tolist().index(True) for layer in (2, 5)] == [0, 2], "a layer's own"
+        assert not weak.artefacts.any()
+        assert weak.subset([3, 2], "two").tags(5).weak.tolist() == [False, True]
+        assert weak.weak_below(5) == 1.0
+        assert not made(P, layers=(2, 5), leverage=sizes).tags(2).weak.any(), "general text was not at hand"
+
     def test_clean_is_p_without_them(self, result: Result) -> None:
         expected = P[0].copy()
         expected[[0, 2, 1, 3], [2, 0, 3, 1]] = np.nan

@@ -25,6 +25,7 @@ from kis_core.results.result import Result
 from kis_core.spillover import Sensitivity
 from kis_core.store import schema, schema_of_results
 from kis_core.store.store import Entry, Store
+from kis_core.superposition.leverage import LEVELS
 from tests.facts import mutation_tools
 from tests.facts.mutation_tools import good, mutated, opened, packed_up
 from tests.store.store_tools import close
@@ -163,6 +164,7 @@ def test_fields_and_formats_are_those_of_the_classes() -> None:
     assert schema.KINDS["superposition"].format == archive.FORMAT
     assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
     assert len(tally.EDGES) == schema_of_results.EDGES
+    assert len(LEVELS) == schema_of_results.LEVELS
     with pytest.raises(schema.Misfit, match="not known"):
         schema_of_results.REQUEST({"other": 1}, "request")
     schema_of_results.REQUEST({name: None if name in ("tokens", "layers", "revision", "documents", "settled") else

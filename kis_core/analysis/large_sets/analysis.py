@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,19 +20,21 @@ from kis_core.analysis.large_sets import tally
 from kis_core.analysis.large_sets.sweep import EntrySpread, Reach, Sweep
 from kis_core.analysis.pipeline import ResolvedRequest
 from kis_core.analysis.second_moments import moments
+from kis_core.analysis.text_sample import keys_of_text
 from kis_core.facts import FactSet
 from kis_core.models.files import ModelError
 from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results.result import LayerReport
+from kis_core.results.tags import FactTags
 from kis_core.store.store import Entry, Store, key_of
-from kis_core.superposition import Interval, Moments, matrix
+from kis_core.superposition import Interval, Moments, leverage, matrix
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
 
 KIND, KEYS, KNOWN = "sweep", "whitened-keys", "known-facts"  # of the keys they are stored under
-FORMAT = 2  # raise it when the meaning of what is stored changes: older entries are then computed anew
+FORMAT = 3  # raise it when the meaning of what is stored changes: older entries are then computed anew
 WHITENED_AT_ONCE = 2048  # keys, in float64: 270 MB of the widest layer in use (16,384)
 ANSWERED_AT_ONCE = 512  # facts between two reports
 ANSWERING = "Which facts the model answers"
@@ -70,7 +73,8 @@ class LargeSet:
         sweep: over their P.
         whitened: (m, d_m) float32, the whitened keys. Keys come from float32 activations, so this rounds them no more
             than they are already (6e-8 of each number), in half the memory and disk.
-        key_token_ids: (m,) the token each key was taken at.
+        key_token_ids, key_token_index: (m,) the token each key was taken at, and its position in the prompt.
+        text_leverage: as `Result.text_leverage` of the layer.
         report: the condition of C and the shape of P; its intervals are empty.
         provenance: everything needed to get the same numbers again.
     """
@@ -81,6 +85,8 @@ class LargeSet:
     sweep: Sweep
     whitened: np.ndarray
     key_token_ids: np.ndarray
+    key_token_index: np.ndarray
+    text_leverage: np.ndarray
     report: LayerReport
     provenance: dict[str, Any]
 
@@ -108,6 +114,12 @@ class LargeSet:
     def mlp_width(self) -> int:
         """d_m, the length of a key."""
         return int(self.whitened.shape[1])
+
+    @cached_property
+    def tags(self) -> FactTags:
+        """What tags of pairs follow from; no key is weak where general text was not at hand."""
+        weak = leverage.weak(self.sweep.squares, self.text_leverage)
+        return FactTags.of(self.facts.facts, self.key_token_ids, self.key_token_index, weak)
 
     def window(self, rows: Sequence[int] | np.ndarray, columns: Sequence[int] | np.ndarray) -> np.ndarray:
         """P of these edited facts and these that suffer, (rows, columns) float64."""
@@ -230,18 +242,23 @@ def _whitened(
         raise RequestError(f"the model has layers 0 to {loaded.architecture.layers - 1}; layer {layer} was asked for")
     prompts = tokenize_prompts(loaded.tokenizer, resolved.facts.facts, context=loaded.context)
     keys = fact_keys(loaded, prompts, layers=[layer], report=report)[0]
+    text = keys_of_text(resolved, loaded, [layer])
     [moment] = moments(resolved, loaded, [layer], store, report, keys={layer: keys})
     report("Whitening", 0, len(keys))
     whitener = Whitener.fit(moment.matrix)
+    of_text = matrix.leverage(whitener.whiten(keys[:0] if text is None else text[0]))
     for begin in range(0, len(keys), WHITENED_AT_ONCE):
         at = slice(begin, begin + WHITENED_AT_ONCE)
         keys[at] = whitener.whiten(keys[at])
         report("Whitening", min(at.stop, len(keys)), len(keys))
     shape = tally.NOTHING, NO_INTERVAL  # until the sweep
     condition = LayerReport(layer, whitener.rank, whitener.condition_number, whitener.ridge, *shape, *shape)
-    ids = np.array([prompt.tokens[prompt.key_index] for prompt in prompts], dtype=np.int64)
+    places = [prompt.key_index for prompt in prompts]
+    ids = np.array([prompt.tokens[place] for prompt, place in zip(prompts, places, strict=True)], dtype=np.int64)
     provenance = pipeline.provenance(resolved, loaded, moment)
-    return Entry({"condition": condition.to_json(), "provenance": provenance}, {"whitened": keys, "token_ids": ids})
+    arrays = {"whitened": keys, "token_ids": ids, "token_index": np.array(places, dtype=np.int64)}
+    arrays["text_leverage"] = leverage.quantiles(of_text)
+    return Entry({"condition": condition.to_json(), "provenance": provenance}, arrays)
 
 
 def _known(
@@ -268,14 +285,15 @@ def _known(
 def _swept(
     resolved: ResolvedRequest, of_keys: str, keys: Entry, known: np.ndarray | None, report: progress.Report
 ) -> Entry:
-    whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]
-    subjects = np.unique([fact.subject for fact in resolved.facts.facts], return_inverse=True)[1]
+    whitened = keys.arrays["whitened"]
+    tags = FactTags.of(resolved.facts.facts, keys.arrays["token_ids"], keys.arrays["token_index"])
     kept = np.arange(len(whitened)) if known is None else np.flatnonzero(known)
     if not len(kept):
         raise NothingKnown(resolved.request.model, len(whitened))
     if known is not None:
         whitened = whitened[kept]
-    sweep = sweeps.sweep(whitened, [subjects[kept], ids[kept]], report=report)
+    labels = [tags.subjects[kept], tags.token_ids[kept]]
+    sweep = sweeps.sweep(whitened, labels, rows=tags.first[kept], report=report)
     condition = LayerReport.from_json(keys.meta["condition"])
     described = replace(condition, moments=sweep.every.moments, clean_moments=sweep.clean.moments)
     meta = {
@@ -308,13 +326,24 @@ def _from_entries(request: Request, facts: FactSet, swept: Entry, keys: Entry) -
         stored["squares"], _spread(stored, "every", report.moments), _spread(stored, "clean", report.clean_moments)
     )
     provenance = keys.meta["provenance"] | {"request": asdict(request), "facts": facts.name}
-    whitened, ids = keys.arrays["whitened"], keys.arrays["token_ids"]
+    whitened, ids, places = (keys.arrays[name] for name in ("whitened", "token_ids", "token_index"))
     if len(kept) < len(facts):
         name = f"{facts.name}, the {len(kept)} of {len(facts)} the model answers"
         facts = replace(facts, name=name, facts=tuple(facts.facts[k] for k in kept))
-        whitened, ids = whitened[kept], ids[kept]
+        whitened, ids, places = whitened[kept], ids[kept], places[kept]
         provenance |= {"facts": name, "facts_count": len(facts), "facts_sha256": facts.fingerprint}
-    return LargeSet(request, facts, report.layer, sweep, whitened, ids, report, provenance)
+    return LargeSet(
+        request=request,
+        facts=facts,
+        layer=report.layer,
+        sweep=sweep,
+        whitened=whitened,
+        key_token_ids=ids,
+        key_token_index=places,
+        text_leverage=keys.arrays["text_leverage"],
+        report=report,
+        provenance=provenance,
+    )
 
 
 def _spread(stored: Mapping[str, np.ndarray], side: str, moments: Moments) -> EntrySpread:

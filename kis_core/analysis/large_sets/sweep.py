@@ -104,6 +104,7 @@ def sweep(
     whitened: np.ndarray,
     labels: Sequence[np.ndarray] = (),
     *,
+    rows: np.ndarray | None = None,
     strongest: int = STRONGEST,
     side: int | None = None,
     report: progress.Report = progress.silent,
@@ -113,6 +114,7 @@ def sweep(
     Args:
         whitened: (m, d_m), as `Whitener.whiten` gives them, in float64 or float32; sums are float64 in any case.
         labels: whole numbers (m,) each; two facts with the same one, such as the subject, are an artefact pair.
+        rows: (m,) booleans, the facts whose whole row is artefact pairs; none by default.
         strongest: how many of the strongest pairs are kept.
         side: facts a block; by default as many as `WORKING_BYTES` allow.
         report: called after each row of blocks.
@@ -131,14 +133,15 @@ def sweep(
     live = np.flatnonzero(squares > 0)
     keys = whitened if len(live) == m else whitened[live]
     codes = [np.asarray(label)[live] for label in labels]
+    whole = np.zeros(len(live), dtype=bool) if rows is None else rows[live]
     count = len(live)
     artefacts, clean = Tally(strongest), Tally(strongest)
     norms = tuple(_Norms(count) for _ in range(4))
-    for rows, columns, tile in _tiles(keys, squares[live], side, report):
-        mask = np.zeros(tile.shape, dtype=bool)
+    for across, columns, tile in _tiles(keys, squares[live], side, report):
+        mask = np.repeat(whole[across, None], tile.shape[1], axis=1)
         for code in codes:
-            mask |= code[rows, None] == code[None, columns]
-        _take(tile, mask, rows, columns, count, artefacts, clean, norms)
+            mask |= code[across, None] == code[None, columns]
+        _take(tile, mask, across, columns, count, artefacts, clean, norms)
     every = artefacts.merged(clean)
     masked = m * (m - 1) - count * (count - 1)
     hidden = masked + artefacts.sums.count

@@ -12,7 +12,8 @@ from kis_core import superposition
 from kis_core.analysis.large_sets.analysis import LargeSet
 from kis_core.analysis.large_sets.sweep import EntrySpread, Reach
 from kis_core.analysis.large_sets.tally import THRESHOLDS
-from kis_core.results.pairs import TAGS, label_of
+from kis_core.results.pairs import label_of
+from kis_core.results.tags import NO_TAG
 
 SIDE = 64  # facts a side of the part around a pair: as many as a heatmap shows well in half a page
 ARRANGED = {"nearest": "The facts nearest to the pair", "file": "In the order of the file"}
@@ -23,20 +24,13 @@ def side(many: LargeSet, *, clean: bool) -> EntrySpread:
     return many.sweep.clean if clean else many.sweep.every
 
 
-def tags_of(many: LargeSet, i: int, j: int) -> list[str]:
-    """Why the prompts alone may explain the pair."""
-    facts, ids = many.facts.facts, many.key_token_ids
-    true_of_pair = (facts[i].subject == facts[j].subject, ids[i] == ids[j])
-    return [tag for tag, true in zip(TAGS, true_of_pair, strict=False) if true and i != j]
-
-
 def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) -> pd.DataFrame:
     """The strongest pairs that the sweep kept, by falling |P[i, j]|.
 
     Args:
         many: the facts.
         clean: without artefact pairs.
-        tags: those with one of these `TAGS` alone; all if empty.
+        tags: those with one of these `tags.TAGS` alone; all if empty.
 
     Returns:
         columns as `pairs.table`, but for `rank` among all pairs of this side.
@@ -46,7 +40,7 @@ def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) ->
     back = many.sweep.back(spread.pairs, spread.values)
     cosine = np.sign(spread.values) * np.sqrt(np.clip(spread.values * back, 0.0, 1.0))
     facts = many.facts.facts
-    tagged = [tags_of(many, int(a), int(b)) for a, b in spread.pairs]
+    tagged = many.tags.names(i, j)
     frame = pd.DataFrame(
         {
             "rank": np.arange(1, len(i) + 1),
@@ -65,7 +59,7 @@ def pairs(many: LargeSet, *, clean: bool = False, tags: Collection[str] = ()) ->
         }
     )
     if tags:
-        frame = frame[[bool(set(pair_tags or TAGS[-1:]) & set(tags)) for pair_tags in tagged]].reset_index(drop=True)
+        frame = frame[[bool(set(pair_tags or [NO_TAG]) & set(tags)) for pair_tags in tagged]].reset_index(drop=True)
     return frame
 
 

@@ -13,10 +13,12 @@ from kis_core import charts
 from kis_core.facts import Fact
 from kis_core.results.pairs import Pair, inspect, strongest_between_subjects
 from kis_core.results.result import Result
+from kis_core.superposition.leverage import place_in_text
 from kis_core.wording import number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
+from pages.parts.frame.glossary import terms
 from pages.parts.frame.text import sentence, share
 from pages.parts.frame.views import ResultView
 
@@ -27,6 +29,7 @@ CARD = (
 )
 EDITED, SUFFERS = "#0072b2", "#d55e00"
 P_HELP = "the share of an edit of fact i that lands on fact j (eq. 16)"
+LARGE = 100  # leverage from which on no decimals are shown
 P_BACK_HELP = "the share of an edit of fact j that lands on fact i"
 
 
@@ -68,7 +71,7 @@ def inspector(view: ResultView, pair: tuple[int, int] | None, *, editing: bool =
         has_pairs(view)
         return
     looked_at = inspect(view.result, view.layer, *pair)
-    cards(pair, view.result.facts.facts, lambda fact: _where(view.result, fact))
+    cards(pair, view.result.facts.facts, lambda fact: _where(view, fact))
     _numbers(looked_at)
     _tags(looked_at)
     if not editing:
@@ -113,9 +116,16 @@ def _every_layer(view: ResultView, pair: Pair) -> None:
     )
 
 
-def _where(result: Result, fact: int) -> str:
+def _where(view: ResultView, fact: int) -> str:
+    """The relation of a fact, where its key is taken, and how large it is beside keys of general text."""
+    result, at = view.result, view.result.at(view.layer)
     relation = result.facts.facts[fact].relation.replace("_", " ")
-    return f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}”"
+    size = float(result.leverage[at, fact])
+    beside = place_in_text(size, result.text_leverage[at]) or "beside general text unknown, as C came without it"
+    return (
+        f"{relation + ' · ' if relation else ''}key taken at “{result.key_tokens[fact].strip()}” · "
+        f"leverage {number(size, ',.0f' if size >= LARGE else '.2g')}, {beside}"
+    )
 
 
 def _numbers(pair: Pair) -> None:
@@ -139,15 +149,13 @@ def _numbers(pair: Pair) -> None:
 def _tags(pair: Pair) -> None:
     if pair.i == pair.j:
         st.badge("diagonal: a fact and itself, always 1", color="gray")
-    if pair.same_subject:
-        tag("same subject", "Prompts that begin with the same subject have the same key, by causality.")
-    if pair.same_last_token:
-        tag("same last token", "Both keys are taken at the same token, which alone makes them alike in early layers.")
+    tags(pair.tags)
 
 
-def tag(name: str, why: str) -> None:
-    """The badge of an artefact tag."""
-    st.badge(name, icon=":material/warning:", color="orange", help=why)
+def tags(names: Sequence[str]) -> None:
+    """The badges of a pair's tags, with what the glossary says of each."""
+    for name in names:
+        st.badge(name, icon=":material/warning:", color="orange", help=terms()[name])
 
 
 def _answers(result: Result, pair: tuple[int, int]) -> None:

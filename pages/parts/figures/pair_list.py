@@ -17,13 +17,13 @@ from pages.parts.frame.glossary import explain
 MARK = "◉"
 
 
-def with_names(result: Result, table: pd.DataFrame) -> pd.DataFrame:
-    """A table of pairs `i` and `j` with the columns `edited`, `suffers` and `tags` added."""
+def with_names(result: Result, layer: int, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of pairs `i` and `j` with the columns `edited`, `suffers` and `tags` (at a layer) added."""
     facts = result.facts.facts
     return table.assign(
         edited=[pairs.label_of(facts[i]) for i in table["i"]],
         suffers=[pairs.label_of(facts[j]) for j in table["j"]],
-        tags=[", ".join(pairs.tags_of(result, i, j)) for i, j in zip(table["i"], table["j"], strict=True)],
+        tags=list(map(", ".join, result.tags(layer).names(table["i"].to_numpy(), table["j"].to_numpy()))),
     )
 
 
@@ -63,7 +63,7 @@ def pair_list(
             "suffers": st.column_config.TextColumn("and fact j suffers", width=165),
             "relation_i": st.column_config.TextColumn("relation of i", width=120),
             "relation_j": st.column_config.TextColumn("relation of j", width=120),
-            "tags": st.column_config.TextColumn("tags", width=130, help=explain("artefact tag")),
+            "tags": st.column_config.TextColumn("tags", width=130, help=explain("tag")),
             **columns,
         },
     )

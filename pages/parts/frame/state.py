@@ -25,7 +25,7 @@ from kis_core.models import catalog
 from kis_core.models.describe import described
 from kis_core.request import Request, default_c_settings
 from kis_core.results import archive
-from kis_core.results.pairs import TAGS
+from kis_core.results.tags import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
 from kis_core.store.store import Store, StoreError, default_root
 from kis_core.superposition.ordering import ORDERS

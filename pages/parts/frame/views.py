@@ -51,6 +51,12 @@ class ResultView(View):
         """The m subjects of the facts."""
         return [fact.subject for fact in self.result.facts.facts]
 
+    @property
+    def tagged_subjects(self) -> list[str]:
+        """The m subjects, each with the tags of its whole row at the layer."""
+        tags = self.result.tags(self.layer)
+        return [" · ".join([subject, *tags.of_fact(k)]) for k, subject in enumerate(self.subjects)]
+
     def origin(self, *, all_layers: bool = False) -> str:
         """Where its numbers come from, in one line."""
         return origin(self.result, None if all_layers else self.layer)

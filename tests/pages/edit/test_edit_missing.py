@@ -10,6 +10,7 @@ import streamlit as st
 from kis_core.analysis import pipeline
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelError
+from kis_core.results import caveats
 from kis_core.simulator import share_frame, spill_frame
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
@@ -33,6 +34,14 @@ def test_in_the_last_layer_another_one_is_offered(open_edit: Edit, stored: Store
     assert "layer" not in page.query_params
     assert not measured(page)
     assert_bars(page, small().frame())
+
+
+def test_an_odd_key_is_warned_of_before_anything_is_searched_for(open_edit: Edit, stored: Stored) -> None:
+    said = [warning.value for warning in open_edit(facts="builtin", pair="92-3", layer="3").warning]
+    assert said[0] == plain(" ".join(caveats.of_edit(stored(), 3, 92)))
+    assert "taken at the first token" in said[0]
+    assert len(said) == 2
+    assert not results.runner()._jobs
 
 
 def test_a_model_that_cannot_be_loaded_leaves_what_needs_none(
