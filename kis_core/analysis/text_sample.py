@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 TOKENS = 1024  # of the sample: the share of all keys below its 5 % quantile is then 5 ± 0.7 %
 LEAST_ROW = 128
-"""Tokens of a document, where it has as many: with 64 instead, the words at its beginning, whose keys are not like the
-rest, halve the 5 % quantile of SmolLM2-135M at layers 3 and 6; with 256 it changes by less than another text does."""
+"""Tokens of a document, where it has as many. Words at its beginning have keys of their own: at layers 3 and 6 of
+SmolLM2-135M, 64 tokens instead quarter the 5 % quantile and nothing is weak; 256 make it a fifth to a half larger, and
+the same six of 436 facts are weak."""
 DOCUMENTS = 64  # that are looked at; fewer are run where they are long
 
 

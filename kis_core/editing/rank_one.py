@@ -29,7 +29,10 @@ class RankOne(Method):
 
     Where the mean key over contexts has next to nothing of the prompt's own (`method.agreement`), as for a subject that
     begins its sentence and elsewhere stands amid one, the prompt's own key takes its place: the edit is then that of
-    eq. 2, or that with C = I. Else the edit would land on other facts many times over.
+    eq. 2, or that with C = I. Else the edit would land on other facts many times over. The third way, the mean key on
+    both sides, would do no harm and nothing else: the edited prompt gets next to nothing of it. So the own key is what
+    makes an edit at all; that its row of P is large is said beforehand (`results.caveats.of_edit`). Numbers of all
+    three are in docs/edits.md.
 
     Attributes:
         direction: M k, (d_m,), of a key and C: the direction in which an edit of that key reaches.
