@@ -16,6 +16,7 @@ __all__ = [
     "EXAMPLE",
     "OPTIONAL_COLUMNS",
     "PAPER_FACTS",
+    "REAL_NAME",
     "REQUIRED_COLUMNS",
     "SLOT",
     "Fact",
@@ -29,9 +30,12 @@ __all__ = [
 
 MAX_FILE_BYTES = 200_000_000
 BUILTIN_NAME = "builtin"
+REAL_NAME = "builtin-real"
 BUILTIN_SETS = {
     BUILTIN_NAME: "128 facts over all relations of the demo fact base, answered by every demo model (the paper's m)",
     "builtin-lookalikes": "128 facts about subjects that share a first or last word, answered by every demo model",
+    REAL_NAME: "128 facts that SmolLM2-135M, Gemma 3 270M and every demo model answer, evenly over relations as far as "
+    "these go; no sentence begins with a subject of one word",
 }
 PAPER_FACTS = 128  # the paper's m: 128 facts that every studied model answers
 

@@ -130,6 +130,25 @@ def test_answers_its_facts_in_trained_and_in_new_words_and_is_stored_in_half_pre
     assert json.loads((member.folder / "config.json").read_text())["dtype"] == "float16"
 
 
+def test_the_set_for_real_models_is_filled_up_by_what_the_family_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_all, asked = 100, []
+
+    def answered(models: Sequence[ModelFiles], among: Sequence[Fact]) -> list[Fact]:
+        asked.append(among)
+        return list(among[:by_all] if len(asked) > 1 else among)
+
+    monkeypatch.setattr(demo_family, "answered_in_turn", answered)
+    monkeypatch.setattr(catalog, "locate", lambda name: None)
+    chosen = demo_family.for_real_models()
+    everybody = {(fact.relation, fact.subject) for fact in asked[1][:by_all]}
+    assert len({(fact.relation, fact.subject) for fact in chosen}) == len(chosen) == facts.PAPER_FACTS
+    assert {(fact.relation, fact.subject) for fact in chosen[: len(everybody)]} == everybody
+    for fact in (*chosen, *facts.builtin(facts.REAL_NAME).facts):
+        assert " " in fact.subject or not fact.prompt.startswith("{}"), "that would be an attention sink"
+
+
 def test_the_family_fits_the_repository() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "kis_core").rglob("*") if path.is_file()) < REPOSITORY_BYTES
 
