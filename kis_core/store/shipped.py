@@ -1,23 +1,26 @@
-"""Values that came with the program: a folder of plain files, two a value, that is read and never written to.
+"""Values that came with the program: folders of plain files, two a value, that are read and never written to.
 
-`KEY.json` holds the row that an index would have (see `index.Row`), and beside it when and where the value was
-computed; the row names the safetensors file of its arrays. A value that is damaged, or of a format that this version
-does not read, is as if it were not there. Nothing is locked or kept open, so any number of processes may read.
+There is a folder for each model; which it is tells nothing about a value. `KEY.json` holds the row that an index would
+have (see `index.Row`), and beside it when and where the value was computed; the row names the safetensors file of its
+arrays. A value that is damaged, or of a format that this version does not read, is as if it were not there. Nothing is
+locked or kept open, so any number of processes may read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import platform
-import shutil
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import safetensors.numpy
 
 from kis_core.files import atomic
 from kis_core.store import array_files, schema
@@ -34,10 +37,10 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True, eq=False)
 class Shipped:
-    """The values of a folder, which may be missing.
+    """The values of such folders, which may be missing.
 
     Attributes:
-        root: the folder; None for no values.
+        root: the folder of these folders; None for no values.
     """
 
     root: Path | None
@@ -59,13 +62,13 @@ class Shipped:
         """As `Store.find`; why a value is passed over is logged once."""
         if self.root is None or key in self._damaged or not KEY.fullmatch(key):
             return None
-        described = self.root / f"{key}{SUFFIX}"
+        described = next(self.root.glob(f"*/{key}{SUFFIX}"), None)
+        if described is None:
+            return None
         try:
-            if not described.exists():
-                return None
             text = described.read_text("utf-8")
             row, beside = Row.load(key, text), json.loads(text)
-            path, origin = self.root / row.file, _origin(**beside)
+            path, origin = described.with_name(row.file), _origin(**beside)
             size = path.stat().st_size
         except (Damaged, OSError, KeyError, TypeError, ValueError, OverflowError) as damage:
             self._pass_over(key, str(damage))
@@ -77,7 +80,7 @@ class Shipped:
 
     def items(self, kind: str | None, without: Container[str]) -> Iterator[Item]:
         """Every value, or those of a kind, but for those of some keys; no array is read."""
-        for path in sorted(self.root.glob(f"*{SUFFIX}")) if self.root else ():
+        for path in sorted(self.root.glob(f"*/*{SUFFIX}")) if self.root else ():
             if kind in (None, kind_of(path.stem)) and path.stem not in without and (item := self.find(path.stem)):
                 yield item
 
@@ -99,29 +102,33 @@ def default_folder() -> Path | None:
     return FOLDER if named is None else Path(named) if named else None
 
 
-def ship(root: Path, item: Item) -> int:
-    """Write a value of a store to a folder that is to come with the program; returns its bytes.
+def ship(folder: Path, key: str, value: Entry, computed: float) -> int:
+    """Write a value to the folder of its model; returns its bytes.
+
+    Args:
+        folder: of the model.
+        key: of the value.
+        value: to write.
+        computed: when, in seconds since the epoch; on this machine.
 
     Raises:
         NotWritten: the disk does not take it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    row = Row(item.meta, f"{item.key}-{item.sha256[:16]}.safetensors", item.sha256)
+    content = safetensors.numpy.save(value.arrays)
+    sha256 = hashlib.sha256(content).hexdigest()
+    row = Row(value.meta, f"{key}-{sha256[:16]}.safetensors", sha256)
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    text = json.dumps(json.loads(row.dump()) | {"computed": round(item.written), "machine": machine}, indent=1)
-    with atomic.replaced(root / row.file) as target, item.path.open("rb") as source:
-        shutil.copyfileobj(source, target)
-    with atomic.replaced(root / f"{item.key}{SUFFIX}") as target:
-        target.write(text.encode())
-    return len(text) + item.bytes
+    text = json.dumps(json.loads(row.dump()) | {"computed": round(computed), "machine": machine}, indent=1)
+    atomic.write(folder, {row.file: content, f"{key}{SUFFIX}": text})
+    return len(text) + len(content)
 
 
-def keep_only(root: Path, keys: Collection[str]) -> None:
-    """Remove from such a folder every file that belongs to none of these values."""
-    items = [item for key in keys if (item := Shipped(root).find(key))]
-    named = {name for item in items for name in (f"{item.key}{SUFFIX}", item.path.name)}
-    for path in (*root.glob(f"*{SUFFIX}"), *root.glob("*.safetensors")):
-        if path.name not in named:
+def keep_only(folder: Path, keys: Collection[str]) -> None:
+    """Remove from the folder of a model every file that belongs to none of these values."""
+    described = {f"{key}{SUFFIX}": key for key in keys}
+    arrays = {Row.load(key, (folder / name).read_text("utf-8")).file for name, key in described.items()}
+    for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob("*.safetensors")):
+        if path.name not in described and path.name not in arrays:
             path.unlink(missing_ok=True)
 
 

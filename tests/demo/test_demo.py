@@ -6,7 +6,7 @@ import csv
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
@@ -25,7 +25,8 @@ from kis_core.facts.known import KnownFacts
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
-from kis_core.studies import demo_family
+from kis_core.store.shipped import FOLDER
+from kis_core.studies import demo_family, gallery
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,12 @@ def test_the_set_for_real_models_is_filled_up_by_what_the_family_does_not_answer
 
 
 def test_the_family_fits_the_repository() -> None:
-    assert sum(path.stat().st_size for path in (ROOT / "kis_core").rglob("*") if path.is_file()) < REPOSITORY_BYTES
+    assert size_of(path for path in (ROOT / "kis_core").rglob("*") if FOLDER not in path.parents) < REPOSITORY_BYTES
+    assert size_of(FOLDER.rglob("*")) < gallery.MOST_BYTES
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def base_fact(relation: str, subject: str) -> factbase.BaseFact:

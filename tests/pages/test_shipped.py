@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from kis_core import lifelong, simulator
 from kis_core.facts import BUILTIN_NAME
 from kis_core.models import gguf
 from kis_core.results import archive
+from kis_core.results.result import Result
 from kis_core.store.shipped import VARIABLE, ship
-from kis_core.store.store import Store, key_of
+from kis_core.store.store import Entry, Store, key_of
+from kis_core.studies import gallery as gallery_of
 from pages.parts.jobs import background
 from tests.pages.conftest import LOOKALIKES, Open, Stored
 from tests.pages.looking import captions, infos, labels, press, provenance, table_of, tick
@@ -29,12 +32,7 @@ def gallery(stored: Stored, folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     request = replace(result.request, model=REAL, corpus=TEXT, tokens=None)
     source = result.provenance | {"model": REAL, "request": asdict(request), "corpus": TEXT, "corpus_sha256": "0" * 64}
     entry = archive.to_entry(replace(result, request=request, provenance=source))
-    work = Store(tmp_path / "work")
-    key = key_of(archive.KIND, {})
-    work.put(key, entry.meta, entry.arrays)
-    item = work.find(key)
-    assert item
-    ship(tmp_path / "gallery", item)
+    ship(tmp_path / "gallery" / REAL, key_of(archive.KIND, {}), entry, computed=0.0)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "gallery"))
     monkeypatch.setattr(gguf, "in_package", lambda name: None)
     return tmp_path / "gallery"
@@ -61,8 +59,48 @@ def test_on_other_facts_it_is_said_what_is_there_and_how_to_get_the_model(open_p
     assert "its stored result is shown" in captions(page)
 
 
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of all values that a store is asked for."""
+    names: set[str] = set()
+    get = Store.get
+
+    def recorded(store: Store, key: str, **sizes: int) -> Entry | None:
+        names.add(key)
+        return get(store, key, **sizes)
+
+    monkeypatch.setattr(Store, "get", recorded)
+    return names
+
+
+def assert_asks_for_what_the_gallery_makes(open_page: Open, asked_for: set[str], result: Result) -> None:
+    bench = simulator.of(result, Store())
+    first, second, *_ = gallery_of.default_edits(bench)
+    assert (first.layer, second.layer) == (0, 1)
+    for page, layer, key in (
+        ("edit", 0, bench.edit_key(first)),
+        ("edit", 1, bench.edit_key(second)),
+        ("lifelong", 0, lifelong.key(bench, gallery_of.default_run(bench))),
+    ):
+        asked_for.clear()
+        open_page(f"pages/{page}.py", model=result.request.model, layer=str(layer))
+        assert key in asked_for
+
+
+def test_edit_and_lifelong_ask_for_what_the_gallery_makes(open_page: Open, asked_for: set[str], stored: Stored) -> None:
+    assert_asks_for_what_the_gallery_makes(open_page, asked_for, stored())
+
+
+@pytest.mark.usefixtures("gallery")
+def test_so_they_do_of_a_real_model(open_page: Open, asked_for: set[str]) -> None:
+    result = archive.read(next(iter(Store().listed(archive.KIND))), Store())
+    assert result
+    assert_asks_for_what_the_gallery_makes(open_page, asked_for, result)
+    assert not background.runner().jobs()
+
+
 def test_the_library_shows_it_and_does_not_offer_to_delete_it(gallery: Path, open_page: Open, folder: Path) -> None:
-    before = {path: path.read_bytes() for path in gallery.iterdir()}
+    before = {path: path.read_bytes() for path in gallery.glob("*/*")}
     page = open_page("pages/library.py", model=REAL)
     table = table_of(page, "what", "from")
     assert table.value["from"].tolist() == ["shipped with the program"]
@@ -72,5 +110,5 @@ def test_the_library_shows_it_and_does_not_offer_to_delete_it(gallery: Path, ope
     assert "shipped with the program, computed on" in captions(page)
     press(page, "Verify")
     assert "all intact" in page.success[0].value
-    assert {path: path.read_bytes() for path in gallery.iterdir()} == before
+    assert {path: path.read_bytes() for path in gallery.glob("*/*")} == before
     assert not list((folder / "matrices").iterdir())

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,38 +21,37 @@ from tests.store.store_tools import KEY
 from tests.store_workers import Counting, entry, number_of
 
 OTHER = "kind-1"
+MODEL = "some-model"
 
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Path:
     """A folder with one value, number 1."""
-    return shipped_into(tmp_path / "gallery", tmp_path / "made", KEY, entry(1))
+    return shipped_into(tmp_path / "gallery", KEY, entry(1))
 
 
 @pytest.fixture
 def locked(gallery: Path) -> Iterator[Path]:
     """The same, read-only on the disk."""
-    for path in (*gallery.iterdir(), gallery):
+    for path in (*gallery.rglob("*"), gallery):
         path.chmod(stat.S_IRUSR | stat.S_IXUSR if path.is_dir() else stat.S_IRUSR)
     yield gallery
-    gallery.chmod(stat.S_IRWXU)
+    for folder in (gallery, gallery / MODEL):
+        folder.chmod(stat.S_IRWXU)
 
 
-def shipped_into(gallery: Path, work: Path, key: str, value: Entry) -> Path:
-    store = Store(work)
-    store.put(key, value.meta, value.arrays)
-    item = store.find(key)
-    assert item
-    assert ship(gallery, item) > item.bytes
+def shipped_into(gallery: Path, key: str, value: Entry) -> Path:
+    assert ship(gallery / MODEL, key, value, time.time()) > sum(array.nbytes for array in value.arrays.values())
     return gallery
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def described(gallery: Path) -> Path:
-    (path,) = gallery.glob("*.json")
+    (path,) = gallery.glob("*/*.json")
     return path
 
 
@@ -93,7 +93,8 @@ def test_it_is_neither_deleted_nor_counted_as_the_caches_own(gallery: Path, tmp_
 
 def test_a_bundle_brings_no_second_copy_of_what_is_there(gallery: Path, tmp_path: Path) -> None:
     key = f"kind-{'0' * 64}"
-    shipped_into(gallery, tmp_path / "made", key, entry(3))
+    shipped_into(gallery, key, entry(3))
+    Store(tmp_path / "made").put(key, entry(3).meta, entry(3).arrays)
     bundles.export(Store(tmp_path / "made"), [key], tmp_path / "bundle.zip")
     store = Store(tmp_path / "cache", gallery)
     assert bundles.load(store, tmp_path / "bundle.zip").skipped == 1
@@ -103,7 +104,7 @@ def test_a_bundle_brings_no_second_copy_of_what_is_there(gallery: Path, tmp_path
 def spoil(gallery: Path, how: str) -> None:
     path = described(gallery)
     text = path.read_text()
-    (arrays,) = gallery.glob("*.safetensors")
+    (arrays,) = gallery.glob("*/*.safetensors")
     if how == "its arrays":
         content = bytearray(arrays.read_bytes())
         content[-1] ^= 1
@@ -139,7 +140,7 @@ def test_a_damaged_value_is_computed_anew_and_told_once(
 
 def test_a_value_of_another_format_is_as_if_it_were_not_there(tmp_path: Path) -> None:
     key = f"superposition-{'0' * 64}"
-    gallery = shipped_into(tmp_path / "gallery", tmp_path / "made", key, Entry({"format": 0}, {"p": np.zeros(3)}))
+    gallery = shipped_into(tmp_path / "gallery", key, Entry({"format": 0}, {"p": np.zeros(3)}))
     store = Store(tmp_path / "cache", gallery)
     assert (store.get(key), store.holds(key), store.find(key), store.listed("superposition")) == (None, False, None, {})
 
@@ -158,10 +159,10 @@ def test_the_environment_names_another_folder_or_none(
 
 
 def test_what_is_no_longer_wanted_goes_file_by_file(gallery: Path, tmp_path: Path) -> None:
-    shipped_into(gallery, tmp_path / "made", OTHER, entry(2))
-    shipped_into(gallery, tmp_path / "made", KEY, entry(3))  # leaves the arrays of the first behind
-    (gallery / "README.md").touch()
-    keep_only(gallery, [KEY])
-    assert len(list(gallery.iterdir())) == 3
+    shipped_into(gallery, OTHER, entry(2))
+    shipped_into(gallery, KEY, entry(3))  # leaves the arrays of the first behind
+    (gallery / MODEL / "README.md").touch()
+    keep_only(gallery / MODEL, [KEY])
+    assert len(list((gallery / MODEL).iterdir())) == 3
     assert number_of(Store(tmp_path / "cache", gallery).get(KEY)) == 3
     shutil.rmtree(gallery)
