@@ -2,8 +2,8 @@
 
 For every model: P and angles of all layers; the edit that the page Edit shows by default in each layer (of many
 layers, in twenty), forecast and measured; and the run that the page Lifelong shows by default. That is all that pages
-read when they are opened with default choices. Left out is what only further work needs: C, gradients, searched values,
-and the weights that a run has come to. Whoever goes on from a shipped result computes these anew.
+read when they are opened with default choices. Left out is what only further work needs: C, gradients, and the weights
+that a run has come to. Whoever goes on from a shipped result computes these anew.
 
 The demo models are asked about the built-in facts, over their own text. With `--real`, the models of `make real`
 follow, on facts that they answer, over the built-in text or that of a file. The work is done in a cache folder of its
@@ -75,6 +75,7 @@ def made(request: Request, work: Store) -> Iterator[Made]:
     for edit in default_edits(simulator):
         with suppress(EditError):  # this one cannot be made; the page says why
             yield Made(f"edit in layer {edit.layer}", request.model, simulator.keep(edit))
+            yield Made(f"its value in layer {edit.layer}", request.model, simulator.value_key(edit))
     run = default_run(simulator)
     lifelong.run(simulator, run)
     yield Made("run of edits", request.model, lifelong.key(simulator, run))

@@ -20,7 +20,8 @@ def test_a_kept_edit_is_shown_without_its_model(simulator: Simulator, small: Set
     quality, warnings = simulator.quality(forecast, outcome), simulator.warnings(forecast, outcome)
     assert forecast.flips
     key = simulator.keep(request)
-    for kind in ("value", "sensitivity", "second-moment"):
+    value = simulator.value(request)
+    for kind in ("sensitivity", "second-moment"):
         assert delete(simulator.store, kind)
 
     again = small.simulator(simulator.store, no_model)
@@ -32,6 +33,7 @@ def test_a_kept_edit_is_shown_without_its_model(simulator: Simulator, small: Set
     assert_same(replace(kept, scores=None), outcome)
     pd.testing.assert_frame_equal(again.quality(again.forecast(request), kept), quality)
     assert again.warnings(forecast, kept) == warnings
+    assert_same(again.value(request), value)
 
     assert not again.performed(request, 0.5)
     assert not again.has_forecast(asked(again, target="Intel")), "another edit"
