@@ -6,15 +6,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from kis_core import lifelong, superposition
 from kis_core.analysis import pipeline
 from kis_core.request import Request
 from kis_core.results import archive
+from kis_core.simulator import Simulator
+from kis_core.store.shipped import FOLDER
 from kis_core.store.store import Store
 from kis_core.studies import gallery
 from kis_core.studies.gallery import Made
 from tests.facts.mutation_tools import good
+from tests.simulator.simulator_tools import no_model
+
+ROUNDING = 1e-9  # of the same float64 numbers, added up on another machine
+ANOTHER_MACHINE = 1e-4  # of P, whose keys are read in float32; its entries are of the order of 1
 
 GOOD = good()
 RESULT, RUN, EDIT = (next(key for key in GOOD if key.startswith(kind)) for kind in ("superp", "lifelong", "performed"))
@@ -68,3 +76,39 @@ def test_the_real_models_follow_on_facts_that_they_answer() -> None:
     assert {(one.facts, one.corpus, one.tokens) for one in demo} == {("builtin", "builtin", Request().tokens)}
     assert {(one.facts, one.corpus, one.tokens) for one in both[len(demo) :]} == {("builtin-real", "wiki.txt", 9)}
     assert len(both) == len(demo) + 2
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Store:
+    """What comes with the program, below an empty cache."""
+    if not FOLDER.is_dir():
+        pytest.skip("nothing comes with the program yet; `make gallery` computes it")
+    return Store(tmp_path, FOLDER)
+
+
+def test_what_is_shipped_is_what_pages_ask_for(shipped: Store) -> None:
+    for request in gallery.requests(real=False, corpus="builtin", tokens=None):
+        result = pipeline.cached(pipeline.resolve(request, shipped), shipped)
+        assert result, f"nothing of {request.model} is shipped in this version's format: `make gallery`"
+        bench = Simulator(result, shipped, no_model)
+        assert all(bench.performed(edit, 1.0) for edit in gallery.default_edits(bench))
+        run = gallery.default_run(bench)
+        assert lifelong.finished(lifelong.known(bench, run), run)
+
+
+def test_statistics_of_what_is_shipped_are_those_of_its_p(shipped: Store) -> None:
+    for one in archive.computed(shipped):
+        result = archive.read(one.key, shipped)
+        assert result
+        for report in result.reports:
+            moments = superposition.moments(result.p[result.at(report.layer)])
+            assert moments.kurtosis == pytest.approx(report.moments.kurtosis, rel=ROUNDING)
+            assert moments.mean == pytest.approx(report.moments.mean, rel=ROUNDING)
+
+
+@pytest.mark.stress
+def test_a_shipped_result_comes_out_again(shipped: Store, tmp_path: Path) -> None:
+    request = Request(model="demo-gpt2-32")
+    kept, anew = pipeline.run(request, shipped), pipeline.run(request, Store(tmp_path / "anew", gallery=""))
+    assert kept.provenance["shipped"]
+    np.testing.assert_allclose(kept.p, anew.p, atol=ANOTHER_MACHINE)
