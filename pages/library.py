@@ -34,6 +34,7 @@ UPLOAD_MEGABYTES = 500  # and so does an upload; no more than `server.maxUploadS
 ROWS_AT_ONCE, LARGEST_TABLE = 14, 560  # more rows than that scroll, within so many pixels
 DESCRIBED = 12  # of the chosen rows, with all that is known of them
 NAMES = {RESULT: "superposition P", MOMENTS: "second moment C", RUN: "run of edits", BETWEEN: "intermediate results"}
+SHIPPED = "shipped with the program"
 EMPTY = "Nothing is computed yet. Open **Superposition** to compute P, or import a bundle from another machine below."
 _values = partial(counted, singular="value")
 
@@ -74,6 +75,8 @@ def _table(rows: list[Shelved]) -> list[Shelved]:
             "written": [datetime.fromtimestamp(row.written) for row in rows],
         }
     )
+    if any(row.shipped for row in rows):
+        frame["from"] = [SHIPPED if row.shipped else "computed or imported here" for row in rows]
     drawn = hashlib.sha256(repr([row.id for row in rows]).encode()).hexdigest()[:HASH]
     event = grid(
         frame,
@@ -90,6 +93,7 @@ def _table(rows: list[Shelved]) -> list[Shelved]:
             "layers": st.column_config.TextColumn("layers", width=64),
             "text": st.column_config.TextColumn("text behind C", width=170),
             "written": st.column_config.DatetimeColumn("computed", format="D MMM YYYY, HH:mm", width=130),
+            "from": st.column_config.TextColumn("where it is from", width=150),
         },
     )
     return [rows[at] for at in event["selection"]["rows"] if at < len(rows)]
@@ -105,23 +109,25 @@ def _chosen(rows: list[Shelved]) -> None:
         st.info(words, icon=":material/check_box:")
         return
     keys = [key for row in rows for key in row.keys]
+    own = [key for row in rows if not row.shipped for key in row.keys]  # the others are neither deleted nor exported
     behind = inventory.moments_behind(store(), keys) - set(keys)
     along = bool(behind) and st.toggle(
         f"Together with C behind them ({volume(_size_of(behind))})",
         key="along",
         help="To compute C again takes the model and the text. A C that other results need is not deleted.",
     )
-    everything = [*keys, *sorted(behind)] if along else keys
+    moments = sorted(behind) if along else []
     with st.container(horizontal=True, gap="small"):
         if len(rows) == 1 and rows[0].what == RESULT:
             _open_button(rows[0])
         if st.button("Verify", icon=":material/verified:", help="Reads every byte and compares it with its checksum."):
-            _verify(rows, everything)
-        _export(everything)
-        if st.button("Delete", icon=":material/delete:"):
-            st.session_state["deleting"] = [row.id for row in rows]
+            _verify(rows, [*keys, *moments])
+        if own or moments:
+            _export([*own, *moments])
+            if st.button("Delete", icon=":material/delete:"):
+                st.session_state["deleting"] = [row.id for row in rows]
     if st.session_state.get("deleting") == [row.id for row in rows]:
-        _confirm_deletion(rows, keys, along)
+        _confirm_deletion([row for row in rows if not row.shipped], own, along)
     for row in rows[:DESCRIBED]:
         _provenance(row)
     if len(rows) > DESCRIBED:
@@ -235,7 +241,8 @@ def _provenance(row: Shelved) -> None:
             return
     weights = plain(f" · weights SHA-256 {row.weights[: 2 * HASH]}…") if row.weights else ""
     size = f"{_values(len(row.keys))}, {volume(row.bytes)}"
-    st.caption(f"**{NAMES[row.what]}** {plain(_description(row))} · {size}{weights}")
+    came_along = f" · {SHIPPED}, computed on {plain(row.shipped)}" if row.shipped else ""
+    st.caption(f"**{NAMES[row.what]}** {plain(_description(row))} · {size}{weights}{came_along}")
 
 
 def _description(row: Shelved) -> str:
@@ -272,10 +279,12 @@ def _import() -> None:
 def _disk(rows: list[Shelved]) -> None:
     taken = inventory.disk(store())
     st.markdown(f"**Disk.** The cache folder takes {volume(taken.total)}.")
-    sizes = {what: sum(row.bytes for row in rows if row.what == what) for what in NAMES}
+    sizes = {what: sum(row.bytes for row in rows if row.what == what and not row.shipped) for what in NAMES}
     listed = "".join(f"\n- {NAMES[what]}: {volume(size)}" for what, size in sizes.items() if size)
     damaged, orphans = volume(taken.damaged), volume(taken.orphans)
     st.markdown(f"{listed}\n- damaged, set aside: {damaged}\n- left by killed processes: {orphans}")
+    if came_along := sum(row.bytes for row in rows if row.shipped):
+        st.caption(f"Besides, {volume(came_along)} came with the program; they are only read, and cannot be deleted.")
     clearable = taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
         _leave_message("success", f"{volume(inventory.clear(store()))} are free again.")

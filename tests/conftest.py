@@ -21,6 +21,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: tests never touch the network
+os.environ["KIS_GALLERY"] = ""  # no test depends on what comes with the program, but for those of the gallery itself
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: for tiny models on busy cores a second thread only waits
 
 from tests import tiny

@@ -69,7 +69,7 @@ VARYING = ("seconds", "when", "computed", "created", "version", "versions", "dev
 
 def run(checkout: Path, folder: Path) -> None:
     """Run every command in a checkout; its files lie in a folder a command, its cache in `cache`."""
-    cache = {"KIS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    cache = {"KIS_CACHE": str(folder / "cache"), "KIS_GALLERY": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **cache, "PYTHONPATH": str(checkout)}
     for name, words in COMMANDS.items():
         out = folder / "files" / name

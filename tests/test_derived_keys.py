@@ -59,6 +59,7 @@ def derived(actual: ResolvedRequest, store: Store) -> dict[str, str]:
         "what pages remember": result.identity,
         "subset": result.subset(kept, "some").identity,
         "value": simulator.value_key(edit),
+        "kept edit": simulator.edit_key(edit),
         "gradients": simulator.sensitivity_key(LAYER),
         "facts to edit": queue.pool_key(simulator),
         "run of edits": lifelong.key(simulator, run),
@@ -100,11 +101,12 @@ def test_where_c_comes_from_files_the_keys_still_depend_on_the_precision(store: 
     assert changed_kinds(half, full, store) == KINDS
 
 
-OF_RESULTS = {"result", "what pages remember", "subset", "value", "gradients", "facts to edit", "run of edits"}
+OF_EDITS = {"value", "kept edit", "gradients"}
+OF_RESULTS = {"result", "what pages remember", "subset", "facts to edit", "run of edits"} | OF_EDITS
 KINDS = OF_RESULTS | {"sweep of many facts"}
 OF_POOL = {"facts to edit", "run of edits"}
 OF_FORMAT = (
-    *((archive, OF_RESULTS), (resolve, KINDS), (groundwork, {"value", "gradients"}), (queue, {"facts to edit"})),
+    *((archive, OF_RESULTS), (resolve, KINDS), (groundwork, OF_EDITS), (queue, {"facts to edit"})),
     *((sequence, {"run of edits"}), (analysis, {"sweep of many facts"})),
 )
 

@@ -42,7 +42,8 @@ def _export(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     store = Store()
     keys = _of_model(store, args.model) if args.model else {item.key for item in store.inventory()}
     left_out = {SECOND_MOMENT, HEAD, PART} if args.without_moments else set()
-    chosen = {key for key in keys if not inventory.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
+    portable = {key for key in keys if not inventory.of_this_machine(key) and key.rpartition("-")[0] not in left_out}
+    chosen = {key for key in portable if inventory.in_cache(store, key)}
     if not chosen:
         raise RequestError(f"nothing to export is stored in {store.root}")
     size = bundles.export(store, chosen, args.out, report=line)

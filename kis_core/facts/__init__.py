@@ -20,6 +20,7 @@ __all__ = [
     "FILES",
     "OPTIONAL_COLUMNS",
     "PAPER_FACTS",
+    "REAL_NAME",
     "RECORDS",
     "REQUIRED_COLUMNS",
     "SLOT",
@@ -34,9 +35,12 @@ __all__ = [
 
 MAX_FILE_BYTES = 200_000_000
 BUILTIN_NAME = "builtin"
+REAL_NAME = "builtin-real"
 BUILTIN_SETS = {
     BUILTIN_NAME: "128 facts over all relations of the demo fact base, answered by every demo model (the paper's m)",
     "builtin-lookalikes": "128 facts about subjects that share a first or last word, answered by every demo model",
+    REAL_NAME: "128 facts that SmolLM2-135M, Gemma 3 270M and every demo model answer, evenly over relations as far as "
+    "these go; no sentence begins with a subject of one word",
 }
 FILES = tuple(sorted({container.label for container in CONTAINERS.values()}))  # that facts are kept in, in words
 RECORDS = tuple(reader.label for reader in READERS)  # that are in them

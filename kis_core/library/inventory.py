@@ -41,6 +41,7 @@ class Shelved:
         bytes: on disk.
         written: when the last of it was, in seconds since the epoch.
         weights: SHA-256 of the model's, or empty.
+        shipped: when and where it was computed, if it came with the program and cannot be deleted; else empty.
     """
 
     what: str
@@ -54,11 +55,13 @@ class Shelved:
     bytes: int
     written: float
     weights: str
+    shipped: str = ""
 
     @property
     def id(self) -> str:
         """What tells it from others on the shelf, also when more is computed of it."""
-        return self.keys[0] if self.what in (RESULT, RUN) else f"{self.what} {self.model} {self.corpus} {self.tokens}"
+        heap = f"{self.what} {self.model} {self.corpus} {self.tokens} {self.shipped}"
+        return self.keys[0] if self.what in (RESULT, RUN) else heap
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def of_this_machine(key: str) -> bool:
 def shelf(store: Store) -> list[Shelved]:
     """All that is in a store: results by size of the model, C by model, runs, the rest as one; no array is read.
 
+    What came with the program stands apart from what is in the cache folder, in rows of its own.
+
     Raises:
         StoreError: the index is locked or cannot be read.
     """
@@ -99,7 +104,8 @@ def shelf(store: Store) -> list[Shelved]:
         _heaps(moments, behind), key=lambda row: models.index(row.model) if row.model in models else len(rows)
     )
     rows += sorted(map(_run, runs), key=lambda row: -row.written)
-    return [*rows, _heap(BETWEEN, "kept to be quicker", rest)] if rest else rows
+    heaps = [[item for item in rest if bool(item.shipped) is came_along] for came_along in (False, True)]
+    return rows + [_heap(BETWEEN, "kept to be quicker", heap) for heap in heaps if heap]
 
 
 def described(store: Store, key: str) -> Result | None:
@@ -109,9 +115,15 @@ def described(store: Store, key: str) -> Result | None:
 
 
 def moments_behind(store: Store, keys: Iterable[str]) -> set[str]:
-    """Every stored C that stands behind one of these results."""
+    """Every C in the cache folder that stands behind one of these results."""
     results = (result for key in keys if (result := described(store, key)))
-    return {key for key in _moments(results) if store.holds(key)}
+    return {key for key in _moments(results) if in_cache(store, key)}
+
+
+def in_cache(store: Store, key: str) -> bool:
+    """Whether a value is in the cache folder: one that came with the program is neither deleted nor exported."""
+    item = store.find(key)
+    return item is not None and not item.shipped
 
 
 def moments_alone_behind(store: Store, keys: Collection[str]) -> set[str]:
@@ -148,7 +160,7 @@ def delete(store: Store, keys: Iterable[str], *, with_moments: bool = False) -> 
     chosen = set(keys)
     if with_moments:
         chosen |= moments_alone_behind(store, chosen)
-    there = [key for key in sorted(chosen) if store.holds(key)]
+    there = [key for key in sorted(chosen) if in_cache(store, key)]
     for key in there:
         store.delete(key)
     return len(there)
@@ -193,7 +205,7 @@ def _result(item: Item) -> Result | None:
     empty = dict.fromkeys((*MATRICES, *OF_LAYERS), np.empty((0, 0, 0)))
     with suppress(*MALFORMED):  # written by another version, or by a stranger
         if item.meta["format"] == archive.FORMAT:
-            result = archive.from_entry(Entry(item.meta, empty), item.key)
+            result = archive.from_entry(Entry(item.meta, empty, item.shipped), item.key)
             _shelved(item, result)
             return result
     return None
@@ -224,7 +236,7 @@ def _order(row: Shelved, results: dict[str, tuple[Item, Result]]) -> tuple[Any, 
 
 def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[Shelved]:
     """C of the layers of a model over one text, as one."""
-    heaps: dict[tuple[str, str, int | None, str], list[tuple[int | None, Item]]] = {}
+    heaps: dict[tuple[str, str, int | None, str, bool], list[tuple[int | None, Item]]] = {}
     for item in items:
         about = _about(item)
         layer = about.get("layer")
@@ -234,10 +246,10 @@ def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[She
             about = {"model": result.request.model} | {name: source[name] for name in ("corpus", "weights_sha256")}
         tokens = item.meta.get("tokens") if isinstance(item.meta, dict) else None
         model, corpus, weights = (_text(about, name) for name in ("model", "corpus", "weights_sha256"))
-        whose = (model, corpus, tokens if isinstance(tokens, int) else None, weights)
+        whose = (model, corpus, tokens if isinstance(tokens, int) else None, weights, bool(item.shipped))
         heaps.setdefault(whose, []).append((layer if isinstance(layer, int) else None, item))
     shelves = []
-    for (model, corpus, tokens, weights), heap in sorted(heaps.items(), key=lambda entry: str(entry[0])):
+    for (model, corpus, tokens, weights, _), heap in sorted(heaps.items(), key=lambda entry: str(entry[0])):
         layers = tuple(sorted({layer for layer, _ in heap if layer is not None}))
         known = {"model": model, "corpus": corpus, "tokens": tokens, "weights": weights, "layers": layers}
         shelves.append(_heap(MOMENTS, "second moment C", [item for _, item in heap], **known))
@@ -247,8 +259,9 @@ def _heaps(items: list[Item], behind: dict[str, tuple[Result, int]]) -> list[She
 def _heap(what: str, name: str, items: list[Item], **known: Any) -> Shelved:
     unknown = {"model": "", "facts": "", "corpus": "", "tokens": None, "layers": (), "weights": ""}
     keys, size = tuple(sorted(item.key for item in items)), sum(item.bytes for item in items)
-    written = max(item.written for item in items)
-    return Shelved(what=what, keys=keys, name=name, bytes=size, written=written, **unknown | known)
+    last = max(items, key=lambda item: item.written)
+    known = unknown | known
+    return Shelved(what=what, keys=keys, name=name, bytes=size, written=last.written, shipped=last.shipped, **known)
 
 
 def _run(item: Item) -> Shelved:

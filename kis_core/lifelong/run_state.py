@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+
+STATE = "state."  # how the names of its arrays begin in the store
 
 
 @dataclass(eq=False)
@@ -31,9 +33,10 @@ class RunState:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As they are stored, by name."""
-        return {f"state.{name}": value for name, value in vars(self).items()}
+        return {f"{STATE}{name}": value for name, value in vars(self).items()}
 
     @classmethod
-    def of(cls, arrays: dict[str, np.ndarray]) -> RunState:
-        """The state that `arrays` wrote."""
-        return cls(**{name.removeprefix("state."): a for name, a in arrays.items() if name.startswith("state.")})
+    def of(cls, arrays: dict[str, np.ndarray]) -> RunState | None:
+        """The state that `arrays` wrote; None where it was left out, as it is of runs that come with the program."""
+        parts = {name.removeprefix(STATE): array for name, array in arrays.items() if name.startswith(STATE)}
+        return cls(**parts) if len(parts) == len(fields(cls)) else None

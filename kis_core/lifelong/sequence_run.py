@@ -88,11 +88,15 @@ class SequenceRun:
         self._measure()
 
     def resume(self, entry: Entry) -> bool:
-        """Go on from what is stored, if it is of the same queue."""
-        trace = from_entry(entry)
-        if not self.queue.begins_like(trace.queue) or trace.unrelated.tolist() != self.unrelated.tolist():
+        """Go on from what is stored, if it is of the same queue and holds what the run had come to."""
+        trace, state = from_entry(entry), RunState.of(entry.arrays)
+        if (
+            state is None
+            or not self.queue.begins_like(trace.queue)
+            or trace.unrelated.tolist() != self.unrelated.tolist()
+        ):
             return False
-        self.state = self.measured_state = RunState.of(entry.arrays)
+        self.state = self.measured_state = state
         self.rows = {name: list(getattr(trace, name)) for name in (*STEPS, *EDITS)}
         self.words = list(trace.words)
         self.gradients = self._renewed_gradients()

@@ -16,6 +16,7 @@ from kis_core.results.result import MATRICES, OF_FACTS, OF_LAYERS, LayerReport, 
 from kis_core.store.store import Entry, Store
 
 KIND = "superposition"  # of the keys that results are stored under
+SHIPPED = "shipped"  # in the provenance of a result that came with the program: when and where it was computed
 FORMAT = 4  # raise it when the meaning of a stored result changes: older entries are then computed anew
 
 
@@ -202,16 +203,17 @@ def from_entry(entry: Entry, key: str) -> Result:
     parts: dict[str, Any] = {field: entry.arrays[field] for field in (*MATRICES, *OF_LAYERS)}
     parts |= {field: tuple(meta[field]) for field in OF_FACTS}
     parts["answers"] = tuple(tuple((text, share) for text, share in row) for row in meta["answers"])
+    source = meta["provenance"] | ({SHIPPED: entry.shipped} if entry.shipped else {})
     return Result(
-        request=_request(meta["provenance"]),
+        request=_request(source),
         facts=FactSet(
-            meta["provenance"]["facts"],
+            source["facts"],
             tuple(Fact.from_json(fact) for fact in meta["facts"]),
             tuple(RowIssue(**issue) for issue in meta["issues"]),
         ),
         layers=tuple(meta["layers"]),
         reports=tuple(map(LayerReport.from_json, meta["reports"])),
-        provenance=meta["provenance"],
+        provenance=source,
         key=key,
         **parts,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ class EditOutcome:
         propagated: (m,) forecast change of log-odds when only the subject token is touched, and the model runs on.
         success: of the edited fact.
         flipped: (m,) booleans: the model's first choice is another word now.
+        scores: forecast damage by forecast and rival, where it was kept with the edit (`Simulator.keep`).
     """
 
     request: EditRequest
@@ -106,6 +108,7 @@ class EditOutcome:
     propagated: np.ndarray
     success: Success
     flipped: np.ndarray
+    scores: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, slots=True)

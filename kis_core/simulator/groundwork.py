@@ -131,10 +131,10 @@ class Groundwork:
         """
         from kis_core import editing
 
-        whitener = self.whitener(request.layer, report)
         method = editing.rank_one_method(request.method)
 
         def compute() -> Entry:
+            whitener = self.whitener(request.layer, report)
             value = editing.search(
                 self.model,
                 self.facts[request.fact],

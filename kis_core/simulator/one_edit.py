@@ -15,6 +15,8 @@ from kis_core.files.field_text import fault, tidy
 from kis_core.request import RequestError
 from kis_core.simulator.edit_records import Advice, EditOutcome, EditRequest, FlipForecast, Forecast
 from kis_core.simulator.groundwork import Groundwork
+from kis_core.simulator.stored import EDIT, edit_from_entry, edit_to_entry
+from kis_core.store.store import key_of
 
 if TYPE_CHECKING:
     from kis_core.editing import Edit, Probes
@@ -93,6 +95,8 @@ class Simulator(Groundwork):
         from kis_core import editing
         from kis_core.spillover import forecast, landing
 
+        if kept := self._kept_edit(request):
+            return kept[0]
         edit, facts, value = self.edit(request), self.sensitivity(request.layer), self.value(request)
         method = editing.rank_one_method(request.method)
         return Forecast(
@@ -157,15 +161,43 @@ class Simulator(Groundwork):
 
     def performed(self, request: EditRequest, strength: float) -> bool:
         """Whether `perform` knows the outcome already."""
-        return ("outcome", request, strength) in self._kept
+        known = ("outcome", request, strength) in self._kept
+        return known or (strength == 1.0 and self._kept_edit(request) is not None)
 
     def has_forecast(self, request: EditRequest) -> bool:
         """Whether `forecast` has worked out the forecast, flips included, already."""
-        return ("forecast", request, True) in self._kept
+        return ("forecast", request, True) in self._kept or self._kept_edit(request) is not None
+
+    def keep(self, request: EditRequest, report: progress.Report = progress.silent) -> str:
+        """Keep an edit of full strength in the store, forecast and measured, to be shown without its model.
+
+        Returns:
+            its name in the store.
+        """
+        key = self.edit_key(request)
+        if self._kept_edit(request) is None:
+            self.prepare(request, report=report)
+            forecast, outcome = self.forecast(request), self.perform(request, report=report)
+            entry = edit_to_entry(forecast, outcome, self.scores(forecast, outcome))
+            self.store.put(key, entry.meta, entry.arrays)
+        return key
+
+    def edit_key(self, request: EditRequest) -> str:
+        """Name in the store of an edit that was kept."""
+        return key_of(EDIT, {"value": self.value_key(request), "of": self.result.identity})
+
+    def _kept_edit(self, request: EditRequest) -> tuple[Forecast, EditOutcome] | None:
+        def read() -> tuple[Forecast, EditOutcome] | None:
+            entry = self.store.get(self.edit_key(request), m=len(self.facts), **self.widths)
+            return edit_from_entry(entry, request) if entry else None
+
+        return self._kept.once(("edit", request), read)
 
     def _perform(self, request: EditRequest, strength: float, report: progress.Report) -> EditOutcome:
         from kis_core import editing, spillover
 
+        if strength == 1.0 and (kept := self._kept_edit(request)):
+            return kept[1]
         facts, edit = self.sensitivity(request.layer), self.edit(request).scaled(strength)
         model, sentences = self.model, self.sentences
         measured = spillover.measure(model, sentences, edit, facts, report=report)
@@ -193,6 +225,8 @@ class Simulator(Groundwork):
         """Forecast damage of every fact, by all forecasts and rivals; larger means more."""
         from kis_core import spillover
 
+        if outcome.scores is not None:
+            return dict(outcome.scores)
         request, facts = outcome.request, self.sensitivity(outcome.request.layer)
         return {
             "all tokens": -forecast.all_tokens,

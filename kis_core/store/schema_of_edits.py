@@ -19,15 +19,31 @@ from kis_core.store.shapes import (
     Misfit,
     arrays,
     dict_of,
+    fields,
     flag,
     list_of,
     number,
+    optional,
     table,
     text,
     tuple_of,
     whole,
 )
 
+NAMED_SHARE = optional(number(0, 1 + UNIT))
+EDIT_META = table(
+    {"layer": whole(), "own_key": flag, "answers": list_of(text), "scores": list_of(text)}
+    | {"flips": list_of(tuple_of(whole(), number(0), text))}
+    | {"landing": optional(table({"fact": whole(), "share": number(), "at_subject": flag}))}
+    | {
+        "success": table(
+            fields(flag, "efficacy likelier")
+            | fields(number(0, 1 + UNIT), "probability_new probability_old")
+            | fields(NAMED_SHARE, "paraphrase neighbourhood neighbourhood_before")
+            | fields(text, "generated generated_before")
+        )
+    }
+)
 FLAGS = Array("n", "bu", most=1)
 VALUE_META = table({"losses": list_of(number(), least=1), "probability": number(0, 1 + UNIT), "everywhere": flag})
 RUN_META = table(
@@ -79,6 +95,12 @@ def _run(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> N
         raise Misfit("unrelated does not name facts of its set, each once")
 
 
+def _edit(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
+    named = [fact for fact, *_ in meta["flips"]] + ([meta["landing"]["fact"]] if meta["landing"] else [])
+    if any(fact >= sizes["m"] for fact in named):
+        raise Misfit(f"it names fact {max(named)}; there are {sizes['m']}")
+
+
 KINDS: dict[str, Kind] = {
     "value": Kind(VALUE_META, arrays(Array("d"), "delta output mean_output") | arrays(Array("d_m"), "key mean_key")),
     "sensitivity": Kind(
@@ -101,5 +123,15 @@ KINDS: dict[str, Kind] = {
         lambda meta: {"n": len(meta["queue"]), "s": len(meta["words"])},
         together=("steps", "unrelated"),
         more=_run,
+        optional="state.",
+    ),
+    "performed-edit": Kind(
+        EDIT_META,
+        {"reach": Array("d_m"), "delta": Array("d"), "flipped": Array("m", "bu", most=1)}
+        | {"scores": Array("scores m", finite=False)}
+        | arrays(Array("m", finite=False), "p shares shift subject_token all_tokens propagated")
+        | arrays(Array("m", finite=False), "measured.shift measured.log_odds measured.log_prob"),
+        lambda meta: {"m": len(meta["answers"]), "scores": len(meta["scores"])},
+        more=_edit,
     ),
 }

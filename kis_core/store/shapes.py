@@ -225,6 +225,7 @@ class Kind:
         together: names of the arrays that `more` looks at.
         more: check of their contents, once each is of the right shape; takes metadata, arrays and all sizes.
         format: that this version reads, where the metadata has one.
+        optional: how the names of arrays begin that may be left out.
     """
 
     meta: Check
@@ -233,6 +234,7 @@ class Kind:
     together: tuple[str, ...] = ()
     more: Callable[[Mapping[str, Any], Arrays, Mapping[str, int]], None] = lambda meta, arrays, sizes: None
     format: int | None = None
+    optional: str | None = None
 
 
 def check_arrays(kind: Kind, arrays: Iterable[tuple[str, np.ndarray]], sizes: dict[str, int]) -> dict[str, np.ndarray]:
@@ -255,6 +257,7 @@ def check_arrays(kind: Kind, arrays: Iterable[tuple[str, np.ndarray]], sizes: di
         seen.add(name)
         if name in kind.together:
             together[name] = array
-    if missing := expected.keys() - seen:
+    needed = {name for name in expected if kind.optional is None or not name.startswith(kind.optional)}
+    if missing := needed - seen:
         raise Misfit(f"the array {min(missing)} is missing")
     return together

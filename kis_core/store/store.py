@@ -5,19 +5,20 @@ SHA-256 the metadata holds. Every value is written to a new file, and exists onc
 fails a check of its bytes or of its contents (`schema`) is set aside in `damaged/` and counts as missing, and so does a
 damaged index. What dead processes left is swept when a store is opened. A folder that cannot be written to is still
 read. Deleting the whole folder loses nothing but time.
+
+Below the cache folder lies what came with the program (`shipped`): it is read where the cache has no value of a key,
+and nothing else is ever done to it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,8 @@ from kis_core.store import array_files, leftovers, schema
 from kis_core.store.array_files import Damaged
 from kis_core.store.index import Row
 from kis_core.store.shared_index import SharedIndex, StoreError, not_written
+from kis_core.store.shipped import default_folder, shipped
+from kis_core.store.values import Entry, Item, key_of, kind_of
 
 __all__ = ["DEFAULT_ROOT", "ROOT_VARIABLE", "Entry", "Item", "Store", "StoreError", "default_root", "key_of"]
 
@@ -48,55 +51,20 @@ def default_root() -> Path:
     return Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A stored value: JSON-able `meta` and named arrays."""
-
-    meta: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A stored value as the index describes it; its arrays are neither read nor checked.
-
-    Attributes:
-        key, meta: its name and metadata.
-        path, sha256, bytes: of the file with its arrays.
-        written: when, in seconds since the epoch.
-    """
-
-    key: str
-    meta: dict[str, Any]
-    path: Path
-    sha256: str
-    bytes: int
-    written: float
-
-    @property
-    def kind(self) -> str:
-        """What it is; see `key_of`."""
-        return _kind(self.key)
-
-
-def _kind(key: str) -> str:
-    return key.rpartition("-")[0]
-
-
-def key_of(kind: str, ingredients: Mapping[str, Any]) -> str:
-    """The name under which a value is stored: its kind, and the SHA-256 of everything that determines it."""
-    canonical = json.dumps(ingredients, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    return f"{kind}-{hashlib.sha256(canonical.encode()).hexdigest()}"
-
-
 class Store:
-    """The cache folder. Safe to share between threads and processes.
+    """The cache folder, and below it what came with the program. Safe to share between threads and processes.
 
     Every method raises `StoreError` where the index is locked or cannot be read.
+
+    Args:
+        root: the cache folder.
+        gallery: the folder that came with the program; empty for none.
     """
 
-    def __init__(self, root: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path | None = None, gallery: str | Path | None = None) -> None:
         self.root = Path(root or default_root())
+        below = default_folder() if gallery is None else gallery
+        self._below = shipped(Path(below) if below else None)
         self._index = SharedIndex(self.root)
         self._unkept: dict[str, Entry] = {}  # small values that could not be kept, for as long as the process lives
         if not self.unwritable:
@@ -110,20 +78,22 @@ class Store:
     def get(self, key: str, **sizes: int) -> Entry | None:
         """The stored value, or None if there is none or it is damaged (it is then set aside).
 
+        Where the cache has none, it is the one that came with the program.
+
         Args:
             key: its name.
             sizes: of its arrays, as far as they are known: axes by their names in `schema`. A value of other sizes is
                 damaged.
         """
-        return self._unless_damaged(key, lambda key, row: self._load(key, row, sizes))
+        return self._unless_damaged(key, lambda key, row: self._load(key, row, sizes)) or self._below.get(key, sizes)
 
     def verify(self, key: str) -> bool:
         """Whether a value is stored and undamaged, by reading one array after the other; a damaged one is set aside."""
-        return self._unless_damaged(key, self._check) is not None
+        return self._unless_damaged(key, self._check) is not None or self._below.get(key, {}) is not None
 
     def holds(self, key: str) -> bool:
-        """Whether the index has a value of that key; it is not checked."""
-        return bool(self._index.use(lambda rows: key in rows))
+        """Whether there is a value of that key; its arrays are not checked."""
+        return bool(self._index.use(lambda rows: key in rows)) or self._below.find(key) is not None
 
     def listed(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key and metadata of every value of a kind in the `inventory` whose metadata is what it must be."""
@@ -135,16 +105,17 @@ class Store:
         return metadata
 
     def inventory(self, kind: str | None = None) -> list[Item]:
-        """Every value of the index, or those of a kind (see `key_of`); no array is read or checked."""
-        rows = self._index.use(lambda rows: {key: rows.get(key) for key in rows if kind in (None, _kind(key))})
-        return [item for key, row in rows.items() if (item := self._item(key, row))]
+        """Every value, or those of a kind (see `key_of`); no array is read or checked."""
+        rows = self._index.use(lambda rows: {key: rows.get(key) for key in rows if kind in (None, kind_of(key))})
+        here = {key: item for key, row in rows.items() if (item := self._item(key, row))}
+        return [*here.values(), *self._below.items(kind, without=here)]
 
     def find(self, key: str) -> Item | None:
         """The value of that key as an item of the `inventory`, or None."""
-        return self._item(key, self._index.get(key))
+        return self._item(key, self._index.get(key)) or self._below.find(key)
 
     def row(self, key: str) -> str | None:
-        """The text of the index under a key, or None."""
+        """The text under a key in the index of the cache folder, or None."""
         return self._index.get(key)
 
     def put(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -169,13 +140,13 @@ class Store:
         """
         try:
             array_files.check(file, sha256)
-            schema.check(_kind(key), meta, array_files.arrays(file))
+            schema.check(kind_of(key), meta, array_files.arrays(file))
         except Damaged as damage:
             raise StoreError(f"{key} cannot be stored: {damage}") from damage
         self._place(key, meta, sha256, lambda path: array_files.move(file, path))
 
     def delete(self, key: str) -> None:
-        """Delete a value, if it is stored.
+        """Delete a value, if it is stored in the cache folder.
 
         Raises:
             StoreError: the index could not be written.
@@ -277,14 +248,14 @@ class Store:
         described = Row.load(key, row)
         path = self.root / "matrices" / described.file
         array_files.check(path, described.sha256)
-        if not schema.of_another_version(_kind(key), described.meta):
-            schema.check(_kind(key), described.meta, array_files.arrays(path))
+        if not schema.of_another_version(kind_of(key), described.meta):
+            schema.check(kind_of(key), described.meta, array_files.arrays(path))
         return True
 
     def _load(self, key: str, row: str, sizes: Mapping[str, int]) -> Entry:
         described = Row.load(key, row)
         arrays = array_files.load(self.root / "matrices" / described.file, described.sha256)
-        schema.check(_kind(key), described.meta, arrays.items(), sizes)
+        schema.check(kind_of(key), described.meta, arrays.items(), sizes)
         return Entry(described.meta, arrays)
 
     def _set_aside(self, key: str, row: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 A fact counts as recalled when every token of its object is the model's first choice. `--choose` also writes the
 built-in sets: 128 facts over all relations, and 128 about look-alike subjects, all answered by every member.
+`--choose-real` writes the set for real models instead, of facts that those of `make real` answer as well.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import numpy as np
 from kis_core.analysis import pipeline
 from kis_core.demo import factbase
 from kis_core.demo.family import FAMILY, LAYERS, Member
-from kis_core.facts import PAPER_FACTS, Fact
-from kis_core.models import loading
+from kis_core.facts import PAPER_FACTS, REAL_NAME, SLOT, Fact
+from kis_core.models import catalog, loading
 from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
 from kis_core.store.store import Store
@@ -71,19 +72,52 @@ def recall(member: Member) -> tuple[list[bool], list[bool]]:
 def answered_by_all(known: Sequence[Sequence[bool]]) -> list[Fact]:
     """One trained template each of the facts that every member answers in it, in shuffled order."""
     facts = as_facts(factbase.load(), held_out=False)
-    answered = [fact for fact, hits in zip(facts, zip(*known, strict=True), strict=True) if all(hits)]
-    random.Random(CHOICE_SEED).shuffle(answered)
-    return list({(fact.relation, fact.subject): fact for fact in answered}.values())
+    return one_template_each([fact for fact, hits in zip(facts, zip(*known, strict=True), strict=True) if all(hits)])
+
+
+def one_template_each(answered: Sequence[Fact]) -> list[Fact]:
+    """One of the templates of each fact, in shuffled order."""
+    shuffled = list(answered)
+    random.Random(CHOICE_SEED).shuffle(shuffled)
+    return list({(fact.relation, fact.subject): fact for fact in shuffled}.values())
+
+
+def for_real_models() -> list[Fact]:
+    """128 facts that the real models and the demo family answer, evenly over the relations as far as they go.
+
+    They are asked in trained templates; a subject of one word does not begin its sentence: a model that puts no token
+    before the text takes its first token for an attention sink, whose key has nothing to do with the fact. Where all
+    models together answer fewer than 128, the others are answered by the real ones alone.
+    """
+    real = [catalog.locate(entry.name) for entry in catalog.hub() if entry.package]
+    trained = as_facts(factbase.load(), held_out=False)
+    asked = [fact for fact in trained if not fact.prompt.startswith(SLOT) or " " in fact.subject]
+    by_real = answered_in_turn(real, asked)
+    by_all = one_template_each(answered_in_turn([ModelFiles(member.folder) for member in FAMILY], by_real))
+    chosen = over_all_relations(by_all)
+    subjects = {(fact.relation, fact.subject) for fact in by_all}
+    others = [fact for fact in one_template_each(by_real) if (fact.relation, fact.subject) not in subjects]
+    sys.stdout.write(f"{len(by_all)} facts are answered by all models, {len(others)} more by the real ones alone\n")
+    return [*chosen, *over_all_relations(others)][:PAPER_FACTS]
+
+
+def answered_in_turn(models: Sequence[ModelFiles], facts: Sequence[Fact]) -> list[Fact]:
+    """The facts that every model answers; one model in memory at a time, each asked what those before it answered."""
+    answered = list(facts)
+    for files in models:
+        known = knows(loading.load(files, device="cpu"), answered)
+        answered = [fact for fact, hit in zip(answered, known, strict=True) if hit]
+    return answered
 
 
 def over_all_relations(answered: Sequence[Fact]) -> list[Fact]:
-    """128 facts: the stories, then evenly over the relations."""
+    """128 facts, or all where there are fewer: the stories, then evenly over the relations."""
     by_fact = {(fact.relation, fact.subject): fact for fact in answered}
     chosen = [by_fact.pop(story) for story in STORIES if story in by_fact]
     queues: dict[str, list[Fact]] = {name: [] for name in factbase.relations()}
     for fact in by_fact.values():
         queues[fact.relation].append(fact)
-    while len(chosen) < PAPER_FACTS:
+    while len(chosen) < PAPER_FACTS and any(queues.values()):
         for queue in queues.values():
             if queue and len(chosen) < PAPER_FACTS:
                 chosen.append(queue.pop())
@@ -119,7 +153,11 @@ def main() -> None:
     """Print recall and superposition as Markdown tables; with `--choose`, write the built-in fact sets in between."""
     parser = argparse.ArgumentParser(description="Measure what the demo family knows, and its superposition.")
     parser.add_argument("--choose", action="store_true", help="write the built-in sets from what all models answer")
+    parser.add_argument("--choose-real", action="store_true", help="write the set for real models, and nothing else")
     args = parser.parse_args()
+    if args.choose_real:
+        write_set(REAL_NAME, for_real_models())
+        return
     recalled = {member: recall(member) for member in FAMILY}
     sys.stdout.write(recall_table(recalled) + "\n")
     if args.choose:

@@ -6,7 +6,7 @@ import csv
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
@@ -25,7 +25,8 @@ from kis_core.facts.known import KnownFacts
 from kis_core.models import catalog, loading
 from kis_core.models.files import ModelFiles
 from kis_core.scoring.answers import knows
-from kis_core.studies import demo_family
+from kis_core.store.shipped import FOLDER
+from kis_core.studies import demo_family, gallery
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,8 +131,32 @@ def test_answers_its_facts_in_trained_and_in_new_words_and_is_stored_in_half_pre
     assert json.loads((member.folder / "config.json").read_text())["dtype"] == "float16"
 
 
+def test_the_set_for_real_models_is_filled_up_by_what_the_family_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_all, asked = 100, []
+
+    def answered(models: Sequence[ModelFiles], among: Sequence[Fact]) -> list[Fact]:
+        asked.append(among)
+        return list(among[:by_all] if len(asked) > 1 else among)
+
+    monkeypatch.setattr(demo_family, "answered_in_turn", answered)
+    monkeypatch.setattr(catalog, "locate", lambda name: None)
+    chosen = demo_family.for_real_models()
+    everybody = {(fact.relation, fact.subject) for fact in asked[1][:by_all]}
+    assert len({(fact.relation, fact.subject) for fact in chosen}) == len(chosen) == facts.PAPER_FACTS
+    assert {(fact.relation, fact.subject) for fact in chosen[: len(everybody)]} == everybody
+    for fact in (*chosen, *facts.builtin(facts.REAL_NAME).facts):
+        assert " " in fact.subject or not fact.prompt.startswith("{}"), "that would be an attention sink"
+
+
 def test_the_family_fits_the_repository() -> None:
-    assert sum(path.stat().st_size for path in (ROOT / "kis_core").rglob("*") if path.is_file()) < REPOSITORY_BYTES
+    assert size_of(path for path in (ROOT / "kis_core").rglob("*") if FOLDER not in path.parents) < REPOSITORY_BYTES
+    assert size_of(FOLDER.rglob("*")) < gallery.MOST_BYTES
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def base_fact(relation: str, subject: str) -> factbase.BaseFact:

@@ -72,6 +72,18 @@ def of_edits(random_numbers: np.random.Generator) -> dict[str, Entry]:
             {name: random_numbers.normal(size=WIDTH if "key" not in name else MLP_WIDTH)
              for name in ("delta", "key", "output", "mean_key", "mean_output")},
         ),
+        "performed-edit": Entry(
+            {"layer": 0, "own_key": False, "answers": ["a"] * FACTS, "scores": ["b", "c"], "flips": [[1, 0.5, "d"]],
+             "landing": {"fact": 1, "share": 0.5, "at_subject": True},
+             "success": dict.fromkeys(("efficacy", "likelier"), True)
+             | dict.fromkeys(("probability_new", "probability_old", "paraphrase"), 0.5)
+             | dict.fromkeys(("neighbourhood", "neighbourhood_before"))
+             | dict.fromkeys(("generated", "generated_before"), "e")},
+            dict.fromkeys(("p", "shares", "shift", "subject_token", "all_tokens", "propagated", "measured.shift",
+                           "measured.log_odds", "measured.log_prob"), random_numbers.normal(size=FACTS))
+            | {"reach": random_numbers.normal(size=MLP_WIDTH), "delta": random_numbers.normal(size=WIDTH),
+               "flipped": np.ones(FACTS, np.uint8), "scores": random_numbers.normal(size=(2, FACTS))},
+        ),
         "sensitivity": Entry({"layer": 0}, {
             "starts": np.arange(0, tokens + 1, 2), "key_rows": np.arange(0, tokens, 2),
             "keys": random_numbers.normal(size=(tokens, MLP_WIDTH)),
@@ -203,9 +215,11 @@ def _whitened(actual: Result, store: Store) -> None:
 
 
 def _of_edits(kind: str, entry: Entry | None) -> None:
+    from kis_core.editing import Hyperparameters
     from kis_core.lifelong import summary
     from kis_core.lifelong.trace import from_entry
-    from kis_core.simulator.stored import value_from_entry
+    from kis_core.simulator import EditRequest
+    from kis_core.simulator.stored import edit_from_entry, value_from_entry
     from kis_core.spillover import Sensitivity
 
     if entry is None:
@@ -218,5 +232,10 @@ def _of_edits(kind: str, entry: Entry | None) -> None:
             summary.exactness(trace)
     elif kind == "value":
         value_from_entry(entry)
+    elif kind == "performed-edit":
+        forecast, outcome = edit_from_entry(entry, EditRequest(0, "n", 0, "rome", Hyperparameters()))
+        assert forecast.flips
+        named = [*forecast.flips.by(1.5), *([forecast.landing.fact] if forecast.landing else [])]
+        assert len([outcome.measured.answers[fact] for fact in named]) == len(named)
     elif kind == "sensitivity":
         _ = Sensitivity(entry.meta["layer"], **entry.arrays).subject_keys

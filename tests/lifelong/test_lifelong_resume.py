@@ -21,6 +21,7 @@ import pytest
 from kis_core import lifelong
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest
+from kis_core.lifelong.run_state import STATE
 from kis_core.models.files import ModelError
 from kis_core.progress import Cancelled
 from kis_core.simulator import Simulator
@@ -128,6 +129,21 @@ class TestTakenUpAgain:
         if kept.edits:
             assert again.calls < calls, "what was stored is not done again"
         assert_same(lifelong.known(without_model(bench), request), everything)
+
+    def test_from_the_beginning_where_what_it_had_come_to_was_left_out(
+        self, bench: Simulator, shared: Simulator, whole: Whole
+    ) -> None:
+        request = runs(shared)["alphaedit"]
+        everything, key = whole(request), lifelong.key(bench, request)
+        entry = shared.store.get(key)
+        assert entry is not None
+        arrays = {name: array for name, array in entry.arrays.items() if not name.startswith(STATE)}
+        bench.store.put(key, entry.meta, arrays)
+        shipped = without_model(bench)
+        assert_same(lifelong.known(shipped, request), everything)
+        assert_same(lifelong.run(shipped, request), everything)
+        more = replace(request, edits=EDITS + EVERY)
+        assert_same(lifelong.run(bench, more).until(EDITS), everything)
 
     def test_again_and_again_whatever_ended_it(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
         request, traces, endings = runs(shared)["rome"], [], {2: Cancelled, 4: RuntimeError, 6: Cancelled}

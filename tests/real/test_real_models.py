@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kis_core.facts import Fact
+from kis_core.facts import REAL_NAME, Fact, builtin
 from kis_core.models import catalog, loading
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.answers import knows
@@ -37,6 +37,11 @@ def test_it_is_as_the_catalogue_has_it(loaded: LoadedModel) -> None:
 
 def test_it_knows_facts_of_the_world(loaded: LoadedModel) -> None:
     assert sum(knows(loaded, KNOWN)) >= 3
+
+
+def test_it_answers_the_set_for_real_models(loaded: LoadedModel) -> None:
+    chosen = builtin(REAL_NAME).facts
+    assert [fact.text for fact, hit in zip(chosen, knows(loaded, chosen), strict=True) if not hit] == []
 
 
 def test_logits_are_those_of_transformers(loaded: LoadedModel) -> None:

