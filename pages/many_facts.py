@@ -13,6 +13,7 @@ from kis_core import charts, superposition
 from kis_core.analysis.large_sets import LargeSet, sweep, tables, tally
 from kis_core.facts import FactSet, saved
 from kis_core.models import catalog
+from kis_core.results import caveats
 from kis_core.results.tags import SAME_SUBJECT
 from kis_core.store.store import default_root
 from kis_core.wording import counted, number
@@ -154,12 +155,15 @@ def _numbers(view: LargeSetView) -> None:
     }
     grid(shown, hide_index=True, height="content", columns=config)
     zero = many.sweep.zero_keys
+    unknown = bool(np.isnan(many.text_leverage).any())
+    tagged = " ".join(["", *caveats.tags_in_words({many.layer: many.tags}, unknown=unknown)])
     caption(
         view,
         FigureText(
             title="Numbers of P",
             caption=f"Exact, over all pairs of {counted(len(many.facts), 'fact')}; the last rows count pairs."
-            + (f" {counted(zero, 'fact has a zero key', 'facts have a zero key')}: left out." if zero else ""),
+            + (f" {counted(zero, 'fact has a zero key', 'facts have a zero key')}: left out." if zero else "")
+            + tagged,
             help=COUNTS_HELP,
             data=lambda: table.rename_axis("of P").reset_index(),
             code="tables.description(many), tables.description(many, clean=True)",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kis_core.results.pairs import NOTABLE, edited_key
 from kis_core.results.result import LayerReport, Result
-from kis_core.results.tags import FIRST_TOKEN, WEAK_KEY
+from kis_core.results.tags import FIRST_TOKEN, WEAK_KEY, FactTags
 from kis_core.superposition.leverage import WEAK
 from kis_core.wording import counted
 
@@ -60,7 +60,14 @@ def _numbered(numbers: Sequence[int]) -> str:
 
 def of_tags(result: Result, layers: Sequence[int]) -> list[str]:
     """Sentences about keys at the first token, which statistics can leave out, and about weak keys, which they keep."""
-    first = int(result.tags(layers[0]).first.sum())
+    unknown = any(math.isnan(result.weak_below(layer)) for layer in layers)
+    return tags_in_words({layer: result.tags(layer) for layer in layers}, unknown=unknown)
+
+
+def tags_in_words(tags: Mapping[int, FactTags], *, unknown: bool) -> list[str]:
+    """The same of the tags by layer; `unknown` says whether it is unknown of some layer which keys are weak."""
+    some = next(iter(tags.values()))
+    first, count = int(some.first.sum()), len(some.first)
     sentences = []
     if first:
         keys = counted(first, "key is", "keys are")
@@ -68,12 +75,12 @@ def of_tags(result: Result, layers: Sequence[int]) -> list[str]:
             f"{keys} taken at the first token, on which many models rest their attention; pairs in which such a fact "
             f"is edited are artefacts."
         )
-    if any(math.isnan(result.weak_below(layer)) for layer in layers):
+    if unknown:
         sentences.append("Which keys are weak is unknown, as C came without the text it was taken over.")
-    weak = {layer: int(result.tags(layer).weak.sum()) for layer in layers}
-    if found := [f"{count} at layer {layer}" for layer, count in weak.items() if count]:
+    weak = {layer: int(of_layer.weak.sum()) for layer, of_layer in tags.items()}
+    if found := [f"{number:,} at layer {layer}" for layer, number in weak.items() if number]:
         sentences.append(
-            f"There are weak keys: {', '.join(found)}, of {counted(len(result.facts), 'fact')}. An edit of such a fact "
+            f"There are weak keys: {', '.join(found)}, of {counted(count, 'fact')}. An edit of such a fact "
             f"lands on many others; its pairs are tagged, and count in all statistics."
         )
     return sentences

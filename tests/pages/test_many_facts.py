@@ -81,6 +81,7 @@ def test_the_figures_show_the_sweep(ready: Any, result: Result) -> None:
     assert not listed["tags"].any()
     assert listed["p"].to_numpy() == pytest.approx(p[listed["i"], listed["j"]], abs=1e-5)
     assert sweep.layer == 2
+    assert "2 keys are taken at the first token" in captions(page)
 
 
 def test_everything_has_its_origin_and_its_lines(ready: Any, monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
