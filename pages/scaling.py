@@ -62,7 +62,8 @@ def main() -> None:
     seen, place = shown(view), st.container()
     drawn(seen)
     with place:
-        compute([request_for(entry.name) for entry in catalog.demo()], "demo models")
+        family = [request_for(entry.name) for entry in catalog.demo()]
+        compute(family, "demo models", unasked=catalog.is_demo(seen.request.model))
 
 
 @panel

@@ -20,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from kis_core import lifelong
 from kis_core.analysis import pipeline
 from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
@@ -82,11 +84,11 @@ def made(request: Request, work: Store) -> Iterator[Made]:
 
 
 def default_edits(simulator: Simulator) -> list[EditRequest]:
-    """The edit that the page Edit shows first in each layer: of the first fact of its strongest pair."""
+    """The edit that the page Edit shows first in each layer, or in some evenly: of its strongest pair's first fact."""
     layers = simulator.result.editable_layers
-    step = max(1, -(-len(layers) // MOST_EDITS))
+    chosen = np.linspace(0, len(layers) - 1, min(len(layers), MOST_EDITS)).round().astype(int)
     edits = []
-    for layer in layers[::step]:
+    for layer in (layers[at] for at in chosen):
         fact = _strongest(simulator.result, layer)
         if (objects := simulator.known_facts.new_objects(simulator.facts[fact])) and simulator.reaches(fact, layer):
             edits.append(simulator.request(fact, objects[0], layer, RANK_ONE[0].name))

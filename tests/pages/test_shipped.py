@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from kis_core.results.result import Result
 from kis_core.store.shipped import VARIABLE, ship
 from kis_core.store.store import Entry, Store, key_of
 from kis_core.studies import gallery as gallery_of
-from pages.parts.jobs import background
+from pages.parts.jobs import background, results
 from tests.pages.conftest import LOOKALIKES, Open, Stored
 from tests.pages.looking import captions, infos, labels, press, provenance, table_of, tick
 
@@ -48,6 +50,16 @@ def test_every_page_of_p_opens_without_the_model_its_text_or_a_job(open_page: Op
         assert not page.error
     (*_, last) = provenance(page)
     assert "shipped with the program, computed on" in last
+
+
+@pytest.mark.usefixtures("gallery")
+def test_beside_a_real_model_the_demo_family_is_computed_when_asked_for(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
+    page = open_page("pages/scaling.py", model=REAL)
+    assert not background.runner().jobs()
+    assert [label for label in labels(page) if re.fullmatch(r"Compute the \d missing demo models", label)]
 
 
 @pytest.mark.usefixtures("gallery")

@@ -19,6 +19,7 @@ from kis_core.store.store import Store
 from kis_core.studies import gallery
 from kis_core.studies.gallery import Made
 from tests.facts.mutation_tools import good
+from tests.results.results_tools import made
 from tests.simulator.simulator_tools import no_model
 
 ROUNDING = 1e-9  # of the same float64 numbers, added up on another machine
@@ -112,3 +113,10 @@ def test_a_shipped_result_comes_out_again(shipped: Store, tmp_path: Path) -> Non
     kept, anew = pipeline.run(request, shipped), pipeline.run(request, Store(tmp_path / "anew", gallery=""))
     assert kept.provenance["shipped"]
     np.testing.assert_allclose(kept.p, anew.p, atol=ANOTHER_MACHINE)
+
+
+def test_of_many_layers_twenty_are_edited_the_first_and_the_last_among_them(tmp_path: Path) -> None:
+    many = 23
+    result = made(np.tile(np.eye(4) + np.eye(4, k=1) / 2, (many, 1, 1)), relations=["a"] * 4)
+    layers = [edit.layer for edit in gallery.default_edits(Simulator(result, Store(tmp_path), no_model))]
+    assert (len(layers), len(set(layers)), layers[0], layers[-1]) == (20, 20, 0, many - 2)

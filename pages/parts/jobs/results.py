@@ -203,7 +203,7 @@ def forget_all() -> None:
     state.look_again()
 
 
-def compute(requests: Sequence[Request], what: str) -> None:
+def compute(requests: Sequence[Request], what: str, *, unasked: bool = True) -> None:
     """Compute in the background what of these is missing, one after the other, and show how far it is.
 
     Call it where the progress is to stand, after everything else is drawn: the page is drawn anew when one is done.
@@ -211,6 +211,7 @@ def compute(requests: Sequence[Request], what: str) -> None:
     Args:
         requests: what is wanted, of models small enough to start by themselves or not.
         what: they are, in words, such as "models".
+        unasked: begin without a click, if all of them are small enough.
     """
     waiting: dict[str, Request] = {}
     errors: dict[str, BaseException] = {}
@@ -227,7 +228,7 @@ def compute(requests: Sequence[Request], what: str) -> None:
         st.warning(f"{plain(model)}: {reason(wrong)}", icon=":material/error:")
     if not waiting:
         return
-    by_itself = all(map(_by_itself, waiting.values()))
+    by_itself = unasked and all(map(_by_itself, waiting.values()))
     wanted = (ended or not by_itself) and st.button(
         f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
     )
