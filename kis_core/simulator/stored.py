@@ -82,6 +82,7 @@ def edit_to_entry(forecast: Forecast, outcome: EditOutcome, scores: Mapping[str,
 def edit_from_entry(entry: Entry, request: EditRequest) -> tuple[Forecast, EditOutcome]:
     """The forecast and the outcome that `edit_to_entry` wrote of an edit."""
     from kis_core.editing import Edit, Success
+    from kis_core.editing.scores import Scores
     from kis_core.spillover import Measurement
     from kis_core.spillover.landing import Landing
 
@@ -98,5 +99,6 @@ def edit_from_entry(entry: Entry, request: EditRequest) -> tuple[Forecast, EditO
     )
     measured = Measurement(answers=tuple(meta["answers"]), **changes)
     scores = dict(zip(meta["scores"], arrays["scores"], strict=True))
-    success, flipped = Success(**meta["success"]), arrays["flipped"].astype(bool)
+    said = {name: Scores(**meta["success"][name]) for name in ("scores", "scores_before")}
+    success, flipped = Success(**meta["success"] | said), arrays["flipped"].astype(bool)
     return forecast, EditOutcome(request, 1.0, measured, arrays["propagated"], success, flipped, scores)

@@ -31,6 +31,10 @@ from kis_core.store.shapes import (
 )
 
 NAMED_SHARE = optional(number(0, 1 + UNIT))
+SCORES = table(
+    fields(NAMED_SHARE, "ES PS NS rewrite_acc rephrase_acc locality_acc")
+    | fields(optional(number(-1 - UNIT, 1 + UNIT)), "EM PM NM")
+)
 EDIT_META = table(
     {"layer": whole(), "own_key": flag, "answers": list_of(text), "scores": list_of(text)}
     | {"flips": list_of(tuple_of(whole(), number(0), text))}
@@ -41,6 +45,7 @@ EDIT_META = table(
             | fields(number(0, 1 + UNIT), "probability_new probability_old")
             | fields(NAMED_SHARE, "paraphrase neighbourhood neighbourhood_before")
             | fields(text, "generated generated_before")
+            | fields(SCORES, "scores scores_before")
         )
     }
 )

@@ -78,7 +78,8 @@ def of_edits(random_numbers: np.random.Generator) -> dict[str, Entry]:
              "success": dict.fromkeys(("efficacy", "likelier"), True)
              | dict.fromkeys(("probability_new", "probability_old", "paraphrase"), 0.5)
              | dict.fromkeys(("neighbourhood", "neighbourhood_before"))
-             | dict.fromkeys(("generated", "generated_before"), "e")},
+             | dict.fromkeys(("generated", "generated_before"), "e")
+             | dict.fromkeys(("scores", "scores_before"), {"ES": 1.0, "EM": -0.5} | dict.fromkeys(OTHER_SCORES))},
             dict.fromkeys(("p", "shares", "shift", "subject_token", "all_tokens", "propagated", "measured.shift",
                            "measured.log_odds", "measured.log_prob"), random_numbers.normal(size=FACTS))
             | {"reach": random_numbers.normal(size=MLP_WIDTH), "delta": random_numbers.normal(size=WIDTH),
@@ -95,6 +96,9 @@ def of_edits(random_numbers: np.random.Generator) -> dict[str, Entry]:
             "known": np.ones(5, np.uint8), "leverage": np.ones((LAYERS, 5)), "leak": np.ones((LAYERS, 5)),
         }),
     }  # fmt: skip
+
+
+OTHER_SCORES = ("PS", "PM", "NS", "NM", "rewrite_acc", "rephrase_acc", "locality_acc")
 
 
 def mutated(value: Entry, choose: random.Random) -> Entry:

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -252,7 +253,12 @@ def test_facts_csv_comes_back_as_it_went_out(written: list[Fact]) -> None:
         assume(not (several_lines and sum(cell.count("{}") for cell in vars_of(fact)) > 1))
     count = len(written)
     result = replace(
-        RESULT, facts=FactSet("mine.csv", tuple(written)), key_token_index=(0,) * count, key_tokens=('=\n"',) * count
+        RESULT,
+        facts=FactSet("mine.csv", tuple(written)),
+        key_token_index=(0,) * count,
+        key_tokens=('=\n"',) * count,
+        key_token_ids=(0,) * count,
+        leverage=np.ones((len(RESULT.layers), count)),
     )
     actual = read(export.facts_csv(result))
     assert (actual.facts, actual.issues) == (tuple(written), ())
