@@ -107,32 +107,29 @@ class _Columns:
         index = self.at.to(values.device).reshape(len(self.at), *(1,) * (dim - 1), -1, *(1,) * (values.ndim - dim - 1))
         return values.gather(dim, index.expand(*values.shape[:dim], -1, *values.shape[dim + 1 :]))
 
-    def mask(self, whole: Tensor | None, before: int, dtype: torch.dtype) -> Tensor:
+    def mask(self, whole: Tensor | None, before: int, hidden: Tensor) -> Tensor:
         """Who sees whom, (B, 1, S, before + S): each changed token, and the `before` kept ones with those changed.
 
         Args:
             whole: the mask of the whole texts, (B or 1, 1, T, T), boolean or added to the scores; None: causal.
             before: kept tokens of the text that has most; others have as many columns, the rest of which nobody sees.
-            dtype: of the scores, where there is no mask.
+            hidden: what the block takes, of the device and the precision that the scores have.
         """
-        batch, changed = self.at.shape
-        kept = torch.arange(before, device=self.at.device).expand(batch, before)
-        keys = torch.cat([kept, self.at], dim=1)
-        there = torch.cat([kept < self.begin[:, None], self._first_of_each()], dim=1)[:, None, :]
-        causal = keys[:, None, :] <= self.at[:, :, None]
+        at = self.at.to(hidden.device)
+        batch, changed = at.shape
+        kept = torch.arange(before, device=at.device).expand(batch, before)
+        keys = torch.cat([kept, at], dim=1)
+        own = torch.cat([torch.ones_like(at[:, :1]), at.diff(dim=1)], dim=1) > 0  # not the last token once more
+        there = torch.cat([kept < self.begin.to(at.device)[:, None], own], dim=1)[:, None, :]
         if whole is None:
-            allowed = torch.zeros(batch, changed, before + changed, dtype=dtype, device=self.at.device)
-            return allowed.masked_fill(~(there & causal), torch.finfo(dtype).min)[:, None]
-        rows = whole.expand(batch, *whole.shape[1:])[:, 0].gather(
-            1, self.at[:, :, None].expand(-1, -1, whole.shape[-1])
-        )
-        seen = rows.gather(2, keys[:, None, :].expand(-1, changed, -1))
-        hidden = False if whole.dtype == torch.bool else torch.finfo(whole.dtype).min
-        return seen.masked_fill(~there, hidden)[:, None]
-
-    def _first_of_each(self) -> Tensor:
-        """Whether a column is a token of its own, and not the last one once more."""
-        return torch.cat([torch.ones_like(self.at[:, :1]), self.at.diff(dim=1)], dim=1) > 0
+            causal = there & (keys[:, None, :] <= at[:, :, None])
+            allowed = torch.zeros(causal.shape, dtype=hidden.dtype, device=at.device)
+            return allowed.masked_fill(~causal, torch.finfo(hidden.dtype).min)[:, None]
+        by_text = whole.to(at.device).expand(batch, *whole.shape[1:])[:, 0]
+        seen = by_text.gather(1, at[:, :, None].expand(-1, -1, whole.shape[-1]))
+        seen = seen.gather(2, keys[:, None, :].expand(-1, changed, -1))
+        unseen = False if whole.dtype == torch.bool else torch.finfo(whole.dtype).min
+        return seen.masked_fill(~there, unseen)[:, None]
 
 
 @dataclass(slots=True)
@@ -222,7 +219,7 @@ class _Tail:
                 taken |= values
             if kept is not None:
                 taken = {name: _changed(name, value, columns, length, kept) for name, value in taken.items()}
-                taken[MASK] = columns.mask(taken.get(MASK), before, hidden.dtype)
+                taken[MASK] = columns.mask(taken.get(MASK), before, hidden)
             options.append(taken)
         first = next(iter(heard.calls[0].values()))
         return cls(first if kept is None else columns.of(first, 1), list(zip(blocks, options, strict=True)), heard.ends)

@@ -71,7 +71,7 @@ def test_two_others_follow_an_edit_as_forecast(
     assert all(follower in text for follower in followers), text
     assert re.search(r"\d+ of these \d+ forecast", text), text
     expect(page.get_by_text("efficacy", exact=True)).to_be_visible()
-    expect(page.get_by_text(re.compile("^yes: "))).to_be_visible()
+    expect(page.get_by_text(re.compile("^first choice, "))).to_be_visible()
     with capsys.disabled():
         print(f"\nstrength to forecast: {seconds:.2f} s; perform and measure: {performing:.2f} s")
 
