@@ -83,12 +83,12 @@ def drawn(seen: ResultView) -> None:
     shares = remembered(result, ("angles", seen.layer), lambda: superposition.angle_shares(_here(seen)))
     spreads = remembered(result, ("spreads",), lambda: superposition.angle_spreads(_cosines(seen), result.layers))
     here = _here(seen)
-    found = remembered(
+    judged = remembered(
         result,
         ("right angles", seen.layer),
         lambda: [right_angles(here[SPACES[space]], whitened=space == "whitening") for space in SPACES],
     )
-    verdicts(found)
+    verdicts(judged)
     pair = picked_or_strongest(seen)
     view = AnglesView(seen.request, seen.layer, seen.known_only, result, pair, spreads, shares)
     left, right = split(1.45, 1)

@@ -55,8 +55,8 @@ def drawn(view: ResultView) -> None:
         return
     name = state.get("artefacts")
     p = view.result.clean(view.layer) if name == "without" else view.p
-    found = remembered(view.result, ("tail", name, view.layer), lambda: (heavy_tail(p), zero_mean(p)))
-    verdicts(found)
+    judged = remembered(view.result, ("tail", name, view.layer), lambda: (heavy_tail(p), zero_mean(p)))
+    verdicts(judged)
     st.segmented_control("Density axis", ("linear", "log"), required=True, **state.widget("axis"))
     sides = {"with": view.p, "without": view.result.clean(view.layer)}
     tail = state.get("tail") or superposition.upper_tail(sides[state.get("artefacts")])

@@ -166,8 +166,8 @@ def _models(view: ResultView) -> dict[str, tuple[str, np.ndarray]]:
     """Name, and P at this layer, of every computed model on these facts, text and number of tokens, by its result."""
     like = archive.comparable(view.result, archive.computed(store()))
     kept = view.result.provenance.get("facts_kept")
-    found = archive.at_layer(archive.fullest_of_each_model(like), view.layer, store(), kept=kept)
-    return {computed.key: (computed.request.model, p) for computed, p in found}
+    matrices = archive.at_layer(archive.fullest_of_each_model(like), view.layer, store(), kept=kept)
+    return {computed.key: (computed.request.model, p) for computed, p in matrices}
 
 
 def _paper(view: ResultView, published_pairs: pd.DataFrame, pair: Pair) -> None:

@@ -145,11 +145,11 @@ class Rows:
                 place = f"fact {number} of {len(several)}: " if len(several) > 1 else ""
                 self.refuse(row, f"{place}{error}")
                 continue
-            asked = fact.text, fact.target
-            if reader.repeats and asked in self._seen:
+            question = fact.text, fact.target
+            if reader.repeats and question in self._seen:
                 self.note(AGAIN, f"row {row}")
                 continue
-            self._seen.add(asked)
+            self._seen.add(question)
             self._kept.append(fact)
 
     def _fact(self, fields: Record, row: int, names: Mapping[str, str]) -> Fact:

@@ -112,13 +112,13 @@ def at_layer(
         kept: numbers of the facts to keep; all by default.
         clean: with NaN at artefact pairs.
     """
-    found = []
+    matrices = []
     for computed in results:
         result = read(computed.key, store)
         if result is not None and layer in result.layers:
             p = result.clean(layer) if clean else result.p[result.at(layer)]
-            found.append((computed, p if kept is None else p[np.ix_(kept, kept)]))
-    return found
+            matrices.append((computed, p if kept is None else p[np.ix_(kept, kept)]))
+    return matrices
 
 
 def without_model(request: Request, store: Store, text: str | None = None) -> Result | None:

@@ -91,8 +91,8 @@ def for_real_models() -> list[Fact]:
     """
     real = [catalog.locate(entry.name) for entry in catalog.hub() if entry.package]
     trained = as_facts(factbase.load(), held_out=False)
-    asked = [fact for fact in trained if not fact.prompt.startswith(SLOT) or " " in fact.subject]
-    by_real = answered_in_turn(real, asked)
+    questions = [fact for fact in trained if not fact.prompt.startswith(SLOT) or " " in fact.subject]
+    by_real = answered_in_turn(real, questions)
     by_all = one_template_each(answered_in_turn([ModelFiles(member.folder) for member in FAMILY], by_real))
     chosen = over_all_relations(by_all)
     subjects = {(fact.relation, fact.subject) for fact in by_all}

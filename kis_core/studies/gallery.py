@@ -61,11 +61,11 @@ class Made:
 
 def requests(*, real: bool, corpus: str, tokens: int | None) -> list[Request]:
     """What is analysed: the demo family, and with `real` the models of `make real`."""
-    asked = [Request(model=entry.name, facts=BUILTIN_NAME) for entry in catalog.demo()]
+    analysed = [Request(model=entry.name, facts=BUILTIN_NAME) for entry in catalog.demo()]
     if real:
         packed = [entry.name for entry in catalog.hub() if entry.package]
-        asked += [Request(model=name, facts=REAL_NAME, corpus=corpus, tokens=tokens) for name in packed]
-    return asked
+        analysed += [Request(model=name, facts=REAL_NAME, corpus=corpus, tokens=tokens) for name in packed]
+    return analysed
 
 
 def made(request: Request, work: Store) -> Iterator[Made]:

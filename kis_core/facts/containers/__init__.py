@@ -34,5 +34,5 @@ CONTAINERS = registered(import_module(f"{__name__}.{module.name}") for module in
 
 def container_for(name: str) -> Container:
     """The container of a file of that name: the one with its ending, or else the one of all other names."""
-    found = (container for end, container in CONTAINERS.items() if end and name.lower().endswith(end))
-    return next(found, CONTAINERS[""])
+    matching = (container for end, container in CONTAINERS.items() if end and name.lower().endswith(end))
+    return next(matching, CONTAINERS[""])

@@ -89,13 +89,13 @@ def _found(facts: Sequence[Fact], model: str) -> dict[tuple[int, int], str]:
         alike = numbers.get(subject, [])
         return next((number for number in alike if facts[number].prompt == prompt), alike[0] if alike else None)
 
-    found: dict[tuple[int, int], str] = {}
+    by_pair: dict[tuple[int, int], str] = {}
     table = _read("tables")
     for _, published, *edited_and_suffering in table[table["model"] == model].itertuples(index=False, name=None):
         i, j = place(*edited_and_suffering[:2]), place(*edited_and_suffering[2:])
         if i is not None and j is not None and i != j:
-            found.setdefault((i, j), published)
-    return found
+            by_pair.setdefault((i, j), published)
+    return by_pair
 
 
 @cache

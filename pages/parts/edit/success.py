@@ -32,7 +32,7 @@ def success(outcome: EditOutcome, probes: Probes) -> None:
         f"<div style='opacity:.75;white-space:nowrap'>{name}</div><div>{escape(text)}</div>" for name, text in rows
     )
     st.html(f"<div style='display:grid;grid-template-columns:max-content 1fr;gap:.15rem .9rem'>{cells}</div>")
-    asked = [
+    judged_by = [
         _asked("paraphrase", len(probes.paraphrases), probes.source),
         _asked("neighbour", len(probes.neighbours), probes.neighbours_source),
     ]
@@ -43,7 +43,7 @@ def success(outcome: EditOutcome, probes: Probes) -> None:
     )
     meanings = "\n".join(f"- **{head}**: {plain(text)}" for head, text in zip(HEADS, CONVENTIONS, strict=True))
     st.caption(
-        f"Judged by {plain('; '.join(asked))}.",
+        f"Judged by {plain('; '.join(judged_by))}.",
         help=f"Before → after the edit (ROME: arXiv 2202.05262; EasyEdit: arXiv 2308.07269).\n{meanings}\n\n"
         f"Here {magnitudes}.",
     )

@@ -16,7 +16,7 @@ HELP = (
 )
 
 
-def verdicts(found: Iterable[Verdict]) -> None:
+def verdicts(judged: Iterable[Verdict]) -> None:
     """Draw them, a line each; the sign of each is said in words as well."""
-    lines = [f"{SIGNS[one.holds]} **{one.finding}** *{one.claim}* This {WORDS[one.holds]}." for one in found]
+    lines = [f"{SIGNS[one.holds]} **{one.finding}** *{one.claim}* This {WORDS[one.holds]}." for one in judged]
     st.markdown("  \n".join(lines), help=HELP)
