@@ -86,14 +86,14 @@ def _table(rows: list[Shelved]) -> list[Shelved]:
         selection_mode="multi-row",
         key=f"shelf-{drawn}",  # a table of other rows is another one, or the selection would slip to a neighbour
         columns={
-            "what": st.column_config.TextColumn("what", width=126),
-            "model": st.column_config.TextColumn("model", width=124),
-            "of": st.column_config.TextColumn("facts, or run", width=136),
+            "what": st.column_config.TextColumn("what", width=120),
+            "model": st.column_config.TextColumn("model", width=118),
+            "of": st.column_config.TextColumn("facts, or run", width=110),
             "bytes": st.column_config.NumberColumn("size", format="bytes", width=76),
             "layers": st.column_config.TextColumn("layers", width=64),
-            "text": st.column_config.TextColumn("text behind C", width=170),
+            "text": st.column_config.TextColumn("text behind C", width=166),
             "written": st.column_config.DatetimeColumn("computed", format="D MMM YYYY, HH:mm", width=130),
-            "from": st.column_config.TextColumn("where it is from", width=150),
+            "from": st.column_config.TextColumn("where it is from", width=186),
         },
     )
     return [rows[at] for at in event["selection"]["rows"] if at < len(rows)]
