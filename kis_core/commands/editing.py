@@ -12,7 +12,6 @@ from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.editing import METHODS, RANK_ONE, Method
 from kis_core.lifelong import BATCH, DRAWS, EVERY, ORDERS
-from kis_core.models import catalog
 from kis_core.models.holder import LoadedModels
 from kis_core.request import RequestError
 from kis_core.results import caveats
@@ -24,13 +23,12 @@ SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "weight_decay": (options.number, "factor of the size of δ"),
     "kl": (options.number, "factor of the drift of what is said of the subject"),
     "clamp": (options.number, "δ is at most this many times the old value"),
-    "seed": (options.seed, "of the random beginnings of the prompt"),
+    "prefixes": (options.prefixes, "random beginnings of the prompt, how many of how many tokens, as 10x5,10x10"),
 }
 SEARCH_SWITCHES = {
     "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
     "everywhere": "while searching, δ acts on every token by its share, as the edit will",
 }
-DEMO_MODELS = ",".join(entry.name for entry in catalog.demo())
 
 
 def add(commands: Any) -> None:
@@ -51,22 +49,16 @@ def _add_edit(edit: argparse.ArgumentParser) -> None:
     edit.add_argument("--target", required=True, metavar="TEXT", help="the new object")
     _add_method(edit, RANK_ONE)
     edit.add_argument("--strength", type=options.number, default=1.0, help="of the edit, 0 to 1.5 (%(default)s)")
-    search = edit.add_argument_group("search for the value", "defaults suit the model")
-    for name, (kind, text) in SEARCH_OPTIONS.items():
-        search.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
-    _add_switches(search)
+    _add_search(edit).add_argument("--seed", type=options.seed, help="of the random beginnings of the prompt")
     edit.set_defaults(command=_edit)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
-    options.add_facts(parser)
+    options.add_models(parser)
     parser.add_argument("--edits", type=options.whole, default=50, help="a layer (%(default)s)")
+    parser.add_argument("--seed", type=options.seed, default=0, help="of the choice of edits (%(default)s)")
     _add_method(parser, RANK_ONE)
-    parser.add_argument("--seed", type=options.seed, default=0)
-    _add_switches(parser)
-    options.add_device(parser)
-    options.add_out(parser)
+    _add_search(parser)
     parser.set_defaults(command=_study)
 
 
@@ -90,8 +82,7 @@ def _add_lifelong(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
-    forgetting.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…")
-    options.add_facts(forgetting)
+    options.add_models(forgetting)
     forgetting.add_argument("--edits", type=options.whole, default=100, help="at most, in one run (%(default)s)")
     forgetting.add_argument(
         "--every", type=options.whole, default=10, help="edits between two measurements (%(default)s)"
@@ -99,9 +90,6 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
     forgetting.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
     forgetting.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
     _describe(forgetting, METHODS)
-    forgetting.add_argument("--layers", default="all", metavar="all|0,2", help="default all but the last")
-    options.add_device(forgetting)
-    options.add_out(forgetting)
     forgetting.set_defaults(command=_forgetting)
 
 
@@ -116,9 +104,18 @@ def _describe(parser: argparse.ArgumentParser, methods: Sequence[Method]) -> Non
     parser.epilog = "Methods. " + " ".join(f"{method.name}: {method.help}" for method in methods)
 
 
-def _add_switches(parser: Any) -> None:
+def _add_search(parser: argparse.ArgumentParser) -> Any:
+    search = parser.add_argument_group("search for the value", "defaults suit the model")
+    for name, (kind, text) in SEARCH_OPTIONS.items():
+        search.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for name, text in SEARCH_SWITCHES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
+        search.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, help=text)
+    return search
+
+
+def _search_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the search that were given."""
+    return options.given({name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)})
 
 
 def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
@@ -130,12 +127,14 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     request, store = options.request_of(args), Store()
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    how = {name: getattr(args, name) for name in (*SEARCH_OPTIONS, *SEARCH_SWITCHES)}
+    how = _search_of(args) | options.given({"seed": args.seed})
     models = LoadedModels()
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
-    edit = simulator.request(args.fact, args.target, args.layer, args.method, **options.given(how))
+    edit = simulator.request(
+        args.fact, args.target, args.layer, args.method, **_search_of(args), **options.given({"seed": args.seed})
+    )
     line.warn(caveats.of_edit(result, edit.layer, edit.fact))  # before the search for a value, which takes long
     simulator.prepare(edit, report=line)
     line.warn(simulator.warnings(simulator.forecast(edit)))
@@ -148,8 +147,10 @@ def _study(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
-    how = options.given({name: getattr(args, name) for name in SEARCH_SWITCHES})
-    study = EditStudy(tuple(args.models.split(",")), args.facts, args.edits, args.method, args.seed, how, args.device)
+    layers = options.chosen_layers(args.layers)
+    study = EditStudy(
+        options.requests_of(args), args.edits, args.method, args.seed, _search_of(args), layers, args.device
+    )
     yield from study.run(args.out, Store(), report=line)
 
 
@@ -178,8 +179,7 @@ def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     study = SequenceStudy(
-        models=tuple(args.models.split(",")),
-        facts=args.facts,
+        requests=options.requests_of(args),
         edits=args.edits,
         every=args.every,
         seeds=args.seeds,

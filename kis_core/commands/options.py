@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from kis_core.corpora import BUILTIN_NAME as BUILTIN_CORPUS
 from kis_core.corpora import PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.facts import BUILTIN_NAME as BUILTIN_FACTS
 from kis_core.facts import FILES, RECORDS
+from kis_core.models import catalog
 from kis_core.models.loading import DEVICES, NUMBERED
 from kis_core.request import DEFAULT_TOKENS, DTYPES, Request, RequestError
 
 ALL = "all"
+DEMO_MODELS = ",".join(entry.name for entry in catalog.demo())
 MOST_COUNT = 10**12  # tokens or documents: more than all text there is
 MOST_NUMBER = 10**6  # layers, facts, edits, steps: far beyond what is checked later, where more is known
 MOST_SEED = 2**32 - 1  # every generator takes these
 MOST_SEEDS = 1_000  # each is a run of its own
 SHOWN = 40  # characters of what was typed, in a message
+PREFIXES = r"\d{1,3}x\d{1,3}(,\d{1,3}x\d{1,3}){0,9}"
 CORPUS = "wikipedia|builtin|FILE|DIR"
 CORPUS_HELP = (
     "text, one document a line; JSON lines or parquet with a field `text`; a folder of parquet files; or a folder of "
@@ -60,6 +64,16 @@ def add_text(parser: argparse.ArgumentParser, *, corpus: str | None, tokens: str
     parser.add_argument("--settled", type=number, metavar="SHARE", help=until)
 
 
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which models, facts and text a study is of, in which layers, and where it runs and writes."""
+    parser.add_argument("--models", default=DEMO_MODELS, metavar="A,B,…", help="by name (the demo family)")
+    parser.add_argument("--layers", default=ALL, metavar="all|0,2", help="to edit; all that can be by default")
+    add_facts(parser)
+    add_text(parser, corpus=BUILTIN_CORPUS, tokens=few_tokens())
+    add_device(parser)
+    add_out(parser)
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Where model, facts, text and files are, for commands that edit; as `analyse`, so that both use the same C."""
     add_model(parser)
@@ -94,6 +108,18 @@ def request_of(
         layers: which; None for all.
         tokens: by default, where the options do not say how much is read.
     """
+    text = _text_of(args, tokens)
+    return Request(args.model, args.facts, layers=layers, revision=args.revision, dtype=args.dtype, **text)
+
+
+def requests_of(args: argparse.Namespace) -> tuple[Request, ...]:
+    """The requests that the options of a study make, one a model."""
+    text = _text_of(args, DEFAULT_TOKENS)
+    return tuple(Request(model, args.facts, **text) for model in args.models.split(","))
+
+
+def _text_of(args: argparse.Namespace, tokens: int | None) -> dict[str, Any]:
+    """The fields of a request that say what C is taken over; `tokens` where nothing says how much is read."""
     documents = args.documents
     if documents is None and args.corpus == WIKIPEDIA_NAME:
         documents = PAPER_DOCUMENTS
@@ -101,10 +127,8 @@ def request_of(
         tokens = None if args.tokens == ALL else args.tokens
     elif documents is not None:
         tokens = None
-    extent = {"tokens": tokens, "documents": None if documents == ALL else documents, "settled": args.settled}
-    return Request(
-        args.model, args.facts, args.corpus, layers=layers, revision=args.revision, dtype=args.dtype, **extent
-    )
+    documents = None if documents == ALL else documents
+    return {"corpus": args.corpus, "tokens": tokens, "documents": documents, "settled": args.settled}
 
 
 def count(text: str) -> int | str:
@@ -151,6 +175,19 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"invalid number {shown(text)}")
     return value
+
+
+def prefixes(text: str) -> tuple[tuple[int, int], ...]:
+    """Random beginnings from `10x5,10x10`: how many of how many tokens; from `0`, none.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    if text == "0":
+        return ()
+    if not re.fullmatch(PREFIXES, text):
+        raise argparse.ArgumentTypeError(f"invalid beginnings {shown(text)}; such as 10x5,10x10, or 0 for none")
+    return tuple((whole(count), whole(length)) for count, length in (part.split("x") for part in text.split(",")))
 
 
 def shown(text: str) -> str:

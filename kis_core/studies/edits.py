@@ -22,6 +22,7 @@ from kis_core.files import atomic
 from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
 from kis_core.results import caveats, export
+from kis_core.results.result import Result
 from kis_core.simulator import EditOutcome, Forecast, Simulator
 from kis_core.simulator import of as simulator_of
 from kis_core.spillover import FEW_FLIPS, auc
@@ -54,26 +55,40 @@ def choose(simulator: Simulator, count: int, seed: int) -> list[tuple[int, str]]
     return chosen
 
 
+def studied(result: Result, layers: Sequence[int] | None) -> list[int]:
+    """The layers of a model that a study is of: all, or those that were named.
+
+    Raises:
+        RequestError: the model does not have one of them.
+    """
+    if missing := sorted(set(layers or ()) - set(result.layers)):
+        raise RequestError(
+            f"{result.request.model} has layers {result.layers[0]} to {result.layers[-1]}; "
+            f"{', '.join(map(str, missing))} cannot be studied"
+        )
+    return [layer for layer in result.layers if layers is None or layer in layers]
+
+
 @dataclass(frozen=True, slots=True)
 class EditStudy:
     """Many edits, each by itself.
 
     Attributes:
-        models: by name.
-        facts: fact set.
+        requests: what is analysed, one a model.
         edits: how many a layer; the same in all layers, and in all models that answer the same facts.
         method: name of the method.
         seed: of the choice of edits.
         how: hyper-parameters that are not to be the model's own.
+        layers: or None for all.
         device: where to run.
     """
 
-    models: tuple[str, ...]
-    facts: str
+    requests: tuple[Request, ...]
     edits: int
     method: str
     seed: int
     how: Mapping[str, Any]
+    layers: tuple[int, ...] | None = None
     device: str = "auto"
 
     def run(self, folder: Path, store: Store, report: progress.Report = progress.silent) -> list[Path]:
@@ -91,12 +106,13 @@ class EditStudy:
         tables: list[pd.DataFrame] = []
         pooled: list[pd.DataFrame] = []
         models = LoadedModels()
-        for model in self.models:
-            result = pipeline.run(Request(model, self.facts), store, device=self.device, models=models, report=report)
+        for request in self.requests:
+            model = request.model
+            result = pipeline.run(request, store, device=self.device, models=models, report=report)
             caveats.log_of(result)
             simulator = simulator_of(result, store, device=self.device, models=models)
-            chosen = choose(simulator, self.edits, self.seed)
-            for layer in result.layers:
+            layers, chosen = studied(result, self.layers), choose(simulator, self.edits, self.seed)
+            for layer in layers:
                 scores: list[dict[str, np.ndarray]] = []
                 flipped: list[np.ndarray] = []
                 for done, (fact, target) in enumerate(chosen):

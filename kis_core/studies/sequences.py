@@ -60,8 +60,7 @@ class SequenceStudy:
     """Many sequences of edits.
 
     Attributes:
-        models: by name.
-        facts: fact set.
+        requests: what is analysed, one a model.
         edits: at most, in one run; it ends when half is forgotten.
         every: edits between two measurements.
         seeds: how many runs of a kind.
@@ -70,8 +69,7 @@ class SequenceStudy:
         device: where to run.
     """
 
-    models: tuple[str, ...]
-    facts: str
+    requests: tuple[Request, ...]
     edits: int
     every: int
     seeds: int
@@ -95,8 +93,9 @@ class SequenceStudy:
 
     def _rows(self, store: Store, report: progress.Report) -> Iterator[dict[str, Any]]:
         models = LoadedModels()
-        for model in self.models:
-            result = pipeline.run(Request(model, self.facts), store, device=self.device, models=models, report=report)
+        for request in self.requests:
+            model = request.model
+            result = pipeline.run(request, store, device=self.device, models=models, report=report)
             caveats.log_of(result)
             simulator = simulator_of(result, store, device=self.device, models=models)
             there = result.editable_layers

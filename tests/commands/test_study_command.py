@@ -11,6 +11,7 @@ import pytest
 from kis_core.__main__ import main
 from kis_core.editing.scores import SCORES
 from kis_core.models import catalog
+from kis_core.request import Request
 from kis_core.studies.edits import EditStudy, markdown
 from tests.studies.study_tools import tables as tables_of
 
@@ -51,10 +52,15 @@ def test_options_of_the_command_reach_the_function(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(EditStudy, "run", remember)
     out = f"--out={tmp_path}"
-    assert main(["study", "--models=a,b", "--edits=7", "--seed=4", "--method=r-rome", "--no-everywhere", out]) == 0
-    assert main(["study", "--mean-key", "--everywhere", out]) == 0
-    demo = tuple(entry.name for entry in catalog.demo())
+    text = ["--corpus=wiki.txt", "--tokens=9"]
+    search = ["--no-everywhere", "--clamp=0.5", "--prefixes=2x3,1x4"]
+    study = ["study", "--models=a,b", "--edits=7", "--seed=4", "--method=r-rome", "--layers=0,2"]
+    assert main([*study, *text, *search, out]) == 0
+    assert main(["study", "--mean-key", "--everywhere", "--prefixes=0", out]) == 0
+    chosen = {"everywhere": False, "clamp": 0.5, "prefixes": ((2, 3), (1, 4))}
+    both = tuple(Request(name, corpus="wiki.txt", tokens=9) for name in "ab")
+    demo = tuple(Request(entry.name) for entry in catalog.demo())
     assert given == [
-        EditStudy(("a", "b"), "builtin", 7, "r-rome", 4, {"everywhere": False}),
-        EditStudy(demo, "builtin", 50, "rome", 0, {"mean_key": True, "everywhere": True}),
+        EditStudy(both, 7, "r-rome", 4, chosen, (0, 2)),
+        EditStudy(demo, 50, "rome", 0, {"mean_key": True, "everywhere": True, "prefixes": ()}),
     ]

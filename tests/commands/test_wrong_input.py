@@ -28,9 +28,9 @@ Rome,{} is in,Italy,c
 NUMBERS = {
     "analyse": ("tokens", "documents", "settled", "layers"),
     "covariance": ("tokens", "documents", "settled", "layers"),
-    "edit": ("layer", "fact", "strength", "steps", "learning-rate", "weight-decay", "kl", "clamp", "seed"),
+    "edit": ("layer", "fact", "strength", "steps", "learning-rate", "weight-decay", "kl", "clamp", "seed", "prefixes"),
     "lifelong": ("layer", "edits", "every", "batch", "seed"),
-    "study": ("edits", "seed"),
+    "study": ("edits", "seed", "clamp", "prefixes", "tokens"),
     "forgetting": ("edits", "every", "seeds", "layers"),
 }
 ODD = (
@@ -46,6 +46,7 @@ AT_ONCE = (  # refused by the parser
     ("covariance", {"dtype": "int8"}, "argument --dtype: invalid choice: 'int8'"),
     ("edit", {"fact": None, "target": None}, "the following arguments are required: --fact, --target"),
     ("edit", {"weight-decay": "inf"}, "argument --weight-decay: invalid number 'inf'"),
+    ("study", {"prefixes": "3x"}, "argument --prefixes: invalid beginnings '3x'; such as 10x5,10x10, or 0 for none"),
     ("edit", {"target": "--"}, "--target=--: -- ends the options, and is no value"),
     ("lifelong", {"draw": "hand"}, "argument --draw: invalid choice: 'hand'"),
     ("lifelong", {"seed": -1}, "argument --seed: invalid whole number '-1'; at least 0"),

@@ -14,7 +14,6 @@ import pytest
 from kis_core import lifelong, simulator
 from kis_core.__main__ import WRONG_INPUT, main
 from kis_core.lifelong import Draw, summary
-from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from kis_core.studies import sequences
@@ -49,13 +48,12 @@ def bench(setting: tools.Setting) -> Iterator[Simulator]:
 @pytest.fixture
 def brief(setting: tools.Setting, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Arguments of a study over little text, whose searches are short."""
-    short = partial(Request, corpus=setting.result.request.corpus, tokens=tools.TOKENS)
-    monkeypatch.setattr(sequences, "Request", short)
     monkeypatch.setattr(lifelong, "ask", partial(lifelong.ask, **tools.QUICK))
 
     def command(**changed: object) -> list[str]:
         request = setting.result.request
         options = {"models": request.model, "facts": request.facts, "edits": 2, "every": 1, "seeds": 1}
+        options |= {"corpus": request.corpus, "tokens": tools.TOKENS}
         options |= {"methods": "rome", "layers": 0, "device": "cpu", "out": setting.root.parent / "study"}
         return ["forgetting", *(f"--{name}={value}" for name, value in (options | changed).items())]
 

@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +78,9 @@ def conduct(fact_file: Path, analysed: Path) -> Callable[..., list[Path]]:
     """Run a study into a folder, on a store."""
 
     def run(folder: Path, store: Path, report: progress.Report = progress.silent, **changed: Any) -> list[Path]:
-        options = {"facts": str(fact_file), "edits": EDITS, "method": "rome", "seed": SEED, "device": "cpu"}
-        options |= {"how": {"steps": STEPS}} | changed
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
-            return EditStudy((MODEL,), **options).run(folder, Store(store), report)
+        options = {"edits": EDITS, "method": "rome", "seed": SEED, "device": "cpu", "how": {"steps": STEPS}} | changed
+        request = Request(MODEL, str(fact_file), str(analysed / "corpus.txt"), TOKENS)
+        return EditStudy((request,), **options).run(folder, Store(store), report)
 
     return run
 
@@ -236,22 +233,18 @@ def test_the_tables_have_models_and_layers_as_rows(done: Done) -> None:
 class TestCommand:
     @pytest.fixture(autouse=True)
     def brief(self, done: Done, analysed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The command works in the same store, over the same little text."""
+        """The command works in the same store."""
         monkeypatch.setenv("KIS_CACHE", str(analysed / "cache"))
-        monkeypatch.setattr(edits, "Request", partial(Request, corpus=str(analysed / "corpus.txt"), tokens=TOKENS))
 
-    def test_makes_the_edits_of_its_seed_by_its_method(
-        self, done: Done, bench: Simulator, fact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_makes_the_edits_of_its_seed_by_its_method_in_the_layers_named(
+        self, done: Done, bench: Simulator, fact_file: Path, analysed: Path, tmp_path: Path
     ) -> None:
-        run = EditStudy.run
-
-        def shorter(study: EditStudy, folder: Path, store: Store, report: progress.Report) -> list[Path]:
-            return run(replace(study, how={"steps": 1}), folder, store, report)
-
-        monkeypatch.setattr(EditStudy, "run", shorter)
         options = {"facts": fact_file, "out": tmp_path, "models": MODEL, "edits": 1, "seed": 5, "method": "identity"}
+        options |= {"corpus": analysed / "corpus.txt", "tokens": TOKENS, "steps": 1, "layers": "0,2"}
         assert main(["study", "--device=cpu", *(f"--{name}={value}" for name, value in options.items())]) == 0
-        row = read(tmp_path).edits.iloc[0]
+        rows = read(tmp_path).edits
+        assert rows["layer"].tolist() == [0, 2]
+        row = rows.iloc[0]
         assert row["fact"] != done.edits["fact"][0]
         outcome = bench.perform(bench.request(int(row["fact"]), row["target"], 0, "identity", steps=1))
         losses = -np.delete(outcome.measured.log_odds, row["fact"])
@@ -261,6 +254,7 @@ class TestCommand:
         ("option", "message"),
         [
             ("--edits=100", "100 edits were asked for; 20 of these"),
+            ("--layers=1,4,9", f"{MODEL} has layers 0 to 3; 4, 9 cannot be studied"),
             ("--models=nowhere", "nowhere is not on this machine"),
             ("--facts=nowhere.csv", "No fact file at nowhere.csv"),
             ("--out=file", "is a file"),
@@ -269,6 +263,7 @@ class TestCommand:
     def test_wrong_input_is_refused_and_writes_nothing(
         self,
         fact_file: Path,
+        analysed: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -277,7 +272,8 @@ class TestCommand:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         Path("file").write_text("precious")
-        command = ["study", "--device=cpu", f"--models={MODEL}", f"--facts={fact_file}", "--out=out", option]
+        text = [f"--corpus={analysed / 'corpus.txt'}", f"--tokens={TOKENS}"]
+        command = ["study", "--device=cpu", f"--models={MODEL}", f"--facts={fact_file}", *text, "--out=out", option]
         assert main(command) == WRONG_INPUT
         out, err = capsys.readouterr()
         assert out == ""
