@@ -46,6 +46,15 @@ LIFELONG_STAGES = {
 }
 """The same for a sequence of edits."""
 
+BUDGET_STAGES = {
+    "Loading the model": 0.05,
+    "Gradients of the facts' answers": 0.02,
+    "Choosing the edits": 0.03,
+    "Searching for pilot edits": 0.5,
+    "Making stand-in edits": 0.4,
+}
+"""The same for forecasting a sequence of edits."""
+
 ADVICE_STAGES = {"Trying the layers": 1.0}
 """The same for trying one edit in every layer."""
 

@@ -100,6 +100,7 @@ class Method(ABC):
         settings: the class of its own terms.
         batches: takes several edits at once.
         spreads: may spread an edit over several layers.
+        searches: an edit writes a value that was searched for.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Method(ABC):
     settings: type[Settings] = Settings
     batches: bool = False
     spreads: bool = False
+    searches: bool = True
 
     @abstractmethod
     def perform(

@@ -14,6 +14,7 @@ from torch import Tensor
 from kis_core import progress
 from kis_core.editing.contexts import about, contexts, random_prefixes
 from kis_core.editing.edit import EditError
+from kis_core.editing.finding import Found, find
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.editing.overlay import device_of, overlaid
 from kis_core.facts import Fact
@@ -137,15 +138,20 @@ def search(
     drift = _drift(loaded, fact) if hyperparameters.kl else None
     size = float(outputs[0].norm()) if size is None else size
     objective = _Objective(loaded, layer, added, hyperparameters.everywhere, sentences, drift, size)
-    delta, losses, probability = _descend(objective, hyperparameters, seen, report)
+
+    def descend() -> Found:
+        delta, losses, probability = _descend(objective, hyperparameters, seen, report)
+        return Found(delta.cpu().double().numpy(), tuple(losses), probability)
+
+    found = find(layer, descend)
     return Value(
-        delta=delta.cpu().double().numpy(),
+        delta=found.delta,
         key=keys[0].numpy(),
         output=outputs[0].numpy(),
         mean_key=keys.mean(dim=0).numpy(),
         mean_output=outputs.mean(dim=0).numpy(),
-        losses=tuple(losses),
-        probability=probability,
+        losses=found.losses,
+        probability=found.probability,
         everywhere=hyperparameters.everywhere,
     )
 

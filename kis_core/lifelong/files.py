@@ -1,13 +1,18 @@
-"""A run as files."""
+"""A run, and the forecast of one, as files."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kis_core.files import atomic
-from kis_core.lifelong import frames, summary
+from kis_core.lifelong import budget, frames, summary
+from kis_core.lifelong.budget import Budget
+from kis_core.lifelong.pilots import Population
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.lifelong.trace import EditTrace
 from kis_core.results import export
@@ -44,5 +49,41 @@ def write(simulator: Simulator, request: LifelongRequest, trace: EditTrace, fold
         "curve.csv": export.frame_csv(frames.curve(trace)),
         "facts.csv": export.frame_csv(frames.facts(trace, simulator.facts)),
         "lifelong.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    return atomic.write(folder, contents)
+
+
+def write_budget(simulator: Simulator, request: LifelongRequest, forecast: Budget, folder: Path) -> list[Path]:
+    """Write `budget.csv` (one row a step, see `budget.curve`) and `budget.json`.
+
+    Returns:
+        the files written.
+    """
+    half, pilots = budget.half_life(forecast), forecast.pilots
+    about = {
+        "request": request.to_json(simulator.scale),
+        "edits_until_half_is_forgotten": {
+            "forecast": half.middle,
+            "low": half.low,
+            "high": None if half.unreached else half.high,
+            "level": budget.LEVEL,
+            "redraws": half.runs,
+            "not_reached_in": half.unreached,
+        },
+        "pilots": {
+            "searches": forecast.searches,
+            "share_of_the_run": forecast.share,
+            "after_edits": pilots.at.tolist(),
+            "layers": pilots.layers.tolist(),
+            "carried": pilots.carried.tolist(),
+            "delta_norm": np.linalg.norm(pilots.deltas, axis=1).tolist(),
+        },
+        "growth": [{"layer": layer, **asdict(law)} for layer, law in Population.of(pilots).growth.items()],
+        "seconds": forecast.seconds,
+        "provenance": simulator.result.provenance,
+    }
+    contents = {
+        "budget.csv": export.frame_csv(budget.curve(forecast)),
+        "budget.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     return atomic.write(folder, contents)

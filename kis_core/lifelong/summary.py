@@ -56,14 +56,23 @@ class HalfLife:
 
 def half_life(trace: EditTrace) -> HalfLife:
     """Where recall first crosses a half, on a straight line between two measurements."""
-    shares = recall(trace)
+    return crossing(trace.steps, recall(trace))
+
+
+def crossing(steps: np.ndarray, shares: np.ndarray) -> HalfLife:
+    """Where a share first crosses a half, on a straight line between two steps.
+
+    Args:
+        steps: (s,) numbers of edits, rising.
+        shares: (s,) the share after each.
+    """
     below = np.flatnonzero(shares <= HALF)
     if not len(below):
-        return HalfLife(float(trace.edits), False)
+        return HalfLife(float(steps[-1]), False)
     at = int(below[0])
     if at == 0:
         return HalfLife(0.0, True)
-    (x0, x1), (y0, y1) = trace.steps[at - 1 : at + 1], shares[at - 1 : at + 1]
+    (x0, x1), (y0, y1) = steps[at - 1 : at + 1], shares[at - 1 : at + 1]
     return HalfLife(float(x0 + (x1 - x0) * (y0 - HALF) / (y0 - y1)), True)
 
 

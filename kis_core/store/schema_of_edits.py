@@ -1,7 +1,7 @@
 """Schema of what edits store: values, gradients, the pool of facts to edit, and the traces of sequences.
 
 Axes: L layers of a result, m facts, d the residual stream, d_m a key, n edits or facts to edit, s measured steps,
-k layers that a run edits.
+k layers that a run edits, r redraws of a forecast run.
 """
 
 from __future__ import annotations
@@ -82,6 +82,17 @@ RUN_ARRAYS = {
 for axes, names in MEASURED.items():
     RUN_ARRAYS |= arrays(Array(axes, finite=False), names)
 
+BUDGET_META = table(
+    {"whole": flag, "planned": whole(1), "searches": whole(), "seconds": number(0), "about": dict_of(text)}
+)
+BUDGET_ARRAYS = {
+    "steps": Array("s", "iu", least=0),
+    "pilots.deltas": Array("pilots d"),
+    "pilots.layers": Array("pilots", "iu", least=0),
+    "pilots.at": Array("pilots", "iu", least=0),
+    "pilots.carried": Array("pilots", finite=False),
+} | arrays(Array("r s", finite=False), "recall log_odds perplexity delta_norm")
+
 
 def _sensitivity(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
     starts, rows = arrays["starts"], arrays["key_rows"]
@@ -98,6 +109,14 @@ def _run(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> N
     facts = sizes.get("facts")
     if len(set(unrelated.tolist())) < len(unrelated) or (facts is not None and (unrelated >= facts).any()):
         raise Misfit("unrelated does not name facts of its set, each once")
+
+
+def _budget(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
+    steps = arrays["steps"]
+    if not len(steps) or steps[0] != 0 or (np.diff(steps) < 1).any():
+        raise Misfit(f"steps is {steps[:8].tolist()}; numbers of edits from 0, in order, were expected")
+    if meta["whole"] and not (sizes["pilots"] and sizes["r"]):
+        raise Misfit("it says that it is whole; it holds no pilot or no redraw")
 
 
 def _edit(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
@@ -130,6 +149,7 @@ KINDS: dict[str, Kind] = {
         more=_run,
         optional="state.",
     ),
+    "budget": Kind(BUDGET_META, BUDGET_ARRAYS, together=("steps",), more=_budget),
     "performed-edit": Kind(
         EDIT_META,
         {"reach": Array("d_m"), "delta": Array("d"), "flipped": Array("m", "bu", most=1)}
