@@ -1,21 +1,27 @@
-"""Commands that edit: one fact (`edit`), many facts each by itself (`study`), or one after another (`lifelong`)."""
+"""Commands that edit: one fact (`edit`), many facts each by itself (`study`), or one after another (`lifelong`).
+
+`budget` forecasts what the last would measure.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kis_core import facts
 from kis_core.analysis.pipeline import run
 from kis_core.commands import options
 from kis_core.commands.line import ProgressLine
 from kis_core.editing import METHODS, RANK_ONE, Method
-from kis_core.lifelong import BATCH, DRAWS, EVERY, ORDERS
+from kis_core.lifelong import BATCH, DRAWS, EVERY, ORDERS, LifelongRequest
 from kis_core.models.holder import LoadedModels
 from kis_core.request import RequestError
 from kis_core.results import caveats
 from kis_core.store.store import Store
+
+if TYPE_CHECKING:
+    from kis_core.simulator import Simulator
 
 SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "steps": (options.whole, "updates by Adam, at most; published settings of 20 steps are 19 updates"),
@@ -37,7 +43,9 @@ def add(commands: Any) -> None:
         ("edit", _add_edit, "edit one fact in memory; write forecast and measurement for all"),
         ("study", _add_study, "many edits in every layer: how often they take, which forecast is best"),
         ("lifelong", _add_lifelong, "edit after edit; write forecast and measurement at every step"),
+        ("budget", _add_budget, "forecast the forgetting curve of a sequence before its edits are made"),
         ("forgetting", _add_forgetting, "many sequences: how fast models forget, and how good the forecasts are"),
+        ("budgets", _add_budgets, "how good the forecasts of budgets are, against the runs of docs/forgetting.md"),
     ):
         add_options(commands.add_parser(name, help=text))
 
@@ -81,6 +89,11 @@ def _add_lifelong(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_lifelong)
 
 
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    _add_lifelong(parser)
+    parser.set_defaults(command=_budget)
+
+
 def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
     options.add_models(forgetting)
     forgetting.add_argument("--edits", type=options.whole, default=100, help="at most, in one run (%(default)s)")
@@ -91,6 +104,16 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
     forgetting.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
     _describe(forgetting, METHODS)
     forgetting.set_defaults(command=_forgetting)
+
+
+def _add_budgets(parser: argparse.ArgumentParser) -> None:
+    options.add_models(parser)
+    parser.add_argument("--edits", type=options.whole, default=100, help="planned in one run (%(default)s)")
+    parser.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind, at most (%(default)s)")
+    searching = tuple(method for method in METHODS if method.searches)
+    parser.add_argument("--methods", default=",".join(method.name for method in searching), metavar="A,B,…")
+    _describe(parser, searching)
+    parser.set_defaults(command=_budgets)
 
 
 def _add_method(parser: argparse.ArgumentParser, methods: Sequence[Method]) -> None:
@@ -156,6 +179,23 @@ def _study(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 
 def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     from kis_core import lifelong
+
+    simulator, edits = _planned(args, line)
+    trace = lifelong.run(simulator, edits, report=line)
+    yield from lifelong.write(simulator, edits, trace, args.out)
+
+
+def _budget(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    from kis_core import lifelong
+
+    simulator, edits = _planned(args, line)
+    forecast = lifelong.budget.forecast(simulator, edits, report=line)
+    yield from lifelong.write_budget(simulator, edits, forecast, args.out)
+
+
+def _planned(args: argparse.Namespace, line: ProgressLine) -> tuple[Simulator, LifelongRequest]:
+    """The sequence that these options describe, and what it rests on."""
+    from kis_core import lifelong
     from kis_core.simulator import of as simulator_of
 
     request, store = options.request_of(args), Store()
@@ -168,9 +208,7 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
-    edits = lifelong.ask(simulator, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
-    trace = lifelong.run(simulator, edits, report=line)
-    yield from lifelong.write(simulator, edits, trace, args.out)
+    return simulator, lifelong.ask(simulator, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
 
 
 def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
@@ -182,6 +220,22 @@ def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
         requests=options.requests_of(args),
         edits=args.edits,
         every=args.every,
+        seeds=args.seeds,
+        methods=tuple(args.methods.split(",")),
+        layers=options.chosen_layers(args.layers),
+        device=args.device,
+    )
+    yield from study.run(args.out, Store(), report=line)
+
+
+def _budgets(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    from kis_core.studies.budgets import BudgetStudy
+
+    options.folder(args.out)
+    line.say_of(facts.load(args.facts))
+    study = BudgetStudy(
+        requests=options.requests_of(args),
+        edits=args.edits,
         seeds=args.seeds,
         methods=tuple(args.methods.split(",")),
         layers=options.chosen_layers(args.layers),

@@ -38,6 +38,8 @@ NO_MODEL = {
     "analyse": ["--model=absent", "--corpus=builtin"],
     "edit": ["--model=absent", "--layer=0", "--fact=0", "--target=x"],
     "lifelong": ["--model=absent", "--layer=0"],
+    "budget": ["--model=absent", "--layer=0"],
+    "budgets": ["--models=absent"],
     "study": ["--models=absent"],
     "forgetting": ["--models=absent"],
 }

@@ -1,9 +1,10 @@
-"""`python -m kis_core lifelong`: three files of the trace, taken up where it was interrupted."""
+"""`python -m kis_core lifelong`: files of the trace, taken up where it was interrupted; `budget`: its forecast."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from kis_core import lifelong, simulator
 from kis_core.__main__ import INTERRUPTED, ProgressLine, main
 from kis_core.analysis import pipeline
-from kis_core.lifelong import frames, summary
+from kis_core.lifelong import budget, frames, summary
 from kis_core.request import Request
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
@@ -112,6 +113,25 @@ def test_the_files_hold_the_trace(written: Path, bench: Simulator) -> None:
     assert record["perplexity_on"] == trace.text
     assert [step["edits"] for step in record["words"]] == [0, 2, 3]
     assert record["provenance"] == bench.result.provenance
+
+
+def test_a_budget_is_two_files(folder: Path, bench: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "REDRAWS", 2)
+    monkeypatch.setattr(lifelong, "ask", partial(lifelong.ask, steps=2))
+    assert main(["budget", *arguments(folder, out=tmp_path)[1:]]) == 0
+    forecast = budget.known(bench, lifelong.ask(bench, 0, "rome", EDITS, every=2))
+    assert forecast is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["budget.csv", "budget.json"]
+    header = "edits,recall,recall_low,recall_high,log_odds,perplexity,delta_norm"
+    assert (tmp_path / "budget.csv").read_text("utf-8").splitlines()[0] == header
+    expected = budget.curve(forecast)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "budget.csv"), expected, check_dtype=False, rtol=1e-12)
+    record, half = strict(tmp_path / "budget.json"), budget.half_life(forecast)
+    told = record["edits_until_half_is_forgotten"]
+    assert (told["forecast"], told["low"], told["not_reached_in"]) == (half.middle, half.low, half.unreached)
+    assert (told["high"] is None) == bool(half.unreached)
+    assert (record["pilots"]["searches"], record["pilots"]["after_edits"]) == (2, [0, 0])
+    assert record["seconds"] > 0
 
 
 @pytest.mark.stress
