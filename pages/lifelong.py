@@ -21,6 +21,7 @@ from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
 from pages.parts.jobs.results import compute, shown
 from pages.parts.lifelong import below, runs
+from pages.parts.lifelong.budget import budget_figure, forecast_button, progress_of_budget
 from pages.parts.lifelong.choice import plan
 from pages.parts.lifelong.runs import Run
 from pages.parts.lifelong.view import HELP, RunPlan, RunView
@@ -72,11 +73,14 @@ def drawn(seen: ResultView) -> None:
     working = bool(runs.alive(planned.runs))
     traces = {run: trace for run in planned.runs if (trace := runs.trace_of(run)) is not None}
     with button:
+        forecast_button(planned)
         _run_button(planned, traces, working)
     main = traces.get(planned.main)
     with right:
+        progress_of_budget(planned)
         _progress(planned, traces, working)
         if main is None:
+            budget_figure(seen, planned, traces)
             _keep_pace()
             return
         view = RunView(seen.request, seen.layer, seen.known_only, seen.result, planned, traces, _step(main))

@@ -11,6 +11,7 @@ from kis_core.charts.lifelong import (
     AGE_COLOURS,
     FORECAST_COLOURS,
     SHIFT_COLOURS,
+    budget,
     damage,
     lifetimes,
     over_edits,

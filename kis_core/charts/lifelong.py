@@ -31,6 +31,7 @@ from kis_core.charts.spillover import FACT
 from kis_core.superposition.overview import limit_of_changes
 
 SERIES = {"unrelated": "unrelated facts still answered (Δo)", "edited": "edits still in force (Δe)"}
+FORECAST, MEASURED = "forecast", "measured"
 AFTER = 1.2  # width in pixels of a line after the step
 AGE_COLOURS = tuple(ramp(6))  # from young to old
 RUN_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, MUTED, VIOLET)
@@ -221,6 +222,35 @@ def damage(frame: pd.DataFrame, *, step: int, picked: int | None = None) -> alt.
     around = outline(alt.Chart(ring).encode(**area).mark_rect)
     layers = [squares, dots.encode(x=x("middle"), y=y("centre")), _step(step, x("edits")), *around]
     return plain(alt.layer(*layers), 520)
+
+
+def budget(frame: pd.DataFrame, measured: pd.DataFrame, *, most: int) -> alt.LayerChart:
+    """Forgetting curves as they were forecast, each with its band, and as they were measured; one colour a run.
+
+    Args:
+        frame: columns `run`, `edits`, `recall`, `recall_low`, `recall_high`.
+        measured: columns `run`, `edits`, `recall`; without rows where no run was made.
+        most: right end of the axis.
+    """
+    runs = list(dict.fromkeys(frame["run"]))
+    both = pd.concat([frame.assign(kind=FORECAST), measured.assign(kind=MEASURED)], ignore_index=True)
+    x = _edits(most, tickCount=8)("edits")
+    y = on_axis(alt.Y, "share", axis(format="%", tickCount=5, grid=True, gridOpacity=0.3), domain=(0, 1.02))
+    colour = alt.Color("run:N").scale(domain=runs, range=_run_colours(len(runs)))
+    colour = colour.legend(line_legend(columns=2) if len(runs) > 1 else None)
+    dash = alt.StrokeDash("kind:N").scale(domain=[MEASURED, FORECAST], range=[[1, 0], [5, 4]])
+    dash = dash.legend(line_legend(symbolStrokeColor=MUTED, orient="bottom"))
+    tooltip = [tip("run:N"), tip("kind:N", "what"), tip("edits:Q"), tip("recall:Q", form=".0%")]
+    half = alt.Chart(pd.DataFrame({"recall": [0.5]})).mark_rule(color=MUTED, strokeDash=[2, 4]).encode(y=y("recall"))
+    band = (
+        alt.Chart(frame)
+        .mark_area(opacity=0.18)
+        .encode(x=x, y=y("recall_low"), y2="recall_high:Q", color=colour, detail="run:N")
+    )
+    base = alt.Chart(both).encode(x=x, y=y("recall"), color=colour, detail="run:N")
+    lines = base.mark_line(strokeWidth=3).encode(strokeDash=dash)
+    hits = base.mark_point(filled=True, size=80, opacity=0.01).encode(tooltip=tooltip)
+    return plain(alt.layer(half, band, lines, hits), 340)
 
 
 def lifetimes(frame: pd.DataFrame) -> alt.LayerChart:

@@ -18,6 +18,7 @@ from pages.parts.frame import state
 from pages.parts.frame.page import split
 from pages.parts.frame.text import plain, sentence
 from pages.parts.frame.widgets import look, segments
+from pages.parts.lifelong.budget import budget_look
 from pages.parts.lifelong.order_advice import order_advice
 from pages.parts.lifelong.study import study
 from pages.parts.lifelong.view import HELP, RunView
@@ -279,6 +280,7 @@ def _facts(view: RunView) -> None:
 
 CHRONICLE = {
     "theory": ("Forecast and measured", _theory),
+    "budget": ("The edit budget", budget_look),
     "ages": ("Old and new edits", _ages),
     "weights": ("Weights and words", _weights),
     "damage": ("Who is damaged", _damage),
