@@ -91,6 +91,8 @@ def _add_lifelong(parser: argparse.ArgumentParser) -> None:
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
     _add_lifelong(parser)
+    text = "also forecast it without growing δ and without superposition; write why.csv and why.png"
+    parser.add_argument("--why", action="store_true", help=text)
     parser.set_defaults(command=_budget)
 
 
@@ -191,6 +193,10 @@ def _budget(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     simulator, edits = _planned(args, line)
     forecast = lifelong.budget.forecast(simulator, edits, report=line)
     yield from lifelong.write_budget(simulator, edits, forecast, args.out)
+    if args.why:
+        from kis_core.lifelong import why
+
+        yield from why.write(why.decomposition(simulator, edits, line), args.out)
 
 
 def _planned(args: argparse.Namespace, line: ProgressLine) -> tuple[Simulator, LifelongRequest]:

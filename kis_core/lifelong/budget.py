@@ -45,7 +45,7 @@ FIRST = 5  # edits at the first checkpoint after the unedited model; then twice 
 SPENT = 0.25  # recall at which a forecast ends: half is long forgotten then
 REDRAWS = 8
 LEVEL = 0.9  # of intervals: of one run, not of the mean of runs
-CURVES = ("recall", "log_odds", "perplexity", "delta_norm")
+CURVES = ("recall", "log_odds", "perplexity", "delta_norm", "carried")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,7 @@ class Budget:
         log_odds: (r, s) of the right answers to unrelated facts, on average.
         perplexity: (r, s) on text held out.
         delta_norm: (r, s) mean ‖δ‖ of the stand-ins since the step before; NaN at the first.
+        carried: (r, s) x: what the edits add to the layer's output, see `StandIns.carried`.
         pilots: the values searched for.
         searches: edits that values were searched for.
         seconds: it took, in all.
@@ -70,6 +71,7 @@ class Budget:
     log_odds: np.ndarray
     perplexity: np.ndarray
     delta_norm: np.ndarray
+    carried: np.ndarray
     pilots: Pilots
     searches: int
     seconds: float
@@ -193,7 +195,7 @@ class _Forecasting:
         self.report(STAGE, self.searches, total)
         self.pilots = self.pilots.and_also(deltas, layers, scout.done, scout.carried)
         none, planned = np.zeros((0, 1)), self.plan.request.edits
-        begun = Budget(planned, np.zeros(1, dtype=np.int64), none, none, none, none, self.pilots, self.searches, 0.0)
+        begun = Budget(planned, np.zeros(1, dtype=np.int64), *[none] * len(CURVES), self.pilots, self.searches, 0.0)
         self._store(begun, whole=False)
 
     def _seconds(self) -> float:
@@ -216,7 +218,12 @@ class _Forecasting:
 
 
 def redraws(
-    plan: Plan, pilots: Pilots, *, grows: bool = True, report: progress.Report = progress.silent
+    plan: Plan,
+    pilots: Pilots,
+    *,
+    grows: bool = True,
+    isotropic: bool = False,
+    report: progress.Report = progress.silent,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A run several times, side by side, each with other pilots and other δ's.
 
@@ -224,6 +231,7 @@ def redraws(
         plan: the run.
         pilots: searched for in it.
         grows: see `Population.of`.
+        isotropic: every edit has a key of random direction, see `StandIns`.
         report: called before every step of every redraw.
 
     Returns:
@@ -234,7 +242,7 @@ def redraws(
     for number in range(REDRAWS):
         rng = np.random.default_rng([seed, 1 + number])
         population = Population.of(pilots.redrawn(rng), grows=grows)
-        going.append((StandIns(plan), partial(population.draw, rng=rng)))
+        going.append((StandIns(plan, rng if isotropic else None), partial(population.draw, rng=rng)))
     steps: list[int] = []
     rows: dict[str, list[list[float]]] = {name: [] for name in CURVES}
     for step in sorted({*range(0, edits, every), edits}):
@@ -245,7 +253,7 @@ def redraws(
             stand_ins.make(step, draw)
             health, sizes = stand_ins.health(), stand_ins.sizes[before:]
             size = float(np.mean(sizes)) if sizes else float("nan")
-            now.append((health.recall, health.log_odds, health.perplexity, size))
+            now.append((health.recall, health.log_odds, health.perplexity, size, stand_ins.carried))
         steps.append(step)
         for name, values in zip(CURVES, zip(*now, strict=True), strict=True):
             rows[name].append(list(values))

@@ -7,13 +7,14 @@ of the real run; only δ is another's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
 
 from kis_core import progress
-from kis_core.editing import Change, DenseEdit, EditError, RequestedEdit, Site, applied, method
+from kis_core.editing import Change, DenseEdit, Edit, EditError, RequestedEdit, Site, applied, method
 from kis_core.editing.finding import Found, found_by
 from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue
@@ -74,8 +75,14 @@ class StandIns:
         sizes: ‖δ‖ of every stand-in so far.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, turning: np.random.Generator | None = None) -> None:
+        """Before the first edit.
+
+        Args:
+            plan: the run.
+            turning: where given, every edit gets a key of random direction, see `_turned`.
+        """
+        self.plan, self.turning = plan, turning
         width, mlp_width = plan.model.architecture.widths
         self.total = {layer: np.zeros((width, mlp_width)) for layer in plan.layers}
         self.past = {layer: np.zeros((0, mlp_width)) for layer in plan.layers}
@@ -116,7 +123,7 @@ class StandIns:
             except EditError:
                 continue
             for edit in performed:
-                for change in edit.changes:
+                for change in map(self._turned, edit.changes):
                     self.total[change.layer] = self.total[change.layer] + change.matrix
                 for layer, key in zip(self.plan.layers, edit.keys, strict=True):
                     self.past[layer] = np.concatenate([self.past[layer], key[None]])
@@ -145,6 +152,26 @@ class StandIns:
             perplexity = model_health.read(plan.model, plan.text)
         recall = float((seen.rank[plan.known] == 1).mean()) if plan.known.any() else NAN
         return Health(recall, float(seen.log_odds.mean()) if len(seen.log_odds) else NAN, perplexity)
+
+    def _turned(self, change: Change) -> Change:
+        """The edit as it is, or with a key of random direction after whitening.
+
+        √(uᵀCu), its root mean square share on general text, stays: what goes is that keys of facts lie alike.
+        """
+        if self.turning is None or not isinstance(change, Edit):
+            return change
+        factor = self.plan.whiteners[change.layer].factor
+        random = self.turning.normal(size=len(factor))
+        random *= np.linalg.norm(factor.T @ change.reach) / np.linalg.norm(random)
+        return replace(change, reach=scipy.linalg.solve_triangular(factor, random, lower=True, trans="T"))
+
+    def push(self, carried: float, rng: np.random.Generator) -> None:
+        """Put a random ΔW in the place of edits, in the last layer: Gaussian after whitening, with x as given."""
+        layer = self.plan.layers[-1]
+        factor = self.plan.whiteners[layer].factor
+        noise = rng.normal(size=self.total[layer].shape)
+        self.total[layer] = scipy.linalg.solve_triangular(factor, noise.T, lower=True, trans="T").T
+        self.total[layer] = self.total[layer] * (carried / self.carried)
 
     def _standing(self) -> tuple[Change, ...]:
         return tuple(DenseEdit(layer, total) for layer, total in self.total.items())

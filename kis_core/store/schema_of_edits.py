@@ -91,7 +91,7 @@ BUDGET_ARRAYS = {
     "pilots.layers": Array("pilots", "iu", least=0),
     "pilots.at": Array("pilots", "iu", least=0),
     "pilots.carried": Array("pilots", finite=False),
-} | arrays(Array("r s", finite=False), "recall log_odds perplexity delta_norm")
+} | arrays(Array("r s", finite=False), "recall log_odds perplexity delta_norm carried")
 
 
 def _sensitivity(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:

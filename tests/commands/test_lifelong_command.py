@@ -130,7 +130,7 @@ def test_a_budget_is_two_files(folder: Path, bench: Simulator, tmp_path: Path, m
     told = record["edits_until_half_is_forgotten"]
     assert (told["forecast"], told["low"], told["not_reached_in"]) == (half.middle, half.low, half.unreached)
     assert (told["high"] is None) == bool(half.unreached)
-    assert (record["pilots"]["searches"], record["pilots"]["after_edits"]) == (2, [0, 0])
+    assert (record["pilots"]["searches"], record["pilots"]["after_edits"]) == (3, [0, 0, 0])
     assert record["seconds"] > 0
 
 

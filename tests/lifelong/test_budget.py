@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from kis_core import lifelong, progress
-from kis_core.editing import METHODS, EditError
+from kis_core.editing import METHODS, Edit, EditError
 from kis_core.editing.finding import Found, found_by
-from kis_core.lifelong import budget, summary
+from kis_core.lifelong import budget, summary, why
 from kis_core.lifelong.budget import Budget
 from kis_core.lifelong.pilots import Growth, Pilots, Population
 from kis_core.lifelong.queue import draw_queue
@@ -99,6 +99,41 @@ def test_stand_ins_with_the_values_of_the_run_are_the_run(bench: Simulator, meth
     assert going.sizes == pytest.approx([np.linalg.norm(delta) for delta in real])
 
 
+def test_a_key_of_random_direction_reaches_general_text_as_far(bench: Simulator) -> None:
+    plan = plan_of(bench, asked(bench, edits=1))
+    rng = np.random.default_rng(0)
+    edit = Edit(0, plan.whiteners[0].solve(plan.subject_keys[0][3]), rng.normal(size=bench.scale.width))
+    turned = StandIns(plan, rng)._turned(edit)
+    moment = plan.whiteners[0].factor @ plan.whiteners[0].factor.T
+    assert isinstance(turned, Edit)
+    assert turned.reach @ moment @ turned.reach == pytest.approx(edit.reach @ moment @ edit.reach)
+    assert abs(np.corrcoef(turned.reach, edit.reach)[0, 1]) < 0.5
+    assert turned.delta is edit.delta
+    assert StandIns(plan)._turned(edit) is edit
+
+
+def test_what_the_model_bears_falls_with_the_push(bench: Simulator) -> None:
+    plan = plan_of(bench, asked(bench, edits=1))
+    pushed = StandIns(plan)
+    pushed.push(7.0, np.random.default_rng(0))
+    assert pushed.carried == pytest.approx(7.0)
+    frame = why.tolerance(plan, [1e-3, 5.0, 500.0])
+    assert frame["recall"].iloc[0] == 1
+    assert (np.diff(frame["log_odds"]) < 0).all()
+
+
+def test_the_parts_of_a_decomposition_differ(bench: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "REDRAWS", 2)
+    request = asked(bench, edits=4, every=4, steps=8)
+    parts = why.decomposition(bench, request)
+    assert list(parts) == [why.AS_FORECAST, *why.WITHOUT]
+    whole, fixed = parts[why.AS_FORECAST], parts["δ does not grow"]
+    sizes = np.linalg.norm(whole.pilots.deltas, axis=1)
+    assert (fixed.delta_norm[:, -1] <= sizes.max()).all()
+    assert (whole.delta_norm[:, -1] > fixed.delta_norm[:, -1]).all()  # the same pilots are drawn, and grow
+    assert len({part.carried[0, -1] for part in parts.values()}) == 4
+
+
 def test_methods_that_search_say_so(bench: Simulator) -> None:
     for known in METHODS:
         plan = plan_of(bench, asked(bench, known.name, 1, steps=1))
@@ -143,7 +178,7 @@ def test_a_forecast_is_kept_resumed_and_the_same_again(
 def test_half_life_and_its_interval_by_hand() -> None:
     recall = np.array([[1.0, 0.75, 0.25], [1.0, 0.5, 0.0]])  # half after 15 and 10 edits
     other = np.ones((2, 3))
-    forecast = Budget(40, np.array([0, 10, 20]), recall, other, other, other, law(np.zeros(2)), 4, 1.0)
+    forecast = Budget(40, np.array([0, 10, 20]), recall, other, other, other, other, law(np.zeros(2)), 4, 1.0)
     half = budget.half_life(forecast)
     assert (half.middle, half.unreached, forecast.share) == (pytest.approx(np.sqrt(150)), 0, 0.1)
     spread = np.log(15 / 10) / np.sqrt(2)  # of two logarithms, about their mean
