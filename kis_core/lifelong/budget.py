@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -194,8 +194,9 @@ class _Forecasting:
             self.searches += 1
         self.report(STAGE, self.searches, total)
         self.pilots = self.pilots.and_also(deltas, layers, scout.done, scout.carried)
-        none, planned = np.zeros((0, 1)), self.plan.request.edits
-        begun = Budget(planned, np.zeros(1, dtype=np.int64), *[none] * len(CURVES), self.pilots, self.searches, 0.0)
+        nothing: dict[str, Any] = {name: np.zeros((0, 1)) for name in CURVES}
+        about: dict[str, Any] = {"pilots": self.pilots, "searches": self.searches, "seconds": 0.0}
+        begun = Budget(self.plan.request.edits, np.zeros(1, dtype=np.int64), **nothing, **about)
         self._store(begun, whole=False)
 
     def _seconds(self) -> float:
@@ -224,7 +225,7 @@ def redraws(
     grows: bool = True,
     isotropic: bool = False,
     report: progress.Report = progress.silent,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, Any]]:
     """A run several times, side by side, each with other pilots and other δ's.
 
     Args:
@@ -265,8 +266,8 @@ def redraws(
 
 def _from_entry(entry: Entry) -> Budget:
     pilots = Pilots(**{f.name: entry.arrays[f"pilots.{f.name}"] for f in fields(Pilots)})
-    curves = {name: entry.arrays[name] for name in ("steps", *CURVES)}
-    about = {name: entry.meta[name] for name in ("planned", "searches", "seconds")}
+    curves: dict[str, Any] = {name: entry.arrays[name] for name in ("steps", *CURVES)}
+    about: dict[str, Any] = {name: entry.meta[name] for name in ("planned", "searches", "seconds")}
     return Budget(**curves, **about, pilots=pilots)
 
 

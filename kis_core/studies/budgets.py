@@ -22,7 +22,7 @@ from kis_core.lifelong import Draw, LifelongRequest, budget, summary
 from kis_core.lifelong.queue import draw_queue
 from kis_core.lifelong.stand_ins import Plan
 from kis_core.models.holder import LoadedModels
-from kis_core.request import Request
+from kis_core.request import Request, RequestError
 from kis_core.results import export
 from kis_core.simulator import Simulator
 from kis_core.simulator import of as simulator_of
@@ -73,7 +73,13 @@ class BudgetStudy:
 
         Returns:
             the files written.
+
+        Raises:
+            EditError: there is no method of that name.
+            RequestError: no run of a model was measured.
         """
+        for name in self.methods:
+            method(name)
         rows = pd.DataFrame(list(self._rows(store, report)), columns=list(COLUMNS))
         return atomic.write(folder, {"budgets.csv": export.frame_csv(rows), "budgets.md": markdown(rows)})
 
@@ -84,6 +90,8 @@ class BudgetStudy:
         for request in self.requests:
             own = runs[runs["model"] == request.model]
             own = own if self.layers is None else own[own["layer"].isin(self.layers)]
+            if own.empty:
+                raise RequestError(f"no run of {request.model} by these methods and layers is in docs/forgetting.md")
             result = pipeline.run(request, store, device=self.device, models=models, report=report)
             simulator = simulator_of(result, store, device=self.device, models=models)
             for done, measured in enumerate(own.to_dict("records")):

@@ -39,7 +39,6 @@ NO_MODEL = {
     "edit": ["--model=absent", "--layer=0", "--fact=0", "--target=x"],
     "lifelong": ["--model=absent", "--layer=0"],
     "budget": ["--model=absent", "--layer=0"],
-    "budgets": ["--models=absent"],
     "study": ["--models=absent"],
     "forgetting": ["--models=absent"],
 }

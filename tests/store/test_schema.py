@@ -17,6 +17,8 @@ from kis_core.analysis.large_sets import analysis, tally
 from kis_core.editing import Value
 from kis_core.library import bundles
 from kis_core.library.bundles import BundleError
+from kis_core.lifelong.budget import Budget
+from kis_core.lifelong.pilots import Pilots
 from kis_core.lifelong.run_state import RunState
 from kis_core.lifelong.trace import EditTrace
 from kis_core.request import Request
@@ -161,6 +163,8 @@ def test_fields_and_formats_are_those_of_the_classes() -> None:
     assert of["sensitivity"] == names(Sensitivity) - {"layer"}
     state = {f"state.{name}" for name in names(RunState)}
     assert of["lifelong"] == names(EditTrace) - {"queue", "words", "text"} | state
+    about = {"planned", "searches", "seconds", "pilots"}
+    assert of["budget"] == names(Budget) - about | {f"pilots.{name}" for name in names(Pilots)}
     assert schema.KINDS["superposition"].format == archive.FORMAT
     assert schema.KINDS[analysis.KIND].format == analysis.FORMAT
     assert len(tally.EDGES) == schema_of_results.EDGES
