@@ -32,7 +32,7 @@ def test_a_forecast_by_a_click_and_the_run_over_it(
     assert page.button(key="forecast-budget").disabled
 
 
-def test_fine_tuning_says_why_it_has_no_budget(opened: Callable[..., AppTest], runs: Runs) -> None:
-    page = opened(method="fine-tuning", edits="5", chronicle="budget")
+def test_fine_tuning_says_why_it_has_no_budget(opened: Callable[..., AppTest]) -> None:
+    page = opened(editor="fine-tuning", edits="5", chronicle="budget")
     assert page.button(key="forecast-budget").disabled
     assert "searches for no value" in infos(page)
