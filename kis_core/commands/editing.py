@@ -132,9 +132,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
-    edit = simulator.request(
-        args.fact, args.target, args.layer, args.method, **_search_of(args), **options.given({"seed": args.seed})
-    )
+    edit = simulator.request(args.fact, args.target, args.layer, args.method, **how)
     line.warn(caveats.of_edit(result, edit.layer, edit.fact))  # before the search for a value, which takes long
     simulator.prepare(edit, report=line)
     line.warn(simulator.warnings(simulator.forecast(edit)))
