@@ -22,7 +22,7 @@ from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.superposition.ordering import order_facts
-from kis_core.wording import counted
+from kis_core.wording import counted, ranges
 from pages.parts.frame import link, state
 from pages.parts.frame.page import tell_missing
 from pages.parts.frame.text import count, plain
@@ -56,9 +56,34 @@ def shown(view: View) -> ResultView:
     return of_result(view, seen)
 
 
-def of_result(view: View, result: Result) -> ResultView:
-    """The view of a result, or of some of its facts."""
+def of_result(view: View, result: Result, layer: str = "layer") -> ResultView:
+    """The view of a result, or of some of its facts. Of a layer that was not computed it says so and ends the page.
+
+    Args:
+        view: what is looked at.
+        result: of it.
+        layer: name of the choice that the view has its layer from.
+    """
+    if view.layer not in result.layers:
+        _other_layer(view, result, layer)
     return ResultView(view.request, view.layer, view.known_only, result)
+
+
+def _other_layer(view: View, result: Result, choice: str) -> NoReturn:
+    """Say which layers of a result there are, and offer the nearest one, and to compute more."""
+    nearest = min(result.layers, key=lambda layer: abs(layer - view.layer))
+    st.info(
+        f"Layer {view.layer} of **{plain(view.request.model)}** was not computed; "
+        f"{'layer' if len(result.layers) == 1 else 'layers'} {ranges(result.layers)} can be shown.",
+        icon=":material/layers_clear:",
+    )
+    with st.container(horizontal=True):
+        label = f"Show layer {nearest}"
+        st.button(label, type="primary", icon=":material/layers:", on_click=state.choose, args=(choice, nearest))
+        if st.button("Compute more layers", icon=":material/model_training:"):
+            state.choose("model", view.request.model)
+            state.go("pages/models.py")
+    st.stop()
 
 
 def tell_beyond(count: int) -> None:
