@@ -43,7 +43,20 @@ def main() -> None:
         "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* "
         "the one that suffers."
     )
+    _real_models(view.request.model)
     drawn(shown(view))
+
+
+def _real_models(chosen: str) -> None:
+    """Where to see a real language model: a stranger would take the demo family for all there is."""
+    others = [entry for entry in state.models().values() if entry.title and entry.name != chosen]
+    if not others:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("See it in a model that learned from real text:", width="content")
+        for entry in others:
+            choice = ("model", entry.name)
+            st.button(entry.title, icon=":material/language:", type="tertiary", on_click=state.choose, args=choice)
 
 
 @panel
