@@ -177,13 +177,14 @@ def _figures(both: Comparison) -> None:
 def _heatmap(both: Comparison, side: Side) -> None:
     order, labels = ordered(both.first, state.get("order"))
     blocks = len(side.values) > superposition.DETAIL
+    legend = "" if blocks or side.also else f" {side.view.legend}".rstrip()
     st.markdown(f"**{plain(side.title)}**")
     figure(
         side.view,
         _blocks(both, side, order, labels) if blocks else _cells(both, side, order, labels),
         FigureText(
             title=side.title,
-            caption=f"Colours end at ±{side.limit:g}{'' if side.also else ' on both sides'}. Click a cell.",
+            caption=f"Colours end at ±{side.limit:g}{'' if side.also else ' on both sides'}. Click a cell.{legend}",
             help=HELP,
             data=lambda: pd.DataFrame(side.values[np.ix_(order, order)], columns=order).assign(edited=order),
             code=side.code,
@@ -203,7 +204,8 @@ def _cells(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -
         "value": side.quantity,
         "hide_diagonal": True,
     }
-    return drawing(charts.heatmap, side.values, order, labels=labels, names=both.first.subjects, **look)
+    names, marks = (both.first.subjects, ()) if side.also else (side.view.tagged_subjects, side.view.signs)
+    return drawing(charts.heatmap, side.values, order, labels=labels, names=names, marks=marks, **look)
 
 
 def _blocks(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -> Drawing:
