@@ -28,7 +28,7 @@ from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_setting
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, duration, plain, volume
-from pages.parts.jobs.background import submit
+from pages.parts.jobs.background import models, submit
 from pages.parts.jobs.estimate import speed_of, time_of
 
 FILE = "a file or folder on this machine"
@@ -212,6 +212,9 @@ def _needs(required: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> Non
         if nearest := required.nearest:
             go, args = st.session_state.__setitem__, (TYPED, nearest)
             st.button(f"Look at {nearest}", icon=":material/arrow_forward:", on_click=go, args=args)
+        if held := models().held_bytes:
+            label = f"Free the {volume(held)} of models loaded before"
+            st.button(label, icon=":material/eject:", on_click=models().let_go)
         return
     cells = {
         "weights": volume(required.weights_bytes),
