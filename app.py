@@ -55,8 +55,8 @@ def _real_models(chosen: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("See it in a model that learned from real text:", width="content")
         for entry in others:
-            choice = ("model", entry.name)
-            st.button(entry.title, icon=":material/language:", type="tertiary", on_click=state.choose, args=choice)
+            look: dict[str, Any] = {"icon": ":material/language:", "type": "tertiary", "key": f"real-{entry.name}"}
+            st.button(entry.title, on_click=state.choose, args=("model", entry.name), **look)
 
 
 @panel
@@ -77,12 +77,13 @@ def _matrix(view: ResultView) -> None:
     if large:
         chart = drawing(charts.overview, p, order, **look)
     else:
-        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, **look)
+        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, marks=view.signs, **look)
+    legend = "" if large else f" {view.legend}".rstrip()
     block = "A dot stands for a block of pairs and shows the one with the largest |P|." if large else ""
     text = FigureText(
         title="Superposition P",
         caption=f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at ±{limit:g}. "
-        f"Click a cell to open its pair.",
+        f"Click a cell to open its pair.{legend}",
         help=f"{explain('superposition P')} The diagonal is 1 by definition. {block}",
         data=lambda: pd.DataFrame(p[np.ix_(order, order)], columns=order).assign(edited=order),
         code="p.shape, superposition.moments(p)",
