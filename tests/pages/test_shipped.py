@@ -15,7 +15,7 @@ from kis_core.results.result import Result
 from kis_core.store.shipped import VARIABLE, ship
 from kis_core.store.store import Entry, Store, key_of
 from kis_core.studies import gallery as gallery_of
-from pages.parts.jobs import background, results
+from pages.parts.jobs import background, model_card, results
 from tests.pages.conftest import LOOKALIKES, MODEL, NOT_COMPUTED, SCRIPTS, Open, Stored
 from tests.pages.looking import (
     captions,
@@ -47,7 +47,8 @@ def gallery(stored: Stored, folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     entry = archive.to_entry(replace(result, request=request, facts=asked, provenance=source))
     ship(tmp_path / "gallery" / REAL, key_of(archive.KIND, {}), entry, computed=0.0)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "gallery"))
-    monkeypatch.setattr(gguf, "in_package", lambda name: None)
+    for module in (gguf, model_card):
+        monkeypatch.setattr(module, "in_package", lambda name: None)
     return tmp_path / "gallery"
 
 
