@@ -17,7 +17,7 @@ from kis_core.superposition.overview import DETAIL, block_side, blocks
 LABEL_STEP_PIXELS = 15  # room that a line of axis label takes
 LABEL_PIXELS = 150
 LABEL_PADDING = 2  # pixels between labels and cells: Vega's own
-MARK_PIXELS = 14  # that two signs between labels and cells take
+MARK_PIXELS = 20  # that two signs between labels and cells take
 PICK = "cell"  # name of the selection that a click on a heatmap makes
 BRUSH = "brush"  # name of the selection that a drag over an overview makes
 MOST_WRITTEN = 12  # layers a side whose similarities are written into the cells
@@ -124,7 +124,7 @@ def _beside_rows(marked: list[tuple[int, str]], window: Window, x: Encoding, y: 
         "y": [at + 0.5 for at, _ in marked],
         "mark": [sign for _, sign in marked],
     }
-    signs = alt.Chart(pd.DataFrame(places)).mark_text(align="right", dx=-3, fontSize=LABEL_SIZE, fill=MUTED)
+    signs = alt.Chart(pd.DataFrame(places)).mark_text(align="right", dx=-3, fontSize=LABEL_SIZE + 2, fill=MUTED)
     return signs.encode(x=x("x"), y=y("y"), text="mark:N")
 
 
