@@ -19,7 +19,8 @@ from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
-from pages.parts.jobs.results import compute, shown
+from pages.parts.jobs.missing import compute
+from pages.parts.jobs.results import installs, shown
 from pages.parts.lifelong import below, runs
 from pages.parts.lifelong.choice import plan
 from pages.parts.lifelong.runs import Run
@@ -65,10 +66,6 @@ def drawn(seen: ResultView) -> None:
         st.session_state["playing"] = False
         _keep_pace()
         return
-    opened, by_itself = "lifelong-opened" in st.session_state, runs.starts_by_itself(planned.main)
-    if not opened and by_itself and not runs.cancelled(planned.runs):
-        runs.start(planned.runs)
-    st.session_state["lifelong-opened"] = True
     working = bool(runs.alive(planned.runs))
     traces = {run: trace for run in planned.runs if (trace := runs.trace_of(run)) is not None}
     with button:
@@ -95,7 +92,7 @@ def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool
         _start_label(missing, traces) if missing else "Done",
         type="primary",
         icon=":material/play_circle:" if missing else ":material/check:",
-        disabled=working or not missing,
+        disabled=bool(working or not missing or installs(planned.model)),
         on_click=runs.start,
         args=(missing,),
         width="stretch",
@@ -123,6 +120,10 @@ def _progress(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) 
         kept = "What was measured is kept" if resumes else "No edit was measured yet"
         begins = "continues from there" if resumes else "starts from the beginning"
         st.info(f"Cancelled. {kept}; **{label}** on the left {begins}.", icon=":material/cancel:")
+    elif planned.main not in traces and (package := installs(planned.model)):
+        st.info(
+            f"These edits are not made yet, and the model is not on this machine.{package}", icon=":material/cloud_off:"
+        )
     elif planned.main not in traces:
         st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
 

@@ -60,6 +60,18 @@ class LoadedModels:
                 self._held[weights, device if device == ALL else str(loaded.device), dtype] = _Held(loaded, size)
             return loaded
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all weights held."""
+        with self._lock:
+            return int(self._held.currsize)
+
+    def let_go(self) -> None:
+        """Hold no model any more, so that their memory is free; what is lent stays there until its work is done."""
+        with self._lock:
+            self._held.clear()
+        gc.collect()  # a model of several parts may refer to itself
+
     def _find(self, weights: str, device: str, dtype: str) -> LoadedModel | None:
         with self._lock:
             fitting = [key for key in self._held if (key[0], key[2]) == (weights, dtype) and device in ("auto", key[1])]

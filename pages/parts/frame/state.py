@@ -187,6 +187,8 @@ def open_link() -> list[str]:
             session.pop(note, None)
         forget(*session.get("held", ()))
         session["chosen"], session["missing"] = links.read(CHOICES, models)
+        if "facts" not in query and (facts := _facts_stored_of(get("model"))):
+            settle("facts", facts)
         session["written"] = query
     return list(session["missing"])
 
@@ -210,7 +212,22 @@ def choose(name: str, value: Any) -> None:
     st.session_state["missing"] = []
     if name == "model" and value != get("model"):
         settle("behind", None)  # that was chosen for the other model
+        if value and (facts := _facts_stored_of(value)):
+            settle("facts", facts)
+            settle("pair", None)
     settle(name, value)
+
+
+def _facts_stored_of(model: str) -> str | None:
+    """The built-in set to look at a model on, if it is stored on another one than the chosen; None to keep the chosen.
+
+    Among the demo models, which are computed in seconds on any facts, the facts stay.
+    """
+    facts = get("facts")
+    sets = [source for name, source, _ in _known_settings(str(default_root())) if name == model]
+    if facts not in BUILTIN_SETS or facts in sets or (catalog.is_demo(model) and catalog.is_demo(get("model"))):
+        return None
+    return next((name for name in BUILTIN_SETS if name in sets), None)
 
 
 def show(model: str, c_settings: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from kis_core.request import C_SETTINGS, Request
 from kis_core.results import export
 from kis_core.results.result import Result
+from kis_core.results.tags import SIGNS
 from pages.parts.frame.provenance import origin
 
 KEEP_KNOWN = 'result = result.subset([i for i, known in enumerate(result.known) if known], "known")'
@@ -56,6 +57,18 @@ class ResultView(View):
         """The m subjects, each with the tags of its whole row at the layer."""
         tags = self.result.tags(self.layer)
         return [" · ".join([subject, *tags.of_fact(k)]) for k, subject in enumerate(self.subjects)]
+
+    @property
+    def signs(self) -> list[str]:
+        """(m,) signs of the same tags, for an axis."""
+        return self.result.tags(self.layer).signs
+
+    @property
+    def legend(self) -> str:
+        """What the signs of these facts stand for, as a sentence; empty where there are none."""
+        signs = "".join(self.signs)
+        there = [f"{sign} {tag}" for tag, sign in SIGNS.items() if sign in signs]
+        return f"Beside rows: {', '.join(there)}." if there else ""
 
     def origin(self, *, all_layers: bool = False) -> str:
         """Where its numbers come from, in one line."""

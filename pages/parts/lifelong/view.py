@@ -41,6 +41,11 @@ class RunPlan:
     others: tuple[Run, ...]
 
     @property
+    def model(self) -> str:
+        """The model of the run chosen."""
+        return self.main.bench.result.request.model
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         """All of them, the chosen one first."""
         return (self.main, *self.others)
