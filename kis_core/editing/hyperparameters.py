@@ -13,6 +13,7 @@ ROME_PREFIXES = ((10, 5), (10, 10))
 MEMIT_PREFIXES = ((5, 10),)
 """Of MEMIT's and AlphaEdit's code, which begins them with The, Therefore, Because, I and You; here the model begins."""
 WIDE = 512  # residual width from which published models begin; below it are the demo family and tests
+LARGE = 1024  # residual width of the smallest model that settings were published for
 EARLY = 0.2  # of the layers: where ROME's published choices lie, rounded (0.15 to 0.35)
 
 
@@ -110,6 +111,10 @@ PUBLISHED = {
 
 MEMIT = "MEMIT's code"
 ALPHA_EDIT = "AlphaEdit's code"
+SMALL_CLAMP = 1.5
+"""Of models below `LARGE`: with ROME's 4 as many edits take, and damage several times as many other answers
+(docs/edits.md)."""
+
 PUBLISHED_SPREAD = {
     "gpt2-xl": Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), 17, MEMIT),
     "gpt-j-6b": Recipe(_as_run(25, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, MEMIT),
@@ -135,6 +140,10 @@ def recipe(model: str, *, width: int, layers: int, spreads: bool = False) -> Rec
     if width < WIDE:
         small = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
         return Recipe(small, 0, "found on the demo family")
-    wide = _as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES) if spreads else _as_run(20, clamp=4)
-    source = f"{'MEMIT' if spreads else 'ROME'}'s for models of this size; none published"
-    return Recipe(wide, min(round(EARLY * layers), max(editable_layers(layers), default=0)), source)
+    layer = min(round(EARLY * layers), max(editable_layers(layers), default=0))
+    if spreads:
+        return Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), layer, "MEMIT's; none published for this model")
+    if width >= LARGE:
+        return Recipe(_as_run(20, clamp=4), layer, "ROME's; none published for this model")
+    found = _as_run(20, clamp=SMALL_CLAMP, prefixes=MEMIT_PREFIXES)
+    return Recipe(found, layer, "found on SmolLM2-135M and Gemma 3 270M")

@@ -103,7 +103,7 @@ class TestRecipe:
         assert set(PUBLISHED_SPREAD) <= set(SPREAD_AS_PUBLISHED)
         actual = recipe("pythia-2.8b", width=2560, layers=32, spreads=True)
         assert (actual.hyperparameters, actual.layer) == (PUBLISHED_SPREAD["gpt2-xl"].hyperparameters, 6)
-        assert actual.source == "MEMIT's for models of this size; none published"
+        assert actual.source == "MEMIT's; none published for this model"
         narrow = recipe("demo-gpt2-32", width=32, layers=4, spreads=True)
         assert narrow == recipe("demo-gpt2-32", width=32, layers=4)
 
@@ -128,7 +128,7 @@ class TestRecipe:
 
     @pytest.mark.parametrize(
         ("name", "layer"),
-        [("gpt2", 2), ("pythia-1b", 3), ("pythia-6.9b", 6), ("llama-3.1-8b", 6), ("org/unknown", 5)],
+        [("pythia-410m", 5), ("pythia-1b", 3), ("pythia-6.9b", 6), ("llama-3.1-8b", 6), ("org/unknown", 5)],
     )
     def test_where_none_is_published_it_says_so(self, name: str, layer: int) -> None:
         entry = catalog.find(name)
@@ -138,6 +138,16 @@ class TestRecipe:
         how = actual.hyperparameters
         assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 4)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((10, 5), (10, 10)))
+
+    @pytest.mark.parametrize(("name", "layer"), [("smollm2-135m", 6), ("gemma-3-270m-q4_k_m", 4), ("gpt2", 2)])
+    def test_small_real_models_take_smaller_edits(self, name: str, layer: int) -> None:
+        entry = catalog.find(name)
+        assert entry
+        actual = recipe(name, width=entry.width, layers=entry.layers)
+        assert (actual.layer, actual.source) == (layer, "found on SmolLM2-135M and Gemma 3 270M")
+        how = actual.hyperparameters
+        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 1.5)
+        assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((5, 10),))
 
     def test_the_demo_family_is_edited_first_thing_and_as_the_edit_will_act(self) -> None:
         for entry in catalog.demo():
