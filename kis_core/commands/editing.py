@@ -64,8 +64,8 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 def _add_lifelong(parser: argparse.ArgumentParser) -> None:
     options.add_sources(parser)
-    spreading = " and ".join(method.name for method in METHODS if method.spreads)
-    batching = " and ".join(method.name for method in METHODS if method.batches)
+    spreading = ", ".join(method.name for method in METHODS if method.spreads)
+    batching = ", ".join(method.name for method in METHODS if method.batches)
     draws = [name for name in DRAWS if name != "hand"]
     parser.add_argument("--layer", required=True, metavar="L|L-L", help=f"one, or a range for {spreading}")
     _add_method(parser, METHODS)

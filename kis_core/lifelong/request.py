@@ -183,7 +183,7 @@ def ask(
             + (f"Choose layers from 0 to {last - 1}." if last else "This model has no other.")
         )
     kind = method(method_name)
-    start = recipe(scale.model, width=scale.width, layers=scale.layers, spreads=kind.spreads)
+    start = recipe(scale.model, width=scale.width, layers=scale.layers, spreads=kind.spreads, method=kind.name)
     return LifelongRequest(
         layers=chosen,
         method=method_name,

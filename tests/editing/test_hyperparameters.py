@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.editing import EditError, Hyperparameters, recipe, search
-from kis_core.editing.hyperparameters import EARLY, PUBLISHED, PUBLISHED_SPREAD, WIDE
+from kis_core.editing.hyperparameters import EARLY, PUBLISHED, PUBLISHED_OF, PUBLISHED_SPREAD, WIDE
 from kis_core.models import catalog
 from tests.editing.value_tools import IN_MALTA, running
 
@@ -71,6 +71,13 @@ SPREAD_AS_PUBLISHED = {  # as MEMIT's and AlphaEdit's files have it: last layer,
     "EleutherAI/gpt-j-6b": (8, 25, 0.5),
     "llama-3-8b": (8, 25, 0.1),
 }
+OWN_AS_PUBLISHED = {  # last layer, steps, learning rate, weight decay, KL factor, clamp
+    ("emmet", "gpt2-xl"): (17, 20, 0.5, 0.5, 0.0625, 0.75),
+    ("emmet", "gpt-j-6b"): (5, 25, 0.5, 0.5, 0.0625, 0.75),
+    ("emmet", "llama-2-7b"): (5, 25, 0.5, 1e-3, 0.0625, 4),
+    ("pmet", "gpt-j-6b"): (8, 30, 0.2, 0.5, 1, 0.75),
+    ("pmet", "llama-2-7b"): (8, 20, 0.5, 0.5, 0.0625, 1),  # EasyEdit's
+}
 ALIKE = {"kl": 0.0625, "stop_loss": 0.05, "mean_key": True, "everywhere": False, "seed": 0}
 LAST_LOOK = 1  # of the steps in those files: the authors' loop ends before the update of its last round
 
@@ -97,6 +104,20 @@ class TestRecipe:
         expected = Hyperparameters(steps - LAST_LOOK, prefixes=((5, 10),), **how, **ALIKE)
         assert (actual.hyperparameters, actual.layer) == (expected, layer)
         assert actual.source in ("MEMIT's code", "AlphaEdit's code")
+
+    def test_emmet_and_pmet_have_theirs_and_elsewhere_memits(self) -> None:
+        assert {(method, name) for method, table in PUBLISHED_OF.items() for name in table} == set(OWN_AS_PUBLISHED)
+        for (method, name), (layer, steps, rate, decay, kl, clamp) in OWN_AS_PUBLISHED.items():
+            entry = catalog.find(name)
+            assert entry
+            actual = recipe(name, width=entry.width, layers=entry.layers, spreads=True, method=method)
+            how = {"learning_rate": rate, "weight_decay": decay, "clamp": clamp}
+            expected = Hyperparameters(steps - LAST_LOOK, prefixes=((5, 10),), **how, **ALIKE | {"kl": kl})
+            assert (actual.hyperparameters, actual.layer) == (expected, layer)
+            assert method.upper() in actual.source
+        others = {"width": 1600, "layers": 48, "spreads": True}
+        assert recipe("gpt2-xl", method="memit-past", **others) == recipe("gpt2-xl", **others)
+        assert "none published" in recipe("gpt2-xl", method="pmet", **others).source
 
     def test_where_none_is_published_memit_has_those_of_its_size(self) -> None:
         assert set(PUBLISHED) <= set(AS_PUBLISHED), "every published one is checked above"
