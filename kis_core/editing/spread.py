@@ -25,6 +25,8 @@ from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site, 
 if TYPE_CHECKING:
     from kis_core.covariance.whitener import Whitener
 
+MOST_ANCHORS = 2.0
+"""A value so many times the anchor writes nothing: in AlphaEdit's place, as the code of norm-anchor scaling has it."""
 LEAST_LANDS = 1e-12  # share of an edit on its own key: less is rounding of nothing, in float64
 
 
@@ -55,6 +57,7 @@ class SpreadMethod(Method):
 
         self._check(site, requested)
         last, settings = site.layers[-1], self.own_settings(site)
+        anchor = site.anchor(last)
         no_keys: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
         own_key = [False for _ in requested]
 
@@ -83,7 +86,7 @@ class SpreadMethod(Method):
                     reach=partial(alone, at),
                     size=float(np.linalg.norm(hidden[at])),
                     report=report,
-                )
+                ).rescaled(anchor, MOST_ANCHORS)
                 for at, edit in enumerate(requested)
             ]
         wanted = hidden + np.stack([value.delta for value in values])
@@ -103,7 +106,12 @@ class SpreadMethod(Method):
             keys.append(keys_here)
         return [
             PerformedEdit(
-                tuple(own), np.stack([layer[at] for layer in keys]), value.probability, len(value.losses) - 1, its_own
+                tuple(own),
+                np.stack([layer[at] for layer in keys]),
+                value.probability,
+                len(value.losses) - 1,
+                its_own,
+                value.norm,
             )
             for at, (own, value, its_own) in enumerate(zip(changes, values, own_key, strict=True))
         ]

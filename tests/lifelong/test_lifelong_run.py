@@ -1,5 +1,5 @@
 """One edit after another: eq. 11 and eq. 15 forecast exactly what the layer then does, and what is measured is what a
-model does whose weights really were changed. All six methods; edits that cannot be made."""
+model does whose weights really were changed. All methods; edits that cannot be made."""
 
 from __future__ import annotations
 
@@ -68,7 +68,18 @@ class Done:
                 layer: np.concatenate([past[layer], [one.keys[at] for one in batch]]) for at, layer in enumerate(layers)
             }
             actual += batch
-        return actual
+        return actual if method(request.method).restrain is None else self.restrained(actual)
+
+    def restrained(self, edits: Sequence[PerformedEdit]) -> list[PerformedEdit]:
+        """What each edit did to the model that is measured, in which their sum is restrained."""
+        (layer,), restrain = self.request.layers, method(self.request.method).restrain
+        assert restrain is not None
+        weight = self.bench.model.architecture.weight(layer).double().numpy()
+        totals = np.cumsum([edit.changes[0].matrix for edit in edits], axis=0)
+        there = [restrain(weight, total, self.request.settings) for total in totals]
+        assert not np.allclose(there[-1], totals[-1]), "nothing was restrained"
+        moves = np.diff(there, axis=0, prepend=np.zeros((1, *weight.shape)))
+        return [replace(edit, changes=(DenseEdit(layer, move),)) for edit, move in zip(edits, moves, strict=True)]
 
     def total(self, layer: int, edits: int | None = None) -> np.ndarray:
         """ΔW of the first edits."""
@@ -103,7 +114,7 @@ def many(request: pytest.FixtureRequest, shared: Simulator) -> Done:
 @pytest.fixture(scope="module", params=tiny.in_full(NAMES, QUICK))
 def few(request: pytest.FixtureRequest, shared: Simulator) -> Done:
     """A few edits of every method; over two layers where it can."""
-    layers = (0, 1) if method(request.param).spreads else (1,)
+    layers = (0, 1) if method(request.param).takes_layers else (1,)
     settings = FineTuningSettings(0.002, 8) if request.param == "fine-tuning" else None
     draw, batch = Draw(seed=1), EVERY if method(request.param).batches else 1
     request = asked(shared, request.param, FEW, draw, layers=layers, every=EVERY, batch=batch, settings=settings)
@@ -221,6 +232,8 @@ class TestEveryMethod:
             assert trace.size[i] == pytest.approx(size, rel=SAME)
             if isinstance(edit.changes[0], DenseEdit):
                 assert np.isnan(trace.shares[i]).all()
+            elif edit.changes[0].layer != layer:
+                assert not trace.shares[i].any()
             else:
                 shares = keys @ edit.changes[0].reach
                 np.testing.assert_allclose(trace.shares[i], shares, rtol=0, atol=READ * np.abs(shares).max())
