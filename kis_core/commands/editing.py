@@ -90,7 +90,8 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
         "--every", type=options.whole, default=10, help="edits between two measurements (%(default)s)"
     )
     forgetting.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
-    forgetting.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
+    of_one_layer = ",".join(method.name for method in METHODS if not method.picks)
+    forgetting.add_argument("--methods", default=of_one_layer, metavar="A,B,…")
     _describe(forgetting, METHODS)
     forgetting.set_defaults(command=_forgetting)
 

@@ -24,14 +24,15 @@ LEFT_OUT = 0.05
 LIKELY_OBJECTS = 5  # a new object is one of the most frequent ones of the relation
 
 
-def edits(known: KnownFacts, count: int = EDITS) -> list[RequestedEdit]:
+def edits(known: KnownFacts, count: int) -> list[RequestedEdit]:
     """The edits that an anchor is measured by: at random among those that can be made of a model's facts."""
-    rng = np.random.default_rng(0)
+    rng, facts = np.random.default_rng(0), known.pool
     chosen: list[RequestedEdit] = []
-    for at in rng.permutation(len(known.pool)).tolist():
-        fact = known.pool[at]
-        if len(chosen) < count and (objects := known.new_objects(fact)[:LIKELY_OBJECTS]):
-            chosen.append(RequestedEdit(fact, objects[int(rng.integers(len(objects)))]))
+    for at in rng.permutation(len(facts)).tolist():
+        if len(chosen) == count:
+            break
+        if objects := known.new_objects(facts[at])[:LIKELY_OBJECTS]:
+            chosen.append(RequestedEdit(facts[at], objects[int(rng.integers(len(objects)))]))
     return chosen
 
 

@@ -222,7 +222,9 @@ class Groundwork:
             def compute() -> Entry:
                 whiteners = {layer: self.whitener(layer, report)}
                 site = Site(self.model, (layer,), whiteners, how, terms, self.prefixes(how))
-                return Entry({"norms": anchor.norms(method, site, anchor.edits(self.known_facts), report)}, {})
+                return Entry(
+                    {"norms": anchor.norms(method, site, anchor.edits(self.known_facts, anchor.EDITS), report)}, {}
+                )
 
             key = key_of("norm-anchor", determined_by | {"layer": layer})
             return anchor.trimmed_mean(self.store.get_or_compute(key, compute, report).meta["norms"])

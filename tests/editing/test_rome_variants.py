@@ -199,8 +199,8 @@ class TestNormAnchorScaling:
 
     def test_its_edits_are_of_facts_with_another_object(self) -> None:
         known = KnownFacts([Fact(f"s{k}", "{} is", f"o{k % 3}", "r") for k in range(30)] + [Fact("x", "{} is", "y")])
-        edits = anchor.edits(known)
-        assert len({edit.fact for edit in edits}) == anchor.EDITS
+        edits = anchor.edits(known, 20)
+        assert len({edit.fact for edit in edits}) == 20
         assert all(edit.target != edit.fact.target for edit in edits)
 
     def test_the_key_of_what_is_stored_knows_of_it_where_it_is_on(self) -> None:

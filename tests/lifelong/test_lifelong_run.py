@@ -3,8 +3,8 @@ model does whose weights really were changed. All methods; edits that cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kis_core import lifelong
-from kis_core.editing import METHODS, Change, DenseEdit, PerformedEdit, Site, method, rank_one
+from kis_core.editing import METHODS, Change, DenseEdit, EditError, PerformedEdit, Site, anchor, method, rank_one
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.facts import Fact
 from kis_core.library import inventory
@@ -47,6 +47,7 @@ class Done:
     request: LifelongRequest
     trace: EditTrace
     queue: Queue
+    anchors: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def made(self) -> list[PerformedEdit]:
@@ -58,7 +59,7 @@ class Done:
             site = Site(
                 self.bench.model, layers, {layer: self.bench.whitener(layer) for layer in layers}, request.how,
                 request.settings, self.bench.prefixes(request.how),
-                tuple(DenseEdit(layer, total[layer].copy()) for layer in layers), past,
+                tuple(DenseEdit(layer, total[layer].copy()) for layer in layers), past, self.anchors,
             )  # fmt: skip
             batch = method(request.method).perform(site, self.queue.edits[begin : begin + request.batch])
             for one in batch:
@@ -316,6 +317,32 @@ class TestPassedOver:
         assert not trace.made.any()
         assert not trace.size.any()
         assert trace.drift.tolist() == [[0.0]] * 3
+
+
+def test_values_are_rescaled_to_the_norm_that_they_have_in_the_unedited_model(
+    bench: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchor, "EDITS", 3)
+    rome, request = method("rome"), asked(bench, "rome", 3, layers=1, every=3, nas=True)
+    how = replace(request.how, nas=False)
+    site = Site(bench.model, (1,), {1: bench.whitener(1)}, how, request.settings, bench.prefixes(how))
+    norm = np.mean([rome.perform(site, [one])[0].value_norm for one in anchor.edits(bench.known_facts, 3)])
+    done = replace(performed(bench, request), anchors={1: norm})
+    assert [edit.value_norm for edit in done.made] == pytest.approx([norm] * 3)
+    np.testing.assert_allclose(done.trace.size, [np.linalg.norm(edit.changes[0].matrix) for edit in done.made])
+    assert bench.value(bench.request(0, "French", 1, **tools.QUICK, nas=True)).norm == pytest.approx(norm)
+    assert request.label.startswith("ROME with NAS, layer 1")
+    with pytest.raises(EditError, match="fine-tuning searches for no value"):
+        asked(bench, "fine-tuning", nas=True)
+
+
+def test_a_single_edit_is_restrained_as_a_sequence_of_one_is(bench: Simulator) -> None:
+    draw = Draw("hand", picked=((3, "Nokia"),))
+    trace = lifelong.run(bench, asked(bench, "prune", 1, draw, layers=1, every=1))
+    edit, rome = (bench.edit(bench.request(3, "Nokia", 1, name, **tools.QUICK)) for name in ("prune", "rome"))
+    assert np.linalg.norm(edit.matrix) == pytest.approx(trace.size[0])
+    assert edit.size < rome.size
+    np.testing.assert_array_equal(edit.reach, rome.reach)
 
 
 def test_the_edits_that_took_the_own_key_are_kept(shared: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
