@@ -40,6 +40,8 @@ class Hyperparameters:
             at the subject's last token alone; the edit then also moves other tokens of its own sentence, which the
             search did not see.
         seed: of the prefixes.
+        nas: a value that was found is rescaled to the norm that values have in the unedited model (norm-anchor scaling,
+            Liu et al., arXiv 2602.02543; `editing.anchor`).
     """
 
     steps: int = 25
@@ -52,6 +54,7 @@ class Hyperparameters:
     mean_key: bool = False
     everywhere: bool = False
     seed: int = 0
+    nas: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple((int(n), int(length)) for n, length in self.prefixes))
@@ -65,8 +68,9 @@ class Hyperparameters:
             raise EditError("prefixes: 0 to 100 of them, 1 to 100 tokens long")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self) | {"prefixes": [list(pair) for pair in self.prefixes]}
+        """As JSON; `nas` stands there where it is on, since the keys of what is stored are older than it."""
+        known = asdict(self) | {"prefixes": [list(pair) for pair in self.prefixes]}
+        return known if self.nas else {name: value for name, value in known.items() if name != "nas"}
 
 
 @dataclass(frozen=True, slots=True)

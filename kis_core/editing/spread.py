@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from kis_core.covariance.whitener import Whitener
     from kis_core.models.loaded import LoadedModel
 
+MOST_ANCHORS = 2.0
+"""A value so many times the anchor writes nothing: in AlphaEdit's place, as the code of norm-anchor scaling has it."""
 LEAST_LANDS = 1e-12  # share of an edit on its own key: less is rounding of nothing, in float64
 
 
@@ -85,6 +87,7 @@ class SpreadMethod(Method):
         self._check(site, requested)
         last, settings = site.layers[-1], self.own_settings(site)
         target = self.target(site.loaded, last)
+        anchor = site.anchor(last)
         no_keys: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
         own_key = [False for _ in requested]
 
@@ -113,7 +116,7 @@ class SpreadMethod(Method):
                     reach=partial(alone, at),
                     report=report,
                     **self.search_options(hidden[at]),
-                )
+                ).rescaled(anchor, MOST_ANCHORS)
                 for at, edit in enumerate(requested)
             ]
         wanted = hidden + np.stack([value.delta for value in values])
@@ -133,7 +136,12 @@ class SpreadMethod(Method):
             keys.append(keys_here)
         return [
             PerformedEdit(
-                tuple(own), np.stack([layer[at] for layer in keys]), value.probability, len(value.losses) - 1, its_own
+                tuple(own),
+                np.stack([layer[at] for layer in keys]),
+                value.probability,
+                len(value.losses) - 1,
+                its_own,
+                value.norm,
             )
             for at, (own, value, its_own) in enumerate(zip(changes, values, own_key, strict=True))
         ]

@@ -45,7 +45,7 @@ class Value:
         key, output: the prompt's key k_e, (d_m,), and v₀ = W k_e (+ b), (d,); float64.
         mean_key, mean_output: the same, as means over all contexts.
         losses: after 0, 1, 2, … steps.
-        probability: of the new object in the contexts (geometric mean a token), with δ added.
+        probability: of the new object in the contexts (geometric mean a token), with δ added as the search found it.
         everywhere: δ acted on every token while it was searched for.
     """
 
@@ -57,6 +57,27 @@ class Value:
     losses: tuple[float, ...]
     probability: float
     everywhere: bool
+
+    @property
+    def norm(self) -> float:
+        """‖v*‖, with v* = v₀ + δ."""
+        return float(np.linalg.norm(self.output + self.delta))
+
+    def rescaled(self, norm: float | None, most: float) -> Value:
+        """The value with ‖v*‖ as given, by norm-anchor scaling (Liu et al., arXiv 2602.02543, and its code).
+
+        v* becomes v* · norm / ‖v*‖. A value that is more than `most` times as large was found on a model that is
+        beyond repair there, and writes nothing: v* = v₀.
+
+        Args:
+            norm: the anchor, or None for the value as it is.
+            most: how many times the anchor ‖v*‖ may be.
+        """
+        if norm is None:
+            return self
+        found = self.output + self.delta
+        delta = np.zeros_like(found) if self.norm > most * norm else found * (norm / self.norm) - self.output
+        return replace(self, delta=delta)
 
 
 def reaches_answer(*, layer: int, layers: int, ends_with_subject: bool) -> bool:

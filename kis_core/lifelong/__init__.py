@@ -15,7 +15,7 @@ from kis_core.lifelong.request import BATCH, DRAWS, EVERY, MOST_EDITS, ORDERS, S
 from kis_core.lifelong.trace import EditTrace
 
 if TYPE_CHECKING:
-    from kis_core.lifelong import frames, order_advice, summary
+    from kis_core.lifelong import frames, growth, order_advice, summary
     from kis_core.lifelong.files import write
     from kis_core.lifelong.sequence import finished, key, known, run
 
@@ -35,6 +35,7 @@ __all__ = [
     "draw_queue",
     "finished",
     "frames",
+    "growth",
     "interference",
     "key",
     "known",
@@ -45,7 +46,7 @@ __all__ = [
     "write",
 ]
 
-MODULES_WITH_TORCH = ("frames", "order_advice", "summary")
+MODULES_WITH_TORCH = ("frames", "growth", "order_advice", "summary")
 NAMES_WITH_TORCH = {"write": "files", "finished": "sequence", "key": "sequence", "known": "sequence", "run": "sequence"}
 """What is imported when it is first used; names with their modules."""
 

@@ -118,5 +118,6 @@ METHOD = register(
         paper="arXiv 2202.05262",
         help="Adam on the one matrix alone, the baseline; its spillover follows no P.",
         settings=FineTuningSettings,
+        searches=False,
     )
 )

@@ -45,7 +45,7 @@ from pages.parts.frame.choices import (
 )
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
-HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
+HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "nas", "prefixes", "seed", "steps", "weight_decay")
 LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # what stands under an edit
 STORED_SECONDS = 20  # between two looks at what is stored
 AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
@@ -157,7 +157,8 @@ CHOICES: dict[str, Choice] = {
     "performed": _among("no", "yes"),
     "look": _among(*LOOKS),
     "editor": _among(*(method.name for method in METHODS)),  # of a sequence of edits
-    "through": Whole(None),  # last layer that an edit is spread over
+    "through": Whole(None),  # last layer that an edit is spread over, or its layer picked from
+    "nas": _among("off", "on"),  # values of a sequence are rescaled
     "edits": Whole(100, 1, MOST_EDITS),
     "draw": _among(*DRAWS),
     "arrange": _among(*EDIT_ORDERS),
