@@ -116,9 +116,10 @@ PUBLISHED = {
 
 MEMIT = "MEMIT's code"
 ALPHA_EDIT = "AlphaEdit's code"
-SMALL_CLAMP = 1.5
-"""Of models below `LARGE`: with ROME's 4 as many edits take, and damage several times as many other answers
-(docs/edits.md)."""
+SMALL_CLAMP, NORMED_CLAMP = 1.5, 0.5
+"""Of models below `LARGE`, and of those with a norm after the MLP. With ROME's 4 as many edits take, and damage several
+times as many other answers; where a norm follows, half of ‖v₀‖ is enough (docs/edits.md)."""
+NORMED = "Gemma"  # the family, from its second generation on
 
 PUBLISHED_SPREAD = {
     "gpt2-xl": Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), 17, MEMIT),
@@ -165,7 +166,8 @@ def recipe(model: str, *, width: int, layers: int, spreads: bool = False, method
     layer = min(round(EARLY * layers), max(editable_layers(layers), default=0))
     if spreads:
         return Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), layer, "MEMIT's; none published for this model")
-    if width >= LARGE:
-        return Recipe(_as_run(20, clamp=4), layer, "ROME's; none published for this model")
-    found = _as_run(20, clamp=SMALL_CLAMP, prefixes=MEMIT_PREFIXES)
-    return Recipe(found, layer, "found on SmolLM2-135M and Gemma 3 270M")
+    if entry and entry.family == NORMED:
+        return Recipe(_as_run(20, clamp=NORMED_CLAMP, prefixes=MEMIT_PREFIXES), layer, "found on Gemma 3 270M")
+    if width < LARGE:
+        return Recipe(_as_run(20, clamp=SMALL_CLAMP, prefixes=MEMIT_PREFIXES), layer, "found on SmolLM2-135M")
+    return Recipe(_as_run(20, clamp=4), layer, "ROME's; none published for this model")

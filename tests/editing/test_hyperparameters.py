@@ -160,14 +160,24 @@ class TestRecipe:
         assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 4)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((10, 5), (10, 10)))
 
-    @pytest.mark.parametrize(("name", "layer"), [("smollm2-135m", 6), ("gemma-3-270m-q4_k_m", 4), ("gpt2", 2)])
-    def test_small_real_models_take_smaller_edits(self, name: str, layer: int) -> None:
+    @pytest.mark.parametrize(
+        ("name", "layer", "clamp", "found_on"),
+        [
+            ("smollm2-135m", 6, 1.5, "SmolLM2-135M"),
+            ("gpt2", 2, 1.5, "SmolLM2-135M"),
+            ("gemma-3-270m-q4_k_m", 4, 0.5, "Gemma 3 270M"),
+            ("gemma-2-2b", 5, 0.5, "Gemma 3 270M"),
+        ],
+    )
+    def test_small_models_and_those_with_a_norm_after_the_mlp_take_smaller_edits(
+        self, name: str, layer: int, clamp: float, found_on: str
+    ) -> None:
         entry = catalog.find(name)
         assert entry
         actual = recipe(name, width=entry.width, layers=entry.layers)
-        assert (actual.layer, actual.source) == (layer, "found on SmolLM2-135M and Gemma 3 270M")
+        assert (actual.layer, actual.source) == (layer, f"found on {found_on}")
         how = actual.hyperparameters
-        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 1.5)
+        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, clamp)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((5, 10),))
 
     def test_the_demo_family_is_edited_first_thing_and_as_the_edit_will_act(self) -> None:
