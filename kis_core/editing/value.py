@@ -15,8 +15,8 @@ from kis_core import progress
 from kis_core.editing.contexts import about, contexts, random_prefixes
 from kis_core.editing.edit import EditError
 from kis_core.editing.hyperparameters import Hyperparameters
+from kis_core.editing.insertion import Insertion
 from kis_core.editing.overlay import device_of
-from kis_core.editing.place import Place
 from kis_core.facts import Fact
 from kis_core.keys import Prompt, tokenize_prompts
 from kis_core.models import head
@@ -160,12 +160,12 @@ def search(
             raise ValueError("to let δ act everywhere, the search has to know how the edit reaches")
         spread = reach(keys[0].numpy(), keys.mean(dim=0).numpy())
         reaching = torch.tensor(spread[None], dtype=torch.float32, device=device_of(loaded, layer))
-    places = [Place(projection, float(outputs[0].norm()) if size is None else size, reaching)]
+    insertions = [Insertion(projection, float(outputs[0].norm()) if size is None else size, reaching)]
     if with_attention:
         attention = loaded.architecture.attention_outputs[layer]
-        places.append(Place(attention, float(_site(loaded, sentences[:1], attention)[1].norm())))
+        insertions.append(Insertion(attention, float(_site(loaded, sentences[:1], attention)[1].norm())))
     drift = _drift(loaded, fact) if hyperparameters.kl else None
-    objective = _Objective(loaded, layer, tuple(places), sentences, drift)
+    objective = _Objective(loaded, layer, tuple(insertions), sentences, drift)
     delta, losses, probability = _descend(objective, hyperparameters, seen, report)
     return Value(
         delta=delta.cpu().double().numpy(),
@@ -212,25 +212,25 @@ class _Objective:
     Attributes:
         loaded: the model.
         layer: edited.
-        places: where a δ is added: at the down-projection, and for PMET at the attention's output as well.
+        insertions: where a δ is added: at the down-projection, and for PMET at the attention's output as well.
         sentences: the new object in its contexts.
         drift: the prompt whose next word is to stay, or None.
     """
 
     loaded: LoadedModel
     layer: int
-    places: tuple[Place, ...]
+    insertions: tuple[Insertion, ...]
     sentences: Sequence[Sentence]
     drift: Prompt | None
 
     def over(self, texts: Sequence[Sentence | Prompt]) -> _Texts:
         """These texts, to be run again and again: nothing changes before the first token that δ is added at."""
-        everywhere = self.places[0].reach is not None
+        everywhere = self.insertions[0].reach is not None
         subjects = [text.key_index for text in texts]
         begin = [0] * len(texts) if everywhere else subjects
         passes = from_layer(self.loaded, [text.tokens for text in texts], self.layer, begin)
-        keys = _keys(passes, self.places[0].module) if everywhere and len(self.places) > 1 else None
-        return _Texts(self.places, subjects, begin, passes, keys)
+        keys = _keys(passes, self.insertions[0].module) if everywhere and len(self.insertions) > 1 else None
+        return _Texts(self.insertions, subjects, begin, passes, keys)
 
 
 @torch.no_grad()
@@ -244,10 +244,10 @@ def _keys(passes: PassFromLayer, projection: nn.Module) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """Texts that the model is run over with a δ added at each place.
+    """Texts that the model is run over with a δ added at each insertion.
 
     Attributes:
-        places: where.
+        insertions: where.
         subjects: position of each subject's last token.
         begin: the first token of each that changes.
         passes: over them.
@@ -255,7 +255,7 @@ class _Texts:
             and not those that a δ at the attention's output makes of them. None where no δ changes keys.
     """
 
-    places: Sequence[Place]
+    insertions: Sequence[Insertion]
     subjects: Sequence[int]
     begin: Sequence[int]
     passes: PassFromLayer
@@ -265,8 +265,8 @@ class _Texts:
         """The last hidden states, (B, S, d), of each text from its first changed token on."""
         at = [subject - first for subject, first in zip(self.subjects, self.passes.first, strict=True)]
         with ExitStack() as stack:
-            for place, delta in zip(self.places, deltas, strict=True):
-                stack.enter_context(place.adding(at, delta, self.keys))
+            for insertion, delta in zip(self.insertions, deltas, strict=True):
+                stack.enter_context(insertion.adding(at, delta, self.keys))
             return self.passes.run()
 
 
@@ -275,11 +275,11 @@ def _descend(
 ) -> tuple[Tensor, list[float], float]:
     """Adam on δ. Returns δ, the losses, and the probability of the new object."""
     loaded, layer, sentences = objective.loaded, objective.layer, objective.sentences
-    places, drift = objective.places, objective.drift
+    insertions, drift = objective.insertions, objective.drift
     width, _ = loaded.architecture.widths
     tokens = len(sentences[0].answer)
     with torch.inference_mode(False), torch.enable_grad():
-        deltas = [torch.zeros(width, device=device_of(loaded, layer), requires_grad=True) for _ in places]
+        deltas = [torch.zeros(width, device=device_of(loaded, layer), requires_grad=True) for _ in insertions]
         optimizer = torch.optim.Adam(deltas, lr=settings.learning_rate)
         texts, about_subject = objective.over(sentences), objective.over([drift]) if drift else None
         before = _next_at_subject(loaded, about_subject, deltas).detach() if about_subject else None
@@ -290,8 +290,8 @@ def _descend(
             answers = of_hidden(loaded, sentences, texts.hidden(deltas), texts.begin)
             log_prob = answers.log_prob.mean() / tokens
             loss = -weight * log_prob + sum(
-                settings.weight_decay * delta.norm().cpu() / place.size**2
-                for delta, place in zip(deltas, places, strict=True)
+                settings.weight_decay * delta.norm().cpu() / insertion.size**2
+                for delta, insertion in zip(deltas, insertions, strict=True)
             )
             drifted = torch.zeros(())
             if about_subject and before is not None:
@@ -305,7 +305,7 @@ def _descend(
             probability = float(log_prob.detach().exp())
             if seen:
                 seen(losses[-1])
-            said = len(places) > 1 and drift is not None and bool((answers.rank == 1).all())
+            said = len(insertions) > 1 and drift is not None and bool((answers.rank == 1).all())
             weight = EASED if said else 1.0
             if losses[-1] < settings.stop_loss or step == settings.steps or (said and float(drifted.detach()) <= QUIET):
                 break
@@ -313,8 +313,8 @@ def _descend(
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                for delta, place in zip(deltas, places, strict=True):
-                    delta *= min(1.0, settings.clamp * place.size / max(float(delta.norm()), 1e-30))
+                for delta, insertion in zip(deltas, insertions, strict=True):
+                    delta *= min(1.0, settings.clamp * insertion.size / max(float(delta.norm()), 1e-30))
     report(STAGE, settings.steps, settings.steps)
     return deltas[0].detach(), losses, probability
 

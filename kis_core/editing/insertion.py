@@ -14,7 +14,7 @@ from kis_core.models.hooks import hooked
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Insertion:
     """Where a δ is added.
 
     Attributes:
