@@ -169,10 +169,12 @@ def over_edits(
         for rows in (kept[~apart], kept[~apart & before], kept[apart & before], kept)
     )
     tooltip = [tip("kind:N", "what"), tip("edits:Q"), tip("change:Q", form=".3g")]
-    marked = alt.Chart(pd.DataFrame({"edits": [] if mark is None else [mark]}))
+    rules = [_step(step, x)]
+    if mark is not None:
+        there = alt.Chart(pd.DataFrame({"edits": [mark]}))
+        rules.append(there.mark_rule(color=ORANGE, strokeWidth=2, strokeDash=[6, 4]).encode(x=x))
     layers = [
-        _step(step, x),
-        marked.mark_rule(color=ORANGE, strokeWidth=2, strokeDash=[6, 4]).encode(x=x),
+        *rules,
         all_lines.mark_line(strokeWidth=AFTER),
         past.mark_line(strokeWidth=3, point=alt.OverlayMarkDef(size=35, filled=True)),
         rings.mark_point(size=110, strokeWidth=2.2, filled=False, opacity=1),

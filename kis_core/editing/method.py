@@ -124,7 +124,8 @@ class Method(ABC):
         picks: picks one of several layers for every edit.
         searches: an edit writes a value that was searched for.
         restrain: ΔW as the model that is measured has it, (d, d_m), from W as it was, the ΔW of all edits so far and
-            the method's own settings; None where it has all of it. The next edit is made on the model that has all.
+            the method's own settings; None where it has all of it. The next edit is made on the model that has all. For
+            methods that make one edit at a time.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Sequences of edits: interference adds up until the model forgets (Hu et al., arXiv 2408.07413, eq. 11, 15; App. H).
 
 `request` says which edits and how, `queue` draws and orders them, `sequence` makes them one after another and measures
-(`model_health`), `trace` is what was measured; `frames` and `summary` say what it shows, `files` writes it. What needs
-torch is imported when it is first used, so that commands and pages can list draws and orders.
+(`model_health`), `trace` is what was measured; `frames`, `summary` and `growth` say what it shows, `files` writes it.
+What needs torch is imported when it is first used, so that commands and pages can list draws and orders.
 """
 
 from __future__ import annotations

@@ -91,10 +91,13 @@ def measures(trace: EditTrace) -> pd.DataFrame:
 
 
 def growth(trace: EditTrace) -> pd.DataFrame:
-    """How large edits are, and how far they moved the first edited layer; columns `edits`, `kind`, `change`."""
-    values = {"size": _sizes(trace), "drift": trace.drift[:, 0]}
+    """How large edits are, and how far they moved the first edited layer; columns `edits`, `kind`, `change`.
+
+    From the first measurement after an edit on: before it, nothing has grown.
+    """
+    values, steps = {"size": _sizes(trace), "drift": trace.drift[:, 0]}, trace.steps[1:]
     return pd.concat(
-        [pd.DataFrame({"edits": trace.steps, "kind": GROWTH[name], "change": own}) for name, own in values.items()],
+        [pd.DataFrame({"edits": steps, "kind": GROWTH[name], "change": own[1:]}) for name, own in values.items()],
         ignore_index=True,
     )
 
