@@ -19,6 +19,8 @@ from kis_core.editing.methods.emmet import EmmetSettings
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.editing.methods.memit import MemitSettings
 from kis_core.editing.methods.pmet import PmetSettings
+from kis_core.editing.methods.prune import PruneSettings
+from kis_core.editing.methods.rect import RectSettings
 from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
 from tests.editing.lively_models import IN_FULL, untouched
@@ -41,6 +43,8 @@ SETTINGS = {
     "memit-past": MemitSettings(LAMBDA),
     "emmet": EmmetSettings(LAMBDA),
     "pmet": PmetSettings(LAMBDA),
+    "rect": RectSettings(0.2),
+    "prune": PruneSettings(1.2),
     "alphaedit": AlphaEditSettings(None, None),
     "fine-tuning": FineTuningSettings(0.02, 4),
 }
