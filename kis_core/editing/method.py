@@ -156,6 +156,14 @@ class Method(ABC):
             Cancelled: `report` called it off.
         """
 
+    def check_model(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
+        """Whether such an edit means in these layers of the model what it is to mean.
+
+        Raises:
+            EditError: it does not; here, never.
+        """
+        return
+
     def own_settings(self, site: Site) -> Any:
         """The terms given for this method, of the class `settings`.
 

@@ -58,15 +58,15 @@ class SpreadMethod(Method):
         """What the search for a value is told beside the edit, from h_i, (d,)."""
         return {"size": float(np.linalg.norm(hidden))}
 
-    def check_model(self, site: Site) -> None:
-        """Whether such an edit means in this model what it is to mean.
+    def check_model(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
+        """Whether the MLPs add to the residual stream what they put out; see `Method.check_model`.
 
         Raises:
-            EditError: it does not.
+            EditError: they do not.
         """
         from kis_core.models.checks import adds_plainly
 
-        if not adds_plainly(site.loaded, site.layers):
+        if not adds_plainly(loaded, layers):
             raise EditError(
                 f"{self.label} says what the residual stream is to be, but in this model the MLP’s output is scaled or "
                 f"normed on its way there. Choose ROME, r-ROME or C = I."
@@ -154,7 +154,7 @@ class SpreadMethod(Method):
             raise EditError(f"{self.label} needs an edit and layers in order; found {len(requested)} and {site.layers}")
         for edit in requested:
             check_target(site.loaded, edit.target, site.layers[-1])
-        self.check_model(site)
+        self.check_model(site.loaded, site.layers)
 
     def _check_lands(
         self, edit: RequestedEdit, layer: int, key: np.ndarray, reach: np.ndarray, whitener: Whitener

@@ -39,6 +39,8 @@ Seen = Callable[[EditTrace], None]
 class SequenceRun:
     """A run while it goes on: it edits a batch, measures, and stores what it measured.
 
+    Making one raises an EditError where the method edits no such model.
+
     Attributes:
         unrelated: (m,) numbers of the facts that are not edited; `sentences` are theirs.
         edited: the edits' facts with their new objects, as sentences.
@@ -55,6 +57,7 @@ class SequenceRun:
         self.method = method(request.method)
         self.model = simulator.model
         self.layers = request.layers
+        self.method.check_model(self.model, self.layers)  # else each of its edits would be passed over
         self.sensitivities = [simulator.sensitivity(layer, report) for layer in self.layers]
         self.whiteners = {layer: simulator.whitener(layer, report) for layer in self.layers}
         self.prefixes = simulator.prefixes(request.how)

@@ -311,6 +311,13 @@ class TestPassedOver:
         assert unrelated < EQUATIONS
         assert not edited > EQUATIONS  # or nothing is said of it
 
+    def test_a_model_that_a_method_does_not_edit_is_refused_before_any_edit(
+        self, shared: Simulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kis_core.models.checks.adds_plainly", lambda *_: False)
+        with pytest.raises(EditError, match=r"scaled or normed on its way there\. Choose ROME"):
+            lifelong.run(shared, asked(shared, "memit", 2, Draw("hand", picked=self.PICKED[:2])))
+
     def test_a_batch_is_passed_over_as_a_whole(self, shared: Simulator) -> None:
         picked = Draw("hand", picked=(*self.PICKED[:2], (5, "Nokia"), (6, "Nokia")))
         trace = lifelong.run(shared, asked(shared, "memit", 4, picked, layers=tools.LAST, batch=2, every=2))

@@ -20,6 +20,7 @@ of them, which only means something where they all add to the stream as they are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kis_core.covariance.whitener import Whitener
-    from kis_core.editing.method import Site
     from kis_core.models.loaded import LoadedModel
 
 PUBLISHED_LAMBDA = {"gpt-j-6b": 6_000.0, "llama-2-7b": 15_000.0}
@@ -76,7 +76,7 @@ class Pmet(SpreadMethod):
         """The other δ; sizes are those of the outputs."""
         return {"with_attention": True}
 
-    def check_model(self, site: Site) -> None:
+    def check_model(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
         """Whether attention outputs are known, and several layers add to one stream.
 
         Raises:
@@ -84,13 +84,13 @@ class Pmet(SpreadMethod):
         """
         from kis_core.models.checks import adds_plainly
 
-        architecture = site.loaded.architecture
+        architecture = loaded.architecture
         if not architecture.attention_outputs:
             raise EditError(
                 f"{self.label} also searches at the attention’s output, which is not where {architecture.name} has it. "
                 f"Choose MEMIT or ROME."
             )
-        if len(site.layers) > 1 and not adds_plainly(site.loaded, site.layers):
+        if len(layers) > 1 and not adds_plainly(loaded, layers):
             raise EditError(
                 f"{self.label} spreads what one layer’s MLP is to write over several, but in this model the MLP’s "
                 f"output is scaled or normed on its way to the residual stream. Choose one layer, or ROME."
