@@ -29,7 +29,7 @@ from kis_core.studies.gallery import default_run
 from kis_core.wording import counted, number, share
 
 RUN = "lifelong"  # kind of the keys that runs are stored under
-CHANGE = "+.3g"  # format of a change of log-odds, as in the figures of the dashboard
+CHANGE = "+.3f"  # format of a change of log-odds, as in the tables of the dashboard
 CURVE = {
     "recall": ".0%",
     "retention": ".0%",
@@ -125,9 +125,14 @@ def _success(outcome: EditOutcome) -> list[tuple[str, str]]:
     return [
         ("new object, probability after the edit", share(success.probability_new)),
         ("old object, probability after the edit", share(success.probability_old)),
-        ("paraphrases answered with the new object", number(success.paraphrase, ".0%")),
-        ("neighbours that keep their answer", number(success.neighbourhood, ".0%")),
+        ("paraphrases answered with the new object", _written(success.paraphrase, ".0%")),
+        ("neighbours that keep their answer", _written(success.neighbourhood, ".0%")),
     ]
+
+
+def _written(value: float | None, form: str) -> str:
+    """A number, with a blank before the sign of a share."""
+    return number(value, form).replace("%", " %")
 
 
 def _quality(bench: Simulator, forecast: Forecast, outcome: EditOutcome) -> list[tuple[str, str]]:
@@ -176,10 +181,9 @@ def _run(bench: Simulator, trace: EditTrace, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "made": trace.steps.tolist(),
-        "facts": len(trace.unrelated),
         "text": trace.text,
         "half": f"{lives.label} until half of the unrelated facts are forgotten ({lives.certainty})",
         "values": {column: drawable(curve[column]) for column in CURVE},
-        "texts": {column: [number(value, form) for value in curve[column]] for column, form in CURVE.items()},
+        "texts": {column: [_written(value, form) for value in curve[column]] for column, form in CURVE.items()},
         "steps": steps,
     }

@@ -67,7 +67,7 @@ def test_it_opens_from_disk_and_a_click_shows_the_pair(opened: Page) -> None:
     page.locator("#heatmap").press("ArrowUp")
     page.locator("#heatmap").press("ArrowLeft")
     shows(page, result, 1, 1, 0)
-    assert page.url.endswith("#layer=1&pair=1-0"), "a link to this pair"
+    page.wait_for_url("**#layer=1&pair=1-0")  # a link to this pair
 
     page.locator("#search").fill("%data%")
     expect(page.locator("#pair-table tbody tr")).to_have_count(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tests.report.report_tools import CLOSING, FILE, Elements, data_of, hostile,
 from tests.report.test_packing import unpacked
 from tests.results.results_tools import made
 
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = "demo-gpt2-32"
 MOST_BYTES = 10_000_000  # of twelve layers of 128 facts
 LOADS = re.compile(r"""(?:src|srcset|action|poster)\s*=|url\(|@import|<link|fetch\(|XMLHttp|import\(|WebSocket""")
@@ -82,6 +84,16 @@ def test_it_needs_nothing_but_itself_and_runs_nothing_else(page: str) -> None:
     )
     policy = f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'"
     assert policy_of(page) == policy
+
+
+def test_its_colours_are_those_of_the_dashboard(page: str) -> None:
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))["theme"]
+    for name in ("light", "dark"):
+        (rule,) = re.findall(rf":root\[data-theme={name}\]{{(.*?)}}", page)
+        own = dict(part.split(":") for part in rule.strip(";").replace("--", "").split(";"))
+        assert own["ground"] == theme[name]["backgroundColor"]
+        assert [own[colour] for colour in ("blue", "orange", "green")] == theme[name]["chartCategoricalColors"][:3]
+        assert data_of(page)["diverging"][name] == theme[name]["chartDivergingColors"]
 
 
 def test_the_first_pair_is_the_strongest_without_a_tag(tmp_path: Path) -> None:

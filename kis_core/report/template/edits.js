@@ -96,7 +96,7 @@ class Player {
     fill(this.said, `${made} ${made === 1 ? "edit" : "edits"} made`);
     const figure = (text, name) => el("div", {}, el("b", {}, text), el("span", {}, name));
     fill("run-figures",
-      figure(texts.recall[at], `of the known among ${run.facts} unrelated facts still answered`),
+      figure(texts.recall[at], "of the unrelated facts still answered"),
       figure(texts.retention[at], "of the edits still in force"),
       figure(texts.dlogodds_measured[at], "mean change of log-odds, measured"),
       figure(texts.dlogodds_all_tokens[at], "forecast"),

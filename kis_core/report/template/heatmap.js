@@ -1,9 +1,11 @@
 // The matrix: square cells on a canvas, row i edited, column j suffering, in the colours of the dashboard.
 
-const LABELS = 150; // pixels for the names of rows
+const LABELS = [110, 150]; // pixels for the names of rows, on narrow and on wide screens
+const WIDE = 620; // pixels from which on a place for the matrix is wide
 const HEAD = 36; // pixels for the name of the columns
 const LABEL_STEP = 17; // pixels that a line of labels takes
 const SHADES = 512;
+const LEAST_FILLED = 0.92; // of the room, with cells of whole pixels; else they are a pixel wider here and there
 
 // Colours from negative over zero to positive, blended from one to the next as the dashboard's charts do.
 function ramp(colours) {
@@ -44,7 +46,7 @@ class Heatmap {
   // The facts of the cell under the mouse, or null.
   #cell(event) {
     const { order } = this.view, m = order.length;
-    const column = Math.floor(((event.offsetX - LABELS) / this.side) * m);
+    const column = Math.floor(((event.offsetX - this.left) / this.side) * m);
     const row = Math.floor(((event.offsetY - HEAD) / this.side) * m);
     return row >= 0 && row < m && column >= 0 && column < m ? [order[row], order[column]] : null;
   }
@@ -53,13 +55,15 @@ class Heatmap {
   draw(view) {
     this.view = view;
     const { layer, order, theme, hideDiagonal } = view, m = order.length;
-    const room = Math.min(this.canvas.parentElement.clientWidth - LABELS - 12, window.innerHeight - 190);
+    const width = this.canvas.parentElement.clientWidth;
+    this.left = LABELS[width < WIDE ? 0 : 1];
+    const room = Math.max(200, Math.min(width - this.left - 12, window.innerHeight - 190));
     const scale = window.devicePixelRatio || 1;
-    const pixels = Math.max(200, room) * scale; // a whole number of them for a cell, where there are enough
-    this.side = (pixels > 2 * m ? Math.floor(pixels / m) * m : pixels) / scale;
-    const [width, height] = [LABELS + this.side + 12, HEAD + this.side + 12];
-    Object.assign(this.canvas, { width: width * scale, height: height * scale });
-    Object.assign(this.canvas.style, { width: `${width}px`, height: `${height}px` });
+    const even = Math.floor((room * scale) / m) * m;
+    this.side = (even >= LEAST_FILLED * room * scale ? even : room * scale) / scale;
+    const [wide, high] = [this.left + this.side + 12, HEAD + this.side + 12];
+    Object.assign(this.canvas, { width: wide * scale, height: high * scale });
+    Object.assign(this.canvas.style, { width: `${wide}px`, height: `${high}px` });
     const context = this.canvas.getContext("2d");
     context.scale(scale, scale);
     context.imageSmoothingEnabled = false;
@@ -75,7 +79,7 @@ class Heatmap {
       }
     }
     inner.putImageData(image, 0, 0);
-    context.drawImage(cells, LABELS, HEAD, this.side, this.side);
+    context.drawImage(cells, this.left, HEAD, this.side, this.side);
     this.#words(context);
     this.#mark(context);
   }
@@ -85,16 +89,16 @@ class Heatmap {
     context.fillStyle = colours.getPropertyValue("--muted");
     context.font = "15px system-ui, sans-serif";
     context.textBaseline = "middle";
-    context.fillText("fact j that suffers →", LABELS, 12);
+    context.fillText("fact j suffers →", this.left, 12);
     context.textAlign = "right";
-    context.fillText("← fact i, edited", LABELS - 8, 12);
+    context.fillText("edit fact i ↓", this.left - 8, 12);
     context.font = "14px system-ui, sans-serif";
     let last = -LABEL_STEP;
     for (let start = 0, end; start < m; start = end) {
       for (end = start + 1; end < m && labels[order[end]] === labels[order[start]]; ) end++; // a run shares one label
       const y = ((start + end) / 2 / m) * this.side;
       if (y - last < LABEL_STEP) continue;
-      context.fillText(fitted(context, labels[order[start]], LABELS - 12), LABELS - 8, HEAD + y);
+      context.fillText(fitted(context, labels[order[start]], this.left - 12), this.left - 8, HEAD + y);
       last = y;
     }
   }
@@ -103,13 +107,13 @@ class Heatmap {
   #mark(context) {
     const { order, pair } = this.view, cell = this.side / order.length;
     const [row, column] = pair.map((fact) => order.indexOf(fact));
-    const [x, y] = [LABELS + (column + 0.5) * cell, HEAD + (row + 0.5) * cell];
+    const [x, y] = [this.left + (column + 0.5) * cell, HEAD + (row + 0.5) * cell];
     const half = Math.max(8, cell / 2 + 4);
     const colours = getComputedStyle(document.documentElement);
     context.lineWidth = 1;
     context.strokeStyle = colours.getPropertyValue("--muted");
     context.beginPath();
-    context.moveTo(LABELS, y);
+    context.moveTo(this.left, y);
     context.lineTo(x - half, y);
     context.moveTo(x, HEAD);
     context.lineTo(x, y - half);

@@ -1,6 +1,7 @@
 // What is looked at: a layer and a pair of facts, which stand in the address behind #, so that a link opens them again.
 
-const state = { at: 0, pair: DATA.pair, order: "index", player: null };
+const REST = 60; // milliseconds without a key press
+const state = { at: 0, pair: DATA.pair, order: "index", player: null, rest: null };
 const theme = () => document.documentElement.dataset.theme;
 const layerNow = () => DATA.layers[state.at];
 
@@ -54,31 +55,38 @@ function drawList() {
 
 function drawSpread() {
   drawDistributions(layerNow(), state.pair, { clean: byId("clean").checked, log: byId("log").checked });
-  drawDepth(layerNow(), byId("clean").checked, goTo);
 }
 
-// All that depends on the layer or the pair.
-function draw() {
+function drawLayers() {
+  if (DATA.layers.length > 1) drawDepth(layerNow(), byId("clean-layers").checked, goTo);
+}
+
+// All that depends on the layer or the pair: at once what answers a key press, the rest when the keys come to rest.
+// The address follows what somebody chose; a file that is opened keeps the address it has.
+function draw(chosen = false) {
   const layer = layerNow();
   byId("layer").value = state.at;
   fill("layer-name", DATA.layers.length > 1 ? `${layer.layer} of ${DATA.layers[DATA.layers.length - 1].layer}` : layer.layer);
   drawMatrix();
   drawPair(layer, state.pair);
-  drawList();
-  drawSpread();
-  drawAngles(layer, state.pair);
+  clearTimeout(state.rest);
+  state.rest = setTimeout(() => {
+    drawList();
+    drawSpread();
+    drawAngles(layer, state.pair);
+    drawLayers();
+    if (chosen) toAddress();
+  }, REST);
 }
 
 function pick(pair) {
   state.pair = pair;
-  draw();
-  toAddress();
+  draw(true);
 }
 
 function goTo(at) {
   state.at = at;
-  draw();
-  toAddress();
+  draw(true);
 }
 
 function showPair(edit, j) {
@@ -140,6 +148,7 @@ function listen() {
   on("search", "input", drawList);
   on("untagged", "change", drawList);
   on("clean", "change", drawSpread);
+  on("clean-layers", "change", drawLayers);
   on("log", "change", drawSpread);
   on("edit", "change", chooseEdit);
   on("run", "change", chooseRun);

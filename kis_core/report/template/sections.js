@@ -80,7 +80,7 @@ function drawPairs(layer, pair, { text, untagged }, pick) {
 function drawDistributions(layer, [i, j], { clean, log }) {
   const side = clean ? "clean" : "all", density = layer.density;
   verdicts("heavy", [...layer.heavy[side], ...(clean ? [] : layer.overlap)]);
-  const rows = layer.numbers[side].map(([name, text]) => ({ cells: [TAIL.test(name) ? `quantile ${name}` : name, text] }));
+  const rows = layer.numbers[side].map(([name, text]) => ({ cells: [TAIL.test(name) ? `quantile ${name.replace("%", " %")}` : name, text] }));
   fill("numbers", table([["off the diagonal"], ["", true]], rows));
   if (!density || !density[side].length) {
     fill("density-legend");
