@@ -12,11 +12,13 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from kis_core import report
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FactSet, saved
 from kis_core.facts import load as load_facts
 from kis_core.library import bundles, inventory
 from kis_core.library.inventory import BETWEEN, MOMENTS, RESULT, RUN, Shelved
+from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
 from kis_core.wording import counted, ranges
@@ -26,7 +28,7 @@ from pages.parts.frame.page import frame, split
 from pages.parts.frame.provenance import HASH, origin
 from pages.parts.frame.text import named, plain, volume
 from pages.parts.jobs import results
-from pages.parts.jobs.background import store
+from pages.parts.jobs.background import settle_imports, store
 from pages.parts.jobs.running import running
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
@@ -118,8 +120,10 @@ def _chosen(rows: list[Shelved]) -> None:
     )
     moments = sorted(behind) if along else []
     with st.container(horizontal=True, gap="small"):
-        if len(rows) == 1 and rows[0].what == RESULT:
-            _open_button(rows[0])
+        single = inventory.described(store(), rows[0].keys[0]) if len(rows) == 1 else None
+        if single is not None:
+            _open_button(rows[0], single)
+            _report_button(rows[0], single)
         if st.button("Verify", icon=":material/verified:", help="Reads every byte and compares it with its checksum."):
             _verify(rows, [*keys, *moments])
         if own or moments:
@@ -138,14 +142,39 @@ def _size_of(keys: set[str]) -> int:
     return sum(item.bytes for key in keys if (item := store().find(key)))
 
 
-def _open_button(row: Shelved) -> None:
-    result = inventory.described(store(), row.keys[0])
-    if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
+def _open_button(row: Shelved, result: Result) -> None:
+    if st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
         state.show(row.model, result.request.c_settings)
         for choice, value in {"facts": _name_of(result), "pair": None, "window": None}.items():
             state.choose(choice, value)
         state.go("pages/superposition.py")
+
+
+def _report_button(row: Shelved, described: Result) -> None:
+    """Take home a result as one HTML file; it is made when it is asked for."""
+
+    def made() -> str:
+        result = archive.read(row.keys[0], store())
+        if result is None:
+            raise KisError(f"P of {row.model} is gone from the store, or damaged; compute it anew.")
+        settle_imports()  # edits import torch
+        return report.html(result, store())
+
+    too_large = report.too_large(len(described.layers), len(described.facts))
+    st.download_button(
+        "Report",
+        made,
+        report.file_name(described),
+        "text/html",
+        icon=":material/article:",
+        on_click="ignore",
+        disabled=bool(too_large),
+        key="report",
+        help=too_large
+        or "One HTML file that opens from disk, with no server and no network: the matrix to click through, the "
+        "distributions and angles of every layer, and the edits and runs that are stored of it.",
+    )
 
 
 def _name_of(result: Result) -> str:
@@ -162,10 +191,10 @@ def _name_of(result: Result) -> str:
 def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
     bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
 
-    def report(done: int) -> None:
+    def seen(done: int) -> None:
         bar.progress(done / len(keys))
 
-    lost = set(inventory.verify(store(), keys, report))
+    lost = set(inventory.verify(store(), keys, seen))
     if not lost:
         _leave_message("success", f"{_values(len(keys))} read: all intact.")
     else:
@@ -263,11 +292,11 @@ def _import() -> None:
         return
     bar = st.progress(0.0, text=bundles.IMPORT_STAGE)
 
-    def report(_: str, done: int, total: int) -> None:
+    def seen(_: str, done: int, total: int) -> None:
         bar.progress(done / total if total else 1.0)
 
     try:
-        imported = bundles.load(store(), uploaded, report=report)
+        imported = bundles.load(store(), uploaded, report=seen)
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return

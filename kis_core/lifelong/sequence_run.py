@@ -20,7 +20,7 @@ from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue
 from kis_core.lifelong.request import STAGE, LifelongRequest
 from kis_core.lifelong.run_state import RunState
-from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
+from kis_core.lifelong.trace import EDITS, OF_EDITS, OF_RESULT, STEPS, EditTrace, from_entry, to_entry
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover import Sensitivity, observe, sensitivity
 from kis_core.spillover.forecast import all_tokens, subject_token
@@ -157,11 +157,11 @@ class SequenceRun:
         self.saved = time.monotonic()
 
     def _about(self) -> dict[str, str]:
-        """What the run is, for the Library, which opens no run."""
+        """What the run is and of which result, for those who open no run."""
         result, made = self.simulator.result, self.trace.edits
         name = f"{made} edit{'' if made == 1 else 's'}, {self.request.label}"
         names = {part: str(result.provenance[part]) for part in ("facts", "corpus")}
-        return {"name": name, "model": result.request.model} | names
+        return {"name": name, "model": result.request.model, OF_RESULT: result.identity} | names
 
     def _standing(self) -> tuple[Change, ...]:
         """The edits so far, as the model that is measured has them."""

@@ -38,6 +38,7 @@ NO_MODEL = {
     "analyse": ["--model=absent", "--corpus=builtin"],
     "edit": ["--model=absent", "--layer=0", "--fact=0", "--target=x"],
     "lifelong": ["--model=absent", "--layer=0"],
+    "report": ["--model=absent"],
     "study": ["--models=absent"],
     "forgetting": ["--models=absent"],
 }

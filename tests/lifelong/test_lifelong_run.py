@@ -18,6 +18,7 @@ from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.facts import Fact
 from kis_core.library import inventory
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
+from kis_core.lifelong.trace import OF_RESULT
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
@@ -369,3 +370,5 @@ def test_a_run_in_the_library_has_its_name_model_facts_and_text(bench: Simulator
         (run,) = (row for row in inventory.shelf(bench.store) if row.what == inventory.RUN)
         assert run.name == f"{name}, ROME, layer 0, at random, seed 0"
         assert (run.model, run.facts, run.corpus) == (tools.MODEL, source["facts"], source["corpus"])
+        (item,) = bench.store.inventory(inventory.RUN_KIND)
+        assert item.meta["about"][OF_RESULT] == bench.result.identity, "for reports"

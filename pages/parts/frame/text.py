@@ -74,13 +74,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def share(probability: float) -> str:
-    """A probability in per cent, never rounded to a false 0 or 100."""
-    if probability < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
-
-
 def text_behind(how: dict[str, Any]) -> str:
     """How C is taken, as people write it: wikipedia · 100,000 documents · bfloat16."""
     parts = [Path(how["corpus"]).name]
