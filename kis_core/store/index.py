@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import diskcache
 
+from kis_core.read_only import read_only
 from kis_core.store.array_files import Damaged
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class ReadOnly:
     """An index that can be read but not written, as the disk is read-only or full; its file may not exist yet.
 
     Each reading opens it anew, so that it sees what another process wrote meanwhile. Where SQLite cannot even make the
-    files it shares between processes, it is read as a file that nobody writes to.
+    files it shares between processes, it is read as a file that nobody writes to; so it is in read-only mode, while no
+    other process writes, because SQLite would make such files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,7 +161,10 @@ class ReadOnly:
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self._file.exists():
             return []
-        name = f"file:{quote(str(self._file.absolute()))}?{self._options}"
+        options = self._options
+        if read_only() and not self._file.with_name(f"{self._file.name}-wal").exists():
+            options = "mode=ro&immutable=1"
+        name = f"file:{quote(str(self._file.absolute()))}?{options}"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 

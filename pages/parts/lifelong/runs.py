@@ -10,6 +10,7 @@ import streamlit as st
 from kis_core import jobs, lifelong, progress
 from kis_core.lifelong import EditTrace, LifelongRequest
 from kis_core.progress import Report
+from kis_core.read_only import read_only
 from kis_core.simulator import Simulator
 from pages.parts.frame.text import named, plain
 from pages.parts.jobs import background, results
@@ -96,8 +97,8 @@ def _submit(run: Run) -> None:
 
 
 def starts_by_itself(run: Run) -> bool:
-    """Whether its model is small enough to be run without a click."""
-    return results.small(run.bench.result.request.model)
+    """Whether its model is small enough to be run without a click, and this is no public server."""
+    return not read_only() and results.small(run.bench.result.request.model)
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
