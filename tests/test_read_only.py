@@ -77,6 +77,20 @@ def test_a_bundle_is_not_taken_in(tmp_path: Path, kept: Path, monkeypatch: pytes
     assert set(kept.rglob("*")) == before
 
 
+def test_what_another_process_stores_meanwhile_is_seen(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Store(kept)
+    monkeypatch.setenv(VARIABLE, "1")
+    reader = Store(kept)
+    before = (kept / "index" / "cache.db-shm").read_bytes()
+    assert reader.get(KEY) == STAYS
+    assert (kept / "index" / "cache.db-shm").read_bytes() == before, "as long as the writer has nothing to tell"
+    monkeypatch.delenv(VARIABLE)
+    other = key_of("fingerprint", {"of": "another"})
+    writer.put(other, STAYS.meta, {})
+    monkeypatch.setenv(VARIABLE, "1")
+    assert reader.get(other) == STAYS
+
+
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "1")
     assert Store(tmp_path / "nowhere").inventory() == []

@@ -126,7 +126,7 @@ class ReadOnly:
 
     Each reading opens it anew, so that it sees what another process wrote meanwhile. Where SQLite cannot even make the
     files it shares between processes, it is read as a file that nobody writes to; so it is in read-only mode, while no
-    other process writes, because SQLite would make such files.
+    other process has written what is not merged into it yet, because SQLite would make or change such files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -161,8 +161,8 @@ class ReadOnly:
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self._file.exists():
             return []
-        options = self._options
-        if read_only() and not self._file.with_name(f"{self._file.name}-wal").exists():
+        options, unmerged = self._options, self._file.with_name(f"{self._file.name}-wal")
+        if read_only() and not (unmerged.exists() and unmerged.stat().st_size):
             options = "mode=ro&immutable=1"
         name = f"file:{quote(str(self._file.absolute()))}?{options}"
         with closing(sqlite3.connect(name, uri=True)) as connection:

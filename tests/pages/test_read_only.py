@@ -23,14 +23,16 @@ from kis_core.results import archive
 from kis_core.store.store import Store, key_of
 from pages.parts.frame import public
 from pages.parts.frame.public import Allowance
+from pages.parts.frame.text import plain
 from pages.parts.jobs import background, results
 from tests import tiny
 from tests.pages.conftest import MODEL, NOT_COMPUTED, ROOT, SCRIPTS, Cache, Open, Stored
-from tests.pages.looking import infos, labels, notes, table_of, tick
+from tests.pages.looking import captions, html, infos, labels, markdown, notes, table_of, tick
 
-FOLDER_OF_MODEL = "/srv/secret/lab-model"
+HOSTILE = "<b>*x*[y](z)"  # the name of the model's folder
+FOLDER_OF_MODEL = f"/srv/secret/{HOSTILE}"
 TEXT = "/srv/secret/lab-text.txt"
-ALIAS = "lab-model (00000000)"
+ALIAS = f"{HOSTILE} (00000000)"
 LINKS: dict[str, dict[str, str]] = {
     "of a model named by path": {"model": ALIAS, "facts": "three"},
     "of the demo family": {"facts": "three"},
@@ -46,7 +48,7 @@ def lab(cache: Cache, stored: Stored, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(cache.folder, folder)
     store = Store(folder)
     request = replace(result.request, model=FOLDER_OF_MODEL, corpus=TEXT, tokens=None)
-    source = result.provenance | {"model": FOLDER_OF_MODEL, "request": asdict(request), "corpus": "lab-text"}
+    source = result.provenance | {"model": FOLDER_OF_MODEL, "request": asdict(request), "corpus": HOSTILE}
     entry = archive.to_entry(replace(result, provenance=source | {"weights_sha256": "0" * 64}))
     store.put(key_of(archive.KIND, {"lab": 1}), entry.meta, entry.arrays)
     unfinished.remember(store, UnfinishedRequest(Request(FOLDER_OF_MODEL, corpus=TEXT)))
@@ -101,6 +103,7 @@ def test_every_page_opens_and_changes_computes_and_betrays_nothing(state: str, o
         offered = [label for label in labels(page) if label.startswith(OFFERS)]
         assert not offered, script
         assert not page.get("file_uploader")
+        assert HOSTILE not in markdown(page) + html(page), "nor is a name ever markup"
     assert not background.runner().jobs()
     assert contents(lab) == before
 
@@ -108,7 +111,7 @@ def test_every_page_opens_and_changes_computes_and_betrays_nothing(state: str, o
 def test_a_model_named_by_a_path_goes_by_an_alias_and_by_no_path(open_public: Open) -> None:
     page = open_public("pages/superposition.py", model=ALIAS, facts="three")
     assert not notes(page)
-    assert b"lab-model" in sent(page)
+    assert plain(HOSTILE) in captions(page)
     page = open_public("app.py", model=FOLDER_OF_MODEL, facts="three", other=str(ROOT), behind=f"corpus:{TEXT}")
     assert {"model", "other", "behind"} <= {line[2:].split(" ")[0] for line in notes(page)[0].split("\n")[1:]}
     assert dict(page.query_params).get("model", MODEL) != FOLDER_OF_MODEL
