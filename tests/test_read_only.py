@@ -11,6 +11,7 @@ import pytest
 
 from kis_core import jobs
 from kis_core.__main__ import main
+from kis_core.covariance import speed
 from kis_core.errors import KisError, NotOffered
 from kis_core.facts import FactSet, builtin, saved
 from kis_core.library import bundles, inventory
@@ -40,6 +41,7 @@ WAYS: dict[str, Callable[[Path, Store], object]] = {
     "a model in memory": lambda root, store: LoadedModels().lend(
         "", lambda: catalog.locate(catalog.DEFAULT), device="cpu", dtype="float32"
     ),
+    "a trial of speed": lambda root, store: speed.probe("cpu", "float32", 0.0),
     "a download": lambda root, store: catalog.locate("gpt2-xl"),
     "a configuration from the Hub": lambda root, store: described("someone/something"),
     "a value": lambda root, store: store.put(KEY, {}, {"x": np.ones(2)}),
