@@ -10,6 +10,7 @@ import streamlit as st
 from kis_core import charts, lifelong
 from kis_core.lifelong import EditTrace, frames, summary
 from kis_core.models import catalog
+from kis_core.read_only import read_only
 from kis_core.wording import counted, number
 from pages.parts.edit import simulator as benches
 from pages.parts.figures.drawing import drawing
@@ -17,6 +18,7 @@ from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
 from pages.parts.jobs.missing import compute
@@ -88,6 +90,8 @@ def drawn(seen: ResultView) -> None:
 
 def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) -> None:
     missing = planned.unfinished(traces)
+    if read_only():
+        return
     st.button(
         _start_label(missing, traces) if missing else "Done",
         type="primary",
@@ -120,6 +124,8 @@ def _progress(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) 
         kept = "What was measured is kept" if resumes else "No edit was measured yet"
         begins = "continues from there" if resumes else "starts from the beginning"
         st.info(f"Cancelled. {kept}; **{label}** on the left {begins}.", icon=":material/cancel:")
+    elif planned.unfinished(traces) and not_offered("This run of edits is not stored to its end, and making it"):
+        return
     elif planned.main not in traces and (package := installs(planned.model)):
         st.info(
             f"These edits are not made yet, and the model is not on this machine.{package}", icon=":material/cloud_off:"

@@ -15,6 +15,7 @@ import numpy as np
 
 from kis_core import progress
 from kis_core.editing import Change, DenseEdit, Edit, EditError, PerformedEdit, RequestedEdit, Site, applied, method
+from kis_core.errors import shown
 from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue
@@ -153,7 +154,7 @@ class SequenceRun:
         try:
             self.simulator.store.put(self.name, meta, trace.arrays | at.arrays())
         except StoreError as error:
-            log.warning("measured but not kept: %s", error)
+            log.warning("measured but not kept: %s", shown(str(error)))
         self.saved = time.monotonic()
 
     def _about(self) -> dict[str, str]:

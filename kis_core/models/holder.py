@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
+from kis_core.errors import refuse_if_read_only
 from kis_core.machine import ALL, DTYPE_BYTES
 from kis_core.models import loading
 from kis_core.models.files import ModelFiles
@@ -46,7 +47,9 @@ class LoadedModels:
 
         Raises:
             ModelError, UnsupportedArchitecture: see `loading.load`.
+            NotOffered: in read-only mode.
         """
+        refuse_if_read_only("Running a model")
         if held := self._find(weights, device, dtype):
             return held
         with self._loading:  # who waits here may find it loaded meanwhile

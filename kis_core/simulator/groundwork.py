@@ -15,9 +15,11 @@ import numpy as np
 
 from kis_core import progress
 from kis_core.analysis import pipeline
+from kis_core.errors import refuse_if_read_only
 from kis_core.facts import Fact
 from kis_core.facts.known import KnownFacts
 from kis_core.models import catalog
+from kis_core.read_only import read_only
 from kis_core.results.result import Result
 from kis_core.simulator.edit_records import EditRequest
 from kis_core.simulator.stored import WorkedOut, value_from_entry, value_to_entry
@@ -93,10 +95,11 @@ class Groundwork:
         return tokenize_sentences(self.model.tokenizer, self.facts, context=self.model.context)
 
     def whitener(self, layer: int, report: progress.Report = progress.silent) -> Whitener:
-        """C of a layer, factorised."""
+        """C of a layer, factorised; of a wide model that takes minutes, so read-only mode refuses it."""
         from kis_core.covariance.whitener import Whitener
 
         def fit() -> Whitener:
+            refuse_if_read_only("Factorising C")
             return Whitener.fit(pipeline.second_moment(self.result, layer, self.store, lambda: self.model, report))
 
         return self._kept.once(("whitener", layer), fit)
@@ -170,7 +173,7 @@ class Groundwork:
             ("whitener", layer): pipeline.second_moment_key(self.result, layer),
             ("sensitivity", layer): self.sensitivity_key(layer),
         }
-        return all(name in self._kept or self.store.holds(key) for name, key in needed.items())
+        return not read_only() and all(name in self._kept or self.store.holds(key) for name, key in needed.items())
 
     def value_key(self, request: EditRequest) -> str:
         """Name of a value in the store."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import ParquetFile, write_table
 
-from kis_core.facts import Fact, FactFileError, RowIssue, parse
-from kis_core.facts.containers import parquet, typed, workbook
+from kis_core.facts import Fact, FactFileError, RowIssue, parse, parsing
+from kis_core.facts.containers import parquet, workbook
 from kis_core.facts.containers.typed import AS_TEXT, NUMBERS
 from kis_core.facts.containers.workbook import ONE_SHEET
 
@@ -169,7 +169,13 @@ def test_what_grows_too_large_unpacked_is_refused(monkeypatch: pytest.MonkeyPatc
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), pa.array(["Rome" * 50]))
     data = columns(subject=long, prompt=["{} is in"] * 1_000, target=["Italy"] * 1_000)
     assert "has more than 100,000 bytes unpacked" in refused(data, "a.parquet")
-    monkeypatch.setattr(typed, "MOST_ROWS", 3)
+
+
+def test_more_rows_than_any_set_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "MOST_ROWS", 3)
+    line = ",".join(ROME).encode()
+    for ending, data in ((".csv", b"\n".join([",".join(HEADER).encode(), *[line] * 4])), (".jsonl", b"1\n" * 4)):
+        assert "has more than 3 rows. Split it." in refused(data, f"a{ending}")
     assert "has more than 3 rows. Split it." in refused(book(HEADER, *[ROME] * 4), "a.xlsx")
     assert "has more than 3 rows. Split it." in refused(columns(**dict.fromkeys(HEADER, ["x"] * 4)), "a.parquet")
 

@@ -17,6 +17,7 @@ from kis_core.models.files import ModelError, NotHere
 from kis_core.progress import Report
 from pages.parts.frame import state
 from pages.parts.frame.provenance import origin
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, plain
 from pages.parts.frame.views import View, python_request
 from pages.parts.jobs import background, results
@@ -25,6 +26,7 @@ from pages.parts.jobs.estimate import estimate
 from pages.parts.jobs.waiting import failed, until_done
 
 KEPT = 3  # large sets in memory, for all sessions: the widest take gigabytes
+COMPUTING = "What all pairs of these facts look like at this layer is not stored, and computing it"
 HEADING = "**Looking at these facts for the first time.** The result is kept: next time it opens at once."
 
 
@@ -100,6 +102,8 @@ def _wait_for(key: str, view: View, *, here: bool = True) -> NoReturn:
     if job is None:
         if view.known_only and (full := results.there(view.request)) and not any(full.known):
             _failed(NothingKnown(view.request.model, len(full.facts)))  # it is known already: no work needed
+        if not_offered(COMPUTING):
+            st.stop()
         if _confirmed(view, here=here):
             _start(key, view)
             st.rerun()
@@ -147,6 +151,8 @@ def _start(key: str, view: View) -> None:
 
 
 def _failed(error: BaseException) -> NoReturn:
+    if isinstance(error, ModelError) and not_offered(COMPUTING):
+        st.stop()
     if isinstance(error, NothingKnown):
         st.warning(plain(str(error)), icon=":material/filter_alt_off:")
         st.stop()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kis_core.read_only import last_part
 from kis_core.request import C_SETTINGS, Request
 from kis_core.results import export
 from kis_core.results.result import Result
@@ -101,5 +102,6 @@ class ResultView(View):
 def python_request(request: Request) -> str:
     """A request in Python, with the fields that differ from the default."""
     named = ((name, getattr(request, name)) for name in ("model", "facts", *C_SETTINGS))
-    fields = (f"{name}={value!r}" for name, value in named if value != getattr(Request(), name))
+    unusual = ((name, value) for name, value in named if value != getattr(Request(), name))
+    fields = (f"{name}={(last_part(value) if isinstance(value, str) else value)!r}" for name, value in unusual)
     return f"Request({', '.join(fields)})"

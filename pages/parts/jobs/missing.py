@@ -11,6 +11,7 @@ from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.errors import KisError
 from kis_core.models.files import NotHere
 from kis_core.request import Request
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.jobs.background import alive, runner, store, submit
 from pages.parts.jobs.estimate import estimate
@@ -50,6 +51,8 @@ def compute(requests: Sequence[Request], what: str) -> None:
     running = list(alive(list(waiting)))
     if idle := [request for key, request in waiting.items() if key not in running]:
         label = f"Compute the {len(idle)} missing {what}"
+        if not_offered(f"Computing the {len(idle)} missing {what}"):
+            return
         if st.button(label, icon=":material/play_arrow:", key=f"compute-{what}"):
             for request in idle:
                 submit(request)

