@@ -3,8 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SIDE_BY_SIDE := -n 2 --dist loadscope # folders at a time; the tests themselves keep to one core each
 PROFILE := quick # of the property tests
+CUDA := $(addprefix cuda-,bindings pathfinder toolkit) $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime \
+	cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
 
-.PHONY: run test quick check lint types stress benchmark real gallery demo clean
+.PHONY: run test quick check lint types stress benchmark real gallery demo audit lock clean
 
 run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
@@ -39,6 +41,18 @@ gallery: $(VENV)/.app ## compute anew the results that come with the program; `m
 demo: $(VENV)/.app ## retrain the embedded models and choose the built-in facts anew
 	$(BIN)/python -m kis_core.demo.train
 	$(BIN)/python -m kis_core.studies.demo_family --choose
+
+audit: $(VENV)/.dev ## what is known of the pinned packages' vulnerabilities; asks a database on the network
+	$(BIN)/python -m pip install --quiet pip-audit==2.10.1
+	$(BIN)/python -m tests.audit
+
+lock: $(VENV)/.dev ## requirements.lock anew, of what is installed here; needs uv. Its head is written by hand
+	$(BIN)/python -m pip freeze | sed 's/+cpu$$//' > $(VENV)/tested.txt
+	uv pip compile requirements.txt --constraint $(VENV)/tested.txt --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url $(addprefix --no-emit-package ,torch setuptools triton $(CUDA)) \
+		| sed '/^# The following packages/,$$d' > $(VENV)/new.lock
+	sed '/^[^#]/,$$d' requirements.lock | cat - $(VENV)/new.lock > $(VENV)/requirements.lock
+	mv $(VENV)/requirements.lock requirements.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -43,7 +43,20 @@ def main() -> None:
         "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* "
         "the one that suffers."
     )
+    _real_models(view.request.model)
     drawn(shown(view))
+
+
+def _real_models(chosen: str) -> None:
+    """Where to see a real language model: a stranger would take the demo family for all there is."""
+    others = [entry for entry in state.models().values() if entry.title and entry.name != chosen]
+    if not others:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("See it in a model that learned from real text:", width="content")
+        for entry in others:
+            look: dict[str, Any] = {"icon": ":material/language:", "type": "tertiary", "key": f"real-{entry.name}"}
+            st.button(entry.title, on_click=state.choose, args=("model", entry.name), **look)
 
 
 @panel
@@ -64,12 +77,13 @@ def _matrix(view: ResultView) -> None:
     if large:
         chart = drawing(charts.overview, p, order, **look)
     else:
-        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, **look)
+        chart = drawing(charts.heatmap, p, order, names=view.tagged_subjects, marks=view.signs, **look)
+    legend = "" if large else f" {view.legend}".rstrip()
     block = "A dot stands for a block of pairs and shows the one with the largest |P|." if large else ""
     text = FigureText(
         title="Superposition P",
         caption=f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at ±{limit:g}. "
-        f"Click a cell to open its pair.",
+        f"Click a cell to open its pair.{legend}",
         help=f"{explain('superposition P')} The diagonal is 1 by definition. {block}",
         data=lambda: pd.DataFrame(p[np.ix_(order, order)], columns=order).assign(edited=order),
         code="p.shape, superposition.moments(p)",

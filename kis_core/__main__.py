@@ -1,4 +1,4 @@
-"""The command line: `kis analyse|covariance|edit|study|lifelong|forgetting|models|export|import|app …`.
+"""The command line: `kis analyse|covariance|edit|study|lifelong|forgetting|report|models|export|import|app …`.
 
 From a checkout that is not installed: `python -m kis_core …`.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from kis_core.commands import analysing, bundles, covariance, dashboard, editing
+from kis_core.commands import analysing, bundles, covariance, dashboard, editing, reporting
 from kis_core.commands.line import WRONG_INPUT, ProgressLine, refuse
 from kis_core.errors import KisError
 
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     called = "kis" if Path(sys.argv[0]).stem == "kis" else "python -m kis_core"
     parser = argparse.ArgumentParser(prog=called, description="Knowledge superposition, measured.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for topic in (analysing, covariance, editing, bundles, dashboard):
+    for topic in (analysing, covariance, editing, reporting, bundles, dashboard):
         topic.add(commands)
     return parser
 

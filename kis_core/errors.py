@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from kis_core.read_only import VARIABLE, read_only, without_folders
+
 MOST_SHOWN = 200  # characters of a foreign text in a message: enough to recognise it
 
 
 class KisError(Exception):
-    """A fault that the user can act on: the message says where it is, what was found, and what to do."""
+    """A fault that the user can act on: the message says where it is, what was found, and what to do.
+
+    In read-only mode the message tells no folder of this machine.
+    """
+
+    def __str__(self) -> str:
+        return without_folders(super().__str__())
+
+
+class NotOffered(KisError):
+    """Something that a process in read-only mode does not do."""
+
+
+def refuse_if_read_only(what: str) -> None:
+    """Stand in the way of whatever read-only mode closes; `what` begins the message, as in "Computing".
+
+    Raises:
+        NotOffered: this process is in read-only mode.
+    """
+    if read_only():
+        raise NotOffered(f"{what} is not possible: {VARIABLE} is set, and only what is stored is shown.")
 
 
 def shown(text: str, most: int | None = MOST_SHOWN) -> str:

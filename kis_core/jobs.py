@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from kis_core import progress
-from kis_core.errors import KisError
+from kis_core.errors import KisError, refuse_if_read_only
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,8 @@ class Job:
             work(self.report)
         except BaseException as error:
             if not isinstance(error, (KisError, progress.Cancelled)):  # nobody else gets to see where it came from
-                log.exception("an unexpected %s ended a job", type(error).__name__)
+                where = "".join(traceback.format_tb(error.__traceback__))  # not its message, which may hold any text
+                log.error("an unexpected %s ended a job:\n%s", type(error).__name__, where)
             link: BaseException | None = error
             while link:
                 traceback.clear_frames(link.__traceback__)
@@ -239,7 +240,11 @@ class Runner:
             lane: where it is to run.
             notes: a list that the work fills with what it finds on the way.
             before: called before new work can begin; not where the work is joined.
+
+        Raises:
+            NotOffered: in read-only mode.
         """
+        refuse_if_read_only("Computing")
         with self._lock:
             job = self._jobs.get(key)
             if job and not job._stop.is_set() and job.snapshot().alive:

@@ -24,6 +24,13 @@ def number(value: float | None, form: str = ".3f") -> str:
     return format(float(value), f"{sign}z{form[len(sign) :]}")
 
 
+def share(probability: float) -> str:
+    """A probability in per cent, never rounded to a false 0 or 100."""
+    if probability < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
+
+
 def counted(count: int, singular: str, plural: str = "") -> str:
     """A count with its noun: 1 pair, 2 pairs, 1,200 pairs.
 

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts, superposition
+from kis_core.results.result import Result
 from kis_core.wording import number
 from pages.parts.figures.drawing import Drawing, drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
@@ -19,7 +20,7 @@ from pages.parts.figures.pair_list import pair_list, with_names
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
-from pages.parts.frame.text import plain
+from pages.parts.frame.text import named, plain
 from pages.parts.frame.views import ResultView, View, python_request
 from pages.parts.jobs.results import narrowed, of_result, ordered, remembered, tell_beyond
 from pages.parts.jobs.results import result as result_of
@@ -70,36 +71,46 @@ def main() -> None:
     """The page."""
     view = frame("Compare")
     st.subheader("What changes from one layer, or one model, to another?", anchor=False)
-    first, second = _both(view, _other(view))
-    tell_beyond(len(first.result.facts))
-    drawn(first, second)
-
-
-def _other(view: View) -> View:
-    models = state.models()
     columns = st.columns([1.2, 1, 1.6], vertical_alignment="bottom")
+    with columns[0]:
+        request = request_for(_model(view))
+    first, second = result_of(view.request), result_of(request)
+    with columns[1]:
+        other = View(request, _layer(view, request.model, second), view.known_only)
+    first_view, second_view = _both(view, first, other, second)
+    tell_beyond(len(first_view.result.facts))
+    drawn(first_view, second_view)
+
+
+def _model(view: View) -> str:
     chosen = state.get("other") or view.request.model
-    name = columns[0].selectbox("Compare with model", list(models), **state.widget("other", write=chosen))
-    layers = models[name].layers
-    layer = state.get("otherlayer")
+    models = list(state.models())
+    label, options = partial(named, among=models), state.widget("other", write=chosen)
+    name: str = st.selectbox("Compare with model", models, format_func=label, **options)
+    return name
+
+
+def _layer(view: View, model: str, result: Result) -> int:
+    """The layer to compare with: where none is chosen, the last one computed, or the first beside the last."""
+    layers, layer = state.models()[model].layers, state.get("otherlayer")
     if layer is None or layer >= layers:
-        same = name == view.request.model
-        layer = (0 if view.layer == layers - 1 else layers - 1) if same else min(view.layer, layers - 1)
+        first, last = result.layers[0], result.layers[-1]
+        here = max((one for one in result.layers if one <= view.layer), default=first)
+        layer = (first if view.layer == last else last) if model == view.request.model else here
     if layers > 1:
-        layer = columns[1].slider("and layer", 0, layers - 1, **state.widget("otherlayer", write=layer))
-    return View(request_for(name), layer, view.known_only)
+        layer = st.slider("and layer", 0, layers - 1, **state.widget("otherlayer", write=layer))
+    return int(layer)
 
 
-def _both(view: View, other: View) -> tuple[ResultView, ResultView]:
-    """Both results, of the facts that both models answer if only such are wanted."""
-    first, second = result_of(view.request), result_of(other.request)
+def _both(view: View, first: Result, other: View, second: Result) -> tuple[ResultView, ResultView]:
+    """Views of both results, of the facts that both models answer if only such are wanted."""
     if view.known_only:
         kept = [fact for fact, known in enumerate(zip(first.known, second.known, strict=True)) if all(known)]
         if not kept:
             st.warning("There is no fact that both models answer. Switch off “Only facts the model answers”.")
             st.stop()
         first, second = (narrowed(result, kept, "both models answer") for result in (first, second))
-    return of_result(view, first), of_result(other, second)
+    return of_result(view, first), of_result(other, second, "otherlayer")
 
 
 @panel
@@ -166,13 +177,14 @@ def _figures(both: Comparison) -> None:
 def _heatmap(both: Comparison, side: Side) -> None:
     order, labels = ordered(both.first, state.get("order"))
     blocks = len(side.values) > superposition.DETAIL
+    legend = "" if blocks or side.also else f" {side.view.legend}".rstrip()
     st.markdown(f"**{plain(side.title)}**")
     figure(
         side.view,
         _blocks(both, side, order, labels) if blocks else _cells(both, side, order, labels),
         FigureText(
             title=side.title,
-            caption=f"Colours end at ±{side.limit:g}{'' if side.also else ' on both sides'}. Click a cell.",
+            caption=f"Colours end at ±{side.limit:g}{'' if side.also else ' on both sides'}. Click a cell.{legend}",
             help=HELP,
             data=lambda: pd.DataFrame(side.values[np.ix_(order, order)], columns=order).assign(edited=order),
             code=side.code,
@@ -192,7 +204,8 @@ def _cells(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -
         "value": side.quantity,
         "hide_diagonal": True,
     }
-    return drawing(charts.heatmap, side.values, order, labels=labels, names=both.first.subjects, **look)
+    names, marks = (both.first.subjects, ()) if side.also else (side.view.tagged_subjects, side.view.signs)
+    return drawing(charts.heatmap, side.values, order, labels=labels, names=names, marks=marks, **look)
 
 
 def _blocks(both: Comparison, side: Side, order: np.ndarray, labels: list[str]) -> Drawing:

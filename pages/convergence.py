@@ -19,7 +19,8 @@ from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, split
 from pages.parts.frame.views import ResultView
-from pages.parts.jobs.results import compute, remembered, shown, stored, subset_like
+from pages.parts.jobs.missing import compute
+from pages.parts.jobs.results import remembered, shown, stored, subset_like
 
 FACTS_HELP = (
     "**Paper, App. C.** Excess kurtosis of P over random subsets of the facts, by their number. Line: median; band: "

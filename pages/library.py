@@ -12,11 +12,14 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from kis_core.errors import KisError
+from kis_core import report
+from kis_core.errors import KisError, NotOffered
 from kis_core.facts import BUILTIN_SETS, FactSet, saved
 from kis_core.facts import load as load_facts
 from kis_core.library import bundles, inventory
 from kis_core.library.inventory import BETWEEN, MOMENTS, RESULT, RUN, Shelved
+from kis_core.read_only import read_only, without_folders
+from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
 from kis_core.wording import counted, ranges
@@ -24,9 +27,10 @@ from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.page import frame, split
 from pages.parts.frame.provenance import HASH, origin
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import named, plain, volume
 from pages.parts.jobs import results
-from pages.parts.jobs.background import store
+from pages.parts.jobs.background import settle_imports, store
 from pages.parts.jobs.running import running
 
 DOWNLOAD_BYTES = 500_000_000  # a browser's download passes through the server's memory
@@ -57,8 +61,10 @@ def main() -> None:
             _import()
         with right:
             _disk(rows)
+    except NotOffered as error:
+        st.info(plain(str(error)), icon=":material/public:")
     except (KisError, OSError) as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(without_folders(str(error))), icon=":material/error:")
 
 
 def _table(rows: list[Shelved]) -> list[Shelved]:
@@ -105,27 +111,30 @@ def _text_behind(row: Shelved) -> str:
 
 def _chosen(rows: list[Shelved]) -> None:
     if not rows:
-        words = "Select rows to see where they came from, and to verify, export, delete or open them."
-        st.info(words, icon=":material/check_box:")
+        more = "open" if read_only() else "verify, export, delete or open"
+        st.info(f"Select rows to see where they came from, and to {more} them.", icon=":material/check_box:")
         return
     keys = [key for row in rows for key in row.keys]
     own = [key for row in rows if not row.shipped for key in row.keys]  # the others are neither deleted nor exported
     behind = inventory.moments_behind(store(), keys) - set(keys)
-    along = bool(behind) and st.toggle(
-        f"Together with C behind them ({volume(_size_of(behind))})",
-        key="along",
-        help="To compute C again takes the model and the text. A C that other results need is not deleted.",
+    along = (
+        bool(behind)
+        and not read_only()
+        and st.toggle(
+            f"Together with C behind them ({volume(_size_of(behind))})",
+            key="along",
+            help="To compute C again takes the model and the text. A C that other results need is not deleted.",
+        )
     )
     moments = sorted(behind) if along else []
     with st.container(horizontal=True, gap="small"):
-        if len(rows) == 1 and rows[0].what == RESULT:
-            _open_button(rows[0])
-        if st.button("Verify", icon=":material/verified:", help="Reads every byte and compares it with its checksum."):
-            _verify(rows, [*keys, *moments])
-        if own or moments:
-            _export([*own, *moments])
-            if st.button("Delete", icon=":material/delete:"):
-                st.session_state["deleting"] = [row.id for row in rows]
+        single = inventory.described(store(), rows[0].keys[0]) if len(rows) == 1 else None
+        if single is not None:
+            _open_button(rows[0], single)
+        if not read_only():
+            if single is not None:
+                _report_button(rows[0], single)
+            _act(rows, keys, own, moments)
     if st.session_state.get("deleting") == [row.id for row in rows]:
         _confirm_deletion([row for row in rows if not row.shipped], own, along)
     for row in rows[:DESCRIBED]:
@@ -134,18 +143,53 @@ def _chosen(rows: list[Shelved]) -> None:
         st.caption(f"and {len(rows) - DESCRIBED:,} more")
 
 
+def _act(rows: list[Shelved], keys: list[str], own: list[str], moments: list[str]) -> None:
+    """The buttons for what takes long or changes the store."""
+    if st.button("Verify", icon=":material/verified:", help="Reads every byte and compares it with its checksum."):
+        _verify(rows, [*keys, *moments])
+    if own or moments:
+        _export([*own, *moments])
+        if st.button("Delete", icon=":material/delete:"):
+            st.session_state["deleting"] = [row.id for row in rows]
+
+
 def _size_of(keys: set[str]) -> int:
     return sum(item.bytes for key in keys if (item := store().find(key)))
 
 
-def _open_button(row: Shelved) -> None:
-    result = inventory.described(store(), row.keys[0])
-    if result is not None and st.button("Open", icon=":material/open_in_new:", type="primary"):
+def _open_button(row: Shelved, result: Result) -> None:
+    if st.button("Open", icon=":material/open_in_new:", type="primary"):
         state.look_again()
         state.show(row.model, result.request.c_settings)
         for choice, value in {"facts": _name_of(result), "pair": None, "window": None}.items():
             state.choose(choice, value)
         state.go("pages/superposition.py")
+
+
+def _report_button(row: Shelved, described: Result) -> None:
+    """Take home a result as one HTML file; it is made when it is asked for."""
+
+    def made() -> str:
+        result = archive.read(row.keys[0], store())
+        if result is None:
+            raise KisError(f"P of {row.model} is gone from the store, or damaged; compute it anew.")
+        settle_imports()  # edits import torch
+        return report.html(result, store())
+
+    too_large = report.too_large(len(described.layers), len(described.facts))
+    st.download_button(
+        "Report",
+        made,
+        report.file_name(described),
+        "text/html",
+        icon=":material/article:",
+        on_click="ignore",
+        disabled=bool(too_large),
+        key="report",
+        help=too_large
+        or "One HTML file that opens from disk, with no server and no network: the matrix to click through, the "
+        "distributions and angles of every layer, and the edits and runs that are stored of it.",
+    )
 
 
 def _name_of(result: Result) -> str:
@@ -162,10 +206,10 @@ def _name_of(result: Result) -> str:
 def _verify(rows: list[Shelved], keys: Sequence[str]) -> None:
     bar = st.progress(0.0, text=f"Reading {_values(len(keys))}")
 
-    def report(done: int) -> None:
+    def seen(done: int) -> None:
         bar.progress(done / len(keys))
 
-    lost = set(inventory.verify(store(), keys, report))
+    lost = set(inventory.verify(store(), keys, seen))
     if not lost:
         _leave_message("success", f"{_values(len(keys))} read: all intact.")
     else:
@@ -256,6 +300,8 @@ def _description(row: Shelved) -> str:
 
 def _import() -> None:
     st.markdown("**Import.** A bundle made by Export, or by `python -m kis_core export` on a cluster.")
+    if not_offered("Importing"):
+        return
     size = UPLOAD_MEGABYTES
     uploaded = st.file_uploader("A bundle", type=["zip"], max_upload_size=size, label_visibility="collapsed")
     st.caption("Larger ones: `python -m kis_core import FILE`. Copying the cache folder works as well.")
@@ -263,11 +309,11 @@ def _import() -> None:
         return
     bar = st.progress(0.0, text=bundles.IMPORT_STAGE)
 
-    def report(_: str, done: int, total: int) -> None:
+    def seen(_: str, done: int, total: int) -> None:
         bar.progress(done / total if total else 1.0)
 
     try:
-        imported = bundles.load(store(), uploaded, report=report)
+        imported = bundles.load(store(), uploaded, report=seen)
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -285,7 +331,7 @@ def _disk(rows: list[Shelved]) -> None:
     st.markdown(f"{listed}\n- damaged, set aside: {damaged}\n- left by killed processes: {orphans}")
     if came_along := sum(row.bytes for row in rows if row.shipped):
         st.caption(f"Besides, {volume(came_along)} came with the program; they are only read, and cannot be deleted.")
-    clearable = taken.damaged + taken.orphans
+    clearable = 0 if read_only() else taken.damaged + taken.orphans
     if clearable and st.button(f"Clear {volume(clearable)}", icon=":material/mop:"):
         _leave_message("success", f"{volume(inventory.clear(store()))} are free again.")
         st.rerun()

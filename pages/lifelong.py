@@ -10,6 +10,7 @@ import streamlit as st
 from kis_core import charts, lifelong
 from kis_core.lifelong import EditTrace, frames, summary
 from kis_core.models import catalog
+from kis_core.read_only import read_only
 from kis_core.wording import counted, number
 from pages.parts.edit import simulator as benches
 from pages.parts.figures.drawing import drawing
@@ -17,9 +18,11 @@ from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
-from pages.parts.jobs.results import compute, shown
+from pages.parts.jobs.missing import compute
+from pages.parts.jobs.results import installs, shown
 from pages.parts.lifelong import below, runs
 from pages.parts.lifelong.budget import budget_figure, forecast_button, progress_of_budget
 from pages.parts.lifelong.choice import plan
@@ -66,10 +69,6 @@ def drawn(seen: ResultView) -> None:
         st.session_state["playing"] = False
         _keep_pace()
         return
-    opened, by_itself = "lifelong-opened" in st.session_state, runs.starts_by_itself(planned.main)
-    if not opened and by_itself and not runs.cancelled(planned.runs):
-        runs.start(planned.runs)
-    st.session_state["lifelong-opened"] = True
     working = bool(runs.alive(planned.runs))
     traces = {run: trace for run in planned.runs if (trace := runs.trace_of(run)) is not None}
     with button:
@@ -95,11 +94,13 @@ def drawn(seen: ResultView) -> None:
 
 def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) -> None:
     missing = planned.unfinished(traces)
+    if read_only():
+        return
     st.button(
         _start_label(missing, traces) if missing else "Done",
         type="primary",
         icon=":material/play_circle:" if missing else ":material/check:",
-        disabled=working or not missing,
+        disabled=bool(working or not missing or installs(planned.model)),
         on_click=runs.start,
         args=(missing,),
         width="stretch",
@@ -127,6 +128,12 @@ def _progress(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool) 
         kept = "What was measured is kept" if resumes else "No edit was measured yet"
         begins = "continues from there" if resumes else "starts from the beginning"
         st.info(f"Cancelled. {kept}; **{label}** on the left {begins}.", icon=":material/cancel:")
+    elif planned.unfinished(traces) and not_offered("This run of edits is not stored to its end, and making it"):
+        return
+    elif planned.main not in traces and (package := installs(planned.model)):
+        st.info(
+            f"These edits are not made yet, and the model is not on this machine.{package}", icon=":material/cloud_off:"
+        )
     elif planned.main not in traces:
         st.info("Press **Run** to make these edits, one after another.", icon=":material/play_circle:")
 

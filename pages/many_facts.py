@@ -13,6 +13,7 @@ from kis_core import charts, superposition
 from kis_core.analysis.large_sets import LargeSet, sweep, tables, tally
 from kis_core.facts import FactSet, saved
 from kis_core.models import catalog
+from kis_core.read_only import read_only
 from kis_core.results import caveats
 from kis_core.results.tags import SAME_SUBJECT
 from kis_core.store.store import default_root
@@ -68,6 +69,8 @@ def main() -> None:
 
 def _offer() -> None:
     """A large set for those who have none."""
+    if read_only():
+        return
     words, button = st.columns([4.6, 1.4], vertical_alignment="center")
     words.markdown(
         f"Up to {saved.MOST_FACTS:,} facts: P is computed block by block, and only what the blocks show is kept. Bring "

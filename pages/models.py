@@ -15,6 +15,7 @@ from kis_core.models import catalog
 from kis_core.models.catalog import ModelEntry
 from kis_core.models.describe import described
 from kis_core.models.gguf import ENDING
+from kis_core.read_only import read_only
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.page import frame, split
@@ -71,10 +72,12 @@ def _table() -> ModelEntry | None:
             "licence": text("licence", width=120, help="that its weights are given under"),
         },
     )
-    st.caption(
-        f"{sum(entry.paper for entry in entries)} of them are those of the paper. Every other model of these "
-        f"architectures works too: type its Hugging Face id, or a folder or GGUF file on this machine."
+    others = (
+        "Every other model of these architectures works too: type its Hugging Face id, or a folder or GGUF file on "
+        "this machine."
     )
+    papers = f"{sum(entry.paper for entry in entries)} of them are those of the paper."
+    st.caption(papers if read_only() else f"{papers} {others}")
     selected = event["selection"]["rows"]
     return entries[selected[0]] if selected and selected[0] < len(entries) else None
 
@@ -123,6 +126,8 @@ def _forget_typed() -> None:
 
 
 def _picked(selected: ModelEntry | None) -> ModelEntry | None:
+    if read_only():
+        return selected
     typed = st.text_input(
         "Any other model",
         placeholder="owner/model, or a folder or .gguf file here",

@@ -24,7 +24,8 @@ from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
 from pages.parts.jobs.background import store
-from pages.parts.jobs.results import compute, remembered, shown
+from pages.parts.jobs.missing import compute
+from pages.parts.jobs.results import remembered, shown
 
 HELP = (
     "**Paper, Fig. 5.** The paper reads a higher kurtosis as weaker superposition: fewer pairs carry the overlap. "
@@ -63,7 +64,7 @@ def main() -> None:
     drawn(seen)
     with place:
         family = [request_for(entry.name) for entry in catalog.demo()]
-        compute(family, "demo models", unasked=catalog.is_demo(seen.request.model))
+        compute(family, "demo models")
 
 
 @panel

@@ -93,12 +93,20 @@ def _heatmap(seen: ResultView, pair: tuple[int, int] | None) -> None:
     look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": pair, "hide_diagonal": hide, "window": window}
     figure(
         view,
-        drawing(charts.heatmap, p, order, names=view.tagged_subjects, size=430 if view.is_large else 500, **look),
+        drawing(
+            charts.heatmap,
+            p,
+            order,
+            names=view.tagged_subjects,
+            marks=view.signs,
+            size=430 if view.is_large else 500,
+            **look,
+        ),
         FigureText(
             title="Superposition P",
             caption=f"How much an edit of one fact (row) lands on another (column). Colours end at ±{limit:g}; "
             f"{beyond} of {m * (m - 1):,} off-diagonal entries lie beyond and take the end colour (eq. 16–18). Click a "
-            "cell.",
+            f"cell. {view.legend}".rstrip(),
             help=HELP,
             data=lambda: _cells(view),
             code="charts.heatmap(p, range(len(p)), limit=superposition.colour_limit(p), "

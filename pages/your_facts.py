@@ -11,6 +11,7 @@ from streamlit.typing import UploadedFile
 from kis_core.errors import KisError
 from kis_core.facts import BUILTIN_SETS, FILES, RECORDS, FactSet, parse, saved
 from kis_core.facts.containers import CONTAINERS
+from kis_core.read_only import read_only
 from kis_core.results import export
 from kis_core.results.result import Result
 from kis_core.store.store import default_root
@@ -19,6 +20,7 @@ from pages.parts.figures.grid import grid
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, split
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import View
 from pages.parts.jobs.results import result as result_of
@@ -41,6 +43,8 @@ def main() -> None:
 
 
 def _upload() -> None:
+    if not_offered("Bringing a file of your own"):
+        return
     st.markdown("**Bring a file.** It stays on this machine, in the cache folder.")
     uploaded = st.file_uploader(
         f"A file with {'; '.join(RECORDS)}",
@@ -134,7 +138,7 @@ def _sets() -> None:
         row[0].markdown(f"- **{plain(title)}**")
         if row[1].button("Use", key=f"use-{name}", width="stretch", disabled=state.get("facts") == name):
             _use(name)
-        if row[2].button("Delete", key=f"delete-{name}", width="stretch"):
+        if not read_only() and row[2].button("Delete", key=f"delete-{name}", width="stretch"):
             saved.delete(default_root(), name)
             st.rerun()
 

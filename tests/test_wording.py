@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kis_core.wording import MISSING, counted, number, ranges
+from kis_core.wording import MISSING, counted, number, ranges, share
 
 ROOT = Path(__file__).parents[1]
 MAKERS = {"pages/parts/figures/grid.py"}  # what draws tables for all pages
@@ -41,6 +41,10 @@ def test_no_number_reads_badly(value: float, form: str) -> None:
     text = number(value, form)
     assert not re.search("nan|inf|None|\u2212", text)
     assert not re.fullmatch(r"-0\.?0*%?", text)
+
+
+def test_no_share_is_rounded_to_a_false_0_or_100() -> None:
+    assert [share(p) for p in (0.0, 0.001, 0.5, 0.9999)] == ["< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %"]
 
 
 def test_counts_by_hand() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
+from kis_core.corpora import PAPER_DOCUMENTS
 from kis_core.machine import DTYPE_BYTES, Device, Speed, factor_operations, first_fit, gigabytes, product_operations
 from kis_core.models import catalog
 from kis_core.models.batching import TOKENS_PER_BATCH
@@ -124,6 +125,16 @@ def quick_tokens(
         return None
     tokens = int((QUICK_SECONDS - none) * entry.mlp_width / (some - none))
     return int(float(f"{tokens:.1e}")) if tokens >= entry.mlp_width else 0
+
+
+def tokens_read(entry: ModelEntry, tokens: int | None, documents: int | None) -> int:
+    """About how many tokens are read, at most so many of them, or of so many documents of Wikipedia."""
+    return tokens or (documents or PAPER_DOCUMENTS) * tokens_a_document(entry)
+
+
+def tokens_a_document(entry: ModelEntry) -> int:
+    """About how many tokens of a document of Wikipedia a model reads."""
+    return min(TOKENS_A_DOCUMENT, entry.context or TOKENS_A_DOCUMENT)
 
 
 def choose(entry: ModelEntry, devices: Sequence[Device]) -> tuple[str, str]:

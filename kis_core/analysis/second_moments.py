@@ -20,6 +20,7 @@ from kis_core import progress
 from kis_core.analysis.resolve import SECOND_MOMENT, ResolvedRequest, resolve, second_moment_key
 from kis_core.corpora import Corpus
 from kis_core.covariance.rome_files import Statistics
+from kis_core.errors import shown
 from kis_core.request import RequestError
 from kis_core.results.result import Result
 from kis_core.store.store import Store, StoreError, key_of
@@ -225,7 +226,7 @@ def _keep(resolved: ResolvedRequest, moment: LayerSecondMoment, store: Store) ->
     try:
         store.put(_name(resolved, moment.layer), meta, {"triangle": packed(moment.matrix)})
     except StoreError as error:
-        log.warning("C of layer %d was computed but not kept: %s", moment.layer, error)
+        log.warning("C of layer %d was computed but not kept: %s", moment.layer, shown(str(error)))
         return False
     return True
 

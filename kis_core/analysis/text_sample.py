@@ -9,6 +9,7 @@ import numpy as np
 
 from kis_core.analysis.resolve import ResolvedRequest
 from kis_core.corpora import Corpus, CorpusError
+from kis_core.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,9 @@ def _rows(resolved: ResolvedRequest, loaded: LoadedModel) -> list[tuple[int, ...
             for row in group.rows
         ]
     except CorpusError as error:
-        log.warning("how large keys of general text are stays unknown, as the text cannot be read: %s", error)
+        log.warning(
+            "how large keys of general text are stays unknown, as the text cannot be read: %s", shown(str(error))
+        )
         return []
     rows: list[tuple[int, ...]] = []
     left = TOKENS

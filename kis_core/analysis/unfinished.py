@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kis_core.errors import KisError
+from kis_core.read_only import read_only
 from kis_core.request import Request
 from kis_core.store.store import Store, key_of
 
@@ -49,8 +50,13 @@ def forget(store: Store, request: Request) -> None:
 
 
 def unfinished(store: Store) -> list[UnfinishedRequest]:
-    """What was begun and neither finished nor dropped, on this cache folder by any process."""
-    requests = []
+    """What was begun and neither finished nor dropped, on this cache folder by any process.
+
+    In read-only mode there is none, as none can be resumed.
+    """
+    requests: list[UnfinishedRequest] = []
+    if read_only():
+        return requests
     for meta in store.listed(KIND).values():
         with suppress(KeyError, TypeError, ValueError, AttributeError, KisError):  # written by another version
             requests.append(_read(meta))

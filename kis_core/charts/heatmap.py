@@ -16,6 +16,8 @@ from kis_core.superposition.overview import DETAIL, block_side, blocks
 
 LABEL_STEP_PIXELS = 15  # room that a line of axis label takes
 LABEL_PIXELS = 150
+LABEL_PADDING = 2  # pixels between labels and cells: Vega's own
+MARK_PIXELS = 20  # that two signs between labels and cells take
 PICK = "cell"  # name of the selection that a click on a heatmap makes
 BRUSH = "brush"  # name of the selection that a drag over an overview makes
 MOST_WRITTEN = 12  # layers a side whose similarities are written into the cells
@@ -66,6 +68,7 @@ def heatmap(
     size: int = 500,
     window: Window | None = None,
     value: str = "P[i, j]",
+    marks: Sequence[str] = (),
 ) -> alt.LayerChart:
     """P as a clickable heatmap; row i is edited, column j suffers.
 
@@ -80,6 +83,7 @@ def heatmap(
         size: height of the matrix in pixels; the width is the page's.
         window: the part to draw; by default all of it.
         value: what the colour stands for.
+        marks: (m,) a sign or two beside the row of each fact, empty for most; none by default.
 
     Returns:
         a chart whose selection `PICK` has the fields `r` and `c`: positions, to be looked up in `order`.
@@ -99,7 +103,8 @@ def heatmap(
         alt.InlineData([{"at": int(at), "name": names[order[at]]} for at in positions])
         for positions in (at_rows, at_columns)
     )
-    x, y = _position_axes([labels[fact] for fact in order], size, window)
+    marked = [(int(at), marks[order[at]]) for at in at_rows if marks and marks[order[at]]]
+    x, y = _position_axes([labels[fact] for fact in order], size, window, MARK_PIXELS if marked else 0)
     squares = (
         alt.Chart(cells)
         .transform_calculate(r2="datum.r + 1", c2="datum.c + 1")
@@ -108,7 +113,19 @@ def heatmap(
     )
     tooltip = [tip("edited:N", "edit"), tip("suffers:N", "suffers"), tip("p:Q", value, ".3f")]
     drawn = _squares(squares, x, y, _colour(limit, value), tooltip)
-    return plain(alt.layer(drawn, *_picked_pair(order, picked, window, x, y)), size)
+    beside = [_beside_rows(marked, window, x, y)] if marked else []
+    return plain(alt.layer(drawn, *_picked_pair(order, picked, window, x, y), *beside), size)
+
+
+def _beside_rows(marked: list[tuple[int, str]], window: Window, x: Encoding, y: Encoding) -> alt.Chart:
+    """Signs left of the first column, between it and the labels."""
+    places = {
+        "x": [window.left] * len(marked),
+        "y": [at + 0.5 for at, _ in marked],
+        "mark": [sign for _, sign in marked],
+    }
+    signs = alt.Chart(pd.DataFrame(places)).mark_text(align="right", dx=-3, fontSize=LABEL_SIZE + 2, fill=MUTED)
+    return signs.encode(x=x("x"), y=y("y"), text="mark:N")
 
 
 def part(
@@ -194,8 +211,11 @@ def _colour(limit: float, title: str, pixels: int = 240) -> alt.Color:
     return colour.legend(gradient_legend(pixels, values=[-limit, 0, limit], format="~g"))
 
 
-def _position_axes(labels: Sequence[str], size: int, window: Window) -> tuple[Encoding, Encoding]:
-    """Encodings of a field of positions on either axis, the first position top left; rows carry the labels."""
+def _position_axes(labels: Sequence[str], size: int, window: Window, room: int = 0) -> tuple[Encoding, Encoding]:
+    """Encodings of a field of positions on either axis, the first position top left; rows carry the labels.
+
+    `room` is that between labels and cells, in pixels beyond the usual.
+    """
     shown = _axis_labels(labels[window.top : window.bottom], size)
     texts = {at + window.top: text for at, text in shown.items()}
     # json.dumps writes string literals that Vega's expression language reads back; no text can break out of them
@@ -206,6 +226,7 @@ def _position_axes(labels: Sequence[str], size: int, window: Window) -> tuple[En
         values=list(texts),
         labelExpr=expression,
         labelAlign="right",
+        labelPadding=LABEL_PADDING + room,
         labelBaseline="middle",
         labelLimit=LABEL_PIXELS,
         labelFontSize=LABEL_SIZE,

@@ -132,6 +132,7 @@ def over_edits(
     span: tuple[float, float] | None = None,
     percent: bool = False,
     dotted: Sequence[str] = (),
+    mark: int | None = None,
     columns: int = 4,
     size: int = 300,
 ) -> alt.LayerChart:
@@ -148,6 +149,7 @@ def over_edits(
         span: of the axis.
         percent: the numbers are shares.
         dotted: kinds drawn as rings without a line, so that they can be seen on the line of another kind.
+        mark: a number of edits to mark with a dashed line.
         columns: of the legend.
         size: height in pixels.
     """
@@ -168,8 +170,12 @@ def over_edits(
         for rows in (kept[~apart], kept[~apart & before], kept[apart & before], kept)
     )
     tooltip = [tip("kind:N", "what"), tip("edits:Q"), tip("change:Q", form=".3g")]
+    rules = [_step(step, x)]
+    if mark is not None:
+        there = alt.Chart(pd.DataFrame({"edits": [mark]}))
+        rules.append(there.mark_rule(color=ORANGE, strokeWidth=2, strokeDash=[6, 4]).encode(x=x))
     layers = [
-        _step(step, x),
+        *rules,
         all_lines.mark_line(strokeWidth=AFTER),
         past.mark_line(strokeWidth=3, point=alt.OverlayMarkDef(size=35, filled=True)),
         rings.mark_point(size=110, strokeWidth=2.2, filled=False, opacity=1),

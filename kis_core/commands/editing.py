@@ -34,6 +34,7 @@ SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 SEARCH_SWITCHES = {
     "mean_key": "ROME's left side takes the mean key over contexts, as its code does",
     "everywhere": "while searching, δ acts on every token by its share, as the edit will",
+    "nas": "norm-anchor scaling: a value is rescaled to the norm that values have in the unedited model",
 }
 
 
@@ -72,10 +73,10 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 def _add_lifelong(parser: argparse.ArgumentParser) -> None:
     options.add_sources(parser)
-    spreading = " and ".join(method.name for method in METHODS if method.spreads)
-    batching = " and ".join(method.name for method in METHODS if method.batches)
+    ranging = ", ".join(method.name for method in METHODS if method.takes_layers)
+    batching = ", ".join(method.name for method in METHODS if method.batches)
     draws = [name for name in DRAWS if name != "hand"]
-    parser.add_argument("--layer", required=True, metavar="L|L-L", help=f"one, or a range for {spreading}")
+    parser.add_argument("--layer", required=True, metavar="L|L-L", help=f"one, or a range for {ranging}")
     _add_method(parser, METHODS)
     parser.add_argument("--edits", type=options.whole, default=100, help="how many (%(default)s)")
     parser.add_argument(
@@ -86,6 +87,7 @@ def _add_lifelong(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draw", default=draws[0], choices=draws, help="; ".join(f"{n}: {DRAWS[n]}" for n in draws))
     parser.add_argument("--relations", default="", metavar="A,B", help="for --draw relation; all by default")
     parser.add_argument("--order", default="drawn", choices=tuple(ORDERS), help="as drawn, or by forecast interference")
+    _add_search(parser)
     parser.set_defaults(command=_lifelong)
 
 
@@ -103,7 +105,8 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
         "--every", type=options.whole, default=10, help="edits between two measurements (%(default)s)"
     )
     forgetting.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
-    forgetting.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
+    of_one_layer = ",".join(method.name for method in METHODS if not method.picks)
+    forgetting.add_argument("--methods", default=of_one_layer, metavar="A,B,…")
     _describe(forgetting, METHODS)
     forgetting.set_defaults(command=_forgetting)
 
@@ -157,9 +160,7 @@ def _edit(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
-    edit = simulator.request(
-        args.fact, args.target, args.layer, args.method, **_search_of(args), **options.given({"seed": args.seed})
-    )
+    edit = simulator.request(args.fact, args.target, args.layer, args.method, **how)
     line.warn(caveats.of_edit(result, edit.layer, edit.fact))  # before the search for a value, which takes long
     simulator.prepare(edit, report=line)
     line.warn(simulator.warnings(simulator.forecast(edit)))
@@ -214,7 +215,8 @@ def _planned(args: argparse.Namespace, line: ProgressLine) -> tuple[Simulator, L
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
     simulator = simulator_of(result, store, device=args.device, models=models)
-    return simulator, lifelong.ask(simulator, layers, args.method, args.edits, draw, every=args.every, batch=args.batch)
+    how, pace = _search_of(args), {"every": args.every, "batch": args.batch}
+    return simulator, lifelong.ask(simulator, layers, args.method, args.edits, draw, **pace, **how)
 
 
 def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kis_core.errors import shown
 from kis_core.store.leftovers import HEAD, PART
 from kis_core.store.store import Store, StoreError, key_of
 
@@ -69,7 +70,7 @@ class Checkpoints:
         try:
             self._write(place, parts)
         except (StoreError, MemoryError) as error:
-            log.warning("the checkpoint was not kept: %s", str(error) or type(error).__name__)
+            log.warning("the checkpoint was not kept: %s", shown(str(error)) or type(error).__name__)
         self._sweep()
         self._last = self._clock()
         self._cost = self._last - began

@@ -14,6 +14,7 @@ from torch.nn import functional as f
 
 from kis_core.covariance.moment import SecondMomentSum
 from kis_core.covariance.whitener import Whitener
+from kis_core.errors import refuse_if_read_only
 from kis_core.machine import ALL, Speed, factor_operations, product_operations
 
 PROBE_TOKENS = 512  # a common batch has more, and is hardly faster a token
@@ -29,7 +30,11 @@ def probe(device: str, dtype: str, seconds: float = 2.0) -> Speed:
         device: name of one of `devices()`. The GPUs of "all" work in turn, so the first one is measured.
         dtype: of the forward pass, one of `DTYPE_BYTES`.
         seconds: for the whole measurement.
+
+    Raises:
+        NotOffered: in read-only mode.
     """
+    refuse_if_read_only("Measuring how fast this machine is")
     with ONE_AT_A_TIME:
         return _probed("cuda:0" if device == ALL else device, dtype, seconds)
 

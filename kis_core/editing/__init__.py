@@ -1,8 +1,9 @@
 """Editing facts: a registry of methods, the search for the value they write, and whether an edit took.
 
 `registry` lists the methods, one file each in `methods`; `value` searches for δ (`hyperparameters` says how, `contexts`
-in which prompts); a method makes `Edit`s of it; `overlay` runs the model with them; `probes`, `success` and `scores`
-ask whether they hold. What needs torch is imported when it is first used: commands and pages can list the methods.
+in which prompts, `insertion` where it is added); a method makes `Edit`s of it; `overlay` runs the model with them;
+`probes`, `success` and `scores` ask whether they hold. What needs torch is imported when it is first used: commands and
+pages can list the methods.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ ROME_PREFIXES = ((10, 5), (10, 10))
 MEMIT_PREFIXES = ((5, 10),)
 """Of MEMIT's and AlphaEdit's code, which begins them with The, Therefore, Because, I and You; here the model begins."""
 WIDE = 512  # residual width from which published models begin; below it are the demo family and tests
+LARGE = 1024  # residual width of the smallest model that settings were published for
 EARLY = 0.2  # of the layers: where ROME's published choices lie, rounded (0.15 to 0.35)
 
 
@@ -20,8 +21,8 @@ EARLY = 0.2  # of the layers: where ROME's published choices lie, rounded (0.15 
 class Hyperparameters:
     """Of the value optimisation (Meng et al., arXiv 2202.05262, section 3.1, and its code).
 
-    v₀ is what δ is added to: the down-projection's output for ROME and its kin, the residual stream after the layer for
-    MEMIT and AlphaEdit.
+    v₀ is what δ is added to: the down-projection's output for ROME and its kin and for PMET, the residual stream after
+    the layer for MEMIT, AlphaEdit and EMMET.
 
     Attributes:
         steps: updates of δ by Adam, at most. The authors' loop of 20 steps makes 19: its last round only looks at the
@@ -33,12 +34,14 @@ class Hyperparameters:
         prefixes: (how many, how long) of the random beginnings the prompt is also read after.
         stop_loss: the search ends early once the loss is below it.
         mean_key: ROME's left side takes the mean key over all these contexts, as its code does, rather than the
-            prompt's own key k_e, as eq. 2 does; MEMIT and AlphaEdit edit the mean of k_e and of the mean after
+            prompt's own key k_e, as eq. 2 does; MEMIT and its kin edit the mean of k_e and of the mean after
             prefixes, as theirs does.
         everywhere: while it is searched for, δ acts on every token by its share, as the edit will. ROME's code adds it
             at the subject's last token alone; the edit then also moves other tokens of its own sentence, which the
             search did not see.
         seed: of the prefixes.
+        nas: a value that was found is rescaled to the norm that values have in the unedited model (norm-anchor scaling,
+            Liu et al., arXiv 2602.02543; `editing.anchor`).
     """
 
     steps: int = 25
@@ -51,6 +54,7 @@ class Hyperparameters:
     mean_key: bool = False
     everywhere: bool = False
     seed: int = 0
+    nas: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple((int(n), int(length)) for n, length in self.prefixes))
@@ -64,8 +68,9 @@ class Hyperparameters:
             raise EditError("prefixes: 0 to 100 of them, 1 to 100 tokens long")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self) | {"prefixes": [list(pair) for pair in self.prefixes]}
+        """As JSON; `nas` stands there where it is on, since the keys of what is stored are older than it."""
+        known = asdict(self) | {"prefixes": [list(pair) for pair in self.prefixes]}
+        return known if self.nas else {name: value for name, value in known.items() if name != "nas"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,12 @@ def _as_run(
     *,
     learning_rate: float = 0.5,
     weight_decay: float = 0.5,
+    kl: float = 0.0625,
     clamp: float,
     prefixes: tuple[tuple[int, int], ...] = ROME_PREFIXES,
 ) -> Hyperparameters:
     """Settings of the authors' loop, which looks at the loss `looks` times and makes one update fewer."""
-    return Hyperparameters(looks - 1, learning_rate, weight_decay, 0.0625, clamp, prefixes, mean_key=True)
+    return Hyperparameters(looks - 1, learning_rate, weight_decay, kl, clamp, prefixes, mean_key=True)
 
 
 ROME = "ROME's code"
@@ -110,31 +116,58 @@ PUBLISHED = {
 
 MEMIT = "MEMIT's code"
 ALPHA_EDIT = "AlphaEdit's code"
+SMALL_CLAMP, NORMED_CLAMP = 1.5, 0.5
+"""Of models below `LARGE`, and of those with a norm after the MLP. With ROME's 4 as many edits take, and damage several
+times as many other answers; where a norm follows, half of ‖v₀‖ is enough (docs/edits.md)."""
+NORMED = "Gemma"  # the family, from its second generation on
+
 PUBLISHED_SPREAD = {
     "gpt2-xl": Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), 17, MEMIT),
     "gpt-j-6b": Recipe(_as_run(25, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, MEMIT),
     "llama-3-8b": Recipe(_as_run(25, learning_rate=0.1, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, ALPHA_EDIT),
 }
 """Of MEMIT and AlphaEdit (arXiv 2210.07229 and 2410.02355), by catalogue name; the layer is the last of their range,
-for which values are searched for."""
+for which values are searched for. MEMIT with past keys has these as well."""
+
+EMMET = "EMMET's code"
+PMET = "PMET's code"
+PUBLISHED_OF = {
+    "emmet": {
+        "gpt2-xl": Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), 17, EMMET),
+        "gpt-j-6b": Recipe(_as_run(25, clamp=0.75, prefixes=MEMIT_PREFIXES), 5, EMMET),
+        "llama-2-7b": Recipe(_as_run(25, weight_decay=1e-3, clamp=4, prefixes=MEMIT_PREFIXES), 5, EMMET),
+    },
+    "pmet": {
+        "gpt-j-6b": Recipe(_as_run(30, learning_rate=0.2, kl=1, clamp=0.75, prefixes=MEMIT_PREFIXES), 8, PMET),
+        "llama-2-7b": Recipe(_as_run(20, clamp=1, prefixes=MEMIT_PREFIXES), 8, "EasyEdit's PMET settings"),
+    },
+}
+"""Of methods that have their own (arXiv 2403.14236 and 2308.08742), by method and catalogue name."""
 
 
-def recipe(model: str, *, width: int, layers: int, spreads: bool = False) -> Recipe:
+def recipe(model: str, *, width: int, layers: int, spreads: bool = False, method: str = "") -> Recipe:
     """What to start from for a model: what was published for it, or else what suits its size.
 
     Args:
         model: catalogue name, Hub id or folder.
         width: d.
         layers: L.
-        spreads: for a method that spreads an edit over layers: MEMIT and AlphaEdit.
+        spreads: for a method that spreads an edit over layers: MEMIT, AlphaEdit and their kin.
+        method: its name, as some have settings of their own.
     """
     entry = catalog.find(model)
-    published = (PUBLISHED_SPREAD if spreads else PUBLISHED).get(entry.name) if entry else None
+    table = PUBLISHED_OF.get(method, PUBLISHED_SPREAD if spreads else PUBLISHED)
+    published = table.get(entry.name) if entry else None
     if published and published.layer in editable_layers(layers):
         return published
     if width < WIDE:
         small = Hyperparameters(steps=60, learning_rate=0.5, everywhere=True)  # on their scale: docs/edits.md
         return Recipe(small, 0, "found on the demo family")
-    wide = _as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES) if spreads else _as_run(20, clamp=4)
-    source = f"{'MEMIT' if spreads else 'ROME'}'s for models of this size; none published"
-    return Recipe(wide, min(round(EARLY * layers), max(editable_layers(layers), default=0)), source)
+    layer = min(round(EARLY * layers), max(editable_layers(layers), default=0))
+    if spreads:
+        return Recipe(_as_run(20, clamp=0.75, prefixes=MEMIT_PREFIXES), layer, "MEMIT's; none published for this model")
+    if entry and entry.family == NORMED:
+        return Recipe(_as_run(20, clamp=NORMED_CLAMP, prefixes=MEMIT_PREFIXES), layer, "found on Gemma 3 270M")
+    if width < LARGE:
+        return Recipe(_as_run(20, clamp=SMALL_CLAMP, prefixes=MEMIT_PREFIXES), layer, "found on SmolLM2-135M")
+    return Recipe(_as_run(20, clamp=4), layer, "ROME's; none published for this model")

@@ -53,6 +53,7 @@ class PerformedEdit:
         steps: of the search.
         own_key: the mean key over contexts was to be used, but has next to nothing of the prompt's own, which took its
             place: in the edit, or, for methods that make a batch, only in how δ acts while it is searched for.
+        value_norm: ‖v*‖ of the value that the edit writes (`Value.norm`); NaN for a method that searches for none.
     """
 
     changes: tuple[Change, ...]
@@ -60,6 +61,7 @@ class PerformedEdit:
     probability: float
     steps: int
     own_key: bool = False
+    value_norm: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class Site:
         prefixes: random beginnings the prompt is also read after.
         standing: the edits made before, as overlays.
         past: keys of the edits made before, (n, d_m), by layer.
+        anchors: ‖v*‖ that values are rescaled to, by layer, where the hyper-parameters say `nas` (`editing.anchor`).
     """
 
     loaded: LoadedModel
@@ -85,6 +88,24 @@ class Site:
     prefixes: Sequence[str] = ()
     standing: tuple[Change, ...] = ()
     past: Mapping[int, np.ndarray] = field(default_factory=dict)
+    anchors: Mapping[int, float] = field(default_factory=dict)
+
+    def weight(self, layer: int) -> np.ndarray:
+        """W of a layer as the edits before left it, (d, d_m) float64; not to be written to."""
+        own = np.asarray(self.loaded.architecture.weight(layer).double().cpu().numpy())
+        return sum((change.matrix for change in self.standing if change.layer == layer), start=own)
+
+    def anchor(self, layer: int) -> float | None:
+        """The norm that a value of a layer is rescaled to, or None where it stays as it was found.
+
+        Raises:
+            EditError: values are to be rescaled, and nobody measured to what.
+        """
+        if not self.hyperparameters.nas:
+            return None
+        if layer not in self.anchors:
+            raise EditError(f"layer {layer}: values are to be rescaled (NAS), and `Site.anchors` does not say to what")
+        return self.anchors[layer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +121,11 @@ class Method(ABC):
         settings: the class of its own terms.
         batches: takes several edits at once.
         spreads: may spread an edit over several layers.
+        picks: picks one of several layers for every edit.
         searches: an edit writes a value that was searched for.
+        restrain: ΔW as the model that is measured has it, (d, d_m), from W as it was, the ΔW of all edits so far and
+            the method's own settings; None where it has all of it. The next edit is made on the model that has all. For
+            methods that make one edit at a time.
     """
 
     name: str
@@ -111,7 +136,14 @@ class Method(ABC):
     settings: type[Settings] = Settings
     batches: bool = False
     spreads: bool = False
+    picks: bool = False
     searches: bool = True
+    restrain: Callable[[np.ndarray, np.ndarray, Any], np.ndarray] | None = None
+
+    @property
+    def takes_layers(self) -> bool:
+        """Whether it takes several layers."""
+        return self.spreads or self.picks
 
     @abstractmethod
     def perform(
@@ -123,6 +155,14 @@ class Method(ABC):
             EditError: an edit makes no sense or cannot be made there.
             Cancelled: `report` called it off.
         """
+
+    def check_model(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
+        """Whether such an edit means in these layers of the model what it is to mean.
+
+        Raises:
+            EditError: it does not; here, never.
+        """
+        return
 
     def own_settings(self, site: Site) -> Any:
         """The terms given for this method, of the class `settings`.

@@ -6,16 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kis_core import progress
 from kis_core.editing.edit import Edit
 from kis_core.editing.hyperparameters import Hyperparameters
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site, agrees, check_key, reach_along
+from kis_core.editing.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kis_core.covariance.whitener import Whitener
     from kis_core.editing.value import Value
+
+
+MOST_ANCHORS = 5.0
+"""A value so many times the anchor writes nothing: in ROME's place, as the code of norm-anchor scaling has it."""
 
 
 def delta_as_found(value: Value) -> np.ndarray:
@@ -82,7 +87,7 @@ class RankOne(Method):
         from kis_core.editing.value import search
 
         layer, wanted = self.check_single(site, requested)
-        whitener, hyperparameters = site.whiteners[layer], site.hyperparameters
+        whitener, hyperparameters, anchor = site.whiteners[layer], site.hyperparameters, site.anchor(layer)
         with applied(site.loaded, *site.standing):
             value = search(
                 site.loaded,
@@ -93,7 +98,21 @@ class RankOne(Method):
                 prefixes=site.prefixes,
                 report=report,
                 reach=lambda key, mean: self.reach(key, mean, whitener, hyperparameters),
-            )
+            ).rescaled(anchor, MOST_ANCHORS)
         edit = self.edit(value, whitener, layer, hyperparameters)
         own_key = self.takes_own_key(value.key, value.mean_key, whitener, hyperparameters)
-        return [PerformedEdit((edit,), value.key[None], value.probability, len(value.losses) - 1, own_key)]
+        steps = len(value.losses) - 1
+        return [PerformedEdit((edit,), value.key[None], value.probability, steps, own_key, value.norm)]
+
+    def alone(self, edit: Edit, weight: np.ndarray, settings: Settings) -> Edit:
+        """A single edit as the model has it: a `restrain` leaves its directions, and makes it smaller.
+
+        Args:
+            edit: of full strength.
+            weight: W, (d, d_m).
+            settings: the method's own.
+        """
+        if self.restrain is None or not edit.size:
+            return edit
+        kept = self.restrain(weight, edit.matrix, settings)
+        return edit.scaled(float(np.linalg.norm(kept) / np.linalg.norm(edit.matrix)))

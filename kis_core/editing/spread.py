@@ -1,4 +1,4 @@
-"""Methods that make a batch of edits at once, spread over a range of layers: MEMIT and AlphaEdit.
+"""Methods that make a batch of edits at once, spread over a range of layers: MEMIT, AlphaEdit and their kin.
 
 The values are searched for in the last layer of the range; z_i = h_i + δ_i is what the residual stream is to be after
 it, at the subject's last token. Then, layer by layer, each writes its part of what is still missing: R = (z - h) /
@@ -23,8 +23,13 @@ from kis_core.editing.edit import Change, Edit, EditError
 from kis_core.editing.method import Method, PerformedEdit, RequestedEdit, Site, agrees, check_key, reach_along
 
 if TYPE_CHECKING:
-    from kis_core.covariance.whitener import Whitener
+    from torch import nn
 
+    from kis_core.covariance.whitener import Whitener
+    from kis_core.models.loaded import LoadedModel
+
+MOST_ANCHORS = 2.0
+"""A value so many times the anchor writes nothing: in AlphaEdit's place, as the code of norm-anchor scaling has it."""
 LEAST_LANDS = 1e-12  # share of an edit on its own key: less is rounding of nothing, in float64
 
 
@@ -41,6 +46,32 @@ class SpreadMethod(Method):
     batches: bool = True
     spreads: bool = True
 
+    def target(self, loaded: LoadedModel, last: int) -> nn.Module:
+        """The module whose output, at the subject's last token, is to be z_i = h_i + δ_i."""
+        return loaded.architecture.blocks[last]
+
+    def layers_share(self, left: int) -> float:
+        """By what the missing part is divided in a layer, of those that are left with it."""
+        return left
+
+    def search_options(self, hidden: np.ndarray) -> dict[str, Any]:
+        """What the search for a value is told beside the edit, from h_i, (d,)."""
+        return {"size": float(np.linalg.norm(hidden))}
+
+    def check_model(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
+        """Whether the MLPs add to the residual stream what they put out; see `Method.check_model`.
+
+        Raises:
+            EditError: they do not.
+        """
+        from kis_core.models.checks import adds_plainly
+
+        if not adds_plainly(loaded, layers):
+            raise EditError(
+                f"{self.label} says what the residual stream is to be, but in this model the MLP’s output is scaled or "
+                f"normed on its way there. Choose ROME, r-ROME or C = I."
+            )
+
     def perform(
         self, site: Site, requested: Sequence[RequestedEdit], report: progress.Report = progress.silent
     ) -> list[PerformedEdit]:
@@ -55,6 +86,8 @@ class SpreadMethod(Method):
 
         self._check(site, requested)
         last, settings = site.layers[-1], self.own_settings(site)
+        target = self.target(site.loaded, last)
+        anchor = site.anchor(last)
         no_keys: np.ndarray = np.empty((0, site.loaded.architecture.widths[1]))
         own_key = [False for _ in requested]
 
@@ -71,7 +104,7 @@ class SpreadMethod(Method):
 
         sentences = key_sentences(site, requested)
         with applied(site.loaded, *site.standing):
-            mean_keys, hidden = at_subjects(site.loaded, sentences, last, last)
+            mean_keys, hidden = at_subjects(site.loaded, sentences, last, target)
             values = [
                 search(
                     site.loaded,
@@ -81,9 +114,9 @@ class SpreadMethod(Method):
                     site.hyperparameters,
                     prefixes=site.prefixes,
                     reach=partial(alone, at),
-                    size=float(np.linalg.norm(hidden[at])),
                     report=report,
-                )
+                    **self.search_options(hidden[at]),
+                ).rescaled(anchor, MOST_ANCHORS)
                 for at, edit in enumerate(requested)
             ]
         wanted = hidden + np.stack([value.delta for value in values])
@@ -93,8 +126,8 @@ class SpreadMethod(Method):
         for done, layer in enumerate(site.layers):
             so_far: list[Change] = [*site.standing, *(change for own in changes for change in own)]
             with applied(site.loaded, *so_far):
-                keys_here, hidden = at_subjects(site.loaded, sentences, layer, last)
-            missing = (wanted - hidden) / (len(site.layers) - done)
+                keys_here, hidden = at_subjects(site.loaded, sentences, layer, target)
+            missing = (wanted - hidden) / self.layers_share(len(site.layers) - done)
             reach = reaches(layer, keys_here)
             for edit, key, u in zip(requested, keys_here, reach, strict=True):
                 self._check_lands(edit, layer, key, u, site.whiteners[layer])
@@ -103,7 +136,12 @@ class SpreadMethod(Method):
             keys.append(keys_here)
         return [
             PerformedEdit(
-                tuple(own), np.stack([layer[at] for layer in keys]), value.probability, len(value.losses) - 1, its_own
+                tuple(own),
+                np.stack([layer[at] for layer in keys]),
+                value.probability,
+                len(value.losses) - 1,
+                its_own,
+                value.norm,
             )
             for at, (own, value, its_own) in enumerate(zip(changes, values, own_key, strict=True))
         ]
@@ -111,17 +149,12 @@ class SpreadMethod(Method):
     def _check(self, site: Site, requested: Sequence[RequestedEdit]) -> None:
         """Whether a batch makes sense there; see `perform` for what is raised."""
         from kis_core.editing.value import check_target
-        from kis_core.models.checks import adds_plainly
 
         if not requested or not site.layers or list(site.layers) != sorted(set(site.layers)):
             raise EditError(f"{self.label} needs an edit and layers in order; found {len(requested)} and {site.layers}")
         for edit in requested:
             check_target(site.loaded, edit.target, site.layers[-1])
-        if not adds_plainly(site.loaded, site.layers):
-            raise EditError(
-                f"{self.label} says what the residual stream is to be, but in this model the MLP’s output is scaled or "
-                f"normed on its way there. Choose ROME, r-ROME or C = I."
-            )
+        self.check_model(site.loaded, site.layers)
 
     def _check_lands(
         self, edit: RequestedEdit, layer: int, key: np.ndarray, reach: np.ndarray, whitener: Whitener

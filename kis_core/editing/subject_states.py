@@ -1,4 +1,4 @@
-"""Keys and residual streams at the subjects' last tokens: what methods that make a batch read of a model."""
+"""Keys and a module's outputs at the subjects' last tokens: what methods that make a batch read of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kis_core.editing.contexts import contexts
 from kis_core.editing.method import RequestedEdit, Site
@@ -34,12 +34,12 @@ def key_sentences(site: Site, requested: Sequence[RequestedEdit]) -> list[list[S
 
 @torch.no_grad()
 def at_subjects(
-    loaded: LoadedModel, by_edit: Sequence[Sequence[Sentence]], layer: int, last: int
+    loaded: LoadedModel, by_edit: Sequence[Sequence[Sentence]], layer: int, target: nn.Module
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keys at `layer`, (b, d_m), and the residual stream after `last`, (b, d), at each subject's last token; float64.
+    """Keys at `layer`, (b, d_m), and the output of a module, (b, d), at each subject's last token; float64.
 
     A key is the mean over the two types of contexts, the prompt alone and the prompt after beginnings, of the mean
-    within each; the residual stream is that of the prompt alone.
+    within each; the output is that of the prompt alone.
     """
     sentences = [sentence for own in by_edit for sentence in own]
     at = [sentence.key_index for sentence in sentences]
@@ -50,12 +50,11 @@ def at_subjects(
         kept[which] = (output if which else inputs)[rows, at].cpu().double()
 
     ids, mask = pad([sentence.tokens for sentence in sentences], loaded.device)
-    modules = [loaded.architecture.down_projections[layer], loaded.architecture.blocks[last]]
-    with hooked(modules, keep):
+    with hooked([loaded.architecture.down_projections[layer], target], keep):
         loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     ends = np.cumsum([len(own) for own in by_edit])[:-1]
-    keys, hidden = (np.split(kept[which].numpy(), ends) for which in (0, 1))
-    return np.stack([_over_types(own) for own in keys]), np.stack([own[0] for own in hidden])
+    keys, outputs = (np.split(kept[which].numpy(), ends) for which in (0, 1))
+    return np.stack([_over_types(own) for own in keys]), np.stack([own[0] for own in outputs])
 
 
 def _over_types(keys: np.ndarray) -> np.ndarray:

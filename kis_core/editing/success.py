@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+from transformers import DynamicCache
+
 from kis_core.editing.edit import Edit
 from kis_core.editing.overlay import applied
 from kis_core.editing.probes import Probes
 from kis_core.editing.scores import BothObjects, Readings, Scores, scores_of
 from kis_core.facts import Fact
+from kis_core.models import head
 from kis_core.models.tokens import ids_of
-from kis_core.scoring.answers import next_token_logits, read_objects
+from kis_core.scoring.answers import read_objects
 
 if TYPE_CHECKING:
     from kis_core.models.loaded import LoadedModel
@@ -97,19 +101,22 @@ def continuations(loaded: LoadedModel, facts: Sequence[Fact], tokens: int = WORD
     precision: the same tokens in float32, but in bfloat16 logits tie, and a tenth to a fifth of the texts differ.
     """
     texts = ids_of(loaded.tokenizer, [fact.text for fact in facts])
-    starts = [len(text) for text in texts]
-    end = loaded.tokenizer.eos_token_id
-    unfinished = list(range(len(facts)))
-    for _ in range(tokens):
-        unfinished = [k for k in unfinished if len(texts[k]) < loaded.context]
-        if not unfinished:
+    return [str(loaded.tokenizer.decode(_continued(loaded, text, tokens))).strip() for text in texts]
+
+
+@torch.inference_mode()
+def _continued(loaded: LoadedModel, text: Sequence[int], most: int) -> list[int]:
+    """The tokens that follow a text; keys and values of those before are kept from one to the next."""
+    past, said, unread = DynamicCache(), list[int](), list(text)
+    while len(said) < most and len(text) + len(said) < loaded.context:
+        ids = torch.tensor([unread], device=loaded.device)
+        hidden = loaded.model.base_model(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state
+        token = int(head.logits(loaded, hidden[:, -1]).argmax())
+        if token == loaded.tokenizer.eos_token_id:
             break
-        chosen = next_token_logits(loaded, [texts[k] for k in unfinished]).argmax(dim=1).tolist()
-        for k, token in zip(unfinished, chosen, strict=True):
-            texts[k].append(token)
-        unfinished = [k for k, token in zip(unfinished, chosen, strict=True) if token != end]
-    said = [[token for token in text[start:] if token != end] for text, start in zip(texts, starts, strict=True)]
-    return [str(loaded.tokenizer.decode(words)).strip() for words in said]
+        said.append(token)
+        unread = [token]
+    return said
 
 
 def _share(hits: Sequence[bool]) -> float | None:

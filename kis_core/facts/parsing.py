@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from kis_core.errors import shown
@@ -10,6 +11,7 @@ from kis_core.facts.fact import FactFileError, FactSet
 from kis_core.facts.readers import READERS, reader_for
 from kis_core.facts.reading import FIRST_LINE, REQUIRED_COLUMNS, Contents, Reader, Record, Rows
 
+MOST_ROWS = 1_000_000  # fifty times what any page shows; small files can hold or claim any number of rows
 TITLE = "uploaded_as"  # of the first record, in sets that are kept: the name of the file the facts came from
 
 
@@ -24,7 +26,7 @@ def parse(data: bytes, *, name: str) -> FactSet:
     """
     rows = Rows(name)
     contents = container_for(name).read(data, rows)
-    records, seen = iter(contents.records), list[tuple[int, Record | str]]()
+    records, seen = _counted(contents.records, rows.name), list[tuple[int, Record | str]]()
     for row, record in records:
         seen.append((row, record))
         if not isinstance(record, str) and reader_for(record):
@@ -45,6 +47,14 @@ def parse(data: bytes, *, name: str) -> FactSet:
     title = samples[0].get(TITLE) if samples and not contents.columns else None
     found = f"{reader.label} in {contents.kind}" if reader else ""
     return rows.facts(shown(title) if isinstance(title, str) and title.strip() else "", found)
+
+
+def _counted(records: Iterable[tuple[int, Record | str]], name: str) -> Iterator[tuple[int, Record | str]]:
+    """The records, as long as there are not more than any set has."""
+    for count, numbered in enumerate(records, start=1):
+        if count > MOST_ROWS:
+            raise FactFileError(f"{name} has more than {MOST_ROWS:,} rows. Split it.")
+        yield numbered
 
 
 def _refuse_twice(columns: tuple[str, ...], reader: Reader, name: str) -> None:

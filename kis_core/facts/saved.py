@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from kis_core.errors import shown
+from kis_core.errors import refuse_if_read_only, shown
 from kis_core.facts import BUILTIN_SETS, FactFileError, FactSet
 from kis_core.facts.parsing import TITLE
 from kis_core.facts.readers.counterfact import to_record
@@ -72,7 +72,9 @@ def save(root: Path, facts: FactSet) -> str:
     Raises:
         FactFileError: more facts than any page can show.
         NotWritten: the cache folder cannot be written to.
+        NotOffered: in read-only mode.
     """
+    refuse_if_read_only("Keeping facts")
     if len(facts) > MOST_FACTS:
         raise FactFileError(
             f"{facts.name} holds {len(facts):,} facts; at most {MOST_FACTS:,} can be looked at. Split the file."
@@ -91,5 +93,7 @@ def delete(root: Path, name: str) -> None:
 
     Raises:
         FactFileError: no such set.
+        NotOffered: in read-only mode.
     """
+    refuse_if_read_only("Deleting facts")
     path_of(root, name).unlink()

@@ -21,18 +21,22 @@ TWICE = "a quote that belongs to the text is written twice, in a field that is i
 STRAY = f"a quote inside a field; {TWICE}"
 OPEN = "a quote is opened and not closed"
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes, so that `unguarded` removes just what `guarded` put in front
+INNER = re.compile(r"""(?<=[;\t\r\n])(?=['"]*[=+\-@])""")
+"""Where a formula may begin within a cell, for a spreadsheet that takes no comma for the end of a field."""
+INNER_GUARD = re.compile(r"""(?<=[;\t\r\n])'(?=['"]*[=+\-@])""")
 SIGNED_NUMBER = re.compile(r"[+-]([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def guarded(cell: str) -> str:
-    """A cell with an apostrophe in front where a spreadsheet would run it; signed numbers stay as they are."""
-    return f"'{cell}" if FORMULA.match(cell) and not SIGNED_NUMBER.fullmatch(cell) else cell
+    """A cell with an apostrophe wherever a spreadsheet would run what follows; signed numbers stay as they are."""
+    inside = INNER.sub("'", cell)
+    return f"'{inside}" if FORMULA.match(inside) and not SIGNED_NUMBER.fullmatch(inside) else inside
 
 
 def unguarded(cell: str) -> str:
     """The cell that `guarded` was given; blanks before it are ignored."""
     bare = cell.lstrip(" ")
-    return bare[1:] if bare.startswith("'") and FORMULA.match(bare) else cell
+    return INNER_GUARD.sub("", bare[1:] if bare.startswith("'") and FORMULA.match(bare) else cell)
 
 
 @dataclass(frozen=True, slots=True)

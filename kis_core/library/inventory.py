@@ -13,7 +13,8 @@ import numpy as np
 
 from kis_core.analysis import pipeline, unfinished
 from kis_core.analysis.resolve import FINGERPRINT
-from kis_core.errors import KisError
+from kis_core.errors import KisError, refuse_if_read_only
+from kis_core.read_only import last_part
 from kis_core.results import archive
 from kis_core.results.result import MATRICES, OF_LAYERS, Result
 from kis_core.store import leftovers
@@ -173,7 +174,12 @@ def disk(store: Store) -> Disk:
 
 
 def clear(store: Store) -> int:
-    """Remove what was set aside and what no value names; returns the bytes."""
+    """Remove what was set aside and what no value names; returns the bytes.
+
+    Raises:
+        NotOffered: in read-only mode.
+    """
+    refuse_if_read_only("Deleting")
     aside = leftovers.inside(store.root / "damaged")
     freed = sum(map(_size, (*aside, *leftovers.orphans(store))))
     for path in aside:
@@ -286,4 +292,4 @@ def _about(item: Item) -> dict[str, Any]:
 
 def _text(about: dict[str, Any], name: str) -> str:
     value = about.get(name, "")
-    return value if isinstance(value, str) else ""
+    return last_part(value) if isinstance(value, str) else ""

@@ -1,9 +1,9 @@
 """Sequences of edits: interference adds up until the model forgets (Hu et al., arXiv 2408.07413, eq. 11, 15; App. H).
 
 `request` says which edits and how, `queue` draws and orders them, `sequence` makes them one after another and measures
-(`model_health`), `trace` is what was measured; `frames` and `summary` say what it shows, `files` writes it. `budget`
-forecasts the whole curve before that, from `pilots` and the `stand_ins` drawn from them. What needs torch is imported
-when it is first used, so that commands and pages can list draws and orders.
+(`model_health`), `trace` is what was measured; `frames`, `summary` and `growth` say what it shows, `files` writes it.
+`budget` forecasts the whole curve before that, from `pilots` and the `stand_ins` drawn from them. What needs torch is
+imported when it is first used, so that commands and pages can list draws and orders.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kis_core.lifelong.request import BATCH, DRAWS, EVERY, MOST_EDITS, ORDERS, S
 from kis_core.lifelong.trace import EditTrace
 
 if TYPE_CHECKING:
-    from kis_core.lifelong import budget, frames, order_advice, summary
+    from kis_core.lifelong import budget, frames, growth, order_advice, summary
     from kis_core.lifelong.files import write, write_budget
     from kis_core.lifelong.sequence import finished, key, known, run
 
@@ -37,6 +37,7 @@ __all__ = [
     "draw_queue",
     "finished",
     "frames",
+    "growth",
     "interference",
     "key",
     "known",
@@ -48,7 +49,7 @@ __all__ = [
     "write_budget",
 ]
 
-MODULES_WITH_TORCH = ("budget", "frames", "order_advice", "summary")
+MODULES_WITH_TORCH = ("budget", "frames", "growth", "order_advice", "summary")
 NAMES_WITH_TORCH = {
     "write": "files",
     "write_budget": "files",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kis_core.files import atomic
-from kis_core.lifelong import budget, frames, summary
+from kis_core.lifelong import budget, frames, growth, summary
 from kis_core.lifelong.budget import Budget
 from kis_core.lifelong.pilots import Population
 from kis_core.lifelong.request import LifelongRequest
@@ -39,6 +39,7 @@ def write(simulator: Simulator, request: LifelongRequest, trace: EditTrace, fold
         "passed_over": [int(i) for i in (~trace.made).nonzero()[0]],
         "own_key_instead_of_mean_key": [int(i) for i in trace.own_key.nonzero()[0]],
         "edits_until_half_is_forgotten": half.edits if half.reached else None,
+        "growth_exponential_from": growth.exponential_from(trace.size),
         "shift_relative_error": {"unrelated": shift, "edited": edited_shift},
         "forecasts_at_the_end": summary.forecasts(trace, len(trace.steps) - 1),
         "perplexity_on": trace.text,

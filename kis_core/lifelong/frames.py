@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ SHIFTS = {
     "edited_shift_measured": "Δe measured",
     "edited_shift_forecast": "Δe = Σ p·δ",
 }
+GROWTH = {"size": "‖ΔW‖ of an edit", "drift": "‖Wₙ − W₀‖ / ‖W₀‖"}
 KINDS = {
     "measured": "measured",
     "renewed": "forecast, gradients renewed",
@@ -36,7 +38,8 @@ def curve(trace: EditTrace) -> pd.DataFrame:
         (median); `retention` of the edits so far, `edited_probability`, `newest_took`; `dlogodds_measured`,
         `dlogodds_subject_token`, `dlogodds_all_tokens`, `dlogodds_renewed` (means over unrelated facts);
         `shift_measured`, `shift_forecast` (root mean squares), `shift_error` (relative, over all facts), the
-        same of the edited facts with `edited_`; `drift`, `condition` (of the first edited layer), `perplexity`.
+        same of the edited facts with `edited_`; `drift`, `condition` (of the first edited layer), `perplexity`;
+        `edit_size`, the mean ‖ΔW‖ of the edits since the step before.
     """
     change = trace.log_odds - trace.log_odds[0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -64,6 +67,7 @@ def curve(trace: EditTrace) -> pd.DataFrame:
             "drift": trace.drift[:, 0],
             "condition": trace.condition[:, 0],
             "perplexity": trace.perplexity,
+            "edit_size": _sizes(trace),
         }
     )
 
@@ -84,6 +88,24 @@ def measures(trace: EditTrace) -> pd.DataFrame:
         [pd.DataFrame({"edits": trace.steps, "kind": name, "change": value}) for name, value in values.items()],
         ignore_index=True,
     )
+
+
+def growth(trace: EditTrace) -> pd.DataFrame:
+    """How large edits are, and how far they moved the first edited layer; columns `edits`, `kind`, `change`.
+
+    From the first measurement after an edit on: before it, nothing has grown.
+    """
+    values, steps = {"size": _sizes(trace), "drift": trace.drift[:, 0]}, trace.steps[1:]
+    return pd.concat(
+        [pd.DataFrame({"edits": steps, "kind": GROWTH[name], "change": own[1:]}) for name, own in values.items()],
+        ignore_index=True,
+    )
+
+
+def _sizes(trace: EditTrace) -> np.ndarray:
+    """Mean ‖ΔW‖ of the edits since the step before that were made; NaN where there is none."""
+    parts = [trace.size[:0], *(trace.size[a:b][trace.made[a:b]] for a, b in pairwise(trace.steps.tolist()))]
+    return np.array([part.mean() if len(part) else np.nan for part in parts])
 
 
 def facts(trace: EditTrace, looked_at: Sequence[Fact], rows: Sequence[int] | None = None) -> pd.DataFrame:

@@ -97,6 +97,8 @@ class LifelongRequest:
             raise EditError(f"{kind.label} takes {kind.settings.__name__}; found {type(self.settings).__name__}")
         if self.draw.by == "hand" and self.draw.picked:
             object.__setattr__(self, "edits", min(self.edits, len(self.draw.picked)))
+        if self.how.nas and not kind.searches:
+            raise EditError(f"{kind.label} searches for no value, so there is none to rescale (NAS)")
         if not 1 <= self.edits <= MOST_EDITS:
             raise RequestError(f"from 1 to {MOST_EDITS} edits; {self.edits} were asked for")
         if not (1 <= self.every <= MOST_EDITS and 1 <= self.batch <= MOST_EDITS):
@@ -105,7 +107,7 @@ class LifelongRequest:
             raise RequestError(f"{kind.label} makes one edit at a time; a batch of {self.batch} was asked for")
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
             raise RequestError(f"layers in order, from 0; found {self.layers}")
-        if len(self.layers) > 1 and not kind.spreads:
+        if len(self.layers) > 1 and not kind.takes_layers:
             raise RequestError(f"{kind.label} edits one layer; {len(self.layers)} were asked for")
 
     @property
@@ -114,7 +116,7 @@ class LifelongRequest:
         first, last = self.layers[0], self.layers[-1]
         where = f"layer {first}" if first == last else f"layers {first}–{last}"
         batch = f", {self.batch} at once" if self.batch > 1 else ""
-        return f"{method(self.method).label}, {where}, {self.draw.label}{batch}"
+        return f"{method(self.method).label}{' with NAS' if self.how.nas else ''}, {where}, {self.draw.label}{batch}"
 
     def to_json(self, scale: ModelScale) -> dict[str, Any]:
         """As JSON.
@@ -183,7 +185,7 @@ def ask(
             + (f"Choose layers from 0 to {last - 1}." if last else "This model has no other.")
         )
     kind = method(method_name)
-    start = recipe(scale.model, width=scale.width, layers=scale.layers, spreads=kind.spreads)
+    start = recipe(scale.model, width=scale.width, layers=scale.layers, spreads=kind.spreads, method=kind.name)
     return LifelongRequest(
         layers=chosen,
         method=method_name,

@@ -17,9 +17,9 @@ class RunState:
         total: ΔW of all edits so far, (layers, d, d_m).
         past: (layers, n, d_m), keys of the edits so far.
         wrote: (n, d) float32, output of the first edited layer at each edit's subject right after it.
-        then: ΔW at the last measurement, (layers, d, d_m).
+        then: ΔW of the model at the last measurement, (layers, d, d_m), restrained where the method does so.
         renewed: (m,) forecast change of log-odds so far, with gradients renewed at every measurement.
-        moved: (m, d) Σ_i p(k_ei, k_j) δ_i of the unrelated facts.
+        moved: (m, d) Σ_i p(k_ei, k_j) δ_i of the unrelated facts; ΔW k_j where edits have no δ.
         moved_edits: (n, d) the same of the facts edited, over the edits after each.
     """
 

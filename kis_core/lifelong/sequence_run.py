@@ -15,12 +15,13 @@ import numpy as np
 
 from kis_core import progress
 from kis_core.editing import Change, DenseEdit, Edit, EditError, PerformedEdit, RequestedEdit, Site, applied, method
+from kis_core.errors import shown
 from kis_core.keys import Prompt, fact_keys
 from kis_core.lifelong import model_health
 from kis_core.lifelong.queue import Queue
 from kis_core.lifelong.request import STAGE, LifelongRequest
 from kis_core.lifelong.run_state import RunState
-from kis_core.lifelong.trace import EDITS, OF_EDITS, STEPS, EditTrace, from_entry, to_entry
+from kis_core.lifelong.trace import EDITS, OF_EDITS, OF_RESULT, STEPS, EditTrace, from_entry, to_entry
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
 from kis_core.spillover import Sensitivity, observe, sensitivity
 from kis_core.spillover.forecast import all_tokens, subject_token
@@ -39,6 +40,8 @@ Seen = Callable[[EditTrace], None]
 class SequenceRun:
     """A run while it goes on: it edits a batch, measures, and stores what it measured.
 
+    Making one raises an EditError where the method edits no such model.
+
     Attributes:
         unrelated: (m,) numbers of the facts that are not edited; `sentences` are theirs.
         edited: the edits' facts with their new objects, as sentences.
@@ -55,9 +58,11 @@ class SequenceRun:
         self.method = method(request.method)
         self.model = simulator.model
         self.layers = request.layers
+        self.method.check_model(self.model, self.layers)  # else each of its edits would be passed over
         self.sensitivities = [simulator.sensitivity(layer, report) for layer in self.layers]
         self.whiteners = {layer: simulator.whitener(layer, report) for layer in self.layers}
         self.prefixes = simulator.prefixes(request.how)
+        self.anchors = simulator.anchors(self.method, self.layers, request.how, request.settings, report)
         self.unrelated = np.array(queue.unrelated, dtype=np.int64)
         self.sentences = [simulator.sentences[j] for j in queue.unrelated]
         self.edited = _with_new_objects(simulator, queue.edits)
@@ -149,18 +154,30 @@ class SequenceRun:
         try:
             self.simulator.store.put(self.name, meta, trace.arrays | at.arrays())
         except StoreError as error:
-            log.warning("measured but not kept: %s", error)
+            log.warning("measured but not kept: %s", shown(str(error)))
         self.saved = time.monotonic()
 
     def _about(self) -> dict[str, str]:
-        """What the run is, for the Library, which opens no run."""
+        """What the run is and of which result, for those who open no run."""
         result, made = self.simulator.result, self.trace.edits
         name = f"{made} edit{'' if made == 1 else 's'}, {self.request.label}"
         names = {part: str(result.provenance[part]) for part in ("facts", "corpus")}
-        return {"name": name, "model": result.request.model} | names
+        return {"name": name, "model": result.request.model, OF_RESULT: result.identity} | names
 
     def _standing(self) -> tuple[Change, ...]:
-        return tuple(DenseEdit(layer, total) for layer, total in zip(self.layers, self.state.total, strict=True))
+        """The edits so far, as the model that is measured has them."""
+        return self._dense(self._restrained(self.state.total))
+
+    def _dense(self, by_layer: np.ndarray) -> tuple[DenseEdit, ...]:
+        return tuple(DenseEdit(layer, matrix) for layer, matrix in zip(self.layers, by_layer, strict=True))
+
+    def _restrained(self, total: np.ndarray) -> np.ndarray:
+        """ΔW of the model that is measured, from that of all edits, both (layers, d, d_m); see `Method.restrain`."""
+        restrain, settings = self.method.restrain, self.request.settings
+        if restrain is None:
+            return total
+        both = zip(self.layers, total, strict=True)
+        return np.stack([restrain(self._weight(layer), change, settings) for layer, change in both])
 
     def _edit(self, batch: Sequence[RequestedEdit]) -> None:
         state, done = self.state, len(self.state.past[0])
@@ -175,8 +192,9 @@ class SequenceRun:
             self.request.how,
             self.request.settings,
             self.prefixes,
-            standing=self._standing(),
+            standing=self._dense(state.total),
             past=dict(zip(self.layers, state.past, strict=True)),
+            anchors=self.anchors,
         )
         performed = self._performed(site, batch, searching)
         changes = [list(edit.changes) if edit else [] for edit in performed]
@@ -184,6 +202,9 @@ class SequenceRun:
         for own in changes:
             for change in own:
                 total[self.layers.index(change.layer)] += change.matrix
+        if self.method.restrain is not None:  # what the edit did to the model that is measured
+            done_to_it = self._dense(self._restrained(total) - self._restrained(state.total))
+            changes = [list(done_to_it) if own else [] for own in changes]
         keys = np.stack([edit.keys if edit else self._missing_key() for edit in performed], axis=1)  # (layers, b, d_m)
         first = [next((change for change in own if change.layer == self.layers[0]), None) for own in changes]
         moved, later = state.moved.copy(), state.moved_edits.copy()
@@ -228,8 +249,7 @@ class SequenceRun:
 
     def _since(self) -> tuple[DenseEdit, ...]:
         """What the edits since the last measurement did to each layer."""
-        both = zip(self.layers, self.state.total, self.state.then, strict=True)
-        return tuple(DenseEdit(layer, now - then) for layer, now, then in both)
+        return self._dense(self._restrained(self.state.total) - self.state.then)
 
     def _summed_forecasts(
         self,
@@ -249,7 +269,7 @@ class SequenceRun:
 
     def _measure(self) -> None:
         change = self._summed_forecasts(self._since(), all_tokens, self.gradients) if self.rows["steps"] else 0.0
-        self.state = replace(self.state, renewed=self.state.renewed + change, then=self.state.total)
+        self.state = replace(self.state, renewed=self.state.renewed + change, then=self._restrained(self.state.total))
         state, made = self.state, len(self.state.past[0])
         self.report(STAGE, made, len(self.queue.edits))
         standing = self._standing()
@@ -262,10 +282,10 @@ class SequenceRun:
             perplexity = model_health.read(self.model, self.text)
         moved = others.outputs.astype(np.float64) - self.sensitivities[0].outputs[self.unrelated]
         moved_edits = own.outputs.astype(np.float64) - state.wrote
-        drift = [float(np.linalg.norm(total)) / norm for total, norm in zip(state.total, self.own_norms, strict=True)]
+        drift = [float(np.linalg.norm(total)) / norm for total, norm in zip(state.then, self.own_norms, strict=True)]
         condition = [
             model_health.condition_number(self.model.architecture.weight(layer), total)
-            for layer, total in zip(self.layers, state.total, strict=True)
+            for layer, total in zip(self.layers, state.then, strict=True)
         ]
         measured = {
             "steps": made,

@@ -144,9 +144,15 @@ def forecasts(trace: EditTrace, row: int) -> dict[str, tuple[float, float]]:
 
 
 def exactness(trace: EditTrace) -> tuple[float, float]:
-    """‖forecast - measured‖ / ‖measured‖ of Δo and of Δe at the last step, over all facts; NaN where nothing moved."""
+    """‖forecast - measured‖ / ‖measured‖ of Δo and of Δe at the last step, over all facts; NaN where nothing moved.
+
+    Where the forecast is that nothing moves, what is measured is rounding: no edit was made in the first layer.
+    """
     errors = []
-    for error, moved in ((trace.shift_error, trace.shift), (trace.edited_shift_error, trace.edited_shift)):
-        size = float(np.linalg.norm(moved[-1]))
+    for error, forecast, moved in (
+        (trace.shift_error, trace.shift_forecast, trace.shift),
+        (trace.edited_shift_error, trace.edited_shift_forecast, trace.edited_shift),
+    ):
+        size = float(np.linalg.norm(moved[-1])) if forecast[-1].any() else 0.0
         errors.append(float(np.linalg.norm(error[-1])) / size if size else float("nan"))
     return errors[0], errors[1]

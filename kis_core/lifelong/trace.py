@@ -22,6 +22,7 @@ OF_EDITS = (
 """Those of them with one column an edit; before the edit is made it holds NaN, or 0 for a rank."""
 EDITS = ("took", "made", "own_key", "size", "contributions", "shares")
 """Arrays with one row an edit."""
+OF_RESULT = "result"  # in what a stored trace says about itself: the identity of the result that the edits are of
 
 
 @dataclass(frozen=True, eq=False)

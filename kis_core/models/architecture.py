@@ -31,6 +31,7 @@ class ModuleLayout:
         name: of the architecture.
         blocks: path of the list of blocks.
         down_projection: path of it inside a block.
+        attention_output: path inside a block of the projection that the attention puts out.
         others: architectures built the same way, for people to read.
         one_row: a block hands its down-projection all tokens of a batch in one row, without saying which text is whose.
     """
@@ -38,6 +39,7 @@ class ModuleLayout:
     name: str
     blocks: str
     down_projection: str
+    attention_output: str
     others: str = ""
     one_row: bool = False
 
@@ -47,16 +49,20 @@ class ModuleLayout:
 
 
 LAYOUTS = (
-    ModuleLayout("GPT-2", "transformer.h", "mlp.c_proj"),
-    ModuleLayout("GPT-J", "transformer.h", "mlp.fc_out"),
-    ModuleLayout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "Pythia"),
+    ModuleLayout("GPT-2", "transformer.h", "mlp.c_proj", "attn.c_proj"),
+    ModuleLayout("GPT-J", "transformer.h", "mlp.fc_out", "attn.out_proj"),
+    ModuleLayout("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "attention.dense", "Pythia"),
     # gated: the input of down_proj is act(gate) * up, whether the two come from one matrix (Phi-3) or from two
     ModuleLayout(
-        "Llama", "model.layers", "mlp.down_proj", "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3, Granite, Cohere"
+        "Llama",
+        "model.layers",
+        "mlp.down_proj",
+        "self_attn.o_proj",
+        "Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3, Phi-3, Granite, Cohere",
     ),
-    ModuleLayout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj"),
-    ModuleLayout("Phi", "model.layers", "mlp.fc2"),
-    ModuleLayout("OPT", "model.decoder.layers", "fc2", one_row=True),
+    ModuleLayout("Gemma 3 with images", "model.language_model.layers", "mlp.down_proj", "self_attn.o_proj"),
+    ModuleLayout("Phi", "model.layers", "mlp.fc2", "self_attn.dense"),
+    ModuleLayout("OPT", "model.decoder.layers", "fc2", "self_attn.out_proj", one_row=True),
 )
 
 
@@ -71,6 +77,8 @@ class Architecture:
         paths: where in the model each down-projection is.
         logit_scale: what the output embeddings give is multiplied by it, as Granite and Cohere do.
         logit_cap: logits are then bent to stay below it, c tanh(x / c), as Gemma 2 does; None where they are not.
+        attention_outputs: the projections that the attentions put out, of length d, before what a block does with it;
+            none where they are not where the layout has them.
     """
 
     name: str
@@ -79,6 +87,7 @@ class Architecture:
     paths: tuple[str, ...] = ()
     logit_scale: float = 1.0
     logit_cap: float | None = None
+    attention_outputs: tuple[nn.Module, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -135,10 +144,13 @@ def _fit(model: PreTrainedModel, layout: ModuleLayout) -> Architecture | None:
     if layout.one_row:
         for module, block in zip(modules, blocks, strict=True):
             keep_positions(module, block)
+    attentions = tuple(_descend(block, layout.attention_output) for block in blocks)
+    if not all(isinstance(module, nn.Linear | Conv1D) for module in attentions):
+        attentions = ()
     paths = tuple(f"{layout.blocks}.{layer}.{layout.down_projection}" for layer in range(len(blocks)))
     config = model.config.get_text_config()
     logit_cap = getattr(config, "final_logit_softcapping", None)
-    return Architecture(layout.name, modules, blocks, paths, _logit_scale(config), logit_cap)
+    return Architecture(layout.name, modules, blocks, paths, _logit_scale(config), logit_cap, attentions)
 
 
 def _logit_scale(config: PretrainedConfig) -> float:

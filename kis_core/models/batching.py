@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 TOKENS_PER_BATCH = 2048  # padded tokens; bounds memory, and is enough to keep two cores busy
 
 
+SENTENCE_TOKENS = 512  # the same for facts, whose lengths differ: larger batches are a third padding
+
+
 def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids (B, T) padded on the right, and their mask; a causal model's real tokens never see the padding."""
     import torch

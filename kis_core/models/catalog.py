@@ -56,6 +56,7 @@ class ModelEntry:
         package: the Python package whose installation brings it, as pip names it; else empty.
         licence: that its weights are given under.
         quantisation: the format that its weights are quantised in; empty where they are not.
+        title: what it is called where a model is chosen; empty for its name.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ModelEntry:
     package: str = ""
     licence: str = ""
     quantisation: str = ""
+    title: str = ""
 
     @property
     def editable_layers(self) -> range:
@@ -107,6 +109,7 @@ def _read_hub() -> tuple[ModelEntry, ...]:
                 package=row["package"],
                 licence=row["licence"],
                 quantisation=row["quantisation"],
+                title=row["title"],
             )
             for row in csv.DictReader(stream)
         )

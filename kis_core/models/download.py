@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kis_core import progress
+from kis_core.errors import refuse_if_read_only
 from kis_core.models.files import CONFIGURATION, WEIGHTS, Gated, ModelError, ModelFiles, NotHere
 
 STAGE = "Downloading the model"
@@ -94,6 +95,8 @@ def _errors_of_the_hub(name: str, revision: str | None, download: bool) -> Itera
         RevisionNotFoundError,
     )
 
+    if download:
+        refuse_if_read_only("Fetching anything from the Hub")
     try:
         yield
     except HFValidationError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
+from kis_core.errors import refuse_if_read_only
 from kis_core.machine import ALL, DTYPE_BYTES
 from kis_core.models import loading
 from kis_core.models.files import ModelFiles
@@ -46,7 +47,9 @@ class LoadedModels:
 
         Raises:
             ModelError, UnsupportedArchitecture: see `loading.load`.
+            NotOffered: in read-only mode.
         """
+        refuse_if_read_only("Running a model")
         if held := self._find(weights, device, dtype):
             return held
         with self._loading:  # who waits here may find it loaded meanwhile
@@ -59,6 +62,18 @@ class LoadedModels:
             with self._lock:
                 self._held[weights, device if device == ALL else str(loaded.device), dtype] = _Held(loaded, size)
             return loaded
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all weights held."""
+        with self._lock:
+            return int(self._held.currsize)
+
+    def let_go(self) -> None:
+        """Hold no model any more, so that their memory is free; what is lent stays there until its work is done."""
+        with self._lock:
+            self._held.clear()
+        gc.collect()  # a model of several parts may refer to itself
 
     def _find(self, weights: str, device: str, dtype: str) -> LoadedModel | None:
         with self._lock:

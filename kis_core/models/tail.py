@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
+from kis_core.errors import shown
 from kis_core.models.batching import pad
 from kis_core.models.hooks import remove
 
@@ -66,7 +67,7 @@ def from_layer(
         tail = _Tail.of(heard, blocks, past, columns, ids.shape[1])
         actual = tail()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        log.info("the whole model is run at every step: %s", error)
+        log.info("the whole model is run at every step: %s", shown(str(error)))
         return instead
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
     inside = at < torch.tensor([len(tokens) for tokens in sequences])[:, None]

@@ -11,12 +11,14 @@ import pandas as pd
 
 from kis_core import facts as fact_sets
 from kis_core.facts import Fact, FactSet, RowIssue
+from kis_core.read_only import last_part
 from kis_core.request import Request
 from kis_core.results.result import MATRICES, OF_FACTS, OF_LAYERS, LayerReport, Result
 from kis_core.store.store import Entry, Store
 
 KIND = "superposition"  # of the keys that results are stored under
 SHIPPED = "shipped"  # in the provenance of a result that came with the program: when and where it was computed
+ALIAS = 8  # digits of a fingerprint that tell models apart whose folders have the same name
 FORMAT = 4  # raise it when the meaning of a stored result changes: older entries are then computed anew
 
 
@@ -220,4 +222,12 @@ def from_entry(entry: Entry, key: str) -> Result:
 
 
 def _request(provenance: dict[str, Any]) -> Request:
-    return Request(**provenance["request"])
+    """The request of a stored result; in read-only mode it names no path of this machine.
+
+    A model known by its path then goes by the last part of that and the first digits of its weights' fingerprint.
+    """
+    request = Request(**provenance["request"])
+    model, corpus = last_part(request.model), last_part(request.corpus)
+    if model != request.model:
+        model = f"{model} ({provenance['weights_sha256'][:ALIAS]})"
+    return replace(request, model=model, corpus=corpus)

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from kis_core.errors import shown
 from kis_core.results.pairs import NOTABLE, edited_key
 from kis_core.results.result import LayerReport, Result
 from kis_core.results.tags import FIRST_TOKEN, WEAK_KEY, FactTags
@@ -33,7 +34,7 @@ def of_result(result: Result) -> list[str]:
 def log_of(result: Result) -> None:
     """Log the caveats, for work on the results of several models."""
     for caveat in of_result(result):
-        log.warning("%s: %s", result.request.model, caveat)
+        log.warning("%s: %s", shown(result.request.model), caveat)
 
 
 def of_text(tokens: int, mlp_width: int) -> list[str]:

@@ -101,8 +101,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV text in which a spreadsheet finds no formula; numbers keep all their digits."""
     stream = io.StringIO()
     writer = csv.writer(stream)  # with its own line ends, CR LF: only then are cells that hold a lone CR quoted
-    writer.writerow(columns)
-    writer.writerows([harmless(cell) for cell in row] for row in rows)
+    writer.writerows([harmless(cell) for cell in row] for row in (columns, *rows))
     return stream.getvalue()
 
 

@@ -23,6 +23,8 @@ NO_TAG = "no tag"
 TAGS = (SAME_SUBJECT, SAME_LAST_TOKEN, FIRST_TOKEN, WEAK_KEY, NO_TAG)
 """The tags as tables, filters and links name them; docs/glossary.md explains each."""
 ARTEFACTS = TAGS[:3]
+SIGNS = {FIRST_TOKEN: "¹", WEAK_KEY: "ʷ"}
+"""The tags of whole rows of P as signs beside an axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,11 @@ class FactTags:
     def of_fact(self, fact: int) -> list[str]:
         """The tags that all pairs have in which this fact is the edited one."""
         return [tag for tag, held in ((FIRST_TOKEN, self.first), (WEAK_KEY, self.weak)) if held[fact]]
+
+    @property
+    def signs(self) -> list[str]:
+        """(m,) the `SIGNS` of the tags that all pairs have in which a fact is the edited one."""
+        return ["".join(SIGNS[tag] for tag in self.of_fact(fact)) for fact in range(len(self.subjects))]
 
     @property
     def artefacts(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from kis_core import progress
 from kis_core.facts import Fact
 from kis_core.keys import Prompt
 from kis_core.models import head
-from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
+from kis_core.models.batching import SENTENCE_TOKENS, batches, pad
 from kis_core.models.finite import check_logits
 from kis_core.models.tokens import encode
 from kis_core.scoring.log_odds import token_log_odds
@@ -44,7 +44,7 @@ class Answer:
 
 @torch.inference_mode()
 def next_token_logits(
-    loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH
+    loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, tokens_per_batch: int = SENTENCE_TOKENS
 ) -> torch.Tensor:
     """Logits after the last token of each sequence, (n, vocabulary), float32 on the CPU."""
     parts, order = [], []
@@ -162,7 +162,7 @@ def read_objects(loaded: LoadedModel, facts: Sequence[Fact]) -> list[ObjectReadi
 
 @torch.inference_mode()
 def knows(
-    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
+    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = SENTENCE_TOKENS
 ) -> list[bool]:
     """For each fact, whether every token of the right answer is the model's first choice, given those before it.
 
@@ -188,7 +188,7 @@ def knows(
 
 
 def _of_objects(
-    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = TOKENS_PER_BATCH
+    loaded: LoadedModel, facts: Sequence[Fact], *, checked: bool = False, tokens_per_batch: int = SENTENCE_TOKENS
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
     """Batch by batch, one row a token of an object: the number of its fact, the logits at its place, the token."""
     if not facts:

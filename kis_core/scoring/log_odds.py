@@ -16,7 +16,7 @@ from torch import Tensor
 from kis_core.facts import Fact
 from kis_core.keys import SubjectNotFound
 from kis_core.models import head
-from kis_core.models.batching import TOKENS_PER_BATCH, batches, pad
+from kis_core.models.batching import SENTENCE_TOKENS, batches, pad
 from kis_core.models.tokens import encode
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def of_log_prob(log_prob: Tensor) -> Tensor:
 
 
 def batched(
-    sentences: Sequence[Sentence], *, tokens_per_batch: int = TOKENS_PER_BATCH
+    sentences: Sequence[Sentence], *, tokens_per_batch: int = SENTENCE_TOKENS
 ) -> Iterator[tuple[list[int], list[Sentence]]]:
     """Sentences in batches of similar length, with their numbers."""
     for batch in batches([len(s.tokens) for s in sentences], tokens_per_batch=tokens_per_batch):

@@ -76,11 +76,12 @@ class Simulator(Groundwork):
         self.forecast(request)
 
     def edit(self, request: EditRequest) -> Edit:
-        """The edit of full strength."""
+        """The edit of full strength, as the model has it."""
         from kis_core import editing
 
-        method = editing.rank_one_method(request.method)
-        return method.edit(self.value(request), self.whitener(request.layer), request.layer, request.how)
+        method, layer = editing.rank_one_method(request.method), request.layer
+        edit = method.edit(self.value(request), self.whitener(layer), layer, request.how)
+        return edit if method.restrain is None else method.alone(edit, self.weight(layer), self.settings(method))
 
     def forecast(self, request: EditRequest, *, flips: bool = True) -> Forecast:
         """What the edit would do, before it is made.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kis_core import progress
-from kis_core.models.batching import TOKENS_PER_BATCH
+from kis_core.models.batching import SENTENCE_TOKENS
 from kis_core.models.hooks import hooked
 from kis_core.scoring.log_odds import Sentence, batched, read
 
@@ -62,7 +62,7 @@ def sensitivity(
     sentences: Sequence[Sentence],
     layer: int,
     *,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int = SENTENCE_TOKENS,
     report: progress.Report = progress.silent,
 ) -> Sensitivity:
     """Forward and backward once over each batch of sentences."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import diskcache
 
+from kis_core.read_only import read_only
 from kis_core.store.array_files import Damaged
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class ReadOnly:
     """An index that can be read but not written, as the disk is read-only or full; its file may not exist yet.
 
     Each reading opens it anew, so that it sees what another process wrote meanwhile. Where SQLite cannot even make the
-    files it shares between processes, it is read as a file that nobody writes to.
+    files it shares between processes, it is read as a file that nobody writes to; so it is in read-only mode, while no
+    other process has written what is not merged into it yet, because SQLite would make or change such files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,7 +161,10 @@ class ReadOnly:
     def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         if not self._file.exists():
             return []
-        name = f"file:{quote(str(self._file.absolute()))}?{self._options}"
+        options, unmerged = self._options, self._file.with_name(f"{self._file.name}-wal")
+        if read_only() and not (unmerged.exists() and unmerged.stat().st_size):
+            options = "mode=ro&immutable=1"
+        name = f"file:{quote(str(self._file.absolute()))}?{options}"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 

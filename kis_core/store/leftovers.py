@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from kis_core.errors import KisError
+from kis_core.errors import KisError, shown
 from kis_core.files import locks
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def sweep(store: Swept) -> None:
                     for path in orphans(store):
                         remove(path)
     except (KisError, OSError) as error:
-        log.warning("what dead processes left in %s was not swept: %s", store.root, error)
+        log.warning("what dead processes left in %s was not swept: %s", store.root, shown(str(error)))
 
 
 def orphans(store: Swept) -> list[Path]:

@@ -127,6 +127,7 @@ def _edit(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> 
 
 KINDS: dict[str, Kind] = {
     "value": Kind(VALUE_META, arrays(Array("d"), "delta output mean_output") | arrays(Array("d_m"), "key mean_key")),
+    "norm-anchor": Kind(table({"norms": list_of(number(0), least=1)}), {}),
     "sensitivity": Kind(
         table({"layer": whole()}, more=True),
         {"starts": Array("m+1", "iu", least=0), "key_rows": Array("m", "iu", least=0)}

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import diskcache
 
-from kis_core.errors import KisError
+from kis_core.errors import KisError, shown
 from kis_core.files import locks
+from kis_core.read_only import VARIABLE, read_only
 from kis_core.store import index, leftovers
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,10 @@ class SharedIndex:
             raise not_written(self.root, self.unwritable)
 
     def _open(self) -> None:
-        """Open the folder to be written to, or else to be read."""
+        """Open the folder to be written to, or else to be read; in read-only mode nothing but that is tried."""
+        if read_only():
+            self.cache, self.unwritable = index.ReadOnly(self.root / "index"), f"{VARIABLE} is set"
+            return
         try:
             for folder in ("matrices", "locks", "damaged"):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
@@ -128,7 +132,8 @@ class SharedIndex:
             self.cache = index.ReadOnly(self.root / "index")
             if not self.unwritable:
                 consequence = "what is stored there opens, nothing new is kept"
-                log.warning("the cache folder %s cannot be written to (%s): %s", self.root, error, consequence)
+                why = shown(str(error))
+                log.warning("the cache folder %s cannot be written to (%s): %s", self.root, why, consequence)
             self.unwritable = str(error)
 
     def _open_to_write(self) -> diskcache.Cache:

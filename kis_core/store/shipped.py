@@ -22,6 +22,7 @@ from typing import Any
 
 import safetensors.numpy
 
+from kis_core.errors import shown
 from kis_core.files import atomic
 from kis_core.store import array_files, schema
 from kis_core.store.array_files import Damaged
@@ -87,7 +88,9 @@ class Shipped:
     def _pass_over(self, key: str, reason: str) -> None:
         if key not in self._damaged:
             self._damaged.add(key)
-            log.warning("%s, which came with the program, is not used: %s; it will be computed anew", key, reason)
+            log.warning(
+                "%s, which came with the program, is not used: %s; it will be computed anew", key, shown(reason)
+            )
 
 
 @cache

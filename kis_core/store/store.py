@@ -27,7 +27,9 @@ import safetensors.numpy
 from platformdirs import user_cache_path
 
 from kis_core import progress
+from kis_core.errors import shown
 from kis_core.files import locks
+from kis_core.read_only import read_only
 from kis_core.store import array_files, leftovers, schema
 from kis_core.store.array_files import Damaged
 from kis_core.store.index import Row
@@ -170,7 +172,7 @@ class Store:
                 self.put(key, entry.meta, entry.arrays)
             except StoreError as error:
                 if not self.unwritable:  # which was logged when the store was opened
-                    log.warning("computed but not kept: %s", error)
+                    log.warning("computed but not kept: %s", shown(str(error)))
                 if not entry.arrays:
                     self._unkept[key] = entry
             return entry
@@ -182,14 +184,14 @@ class Store:
         Where no lock can be made, nothing can be stored either, and each process works for itself.
         """
         path = self.root / "locks" / f"{key}{leftovers.LOCK}"
+        held = None
         try:
-            while (held := locks.take(path)) is None:
+            while not read_only() and (held := locks.take(path)) is None:
                 report("Waiting for another run of the same", 0, 1)
                 time.sleep(POLL_SECONDS)
         except OSError as error:
             if not locks.unwritable(error):
                 raise StoreError(f"{path} cannot be locked: {error}") from error
-            held = None
         try:
             yield
         finally:
@@ -203,6 +205,7 @@ class Store:
         Raises:
             StoreError: the cache folder cannot be written to.
         """
+        self._index.need_to_write()
         try:
             with locks.shared(self.root / leftovers.NAMING):
                 yield
@@ -259,7 +262,7 @@ class Store:
         return Entry(described.meta, arrays)
 
     def _set_aside(self, key: str, row: str, reason: str) -> None:
-        log.warning("entry %s is damaged: %s; it will be computed anew", key, reason)
+        log.warning("entry %s is damaged: %s; it will be computed anew", key, shown(reason))
         if self.unwritable:
             return
         self._index.exchange(key, None, expected=row)

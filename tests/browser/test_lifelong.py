@@ -38,7 +38,8 @@ def test_a_run_draws_while_it_goes_resumes_is_played_and_looked_into(
 ) -> None:
     facts = some_facts(warm_cache, FEW)
     page = open_page(f"{server}/lifelong?{MODEL}&facts={facts}&edits={EDITS}&chronicle=damage")
-    expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)  # the analysis comes first
+    page.get_by_role("button", name=re.compile("Run$")).click(timeout=PATIENCE)  # the analysis comes first
+    expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)
     came_to = cancelled_after(page, 5)
     assert "step=" not in page.url, "nobody chose a step"
     page.get_by_role("button", name="Resume").click()

@@ -24,12 +24,18 @@ def test_listens_on_loopback_only(server: str) -> None:
                 socket.create_connection((address, port), timeout=2)
 
 
-def _handshake(server: str, origin: str) -> str:
-    """Status line of the answer to a WebSocket handshake that claims to come from a page of that origin."""
+def _handshake(server: str, origin: str, host: str = "") -> str:
+    """Status line of the answer to a WebSocket handshake that claims to come from a page of that origin.
+
+    Args:
+        server: its address.
+        origin: of the page.
+        host: the name that the server is called by; its own by default.
+    """
     address = urlsplit(server)
     lines = (
         "GET /_stcore/stream HTTP/1.1",
-        f"Host: {address.netloc}",
+        f"Host: {host or address.netloc}",
         f"Origin: {origin}",
         "Connection: Upgrade",
         "Upgrade: websocket",
@@ -44,6 +50,12 @@ def _handshake(server: str, origin: str) -> str:
 def test_a_foreign_origin_gets_no_session(server: str) -> None:
     assert " 101 " in _handshake(server, server), "its own page is let in"
     assert " 403 " in _handshake(server, "http://elsewhere.example")
+
+
+def test_a_name_that_a_stranger_gave_this_machine_gets_no_session(server: str) -> None:
+    evil = f"evil.example:{urlsplit(server).port}"
+    assert " 403 " in _handshake(server, f"http://{evil}", evil), "DNS rebinding: page and server of one name"
+    assert " 101 " in _handshake(server, "http://localhost", f"localhost:{urlsplit(server).port}")
 
 
 def test_an_upload_without_a_session_is_refused(server: str) -> None:

@@ -72,6 +72,17 @@ def test_labels_are_short_said_once_and_none_overlap() -> None:
     assert charts.shorten("University of Washington", 12) == "University…"
 
 
+def test_marks_stand_beside_the_rows_of_their_facts_and_labels_make_room() -> None:
+    marks = ["", "¹", "", "", "¹ʷ", ""]
+    spec = draw(matrix(), ORDER, marks=marks)
+    assert {row["y"]: row["mark"] for row in of_layer(spec, spec["layer"][-1])} == {1.5: "¹", 5.5: "¹ʷ"}
+    (beside,) = of_layer(part := draw(matrix(), ORDER, marks=marks, window=Window(2, 6, 3, 6)), part["layer"][-1])
+    assert (beside["x"], beside["y"]) == (3, 5.5)
+    padding, without = (chart["layer"][0]["encoding"]["y"]["axis"]["labelPadding"] for chart in (spec, draw(matrix())))
+    assert padding > without + 10
+    assert "text" not in {layer["mark"]["type"] for layer in draw(matrix(), marks=[""] * 6)["layer"]}
+
+
 @given(st.integers(1, 40), st.data())
 def test_around_keeps_the_size_holds_the_position_in_the_middle_and_stays_inside(m: int, data: st.DataObject) -> None:
     height, width = (data.draw(st.integers(1, m)) for _ in range(2))

@@ -39,6 +39,7 @@ NO_MODEL = {
     "edit": ["--model=absent", "--layer=0", "--fact=0", "--target=x"],
     "lifelong": ["--model=absent", "--layer=0"],
     "budget": ["--model=absent", "--layer=0"],
+    "report": ["--model=absent"],
     "study": ["--models=absent"],
     "forgetting": ["--models=absent"],
 }

@@ -24,7 +24,7 @@ FILES = ["curve.csv", "facts.csv", "lifelong.json"]
 CURVE = (
     "edits,recall,probability,rank,retention,edited_probability,newest_took,dlogodds_measured,dlogodds_subject_token,"
     "dlogodds_all_tokens,dlogodds_renewed,shift_measured,shift_forecast,shift_error,edited_shift_measured,"
-    "edited_shift_forecast,edited_shift_error,drift,condition,perplexity"
+    "edited_shift_forecast,edited_shift_error,drift,condition,perplexity,edit_size"
 )
 FACTS = (
     "edits,kind,index,subject,answer,age,probability,rank,dlogodds_measured,dlogodds_subject_token,dlogodds_all_tokens,"
@@ -32,8 +32,8 @@ FACTS = (
 )
 RECORD = [
     *("request", "edits_made", "queue", "took", "passed_over", "own_key_instead_of_mean_key"),
-    *("edits_until_half_is_forgotten", "shift_relative_error", "forecasts_at_the_end", "perplexity_on", "words"),
-    "provenance",
+    *("edits_until_half_is_forgotten", "growth_exponential_from", "shift_relative_error", "forecasts_at_the_end"),
+    *("perplexity_on", "words", "provenance"),
 ]
 EDITS = 3
 FORMULA = replace(tools.FACTS[7], subject="=SUM(A1)", target="@Norway")
@@ -164,10 +164,12 @@ def test_interrupted_it_goes_on(
 @pytest.mark.stress
 def test_options_reach_the_run(folder: Path, tmp_path: Path) -> None:
     changed = {"method": "memit", "layer": "0-1", "batch": 2, "edits": 2, "every": 2, "draw": "relation"}
-    assert main(arguments(folder, relations="sport,religion", order="harsh", seed=3, out=tmp_path, **changed)) == 0
+    given = arguments(folder, relations="sport,religion", order="harsh", seed=3, steps=4, out=tmp_path, **changed)
+    assert main([*given, "--nas"]) == 0
     record = strict(tmp_path / "lifelong.json")
     request, draw = record["request"], record["request"]["draw"]
     assert (request["method"], request["layers"], request["batch"]) == ("memit", [0, 1], 2)
+    assert (request["hyperparameters"]["steps"], request["hyperparameters"]["nas"]) == (4, True)
     assert (draw["by"], draw["relations"]) == ("relation", ["sport", "religion"])
     assert (draw["order"], draw["seed"]) == ("harsh", 3)
     assert {one["relation"] for one in record["queue"]} == {"sport"}

@@ -15,8 +15,12 @@ from kis_core import progress
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import DenseEdit, Edit, Hyperparameters, PerformedEdit, RequestedEdit, Settings, Site, method
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.emmet import EmmetSettings
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.editing.methods.memit import MemitSettings
+from kis_core.editing.methods.pmet import PmetSettings
+from kis_core.editing.methods.prune import PruneSettings
+from kis_core.editing.methods.rect import RectSettings
 from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
 from tests.editing.lively_models import IN_FULL, untouched
@@ -36,6 +40,11 @@ HOWS = {"plain": PLAIN, "mean key": MEAN, "acting everywhere": ACTING}
 LAMBDA = 0.5
 SETTINGS = {
     "memit": MemitSettings(LAMBDA),
+    "memit-past": MemitSettings(LAMBDA),
+    "emmet": EmmetSettings(LAMBDA),
+    "pmet": PmetSettings(LAMBDA),
+    "rect": RectSettings(0.2),
+    "prune": PruneSettings(1.2),
     "alphaedit": AlphaEditSettings(None, None),
     "fine-tuning": FineTuningSettings(0.02, 4),
 }

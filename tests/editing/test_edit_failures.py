@@ -18,6 +18,7 @@ from kis_core import editing
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import contexts, overlay, value
 from kis_core.editing.edit import Edit
+from kis_core.editing.insertion import Insertion
 from kis_core.editing.overlay import applied
 from kis_core.facts import Fact
 from kis_core.models.loaded import LoadedModel
@@ -91,7 +92,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "setting a hook": (nn.Module, "register_forward_hook"),
     "running the model": (PreTrainedModel, "__call__"),
     "within the hooked layer": (overlay, "overlaid"),
-    "adding a value": (value, "_at_positions"),
+    "adding a value": (Insertion, "adding"),
     "reading": (log_odds, "token_log_odds"),
     "differentiating": (Tensor, "backward"),
     "stepping": (torch.optim.Adam, "step"),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kis_core.editing import EditError, Hyperparameters, recipe, search
-from kis_core.editing.hyperparameters import EARLY, PUBLISHED, PUBLISHED_SPREAD, WIDE
+from kis_core.editing.hyperparameters import EARLY, PUBLISHED, PUBLISHED_OF, PUBLISHED_SPREAD, WIDE
 from kis_core.models import catalog
 from tests.editing.value_tools import IN_MALTA, running
 
@@ -71,6 +71,13 @@ SPREAD_AS_PUBLISHED = {  # as MEMIT's and AlphaEdit's files have it: last layer,
     "EleutherAI/gpt-j-6b": (8, 25, 0.5),
     "llama-3-8b": (8, 25, 0.1),
 }
+OWN_AS_PUBLISHED = {  # last layer, steps, learning rate, weight decay, KL factor, clamp
+    ("emmet", "gpt2-xl"): (17, 20, 0.5, 0.5, 0.0625, 0.75),
+    ("emmet", "gpt-j-6b"): (5, 25, 0.5, 0.5, 0.0625, 0.75),
+    ("emmet", "llama-2-7b"): (5, 25, 0.5, 1e-3, 0.0625, 4),
+    ("pmet", "gpt-j-6b"): (8, 30, 0.2, 0.5, 1, 0.75),
+    ("pmet", "llama-2-7b"): (8, 20, 0.5, 0.5, 0.0625, 1),  # EasyEdit's
+}
 ALIKE = {"kl": 0.0625, "stop_loss": 0.05, "mean_key": True, "everywhere": False, "seed": 0}
 LAST_LOOK = 1  # of the steps in those files: the authors' loop ends before the update of its last round
 
@@ -98,12 +105,26 @@ class TestRecipe:
         assert (actual.hyperparameters, actual.layer) == (expected, layer)
         assert actual.source in ("MEMIT's code", "AlphaEdit's code")
 
+    def test_emmet_and_pmet_have_theirs_and_elsewhere_memits(self) -> None:
+        assert {(method, name) for method, table in PUBLISHED_OF.items() for name in table} == set(OWN_AS_PUBLISHED)
+        for (method, name), (layer, steps, rate, decay, kl, clamp) in OWN_AS_PUBLISHED.items():
+            entry = catalog.find(name)
+            assert entry
+            actual = recipe(name, width=entry.width, layers=entry.layers, spreads=True, method=method)
+            how = {"learning_rate": rate, "weight_decay": decay, "clamp": clamp}
+            expected = Hyperparameters(steps - LAST_LOOK, prefixes=((5, 10),), **how, **ALIKE | {"kl": kl})
+            assert (actual.hyperparameters, actual.layer) == (expected, layer)
+            assert method.upper() in actual.source
+        others = {"width": 1600, "layers": 48, "spreads": True}
+        assert recipe("gpt2-xl", method="memit-past", **others) == recipe("gpt2-xl", **others)
+        assert "none published" in recipe("gpt2-xl", method="pmet", **others).source
+
     def test_where_none_is_published_memit_has_those_of_its_size(self) -> None:
         assert set(PUBLISHED) <= set(AS_PUBLISHED), "every published one is checked above"
         assert set(PUBLISHED_SPREAD) <= set(SPREAD_AS_PUBLISHED)
         actual = recipe("pythia-2.8b", width=2560, layers=32, spreads=True)
         assert (actual.hyperparameters, actual.layer) == (PUBLISHED_SPREAD["gpt2-xl"].hyperparameters, 6)
-        assert actual.source == "MEMIT's for models of this size; none published"
+        assert actual.source == "MEMIT's; none published for this model"
         narrow = recipe("demo-gpt2-32", width=32, layers=4, spreads=True)
         assert narrow == recipe("demo-gpt2-32", width=32, layers=4)
 
@@ -128,7 +149,7 @@ class TestRecipe:
 
     @pytest.mark.parametrize(
         ("name", "layer"),
-        [("gpt2", 2), ("pythia-1b", 3), ("pythia-6.9b", 6), ("llama-3.1-8b", 6), ("org/unknown", 5)],
+        [("pythia-410m", 5), ("pythia-1b", 3), ("pythia-6.9b", 6), ("llama-3.1-8b", 6), ("org/unknown", 5)],
     )
     def test_where_none_is_published_it_says_so(self, name: str, layer: int) -> None:
         entry = catalog.find(name)
@@ -138,6 +159,26 @@ class TestRecipe:
         how = actual.hyperparameters
         assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, 4)
         assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((10, 5), (10, 10)))
+
+    @pytest.mark.parametrize(
+        ("name", "layer", "clamp", "found_on"),
+        [
+            ("smollm2-135m", 6, 1.5, "SmolLM2-135M"),
+            ("gpt2", 2, 1.5, "SmolLM2-135M"),
+            ("gemma-3-270m-q4_k_m", 4, 0.5, "Gemma 3 270M"),
+            ("gemma-2-2b", 5, 0.5, "Gemma 3 270M"),
+        ],
+    )
+    def test_small_models_and_those_with_a_norm_after_the_mlp_take_smaller_edits(
+        self, name: str, layer: int, clamp: float, found_on: str
+    ) -> None:
+        entry = catalog.find(name)
+        assert entry
+        actual = recipe(name, width=entry.width, layers=entry.layers)
+        assert (actual.layer, actual.source) == (layer, f"found on {found_on}")
+        how = actual.hyperparameters
+        assert (how.steps, how.learning_rate, how.weight_decay, how.kl, how.clamp) == (19, 0.5, 0.5, 0.0625, clamp)
+        assert (how.mean_key, how.everywhere, how.prefixes) == (True, False, ((5, 10),))
 
     def test_the_demo_family_is_edited_first_thing_and_as_the_edit_will_act(self) -> None:
         for entry in catalog.demo():

@@ -13,8 +13,10 @@ import pytest
 
 from kis_core.editing import METHODS, EditError, ModelScale, Settings, method, rank_one_method, register
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.emmet import EmmetSettings
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.editing.methods.memit import MemitSettings
+from kis_core.editing.methods.pmet import PmetSettings
 from kis_core.models import catalog
 
 
@@ -35,16 +37,19 @@ class TestRegistry:
 
 def some(name: str, value: Any) -> Settings:
     """Settings that are right but for one."""
-    for right in (MemitSettings(1.0), AlphaEditSettings(0.02, 10.0), FineTuningSettings(5e-4, 25)):
+    rights = (MemitSettings(1.0), EmmetSettings(0.1), PmetSettings(1.0), AlphaEditSettings(0.02, 10.0))
+    for right in (*rights, FineTuningSettings(5e-4, 25)):
         if name in asdict(right):
             return replace(right, **{name: value})
     raise KeyError(name)
 
 
 class TestSettings:
-    @pytest.mark.parametrize("name", ["memit_lambda", "null_below", "null_l2", "tuning_rate"])
+    @pytest.mark.parametrize(
+        "name", ["memit_lambda", "emmet_lambda", "pmet_lambda", "null_below", "null_l2", "tuning_rate"]
+    )
     def test_only_positive_numbers(self, name: str) -> None:
-        missing = [None] if name in ("memit_lambda", "tuning_rate") else []  # the others may be left to C
+        missing = [] if name.startswith("null") else [None]  # those may be left to C
         for wrong in (0, -1.0, math.nan, math.inf, *missing):
             with pytest.raises(EditError, match=f"{name} has to be a positive number; found {wrong}"):
                 some(name, wrong)
@@ -64,20 +69,24 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("model", "d", "expected"),
         [
-            ("gpt-j-6b", 4096, (15_000, 0.02, 10, 5e-4, 25)),
-            ("EleutherAI/gpt-j-6b", 4096, (15_000, 0.02, 10, 5e-4, 25)),
-            ("llama-3-8b", 4096, (15_000, 0.02, 1, 5e-4, 25)),  # AlphaEdit's own L2; λ of its authors' MEMIT runs
-            ("gpt2-xl", 1600, (20_000, 0.02, 10, 5e-4, 25)),  # where FT's rate and AlphaEdit's threshold were published
-            ("openai-community/gpt2-xl", 1600, (20_000, 0.02, 10, 5e-4, 25)),
-            ("gpt2-medium", 1024, (409.6, 0.02, 10, 5e-4, 25)),
-            ("demo-gpt2-128", 128, (51.2, None, None, 5e-4, 25)),
-            ("/some/folder", 128, (51.2, None, None, 5e-4, 25)),
-            ("openai-community/gpt3", 256, (102.4, None, None, 2.5e-4, 25)),
+            ("gpt-j-6b", 4096, (15_000, 1000, 6000, 0.02, 10, 5e-4, 25)),
+            ("EleutherAI/gpt-j-6b", 4096, (15_000, 1000, 6000, 0.02, 10, 5e-4, 25)),
+            ("llama-2-7b", 4096, (1100.8, 0.1, 15_000, 0.02, 10, 5e-4, 25)),
+            # AlphaEdit's own L2; λ of its authors' MEMIT runs
+            ("llama-3-8b", 4096, (15_000, 143.36, 1433.6, 0.02, 1, 5e-4, 25)),
+            # where FT's rate and AlphaEdit's threshold were published
+            ("gpt2-xl", 1600, (20_000, 100, 640, 0.02, 10, 5e-4, 25)),
+            ("openai-community/gpt2-xl", 1600, (20_000, 100, 640, 0.02, 10, 5e-4, 25)),
+            ("gpt2-medium", 1024, (409.6, 40.96, 409.6, 0.02, 10, 5e-4, 25)),
+            ("demo-gpt2-128", 128, (51.2, 5.12, 51.2, None, None, 5e-4, 25)),
+            ("/some/folder", 128, (51.2, 5.12, 51.2, None, None, 5e-4, 25)),
+            ("openai-community/gpt3", 256, (102.4, 10.24, 102.4, None, None, 2.5e-4, 25)),
         ],
     )
     def test_what_methods_start_from(self, model: str, d: int, expected: tuple[float | None, ...]) -> None:
         entry = catalog.find(model)
         assert entry is None or entry.width == d
         scale = ModelScale(model, 12, d, entry.mlp_width if entry else 4 * d)
-        settings = [method(name).settings.suited(scale) for name in ("memit", "alphaedit", "fine-tuning")]
+        names = ("memit", "emmet", "pmet", "alphaedit", "fine-tuning")
+        settings = [method(name).settings.suited(scale) for name in names]
         assert [value for own in settings for value in asdict(own).values()] == pytest.approx(list(expected))

@@ -1,4 +1,4 @@
-"""MEMIT and AlphaEdit, layer after layer, against their formulas with inverses and weights that are written to."""
+"""MEMIT, AlphaEdit and their kin, layer after layer, against formulas with inverses and weights that are written to."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import pytest
 
 from kis_core.covariance.whitener import Whitener
 from kis_core.editing import Edit, EditError, PerformedEdit, RequestedEdit, Site
+from kis_core.editing.methods import memit, memit_past
 from kis_core.editing.methods.alphaedit import AlphaEditSettings
+from kis_core.editing.methods.emmet import EmmetSettings
+from kis_core.editing.methods.memit import MemitSettings
 from tests import tiny
 from tests.editing.sequence_tools import (
+    ACTING,
     ASKED,
     FORMULA,
     FOUND,
@@ -116,6 +120,66 @@ class TestMemit:
         made = assert_spread(place, "memit", site, asked, formula)
         changed = [np.linalg.norm(sum(one.changes[k].matrix for one in made)) for k in range(len(layers))]
         assert min(changed) > 0.01, "a test of nothing"
+
+
+class TestMemitWithPastKeys:
+    def test_weighs_against_past_keys_as_well_layer_after_layer(self, gpt2: Place) -> None:
+        rng = np.random.default_rng(3)
+        past = {layer: rng.normal(size=(4, 40)) * np.sqrt(np.trace(gpt2.cs[layer]) / 10) for layer in (0, 1)}
+
+        def formula(layer: int, keys: np.ndarray) -> np.ndarray:
+            kept = LAMBDA * gpt2.cs[layer] + past[layer].T @ past[layer]
+            return np.asarray(keys @ np.linalg.inv(kept + keys.T @ keys))
+
+        assert_spread(gpt2, "memit-past", gpt2.site((0, 1), MEAN, standing=before(), past=past), PAIR, formula)
+
+    def test_values_given_in_a_linear_layer_are_written_one_after_another_as_at_once(self) -> None:
+        rng = np.random.default_rng(0)
+        weight, keys, values = rng.normal(size=(5, 12)), rng.normal(size=(6, 12)), rng.normal(size=(6, 5))
+        sample = rng.normal(size=(30, 12))
+        whitener, settings = Whitener.fit(sample.T @ sample / 30), MemitSettings(0.7)
+
+        def written_in(batches: Sequence[slice], way: Callable[..., np.ndarray]) -> np.ndarray:
+            now = weight
+            for batch in batches:
+                missing = values[batch] - keys[batch] @ now.T
+                now = now + missing.T @ way(keys[batch], keys[: batch.start], whitener, settings)
+            return now
+
+        cut, whole = [slice(0, 1), slice(1, 3), slice(3, 6)], [slice(0, 6)]
+        at_once = written_in(whole, memit.reaches)
+        close(written_in(cut, memit_past.reaches), at_once, FORMULA)
+        assert np.abs(written_in(cut, memit.reaches) - at_once).max() > 0.01
+
+
+class TestEmmet:
+    def test_is_r_over_ktck_kt_over_c_layer_after_layer(self, gpt2: Place) -> None:
+        def formula(layer: int, keys: np.ndarray) -> np.ndarray:
+            inverse = np.linalg.inv(gpt2.cs[layer])
+            damping = LAMBDA * np.eye(len(keys)) if len(keys) > 1 else 0
+            return np.asarray(np.linalg.inv(keys @ inverse @ keys.T + damping) @ keys @ inverse)
+
+        past = {layer: np.full((2, 40), 3.0) for layer in (0, 1)}  # of no account to EMMET
+        assert_spread(gpt2, "emmet", gpt2.site((0, 1), ACTING, standing=before(), past=past), ASKED, formula)
+
+    def test_one_edit_in_one_layer_is_romes(self, gpt2: Place) -> None:
+        """With δ as ROME finds it: decay and clamp are of other sizes."""
+        site = gpt2.site((1,), replace(PLAIN, weight_decay=0, clamp=100), standing=before(2))
+        (rome,), (emmet,) = (perform(name, site, PAIR[:1]) for name in ("rome", "emmet"))
+        close(emmet.changes[0].matrix, rome.changes[0].matrix, READ)
+
+    def test_every_value_of_a_batch_is_met_but_for_the_damping(self, gpt2: Place) -> None:
+        site = gpt2.site((1,), settings=EmmetSettings(1e-12))
+        made = perform("emmet", site, PAIR)
+        shares = np.stack([one.changes[0].coefficients(np.concatenate([two.keys for two in made])) for one in made])
+        np.testing.assert_allclose(shares, np.eye(2), atol=1e-6)
+
+    def test_a_key_of_zeros_is_refused(self, gpt2: Place) -> None:
+        double = copy.deepcopy(gpt2.double)
+        double.architecture.down_projections[1].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 0,))
+        for edits in (1, 2):
+            with pytest.raises(EditError, match=r"nothing of the edit would land|the key of this fact is zero"):
+                perform("emmet", replace(gpt2, double=double).site((1,)), ASKED[:edits])
 
 
 def projection(c: np.ndarray, below: float) -> np.ndarray:

@@ -13,10 +13,10 @@ from typing import Any
 import openpyxl
 import pyarrow as pa
 import pytest
-from pyarrow.parquet import write_table
+from pyarrow.parquet import ParquetFile, write_table
 
-from kis_core.facts import Fact, FactFileError, RowIssue, parse
-from kis_core.facts.containers import parquet, typed, workbook
+from kis_core.facts import Fact, FactFileError, RowIssue, parse, parsing
+from kis_core.facts.containers import parquet, workbook
 from kis_core.facts.containers.typed import AS_TEXT, NUMBERS
 from kis_core.facts.containers.workbook import ONE_SHEET
 
@@ -169,9 +169,56 @@ def test_what_grows_too_large_unpacked_is_refused(monkeypatch: pytest.MonkeyPatc
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), pa.array(["Rome" * 50]))
     data = columns(subject=long, prompt=["{} is in"] * 1_000, target=["Italy"] * 1_000)
     assert "has more than 100,000 bytes unpacked" in refused(data, "a.parquet")
-    monkeypatch.setattr(typed, "MOST_ROWS", 3)
+
+
+def test_more_rows_than_any_set_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "MOST_ROWS", 3)
+    line = ",".join(ROME).encode()
+    for ending, data in ((".csv", b"\n".join([",".join(HEADER).encode(), *[line] * 4])), (".jsonl", b"1\n" * 4)):
+        assert "has more than 3 rows. Split it." in refused(data, f"a{ending}")
     assert "has more than 3 rows. Split it." in refused(book(HEADER, *[ROME] * 4), "a.xlsx")
     assert "has more than 3 rows. Split it." in refused(columns(**dict.fromkeys(HEADER, ["x"] * 4)), "a.parquet")
+
+
+def test_a_part_that_would_be_unpacked_or_read_without_a_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_BZIP2) as archive:  # of which `zipfile` unpacks all it reads at once
+        archive.writestr(SHEET, bytes(10_000_000))
+    assert len(stream.getvalue()) < 1_000
+    assert "is packed as no workbook is. Save it anew." in refused(stream.getvalue(), "a.xlsx")
+    monkeypatch.setattr(workbook, "MOST_IN_A_ROW", 20_000)
+    assert parse(book(HEADER, *[(f"Rome {k}", *ROME[1:]) for k in range(400)]), name="a.xlsx").facts[399:]
+    for old, new in ((b"</row>", b"<c/>" * 5_000 + b"</row>"), (b"<sheetData>", b"<y/>" * 5_000 + b"<sheetData>")):
+        assert "has more than 20,000 bytes in one row, or beside all rows" in refused(swapped(old, new), "a.xlsx")
+
+
+def test_pages_count_by_what_they_unpack_to_and_not_by_what_the_footer_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    texts = [f"{k:03}" * 500 for k in range(100)]  # 150,000 bytes
+    made = pa.table({"subject": texts, "prompt": ["{} is in"] * 100, "target": ["Italy"] * 100, "note": texts})
+    write_table(made, stream, compression="zstd", use_dictionary=False, write_statistics=False)
+    honest = stream.getvalue()
+    group = ParquetFile(io.BytesIO(honest)).metadata.row_group(0)
+    said = varint(group.total_byte_size)
+    assert honest.count(said) == 1
+    lying = honest.replace(said, b"\xc8" + b"\x80" * (len(said) - 2) + b"\x00")  # 36, in as many bytes
+    assert ParquetFile(io.BytesIO(lying)).metadata.row_group(0).total_byte_size == 36
+    assert len(parse(lying, name="a.parquet").facts) == 100
+    monkeypatch.setattr(ParquetFile, "iter_batches", None)  # nothing is unpacked before
+    monkeypatch.setattr(parquet, "MOST_BYTES", 140_000)
+    assert "has more than 140,000 bytes unpacked" in refused(lying, "a.parquet")
+    monkeypatch.setattr(parquet, "MOST_BYTES", 160_000)
+    with pytest.raises(TypeError):  # it is read: a column that no reader looks at does not count
+        parse(lying, name="a.parquet")
+
+
+def varint(number: int) -> bytes:
+    """A whole number above 63 as Thrift's compact protocol writes it."""
+    left, digits = 2 * number, []
+    while left > 127:
+        digits.append(left & 127 | 128)
+        left >>= 7
+    return bytes([*digits, left])
 
 
 def test_a_file_of_another_kind_is_named() -> None:

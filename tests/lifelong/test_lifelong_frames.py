@@ -193,6 +193,7 @@ class TestCurve:
             "drift": [0, 0.1, 0.2, 0.4],
             "condition": [7, 8, math.inf, NAN],
             "perplexity": [10, 12, 40, math.inf],
+            "edit_size": [NAN, 1, 3.5, 5],
         }
         assert list(table.columns) == list(expected)
         for name, values in expected.items():

@@ -1,10 +1,10 @@
 """One edit after another: eq. 11 and eq. 15 forecast exactly what the layer then does, and what is measured is what a
-model does whose weights really were changed. All six methods; edits that cannot be made."""
+model does whose weights really were changed. All methods; edits that cannot be made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from kis_core import lifelong
-from kis_core.editing import METHODS, Change, DenseEdit, PerformedEdit, Site, method, rank_one
+from kis_core.editing import METHODS, Change, DenseEdit, EditError, PerformedEdit, Site, anchor, method, rank_one
 from kis_core.editing.methods.fine_tuning import FineTuningSettings
 from kis_core.facts import Fact
 from kis_core.library import inventory
 from kis_core.lifelong import Draw, EditTrace, LifelongRequest, Queue, summary
+from kis_core.lifelong.trace import OF_RESULT
 from kis_core.models.loaded import LoadedModel
 from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
@@ -47,6 +48,7 @@ class Done:
     request: LifelongRequest
     trace: EditTrace
     queue: Queue
+    anchors: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def made(self) -> list[PerformedEdit]:
@@ -58,7 +60,7 @@ class Done:
             site = Site(
                 self.bench.model, layers, {layer: self.bench.whitener(layer) for layer in layers}, request.how,
                 request.settings, self.bench.prefixes(request.how),
-                tuple(DenseEdit(layer, total[layer].copy()) for layer in layers), past,
+                tuple(DenseEdit(layer, total[layer].copy()) for layer in layers), past, self.anchors,
             )  # fmt: skip
             batch = method(request.method).perform(site, self.queue.edits[begin : begin + request.batch])
             for one in batch:
@@ -68,7 +70,18 @@ class Done:
                 layer: np.concatenate([past[layer], [one.keys[at] for one in batch]]) for at, layer in enumerate(layers)
             }
             actual += batch
-        return actual
+        return actual if method(request.method).restrain is None else self.restrained(actual)
+
+    def restrained(self, edits: Sequence[PerformedEdit]) -> list[PerformedEdit]:
+        """What each edit did to the model that is measured, in which their sum is restrained."""
+        (layer,), restrain = self.request.layers, method(self.request.method).restrain
+        assert restrain is not None
+        weight = self.bench.model.architecture.weight(layer).double().numpy()
+        totals = np.cumsum([edit.changes[0].matrix for edit in edits], axis=0)
+        there = [restrain(weight, total, self.request.settings) for total in totals]
+        assert not np.allclose(there[-1], totals[-1]), "nothing was restrained"
+        moves = np.diff(there, axis=0, prepend=np.zeros((1, *weight.shape)))
+        return [replace(edit, changes=(DenseEdit(layer, move),)) for edit, move in zip(edits, moves, strict=True)]
 
     def total(self, layer: int, edits: int | None = None) -> np.ndarray:
         """ΔW of the first edits."""
@@ -103,7 +116,7 @@ def many(request: pytest.FixtureRequest, shared: Simulator) -> Done:
 @pytest.fixture(scope="module", params=tiny.in_full(NAMES, QUICK))
 def few(request: pytest.FixtureRequest, shared: Simulator) -> Done:
     """A few edits of every method; over two layers where it can."""
-    layers = (0, 1) if method(request.param).spreads else (1,)
+    layers = (0, 1) if method(request.param).takes_layers else (1,)
     settings = FineTuningSettings(0.002, 8) if request.param == "fine-tuning" else None
     draw, batch = Draw(seed=1), EVERY if method(request.param).batches else 1
     request = asked(shared, request.param, FEW, draw, layers=layers, every=EVERY, batch=batch, settings=settings)
@@ -221,6 +234,8 @@ class TestEveryMethod:
             assert trace.size[i] == pytest.approx(size, rel=SAME)
             if isinstance(edit.changes[0], DenseEdit):
                 assert np.isnan(trace.shares[i]).all()
+            elif edit.changes[0].layer != layer:
+                assert not trace.shares[i].any()
             else:
                 shares = keys @ edit.changes[0].reach
                 np.testing.assert_allclose(trace.shares[i], shares, rtol=0, atol=READ * np.abs(shares).max())
@@ -297,12 +312,45 @@ class TestPassedOver:
         assert unrelated < EQUATIONS
         assert not edited > EQUATIONS  # or nothing is said of it
 
+    def test_a_model_that_a_method_does_not_edit_is_refused_before_any_edit(
+        self, shared: Simulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kis_core.models.checks.adds_plainly", lambda *_: False)
+        with pytest.raises(EditError, match=r"scaled or normed on its way there\. Choose ROME"):
+            lifelong.run(shared, asked(shared, "memit", 2, Draw("hand", picked=self.PICKED[:2])))
+
     def test_a_batch_is_passed_over_as_a_whole(self, shared: Simulator) -> None:
         picked = Draw("hand", picked=(*self.PICKED[:2], (5, "Nokia"), (6, "Nokia")))
         trace = lifelong.run(shared, asked(shared, "memit", 4, picked, layers=tools.LAST, batch=2, every=2))
         assert not trace.made.any()
         assert not trace.size.any()
         assert trace.drift.tolist() == [[0.0]] * 3
+
+
+def test_values_are_rescaled_to_the_norm_that_they_have_in_the_unedited_model(
+    bench: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchor, "EDITS", 3)
+    rome, request = method("rome"), asked(bench, "rome", 3, layers=1, every=3, nas=True)
+    how = replace(request.how, nas=False)
+    site = Site(bench.model, (1,), {1: bench.whitener(1)}, how, request.settings, bench.prefixes(how))
+    norm = np.mean([rome.perform(site, [one])[0].value_norm for one in anchor.edits(bench.known_facts, 3)])
+    done = replace(performed(bench, request), anchors={1: norm})
+    assert [edit.value_norm for edit in done.made] == pytest.approx([norm] * 3)
+    np.testing.assert_allclose(done.trace.size, [np.linalg.norm(edit.changes[0].matrix) for edit in done.made])
+    assert bench.value(bench.request(0, "French", 1, **tools.QUICK, nas=True)).norm == pytest.approx(norm)
+    assert request.label.startswith("ROME with NAS, layer 1")
+    with pytest.raises(EditError, match="fine-tuning searches for no value"):
+        asked(bench, "fine-tuning", nas=True)
+
+
+def test_a_single_edit_is_restrained_as_a_sequence_of_one_is(bench: Simulator) -> None:
+    draw = Draw("hand", picked=((3, "Nokia"),))
+    trace = lifelong.run(bench, asked(bench, "prune", 1, draw, layers=1, every=1))
+    edit, rome = (bench.edit(bench.request(3, "Nokia", 1, name, **tools.QUICK)) for name in ("prune", "rome"))
+    assert np.linalg.norm(edit.matrix) == pytest.approx(trace.size[0])
+    assert edit.size < rome.size
+    np.testing.assert_array_equal(edit.reach, rome.reach)
 
 
 def test_the_edits_that_took_the_own_key_are_kept(shared: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,3 +370,5 @@ def test_a_run_in_the_library_has_its_name_model_facts_and_text(bench: Simulator
         (run,) = (row for row in inventory.shelf(bench.store) if row.what == inventory.RUN)
         assert run.name == f"{name}, ROME, layer 0, at random, seed 0"
         assert (run.model, run.facts, run.corpus) == (tools.MODEL, source["facts"], source["corpus"])
+        (item,) = bench.store.inventory(inventory.RUN_KIND)
+        assert item.meta["about"][OF_RESULT] == bench.result.identity, "for reports"

@@ -163,7 +163,7 @@ class TestEveryArchitecture:
         model.config.model_type = "a name that says nothing"
         actual = recognise(model)
         assert (actual.name, actual.layers, actual.widths) == (LAYOUT.get(name, name), 3, (24, 40))
-        assert len(set(actual.down_projections)) == len(set(actual.blocks)) == 3
+        assert len(set(actual.down_projections)) == len(set(actual.blocks)) == len(set(actual.attention_outputs)) == 3
         assert actual.module_path(1) == PATHS[actual.name]
         for layer, module in enumerate(actual.down_projections):
             assert model.get_submodule(actual.module_path(layer)) is module

@@ -299,6 +299,16 @@ def test_what_is_held_is_lent_again(loads: list[str], asked: list[str], loaded: 
     assert loads == loaded
 
 
+def test_what_was_let_go_takes_no_memory_and_is_loaded_again(loads: list[str]) -> None:
+    models = LoadedModels(MOST)
+    lent(models, "small")
+    assert models.held_bytes > 0
+    models.let_go()
+    assert models.held_bytes == 0
+    lent(models, "small")
+    assert loads == ["small", "small"]
+
+
 def test_where_it_runs_and_what_it_computes_in_count(loads: list[str]) -> None:
     models = LoadedModels(1000)
     anywhere = lent(models, "small")

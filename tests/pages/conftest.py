@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kis_core import facts
 from kis_core.analysis import pipeline
 from kis_core.analysis.pipeline import Request, Result
+from kis_core.covariance import speed
 from kis_core.facts import Fact, FactSet, saved
 from kis_core.models import catalog
 from kis_core.models.files import ModelFiles
@@ -36,6 +37,7 @@ from pages.parts.frame import memory
 from pages.parts.jobs import results
 from tests import tiny
 from tests.conftest import one_for_all_processes
+from tests.pages.small_hub import SPEED
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("app.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pages").glob("*.py")))
@@ -189,6 +191,7 @@ def open_page(
     """Run a page with a link's query; the caches of the process are this test's own, and nothing computes unasked."""
     monkeypatch.setenv("KIS_CACHE", str(cache.folder))
     monkeypatch.setattr(results, "START_BY_ITSELF", 0)
+    monkeypatch.setattr(speed, "probe", lambda *_: SPEED)  # else two seconds for a trial of this machine
     monkeypatch.setattr(memory, "settle", lambda: None)  # a server does it once; here it would be once a test
     # a third of the time; `test_charts.py` checks the finished specifications instead
     monkeypatch.setattr(alt.SchemaBase, "validate", classmethod(lambda *_, **__: None))

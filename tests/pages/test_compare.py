@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from kis_core.analysis import pipeline
 from kis_core.analysis.pipeline import Result
+from kis_core.results import archive
+from kis_core.results.result import MATRICES, OF_LAYERS
+from kis_core.store.store import Store
 from kis_core.superposition.ordering import order_facts
+from pages.parts.frame.text import plain
 from tests.pages.conftest import ANSWERED, MODEL, ONE_LAYER, Open, Stored
 from tests.pages.looking import (
     Chart,
@@ -16,9 +25,11 @@ from tests.pages.looking import (
     charts,
     click,
     click_cell,
+    infos,
     listed,
     markdown,
     pairs_of,
+    press,
     provenance,
     table_of,
 )
@@ -143,3 +154,27 @@ def test_of_the_answered_facts_those_are_compared_that_both_models_answer(look: 
     page = look(PAGE, facts="mixed", keep="known", other=ONE_LAYER)
     assert "Switch off" in page.warning[0].value, "there are none"
     assert not heatmaps(page)
+
+
+def test_a_layer_that_was_not_computed_is_told_with_the_way_out(open_page: Open, result: Result, folder: Path) -> None:
+    kept, request = [0, 2], replace(result.request, layers=(0, 2))
+    parts: dict[str, Any] = {name: getattr(result, name)[kept] for name in (*MATRICES, *OF_LAYERS)}
+    reports = tuple(result.reports[layer] for layer in kept)
+    provenance = result.provenance | {"request": asdict(request)}
+    part = replace(result, request=request, layers=(0, 2), reports=reports, provenance=provenance, **parts)
+    entry = archive.to_entry(part)
+    Store(folder).put(pipeline.resolve(request, Store(folder)).key, entry.meta, entry.arrays)
+    link = {"behind": "layers:0-2"}
+
+    page = open_page(PAGE, **link)
+    assert_drawn(heatmaps(page)[SECOND], result.p[2])
+    page = open_page(PAGE, **link, otherlayer="3")
+    assert f"Layer 3 of **{plain(MODEL)}** was not computed; layers 0, 2 can be shown." in infos(page)
+    assert not heatmaps(page)
+    press(page, "Show layer 2")
+    assert page.query_params["otherlayer"] == "2"
+    assert_drawn(heatmaps(page)[SECOND], result.p[2])
+    page = open_page("app.py", **link, layer="1")
+    assert "Layer 1" in infos(page), "as on every page"
+    press(page, "Show layer 0")
+    assert charts(page)

@@ -16,10 +16,12 @@ from streamlit.testing.v1 import AppTest
 from kis_core.analysis import pipeline
 from kis_core.facts import BUILTIN_NAME, saved
 from kis_core.library import bundles, inventory
+from kis_core.report import contents
 from kis_core.results import archive
 from kis_core.store.store import Store, StoreError, key_of
 from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MODEL, PICTURE, SCRIPT, Cache, Open, Stored
 from tests.pages.looking import captions, markdown, table_of, tick, unescaped
+from tests.report.report_tools import data_of
 
 PAGE = "pages/library.py"
 RESULTS = 3  # that are copied into the cache of these tests
@@ -191,6 +193,27 @@ def test_an_export_is_imported_elsewhere(
     assert {item.key for item in Store(tmp_path / "laptop").inventory()} == expected
     press(page, "Import")
     assert page.success[0].value == f"0 values imported; {len(expected)} were here already."
+
+
+def test_a_result_is_taken_home_as_a_report(
+    open_page: Open, filled: Store, offered: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(PAGE)
+    select(page, at(page, "superposition P", of="mixed"))
+    (content, options), *_ = (offer for offer in offered if offer[1]["key"] == "report")
+    assert not options["disabled"]
+    result = archive.read(of_user(filled).key, filled)
+    assert result
+    data = data_of(content())
+    assert [fact["subject"] for fact in data["facts"]] == [fact.subject for fact in result.facts.facts]
+    assert [layer["layer"] for layer in data["layers"]] == list(result.layers)
+
+    monkeypatch.setattr(contents, "MOST_ENTRIES", 1)
+    offered.clear()
+    select(page, at(page, "superposition P", of="mixed"))
+    options = next(options for _, options in offered if options["key"] == "report")
+    assert options["disabled"]
+    assert "Take fewer facts" in options["help"]
 
 
 def test_an_empty_cache_says_what_to_do_and_takes_no_file_that_is_no_bundle(open_page: Open, folder: Path) -> None:

@@ -33,8 +33,8 @@ BY_PAGE = {
         "performed": "yes", "look": "reach",
     },
     "pages/lifelong.py": {
-        "editor": "alphaedit", "through": "1", "edits": "60", "draw": "most", "arrange": "gentle", "seed": "7",
-        "of": "native_language~product_maker", "queue": "0:Rome~5:Paris", "against": "seeds", "step": "5",
+        "editor": "alphaedit", "through": "1", "nas": "on", "edits": "60", "draw": "most", "arrange": "gentle",
+        "seed": "7", "of": "native_language~product_maker", "queue": "0:Rome~5:Paris", "against": "seeds", "step": "5",
         "chronicle": "ages", "shade": "all", "watched": "3",
     },
 }  # fmt: skip
@@ -46,7 +46,7 @@ NONSENSE = {
     "tail": "1~0", "angle": "90", "space": "outer", "k": "501", "directions": "none", "tags": "same~subject",
     "list": "weakest", "stay": "home", "artefacts": "only", "other": "gpt-5", "otherlayer": "two", "method": "memit",
     "strength": "1.6", "how": "steps:many", "by": "hope", "performed": "maybe", "look": "away", "editor": "vim",
-    "through": "up", "edits": "501", "draw": "lots", "arrange": "neatly", "seed": "-1", "queue": "Rome",
+    "through": "up", "nas": "maybe", "edits": "501", "draw": "lots", "arrange": "neatly", "seed": "-1", "queue": "Rome",
     "against": "all", "step": "last", "chronicle": "legend", "shade": "pale", "watched": "me",
 }  # fmt: skip
 

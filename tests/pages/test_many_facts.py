@@ -46,13 +46,6 @@ OTHERS = ("app.py", "pages/superposition.py", "pages/compare.py", "pages/edit.py
 
 
 @pytest.fixture
-def starts(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first visit computes unasked, as for the demo models."""
-    monkeypatch.setattr(background, "settle_imports", lambda: None)
-    monkeypatch.setattr(results, "START_BY_ITSELF", 50_000_000)
-
-
-@pytest.fixture
 def ready(cache: Cache, open_page: Open, stored: Stored) -> Any:
     """The page with its sweep stored: `ready(facts, layer=...)`; the page and what it shows."""
 
@@ -132,7 +125,6 @@ def test_a_single_fact_has_no_figures_and_equal_keys_have_all(source: str, ready
     assert len(page.code) == (0 if source == "one" else FIGURES)
 
 
-@pytest.mark.usefixtures("starts")
 def test_what_went_wrong_is_told_and_can_be_tried_again(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [KisError("layer 3 is *odd*"), OSError("/home/x")]
 
@@ -140,14 +132,18 @@ def test_what_went_wrong_is_told_and_can_be_tried_again(open_page: Open, monkeyp
         if errors:
             raise errors.pop(0)
 
+    monkeypatch.setattr(background, "settle_imports", lambda: None)
     monkeypatch.setattr(large_sets, "run", fail)
+    monkeypatch.setattr(results, "START_BY_ITSELF", 50_000_000)
     page = open_page(PAGE, facts="two", model=ONE_LAYER)
+    assert not results.runner()._jobs, "no visit starts it, however small the model"
+    press(page, "Compute")
     for said in ("layer 3 is *odd*", "unexpected OSError"):
         finish()
         page.run()
         assert said in unescaped(page.error[0].value)
         assert "/home" not in markdown(page)
-        press(page, "Try again")
+        press(press(page, "Try again"), "Compute")
     finish()
     page.run()
     assert not errors

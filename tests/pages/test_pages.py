@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from kis_core.analysis.pipeline import Result
-from kis_core.covariance import speed
-from kis_core.machine import Speed
 from kis_core.results.pairs import strongest_between_subjects
 from kis_core.superposition.verdicts import heavy_tail, overlap, zero_mean
 from kis_core.wording import counted
@@ -46,12 +44,6 @@ STATES: dict[str, dict[str, str]] = {
 WITHOUT_PAIRS = {"app.py", "pages/superposition.py", "pages/your_facts.py", "pages/models.py"}  # nor need any
 WITH_TEXT = ("app.py", "pages/compare.py", "pages/superposition.py", "pages/top_pairs.py", "pages/your_facts.py")
 WITHOUT_RESULT = {"pages/library.py", "pages/models.py"}  # pages that show no P, and so none of the answered facts
-
-
-@pytest.fixture(autouse=True)
-def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page of models would try for two seconds how fast this machine is."""
-    monkeypatch.setattr(speed, "probe", lambda *_: Speed(1e11, 1e11))
 
 
 def properties(spec: Any) -> Iterator[str]:

@@ -2,64 +2,86 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from kis_core import lifelong, simulator
-from kis_core.facts import BUILTIN_NAME
+from kis_core import facts, lifelong, simulator
+from kis_core.facts import REAL_NAME
 from kis_core.models import gguf
 from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.store.shipped import VARIABLE, ship
 from kis_core.store.store import Entry, Store, key_of
 from kis_core.studies import gallery as gallery_of
-from pages.parts.jobs import background, results
-from tests.pages.conftest import LOOKALIKES, Open, Stored
-from tests.pages.looking import captions, infos, labels, press, provenance, table_of, tick
+from pages.parts.jobs import background, model_card, results
+from tests.pages.conftest import LOOKALIKES, MODEL, NOT_COMPUTED, SCRIPTS, Open, Stored
+from tests.pages.looking import (
+    captions,
+    charts,
+    choose,
+    infos,
+    labels,
+    markdown,
+    press,
+    provenance,
+    table_of,
+    tick,
+)
 
-REAL = "smollm2-135m-instruct-q4_1"
+REAL, TITLE = "smollm2-135m-instruct-q4_1", "SmolLM2-135M (real)"
+SMALL = results.START_BY_ITSELF
 TEXT = "a-text-that-is-not-here.txt"
-NAMES = ("superposition", "top_pairs", "scaling")
-PAGES = ("app.py", *(f"pages/{name}.py" for name in NAMES))
+WITHOUT_P = {"pages/library.py", "pages/models.py"}
+BEGINS = {"Compute", "Run", "Get the forecast", "Perform the edit"}  # labels of buttons that begin work
 
 
 @pytest.fixture
 def gallery(stored: Stored, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A result of a model whose package is not installed, over a text that is not here, below an empty cache."""
-    result = stored()
-    request = replace(result.request, model=REAL, corpus=TEXT, tokens=None)
+    result, asked = stored(), facts.builtin(REAL_NAME)
+    request = replace(result.request, model=REAL, facts=REAL_NAME, corpus=TEXT, tokens=None)
     source = result.provenance | {"model": REAL, "request": asdict(request), "corpus": TEXT, "corpus_sha256": "0" * 64}
-    entry = archive.to_entry(replace(result, request=request, provenance=source))
+    source |= {"facts": REAL_NAME, "facts_sha256": asked.fingerprint}
+    entry = archive.to_entry(replace(result, request=request, facts=asked, provenance=source))
     ship(tmp_path / "gallery" / REAL, key_of(archive.KIND, {}), entry, computed=0.0)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "gallery"))
-    monkeypatch.setattr(gguf, "in_package", lambda name: None)
+    for module in (gguf, model_card):
+        monkeypatch.setattr(module, "in_package", lambda name: None)
     return tmp_path / "gallery"
 
 
 @pytest.mark.usefixtures("gallery")
-def test_every_page_of_p_opens_without_the_model_its_text_or_a_job(open_page: Open) -> None:
-    for script in PAGES:
+def test_every_page_opens_without_the_model_its_text_or_a_job(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "START_BY_ITSELF", SMALL)
+    for script in SCRIPTS:
         page = open_page(script, model=REAL)
-        assert "its stored result is shown. `make real` installs it." in captions(page)
         assert not background.runner().jobs()
         assert not page.warning
         assert not page.error
-    (*_, last) = provenance(page)
-    assert "shipped with the program, computed on" in last
+        assert script in WITHOUT_P or "`make real` installs it" in markdown(page)
+        assert not [one.label for one in page.button if one.label in BEGINS and not one.disabled]
+        if script not in {*WITHOUT_P, "pages/many_facts.py"}:
+            assert "its stored result is shown" in captions(page)
+        if charts(page):
+            assert "shipped with the program, computed on" in provenance(page)[-1]
 
 
 @pytest.mark.usefixtures("gallery")
-def test_beside_a_real_model_the_demo_family_is_computed_when_asked_for(
-    open_page: Open, monkeypatch: pytest.MonkeyPatch
+def test_a_real_model_is_offered_by_its_title_and_opens_on_the_facts_it_is_shipped_with(
+    open_page: Open, folder: Path, result: Result
 ) -> None:
-    monkeypatch.setattr(results, "START_BY_ITSELF", sys.maxsize)
-    page = open_page("pages/scaling.py", model=REAL)
-    assert not background.runner().jobs()
-    assert [label for label in labels(page) if re.fullmatch(r"Compute the \d missing demo models", label)]
+    entry = archive.to_entry(result)
+    Store(folder).put(result.key, entry.meta, entry.arrays)
+    page = open_page("app.py", model=NOT_COMPUTED)
+    assert TITLE in page.selectbox(key="choose-model").options
+    press(page, TITLE)
+    assert (page.query_params["model"], page.query_params["facts"]) == (REAL, REAL_NAME)
+    assert charts(page)
+    assert TITLE not in labels(page)
+    choose(page, "model", MODEL)
+    assert "facts" not in page.query_params, "back to what comes with the demo models"
 
 
 @pytest.mark.usefixtures("gallery")
@@ -67,7 +89,7 @@ def test_on_other_facts_it_is_said_what_is_there_and_how_to_get_the_model(open_p
     page = open_page("pages/superposition.py", model=REAL, facts=LOOKALIKES)
     assert "`make real` installs it" in infos(page)
     assert "Compute" not in labels(page)
-    press(page, f"Show its result on {BUILTIN_NAME}")
+    press(page, f"Show its result on {REAL_NAME}")
     assert "its stored result is shown" in captions(page)
 
 

@@ -15,7 +15,7 @@ from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS, order_facts
 from tests import tiny
 from tests.pages.conftest import Open, Stored
-from tests.pages.looking import charts, click, html
+from tests.pages.looking import captions, charts, click, html
 
 PAGE = "pages/superposition.py"
 FOUR_DIGITS = 1e-4  # values are sent with as many
@@ -58,6 +58,11 @@ def test_the_inspector_tells_how_large_the_keys_are_and_what_the_pair_s_tags_mea
     assert badges(look(PAGE, pair=f"3-{edited}")) == [], "it is a tag of the edited fact"
     in_tooltips = [name for table in charts(page)[0].tables.values() for name in table.get("name", ())]
     assert "Guyana · first token" in in_tooltips
+    (at,) = np.flatnonzero(order_facts(result.facts.facts, result.p[0], next(iter(ORDERS)))[0] == edited)
+    beside = charts(page)[0].table("x", "y", "mark").set_index("y")["mark"]
+    assert "¹" in beside[at + 0.5]
+    assert len(beside) == sum(map(bool, result.tags(0).signs))
+    assert "Beside rows: ¹ first token" in captions(page)
 
 
 def test_next_walks_to_a_weaker_pair_and_from_the_weakest_anew(open_page: Open, stored: Stored) -> None:

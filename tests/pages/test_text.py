@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kis_core.facts import Fact
-from pages.parts.frame.text import JOINER, NAME_CHARACTERS, count, duration, named, plain, sentence, share
+from pages.parts.frame.text import JOINER, NAME_CHARACTERS, count, duration, named, plain, sentence
 
 HOSTILE = ("<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://example.com/x.png)", "<img src=x>")
 
@@ -36,7 +36,6 @@ def test_what_the_browser_makes_of_plain_text_is_kept_apart(text: str, apart: st
 
 def test_numbers_as_people_say_them() -> None:
     assert [count(n) for n in (148_928, 124_439_808, 6_738_415_616)] == ["0.15 M", "124.44 M", "6.74 B"]
-    assert [share(p) for p in (0.0, 0.001, 0.5, 0.9999)] == ["< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %"]
     assert [duration(s) for s in (0.2, 59.6, 600, 9000)] == ["1 s", "60 s", "10 min", "2.5 h"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from kis_core.analysis.pipeline import LayerReport, Request, Result
 from kis_core.facts import Fact, FactSet
+from kis_core.files.csv_records import unguarded
 from kis_core.results import export
 from kis_core.superposition import Interval, Moments
 
@@ -74,7 +76,7 @@ def test_the_facts_by_hand() -> None:
     assert rows_of(export.facts_csv(RESULT)) == [
         FACTS_HEADER,
         ["0", "Zürich", "{}, they say, lies in", "Switzerland", "country", "1", " Zürich", "False", "2.0", "4.0", *ok],
-        ["1", "'=1+1", "'@{} is\r=HYPERLINK(0)", "-5", "", "2", "'=1", "False", "3.0", "0.3333333333333333", *ok],
+        ["1", "'=1+1", "'@{} is\r'=HYPERLINK(0)", "-5", "", "2", "'=1", "False", "3.0", "0.3333333333333333", *ok],
         ["2", "'-Paris", '"{}" is\nin', "'+France", "", "0", "'\t", "True", "0.5", "6.0", "True", ""],
     ]
 
@@ -103,7 +105,7 @@ def test_an_apostrophe_that_would_be_taken_off_gets_another(cell: str) -> None:
 text_cells = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),
     st.text(st.sampled_from("=+-@\t\r\n,;\"' a1."), max_size=6),
-)
+).map(lambda text: text.lstrip(" "))  # as every field of a fact; blanks before a guard are not kept
 
 
 @given(st.lists(st.lists(text_cells, min_size=3, max_size=3), max_size=4))
@@ -111,10 +113,11 @@ def test_a_table_reads_back_cell_by_cell_and_no_line_of_it_begins_a_formula(cell
     text = export.table(("a", "b", "c"), cells)
     back = rows_of(text)
     assert back[0] == ["a", "b", "c"]
-    assert [[cell.removeprefix("'") if cell != given else cell for cell, given in zip(read, row, strict=True)]
-            for read, row in zip(back[1:], cells, strict=True)] == cells  # fmt: skip
+    assert [[unguarded(cell) for cell in row] for row in back[1:]] == cells
     for cell in (cell for row in back for cell in row):
         assert not cell.startswith(("=", "@", "\t", "\r"))
+        _, *later = re.split(r"[;\t\r\n]", cell)  # as a spreadsheet may part it that takes no comma
+        assert not any(part.lstrip('"').startswith(("=", "+", "-", "@")) for part in later)
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=5))
@@ -125,5 +128,5 @@ def test_numbers_keep_every_digit(numbers: list[float]) -> None:
 
 
 def test_a_frame_keeps_its_columns_and_is_guarded() -> None:
-    frame = pd.DataFrame({"i": [0, 1], "edited": ["=cmd()", "a,b"], "p": [-0.25, float("nan")]})
-    assert rows_of(export.frame_csv(frame)) == [["i", "edited", "p"], ["0", "'=cmd()", "-0.25"], ["1", "a,b", "nan"]]
+    frame = pd.DataFrame({"i": [0, 1], "=model": ["=cmd()", "a,b"], "p": [-0.25, float("nan")]})
+    assert rows_of(export.frame_csv(frame)) == [["i", "'=model", "p"], ["0", "'=cmd()", "-0.25"], ["1", "a,b", "nan"]]

@@ -30,6 +30,7 @@ def test_by_hand(tags: FactTags) -> None:
         "weak key": [[1, 0], [1, 2], [1, 3]],
         "no tag": [[2, 1], [2, 3], [3, 0], [3, 2]],
     }
+    assert tags.signs == ["¹", "ʷ", "", ""], "of a whole row"
     assert tags.names([0, 0, 1, 2, 3], [2, 0, 3, 1, 1]) == [
         ["same subject", "first token"], [], ["same last token", "weak key"], [], ["same last token"],
     ]  # fmt: skip

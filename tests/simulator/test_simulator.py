@@ -66,7 +66,8 @@ class TestForecastAndMeasurement:
         simulator = setting.simulator(copy_of(setting, tmp_path / "own"))
         c = pipeline.second_moment(setting.result, 1, simulator.store, no_model)
         assert np.linalg.cond(c) < MAX_CONDITION
-        inverses = {"rome": np.linalg.inv(c), "r-rome": np.linalg.inv(c), "identity": np.eye(len(c))}
+        inverse = np.linalg.inv(c)
+        inverses = {"rome": inverse, "prune": inverse, "r-rome": inverse, "identity": np.eye(len(c))}
         seen = simulator.sensitivity(1)
         keys, size = seen.subject_keys.astype(np.float64), np.abs(seen.outputs).max()
         for e in range(0, len(simulator.facts), 3):

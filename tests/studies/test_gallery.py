@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -97,14 +98,18 @@ def test_what_is_shipped_is_what_pages_ask_for(shipped: Store) -> None:
         assert lifelong.finished(lifelong.known(bench, run), run)
 
 
-def test_statistics_of_what_is_shipped_are_those_of_its_p(shipped: Store) -> None:
+def test_p_of_what_is_shipped_follows_from_its_angles_and_leverage_and_the_statistics_from_p(shipped: Store) -> None:
     for one in archive.computed(shipped):
         result = archive.read(one.key, shipped)
         assert result
-        for report in result.reports:
-            moments = superposition.moments(result.p[result.at(report.layer)])
-            assert moments.kurtosis == pytest.approx(report.moments.kurtosis, rel=ROUNDING)
-            assert moments.mean == pytest.approx(report.moments.mean, rel=ROUNDING)
+        assert [report.layer for report in result.reports] == list(result.layers)
+        for at, report in enumerate(result.reports):
+            p, leverage = result.p[at], result.leverage[at]
+            expected = result.whitening_cosine[at] * np.sqrt(leverage / leverage[:, None])
+            np.testing.assert_allclose(p, expected, rtol=ROUNDING, atol=ROUNDING)
+            assert asdict(superposition.moments(p)) == pytest.approx(asdict(report.moments), rel=ROUNDING)
+            clean = superposition.moments(result.clean(report.layer))
+            assert asdict(clean) == pytest.approx(asdict(report.clean_moments), rel=ROUNDING)
 
 
 @pytest.mark.stress

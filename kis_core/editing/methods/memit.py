@@ -44,10 +44,15 @@ class MemitSettings(Settings):
 
 
 def reaches(keys: np.ndarray, past: np.ndarray, whitener: Whitener, settings: MemitSettings) -> np.ndarray:
-    """U = Kᵀ(λC + KKᵀ)⁻¹, (b, d_m), without a matrix of d_m × d_m: (λI + KᵀC⁻¹K)⁻¹ (C⁻¹K)ᵀ, by Woodbury's identity."""
+    """U = Kᵀ(λC + KKᵀ)⁻¹, (b, d_m)."""
+    return damped_reaches(keys, whitener, settings.memit_lambda)
+
+
+def damped_reaches(keys: np.ndarray, whitener: Whitener, damping: float) -> np.ndarray:
+    """The same without a matrix of d_m × d_m: (λI + KᵀC⁻¹K)⁻¹ (C⁻¹K)ᵀ, by Woodbury's identity; keys are (b, d_m)."""
     solved = np.stack([whitener.solve(key) for key in keys])
     inner = keys.astype(np.float64) @ solved.T
-    damped = inner + settings.memit_lambda * np.eye(len(keys))
+    damped = inner + damping * np.eye(len(keys))
     return np.asarray(scipy.linalg.solve(damped, solved, assume_a="pos"))
 
 

@@ -11,6 +11,7 @@ from kis_core.facts.containers.typed import MOST_BYTES
 from kis_core.facts.fact import FactFileError
 from kis_core.facts.readers import FIELDS
 from kis_core.facts.reading import Container, Contents, Rows
+from kis_core.files import parquet_pages
 
 ROWS_AT_ONCE = 1_000
 
@@ -40,11 +41,12 @@ def _rows(data: bytes, rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with ParquetFile(pyarrow.BufferReader(data)) as file:
             names = [name for name in file.schema_arrow.names if typed.named([name])[0] in FIELDS]
-            groups = [file.metadata.row_group(k).total_byte_size for k in range(file.metadata.num_row_groups)]
-            if sum(groups) > MOST_BYTES:
-                raise FactFileError(_too_large(rows))
-            # a group can hold one text for all its rows: so few at once that even those would find room
-            at_once = min(ROWS_AT_ONCE, MOST_BYTES // max([1, *groups]))
+            unpacked = 0
+            for size in parquet_pages.unpacked_bytes(data, file.metadata, names):
+                if (unpacked := unpacked + size) > MOST_BYTES:
+                    raise FactFileError(_too_large(rows))
+            # one text can stand in all rows: so few at once that even those would find room
+            at_once = min(ROWS_AT_ONCE, MOST_BYTES // max(1, unpacked))
             for batch in file.iter_batches(at_once, columns=names, use_threads=False):
                 plain = [
                     column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column

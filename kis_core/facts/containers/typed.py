@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, time, timedelta
 from typing import Any
 
-from kis_core.facts.fact import FactFileError
 from kis_core.facts.readers import FIELDS
 from kis_core.facts.reading import Record, Rows, Unfit
 from kis_core.files import field_text
 
-MOST_ROWS = 1_000_000  # fifty times what any page shows; small files can claim any number of rows
 MOST_BYTES = 200_000_000  # of a file that is unpacked, as of one that is not
 NUMBERS = "Numbers were taken as text"
 AS_TEXT = "write it as text, as it is to be asked"
@@ -24,14 +22,8 @@ def named(columns: Iterable[Any]) -> tuple[str, ...]:
 
 
 def records(table: Iterable[tuple[int, Mapping[str, Any]]], rows: Rows) -> Iterator[tuple[int, Record]]:
-    """The rows of a table, by their numbers, with what readers look at as text.
-
-    Raises:
-        FactFileError: more rows than any set has.
-    """
-    for count, (row, cells) in enumerate(table, start=1):
-        if count > MOST_ROWS:
-            raise FactFileError(f"{rows.name} has more than {MOST_ROWS:,} rows. Split it.")
+    """The rows of a table, by their numbers, with what readers look at as text."""
+    for row, cells in table:
         yield row, {name: _plain(value, f"row {row}, {name}", rows) for name, value in cells.items() if name in FIELDS}
 
 

@@ -6,21 +6,25 @@ A cell counts with the value that the program which saved the file stored for it
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from kis_core.errors import shown
 from kis_core.facts.containers import typed
 from kis_core.facts.containers.typed import MOST_BYTES
 from kis_core.facts.fact import FactFileError
-from kis_core.facts.reading import Container, Contents, Rows, Unfit
+from kis_core.facts.reading import REQUIRED_COLUMNS, Container, Contents, Rows, Unfit
 from kis_core.files import file_text
 
 MOST_COLUMNS = 200  # a row may claim 16,384, most of them empty
 MOST_ABOVE = 100  # rows in which the header is looked for
+MOST_IN_A_ROW = 8_000_000  # bytes of XML before a row or a text ends: read as a whole, they take fifty times as much
+ENDS = re.compile(rb"</(?:row|si)>")  # of what is read piece by piece; other parts are read as a whole
 LAST_ROW = 2**20  # of a sheet; a row may claim any number
+PACKED = (ZIP_STORED, ZIP_DEFLATED)
 PARTS = (".xml", ".rels")  # of a workbook; pictures and macros are not unpacked
 ONE_SHEET = "Only the first sheet was read"
 ZIP = b"PK\x03\x04"
@@ -81,13 +85,27 @@ def _unpacked(data: bytes, name: str) -> io.BytesIO:
     room = MOST_BYTES
     with ZipFile(io.BytesIO(data)) as packed, ZipFile(plain, "w") as archive:
         for part in {part.filename: part for part in packed.infolist()}.values():
-            if part.filename.endswith(PARTS):
-                with packed.open(part) as stream:
-                    content = stream.read(room + 1)
-                if (room := room - len(content)) < 0:
-                    raise FactFileError(f"{name} has more than {MOST_BYTES:,} bytes unpacked. Split the file.")
-                archive.writestr(part.filename, content)
+            if not part.filename.endswith(PARTS):
+                continue
+            if part.compress_type not in PACKED:  # `zipfile` unpacks those others without a limit
+                raise FactFileError(f"{name} is packed as no workbook is. Save it anew.")
+            with packed.open(part) as stream:
+                content = stream.read(room + 1)
+            if (room := room - len(content)) < 0:
+                raise FactFileError(f"{name} has more than {MOST_BYTES:,} bytes unpacked. Split the file.")
+            if _longest(content) > MOST_IN_A_ROW:
+                raise FactFileError(
+                    f"{name} has more than {MOST_IN_A_ROW:,} bytes in one row, or beside all rows. Save the columns "
+                    f"{', '.join(REQUIRED_COLUMNS)} alone."
+                )
+            archive.writestr(part.filename, content)
     return plain
+
+
+def _longest(content: bytes) -> int:
+    """Bytes of the longest piece of a part that is read as a whole."""
+    ends = [0, *(end.end() for end in ENDS.finditer(content)), len(content)] if len(content) > MOST_IN_A_ROW else [0]
+    return max((end - begin for begin, end in pairwise(ends)), default=0)
 
 
 def _fields(columns: tuple[str, ...], cells: Cells) -> dict[str, Any]:

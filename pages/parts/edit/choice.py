@@ -18,7 +18,7 @@ from pages.parts.figures.inspector import EDITED
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
-from pages.parts.frame.widgets import segments
+from pages.parts.frame.widgets import select
 
 MOST_OBJECTS = 60  # offered; any other can be typed
 METHOD_NAMES = {method.name: method.label for method in RANK_ONE}
@@ -37,7 +37,7 @@ def choices(view: ResultView, bench: Simulator, e: int) -> Chosen:
     objects = bench.known_facts.new_objects(facts[e])[:MOST_OBJECTS]
     target = _chosen_object(facts[e]) or (objects[0] if objects else "")
     _target(objects, target, facts[e])
-    segments("method", "Method", METHOD_NAMES, help=method_help(RANK_ONE))
+    select("method", "Method", METHOD_NAMES, method_help(RANK_ONE))
     text = "A factor of δ. The forecast follows at once."
     strength = st.slider("Edit strength", 0.0, MOST_STRENGTH, step=0.05, help=text, **state.widget("strength"))
     return Chosen(_request(bench, view.layer, e, target), e, strength, state.get("by"))

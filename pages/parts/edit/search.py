@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from kis_core import charts
+from kis_core.editing import anchor
 from kis_core.simulator import Simulator
 from kis_core.wording import counted, number
 from pages.parts.edit.choice import chosen_settings
@@ -19,6 +20,10 @@ from pages.parts.frame.text import plain
 STEPS_HELP = (
     "Updates of δ by Adam, at most. ROME’s code makes one fewer than the steps in its settings, because its last round "
     "only looks at the loss: 20 there are 19 here."
+)
+NAS_HELP = (
+    f"Norm-anchor scaling (arXiv 2602.02543): v* = v₀ + δ is rescaled to the mean ‖v*‖ of {anchor.EDITS} other edits "
+    "of the unedited model, which are searched for once. So values do not grow as edits damage the model."
 )
 SWITCHES = (
     (
@@ -34,6 +39,7 @@ SWITCHES = (
         "P[e, j] δ. Where the mean key has next to nothing of the prompt’s own, that one is taken all the same, and a "
         "warning says so.",
     ),
+    ("nas", "Rescale the value (NAS)", NAS_HELP),
 )
 
 

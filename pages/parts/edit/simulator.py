@@ -18,6 +18,7 @@ from kis_core.analysis import pipeline
 from kis_core.progress import Report
 from kis_core.results.result import Result
 from kis_core.simulator import EditRequest, Simulator
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, named, plain
 from pages.parts.jobs import background, results
 from pages.parts.jobs.background import runner, store
@@ -136,9 +137,14 @@ def _done(bench: Simulator, task: Task) -> bool:
     """Whether the work has ended well; shows how far it is, or what keeps it from being begun."""
     job, model = runner().find(task.key), bench.result.request.model
     if job is None:
-        if task.question:
-            st.info(f"{task.question}{results.installs(model)}", icon=":material/hourglass_empty:")
-            if not st.button(task.button, type="primary", key=f"start-{task.button}"):
+        if not_offered(f"“{task.button}”"):
+            return False
+        package = results.installs(model)
+        if task.question or package:
+            st.info(
+                f"{task.question or 'The model is not on this machine.'}{package}", icon=":material/hourglass_empty:"
+            )
+            if package or not st.button(task.button, type="primary", key=f"start-{task.button}"):
                 return False
         label, lane = f"“{task.button}” on {named(model)}", background.lane_of(model, quick=True)
         job = background.begin(task.key, task.work, lane, label, task.stages, notes=task.notes)

@@ -9,8 +9,8 @@ import streamlit as st
 from kis_core.editing import Probes
 from kis_core.editing.scores import CONVENTIONS
 from kis_core.simulator import EditOutcome
-from kis_core.wording import MISSING, counted, number
-from pages.parts.frame.text import plain, share
+from kis_core.wording import MISSING, counted, number, share
+from pages.parts.frame.text import plain
 
 HEADS = ("new likelier than old", "exact match")
 CELL = "vertical-align:top;padding:.1rem .8rem .1rem 0"

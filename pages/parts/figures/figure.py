@@ -15,6 +15,7 @@ from kis_core import charts
 from kis_core.results import export
 from pages.parts.figures.drawing import Drawing
 from pages.parts.frame import state
+from pages.parts.frame.public import in_turn
 from pages.parts.frame.text import plain
 
 LINE = 150  # characters of a line under an exported picture
@@ -128,7 +129,7 @@ def caption(view: FigureView, text: FigureText, *, key: str, chart: Drawing | No
             for kind, mime, content in files:
                 st.download_button(
                     kind,
-                    content,
+                    in_turn(content),
                     f"{stem}.{kind.lower()}",
                     mime,
                     key=f"download-{kind}-{key}",

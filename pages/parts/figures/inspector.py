@@ -14,12 +14,12 @@ from kis_core.facts import Fact
 from kis_core.results.pairs import Pair, inspect, strongest_between_subjects
 from kis_core.results.result import Result
 from kis_core.superposition.leverage import place_in_text
-from kis_core.wording import number
+from kis_core.wording import number, share
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.frame import state
 from pages.parts.frame.glossary import terms
-from pages.parts.frame.text import sentence, share
+from pages.parts.frame.text import sentence
 from pages.parts.frame.views import ResultView
 
 CARD = (

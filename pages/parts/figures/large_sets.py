@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,17 +13,20 @@ import streamlit as st
 from kis_core.analysis import large_sets, pipeline
 from kis_core.analysis.large_sets import LargeSet, NothingKnown
 from kis_core.errors import KisError
-from kis_core.models.files import ModelError
+from kis_core.models.files import ModelError, NotHere
 from kis_core.progress import Report
 from pages.parts.frame import state
 from pages.parts.frame.provenance import origin
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, plain
 from pages.parts.frame.views import View, python_request
 from pages.parts.jobs import background, results
 from pages.parts.jobs.background import runner, store
+from pages.parts.jobs.estimate import estimate
 from pages.parts.jobs.waiting import failed, until_done
 
 KEPT = 3  # large sets in memory, for all sessions: the widest take gigabytes
+COMPUTING = "What all pairs of these facts look like at this layer is not stored, and computing it"
 HEADING = "**Looking at these facts for the first time.** The result is kept: next time it opens at once."
 
 
@@ -76,6 +79,8 @@ def shown(view: View) -> LargeSet:
         return _kept(key, view)
     except results.NotThere:
         _wait_for(key, view)
+    except NotHere:
+        _wait_for(key, view, here=False)
     except KisError as error:
         _failed(error)
 
@@ -92,12 +97,14 @@ def _stored(view: View) -> LargeSet | None:
     return large_sets.find(view.request, view.layer, store(), known_only=view.known_only)
 
 
-def _wait_for(key: str, view: View) -> NoReturn:
+def _wait_for(key: str, view: View, *, here: bool = True) -> NoReturn:
     job = runner().find(key)
     if job is None:
         if view.known_only and (full := results.there(view.request)) and not any(full.known):
             _failed(NothingKnown(view.request.model, len(full.facts)))  # it is known already: no work needed
-        if results.small(view.request.model) or _confirmed(view.request.model):
+        if not_offered(COMPUTING):
+            st.stop()
+        if _confirmed(view, here=here):
             _start(key, view)
             st.rerun()
         st.stop()
@@ -106,15 +113,23 @@ def _wait_for(key: str, view: View) -> NoReturn:
     until_done(key, HEADING, lambda: _start(key, view), lambda: _stored(view) is not None)
 
 
-def _confirmed(model: str) -> bool:
+def _confirmed(view: View, *, here: bool) -> bool:
+    """Say what it takes to look at these facts; whether that is wanted."""
+    model = view.request.model
+    package = "" if here else results.installs(model)
+    away = "" if here else f" The model is not on this machine{'.' if package else ' yet and would be downloaded.'}"
     st.info(
         f"These facts have not been looked at in **{plain(model)}** "
         f"({count(state.models()[model].parameters)} parameters) yet. It takes one pass over the text for C, unless "
-        f"that is there already, and one over the prompts of the facts; without a GPU that can take long. You can "
-        f"cancel at any time.",
+        f"that is there already, and one over the prompts of the facts.{away}{package}",
         icon=":material/hourglass_empty:",
     )
-    return st.button("Compute", type="primary")
+    if package:
+        return False
+    wanted = st.button("Compute", type="primary")
+    if not wanted:
+        st.caption(estimate([replace(view.request, layers=(view.layer,))]))
+    return wanted
 
 
 def _start(key: str, view: View) -> None:
@@ -136,6 +151,8 @@ def _start(key: str, view: View) -> None:
 
 
 def _failed(error: BaseException) -> NoReturn:
+    if isinstance(error, ModelError) and not_offered(COMPUTING):
+        st.stop()
     if isinstance(error, NothingKnown):
         st.warning(plain(str(error)), icon=":material/filter_alt_off:")
         st.stop()

@@ -13,9 +13,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from kis_core.facts import BUILTIN_SETS, saved
 from kis_core.models import catalog
+from kis_core.read_only import read_only
 from kis_core.request import Request, default_c_settings
 from kis_core.store.store import StoreError, default_root
-from pages.parts.frame import memory, state
+from pages.parts.frame import memory, public, state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, named, plain, text_behind
 from pages.parts.frame.views import View
@@ -83,8 +84,10 @@ def frame(title: str) -> View:
     memory.settle()
     st.set_page_config(page_title=f"{title} · Knowledge in superposition", page_icon=ICON, layout="wide")
     st.html(STYLE)
+    public.take_turn()
     notes = state.open_link()
     with st.sidebar:
+        public.banner()
         navigation = st.container(gap="xxsmall")
         st.divider()
         view = _choices()
@@ -115,6 +118,7 @@ def panel(draw: Callable[P, None], *, run_every: float | None = None) -> Callabl
     @st.fragment(run_every=run_every)
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        public.take_turn()
         state.write_link()  # at once: the rest may take a while, or lead to another page
         draw(*args, **kwargs)
         state.write_link()  # what had to be settled meanwhile
@@ -129,7 +133,7 @@ def _look_at_the_store() -> None:
     except StoreError as error:
         st.error(plain(str(error)), icon=":material/error:")
         st.stop()
-    if why:
+    if why and not read_only():
         st.warning(
             f"The cache folder {plain(str(default_root()))} cannot be written to ({plain(why)}). What is stored there "
             f"opens; what is computed now is not kept.",

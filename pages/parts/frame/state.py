@@ -45,7 +45,7 @@ from pages.parts.frame.choices import (
 )
 
 LIMITS = ("auto", "0.1", "0.2", "0.3", "0.5", "1")
-HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "prefixes", "seed", "steps", "weight_decay")
+HOW = ("clamp", "everywhere", "kl", "learning_rate", "mean_key", "nas", "prefixes", "seed", "steps", "weight_decay")
 LOOKS = ("pair", "scatter", "table", "layers", "reach", "history", "search")  # what stands under an edit
 STORED_SECONDS = 20  # between two looks at what is stored
 AGAINST = ("one", "methods", "layers", "models", "draws", "orders", "seeds")  # what runs are set against each other by
@@ -157,7 +157,8 @@ CHOICES: dict[str, Choice] = {
     "performed": _among("no", "yes"),
     "look": _among(*LOOKS),
     "editor": _among(*(method.name for method in METHODS)),  # of a sequence of edits
-    "through": Whole(None),  # last layer that an edit is spread over
+    "through": Whole(None),  # last layer that an edit is spread over, or its layer picked from
+    "nas": _among("off", "on"),  # values of a sequence are rescaled
     "edits": Whole(100, 1, MOST_EDITS),
     "draw": _among(*DRAWS),
     "arrange": _among(*EDIT_ORDERS),
@@ -187,6 +188,8 @@ def open_link() -> list[str]:
             session.pop(note, None)
         forget(*session.get("held", ()))
         session["chosen"], session["missing"] = links.read(CHOICES, models)
+        if "facts" not in query and (facts := _facts_stored_of(get("model"))):
+            settle("facts", facts)
         session["written"] = query
     return list(session["missing"])
 
@@ -210,7 +213,22 @@ def choose(name: str, value: Any) -> None:
     st.session_state["missing"] = []
     if name == "model" and value != get("model"):
         settle("behind", None)  # that was chosen for the other model
+        if value and (facts := _facts_stored_of(value)):
+            settle("facts", facts)
+            settle("pair", None)
     settle(name, value)
+
+
+def _facts_stored_of(model: str) -> str | None:
+    """The built-in set to look at a model on, if it is stored on another one than the chosen; None to keep the chosen.
+
+    Among the demo models, which are computed in seconds on any facts, the facts stay.
+    """
+    facts = get("facts")
+    sets = [source for name, source, _ in _known_settings(str(default_root())) if name == model]
+    if facts not in BUILTIN_SETS or facts in sets or (catalog.is_demo(model) and catalog.is_demo(get("model"))):
+        return None
+    return next((name for name in BUILTIN_SETS if name in sets), None)
 
 
 def show(model: str, c_settings: dict[str, Any]) -> None:

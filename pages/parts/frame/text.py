@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kis_core.facts import SLOT, Fact
+from kis_core.models import catalog
 
 NAME_CHARACTERS = 32  # of a model: what fits the sidebar
 JOINER = "\u2060"  # of words: it has no width, and no line breaks at it
@@ -37,14 +38,15 @@ def plain(text: str) -> str:
 
 
 def named(model: str, among: Iterable[str] = ()) -> str:
-    """A model's name where there is little room: of a folder the last part, and as much more as tells it from others.
+    """A model's title or name where there is little room: of a folder the last part, and more if others end so too.
 
     Args:
         model: a name, or an absolute path.
         among: the models it stands beside.
     """
     if not Path(model).is_absolute():
-        return middle(model)
+        entry = catalog.find(model)
+        return middle(entry.title if entry and entry.title else model)
     others = [Path(other).parts for other in among if other != model]
     parts = Path(model).parts
     taken = next((n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others)), len(parts))
@@ -70,13 +72,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def share(probability: float) -> str:
-    """A probability in per cent, never rounded to a false 0 or 100."""
-    if probability < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
 
 
 def text_behind(how: dict[str, Any]) -> str:

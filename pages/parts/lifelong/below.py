@@ -9,12 +9,13 @@ import numpy as np
 import streamlit as st
 
 from kis_core import charts
-from kis_core.lifelong import frames, summary
+from kis_core.lifelong import frames, growth, summary
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, Pick, caption, figure
 from pages.parts.figures.grid import grid
 from pages.parts.frame import state
+from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import split
 from pages.parts.frame.text import plain, sentence
 from pages.parts.frame.widgets import look, segments
@@ -140,7 +141,30 @@ def _ages(view: RunView) -> None:
     )
 
 
+def _growth(view: RunView) -> None:
+    """How large edits and the change of the weights get, with the edit from which it is exponential."""
+    frame, turned = frames.growth(view.trace), growth.exponential_from(view.trace.size[: view.step])
+    edits = counted(view.step, "edit")
+    said = (
+        f"**Exponential from edit {turned} on** (dashed)"
+        if turned
+        else f"Growth is not exponential within these {edits}"
+    )
+    text = FigureText(
+        title="Growth of edits and weights",
+        caption=f"{said}: by a line fitted to log ‖ΔW‖ = log ‖δ‖ ‖u‖ over the later half of the edits so far, sizes "
+        f"{'double' if turned else 'do not double'} more than twice within that half. Means between measurements.",
+        help=f"{HELP}\n\n{explain('norm feedback')}",
+        data=lambda: frame,
+        code=f"{view.python_lines()}frame = lifelong.frames.growth(trace)\n"
+        "turned = lifelong.growth.exponential_from(trace.size)",
+    )
+    options = {"quantity": "norm", "kinds": list(frames.GROWTH.values()), "log": True, "mark": turned, "size": 260}
+    view.over_edits(frame, text, key="growth", **options)
+
+
 def _weights(view: RunView) -> None:
+    _growth(view)
     frame, trace = frames.measures(view.trace), view.trace
     code = f"{view.python_lines()}frame = lifelong.frames.measures(trace)"
     figures = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -17,6 +18,7 @@ from kis_core.results.result import Result
 from kis_core.simulator import Simulator
 from pages.parts.edit import simulator as benches
 from pages.parts.edit.choice import method_help
+from pages.parts.edit.search import NAS_HELP
 from pages.parts.frame import state
 from pages.parts.frame.page import request_for
 from pages.parts.frame.text import plain
@@ -46,6 +48,8 @@ AGAINST = {
     "seeds": "three seeds",
 }
 SEEDS = 3
+SPREAD = "Each layer writes its part of what is still missing (MEMIT, algorithm 1)."
+PICKED = "Each edit is made in one of these layers, after a search in all of them."
 STEP = 5  # of the slider for the number of edits
 
 
@@ -53,13 +57,15 @@ def plan(view: ResultView, bench: Simulator) -> RunPlan | None:
     """Draw the choices; the plan they make, or None where they make none, which is then explained."""
     select("editor", "Method", METHOD_NAMES, method_help(METHODS))
     layers = _layers(view)
+    if method(state.get("editor")).searches:
+        st.toggle("Rescale values (NAS)", help=NAS_HELP, **state.toggle("nas", on="on"))
     draw = _draw(bench)
     edits = max(1, len(draw.picked)) if draw.by == "hand" else _edits(bench)
     select("against", "Set against", AGAINST, "Runs drawn over this one: they differ in that one thing.")
     if draw.by == "hand" and not draw.picked:
         return None
     try:
-        request = lifelong.ask(bench, layers, state.get("editor"), edits, draw)
+        request = lifelong.ask(bench, layers, state.get("editor"), edits, draw, **_rescaled(state.get("editor")))
     except KisError as error:
         st.warning(plain(str(error)), icon=":material/block:")
         if view.layer and view.layer not in view.result.editable_layers:
@@ -81,17 +87,18 @@ def _edits(bench: Simulator) -> int:
 
 def _layers(view: ResultView) -> tuple[int, ...]:
     last = max(editable_layers(view.result.provenance["layers_in_model"]), default=-1)
-    if not method(state.get("editor")).spreads or last <= view.layer:
+    kind = method(state.get("editor"))
+    if not kind.takes_layers or last <= view.layer:
         return (view.layer,)
     through = state.get("through")
     if through is None or not view.layer <= through <= last:
         state.settle("through", None)
     st.selectbox(
-        "Spread over",
+        "Picked from" if kind.picks else "Spread over",
         [None, *range(view.layer + 1, last + 1)],
         format_func=lambda end: f"layer {view.layer} alone" if end is None else f"layers {view.layer} to {end}",
-        help="Each layer writes its part of what is still missing (MEMIT, algorithm 1). Only in the first one do keys "
-        "never move, so there the forecast of shifts is exact.",
+        help=f"{PICKED if kind.picks else SPREAD} Only in the first one do keys never move, so there the forecast of "
+        "shifts is exact.",
         **state.widget("through"),
     )
     end = state.get("through")
@@ -173,7 +180,7 @@ def _others(view: ResultView, bench: Simulator, request: LifelongRequest) -> lis
     others: Iterable[LifelongRequest] = ()
     if against == "methods":
         methods = [method for method in METHODS if method.name != request.method]
-        where = {method.name: layers if method.spreads else layers[:1] for method in methods}
+        where = {method.name: layers if method.takes_layers else layers[:1] for method in methods}
         others = [_like(bench, request, method=name, layers=layers) for name, layers in where.items()]
     elif against == "layers":
         others = [_like(bench, request, layers=(layer,)) for layer in view.result.editable_layers if (layer,) != layers]
@@ -200,7 +207,13 @@ def _like(
     draw: Draw | None = None,
 ) -> LifelongRequest:
     """The request for the model of the bench, with what is given in place of its own."""
-    return lifelong.ask(bench, layers or request.layers, method or request.method, request.edits, draw or request.draw)
+    name = method or request.method
+    return lifelong.ask(bench, layers or request.layers, name, request.edits, draw or request.draw, **_rescaled(name))
+
+
+def _rescaled(name: str) -> dict[str, Any]:
+    """Whether a method rescales the values it searches for, as an argument of `lifelong.ask`."""
+    return {"nas": True} if state.get("nas") == "on" and method(name).searches else {}
 
 
 def _of_models(view: ResultView, request: LifelongRequest) -> list[Run]:

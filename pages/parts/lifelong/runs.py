@@ -12,7 +12,7 @@ from kis_core.lifelong import EditTrace, LifelongRequest
 from kis_core.progress import Report
 from kis_core.simulator import Simulator
 from pages.parts.frame.text import named, plain
-from pages.parts.jobs import background, results
+from pages.parts.jobs import background
 from pages.parts.jobs.background import runner
 from pages.parts.jobs.waiting import Wait, progress_of, reason
 
@@ -93,11 +93,6 @@ def _submit(run: Run) -> None:
     model = run.bench.result.request.model
     label = f"the run {run.name} on {named(model)}"
     background.begin(run.job, work, background.lane_of(model), label, progress.LIFELONG_STAGES)
-
-
-def starts_by_itself(run: Run) -> bool:
-    """Whether its model is small enough to be run without a click."""
-    return results.small(run.bench.result.request.model)
 
 
 def failures(runs: Sequence[Run]) -> list[str]:

@@ -41,6 +41,11 @@ class RunPlan:
     others: tuple[Run, ...]
 
     @property
+    def model(self) -> str:
+        """The model of the run chosen."""
+        return self.main.bench.result.request.model
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         """All of them, the chosen one first."""
         return (self.main, *self.others)
@@ -114,7 +119,8 @@ def request_line(request: LifelongRequest) -> str:
     parts += [f"order={draw.order!r}"] if draw.order != "drawn" else []
     layers = request.layers[0] if len(request.layers) == 1 else request.layers
     every = f", every={request.every}" if request.every != EVERY else ""
+    nas = ", nas=True" if request.how.nas else ""
     return (
         f"request = lifelong.ask(bench, {layers}, {request.method!r}, {request.edits}, "
-        f"lifelong.Draw({', '.join(parts)}){every})"
+        f"lifelong.Draw({', '.join(parts)}){every}{nas})"
     )

@@ -23,6 +23,7 @@ from kis_core.covariance import rome_files
 from kis_core.jobs import State
 from kis_core.machine import Device
 from kis_core.models import catalog, loading
+from kis_core.models.holder import LoadedModels
 from kis_core.progress import Cancelled
 from kis_core.request import DEFAULT_TOKENS, Request
 from kis_core.results import archive
@@ -142,10 +143,11 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
 
 
 def test_what_is_too_large_is_refused_with_the_nearest_that_fits(
-    open_page: Open, machine_of: Devices, begun: Begun
+    open_page: Open, machine_of: Devices, begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = device("cpu", 2)
     machine_of(there)
+    monkeypatch.setattr(LoadedModels, "held_bytes", 1_200_000_000)
     page = select(open_page(PAGE), "llama-3.1-70b")
     entry = catalog.find("llama-3.1-70b")
     assert entry is not None
@@ -156,7 +158,8 @@ def test_what_is_too_large_is_refused_with_the_nearest_that_fits(
     nearest = requirements_of(entry, 1, device=there, dtype="bfloat16").nearest
     assert nearest is not None
     assert f"The nearest model that fits here is {nearest}" in refusal
-    assert labels(page) == [f"Look at {nearest}"], "there is nothing to press that would load it"
+    free = "Free the 1.2 GB of models loaded before"
+    assert labels(page) == [f"Look at {nearest}", free], "there is nothing to press that would load it"
     assert command(page).model == entry.name, "another machine may have room"
     press(page, f"Look at {nearest}")
     assert card(page) == nearest

@@ -222,7 +222,7 @@ OTHERS = sorted({*SCRIPTS} - {"pages/models.py", "app.py"})
 @pytest.mark.parametrize("script", tiny.in_full(OTHERS, ("pages/superposition.py", "pages/edit.py")))
 def test_no_page_downloads_by_itself(script: str, open_page: Open, own: Store, hub: Hub, model: str) -> None:
     unfinished.remember(own, UnfinishedRequest(Request(model, "builtin-lookalikes", BUILTIN_NAME)))
-    page = open_page(script, model=model)
+    page = open_page(script, model=model, facts="builtin")
     assert page.selectbox(key="choose-model").value == model
     assert not hub.downloads
     assert not background.runner().jobs()

@@ -16,7 +16,7 @@ from kis_core.results import convergence
 from pages.parts.frame.text import plain
 from pages.parts.jobs import background, results, waiting
 from tests.pages.conftest import MODEL, NOT_COMPUTED, ONE_LAYER, Open
-from tests.pages.looking import charts, finish, labels, markdown, press
+from tests.pages.looking import captions, charts, finish, labels, markdown, press
 
 MOMENT = "Second moment of the keys"
 SMALL = 50_000_000  # parameters: all demo models have fewer
@@ -82,22 +82,28 @@ def test_a_model_of_some_size_is_computed_only_when_asked(open_page: Open, asked
     page = open_page("app.py", model=NOT_COMPUTED)
     assert plain(NOT_COMPUTED) in page.info[0].value or NOT_COMPUTED in page.info[0].value
     assert not results.runner()._jobs
-    page.button[0].click().run()
+    assert "Estimated for this machine: under a minute" in captions(page)
+    press(page, "Compute")
     finish()
     assert [request.model for request in asked_for] == [NOT_COMPUTED]
 
 
 @pytest.mark.usefixtures("starts_by_itself")
-def test_missing_models_and_texts_are_computed_unasked(open_page: Open, asked_for: list[pipeline.Request]) -> None:
+def test_missing_models_and_texts_are_computed_when_asked_for(
+    open_page: Open, asked_for: list[pipeline.Request]
+) -> None:
     page = open_page("pages/scaling.py")
-    assert len(charts(page)) == 3, "what is there is shown meanwhile"
+    assert len(charts(page)) == 3, "what is there is shown at once"
+    assert not results.runner()._jobs
+    assert "Estimated for this machine: under a minute" in captions(page)
+    press(page, f"Compute the {len(catalog.demo()) - 2} missing demo models")
     finish()
     missing = [entry.name for entry in catalog.demo() if entry.name not in (MODEL, ONE_LAYER)]
     assert [(request.model, request.facts) for request in asked_for] == [(name, "builtin") for name in missing]
     asked_for.clear()
-    open_page("pages/convergence.py", facts="three")
-    finish()
     fewer = list(convergence.token_counts(DEFAULT_TOKENS))[:-1]
+    press(open_page("pages/convergence.py", facts="three"), f"Compute the {len(fewer)} missing amounts of text")
+    finish()
     assert [(request.model, request.tokens) for request in asked_for] == [(MODEL, tokens) for tokens in fewer]
 
 
@@ -106,12 +112,14 @@ def test_a_missing_one_that_failed_is_told_and_not_tried_for_ever(
     open_page: Open, monkeypatch: pytest.MonkeyPatch, asked_for: list[pipeline.Request]
 ) -> None:
     monkeypatch.setattr(pipeline, "run", refuse)
-    page = open_page("pages/convergence.py", facts="three")
+    (label,) = labels(page := open_page("pages/convergence.py", facts="three"))
+    press(page, label)
     finish()
     before = dict(results.runner()._jobs)
     page.run()
     assert plain("an activation is *not* finite") in page.warning[0].value
     assert results.runner()._jobs == before
+    assert label in labels(page)
 
 
 def test_of_facts_without_a_spread_the_last_looks_tell_no_number() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from kis_core import lifelong
+from kis_core import editing, lifelong
 from kis_core.lifelong import Draw, EditTrace
 from kis_core.models import loading
 from pages.parts.lifelong import runs as workers
@@ -137,7 +137,7 @@ def test_a_run_is_played_step_by_step_and_stops_at_the_end(opened: Page) -> None
 
 METHODS = ["AlphaEdit, layer 0, at random, seed 0, 5 at once", "fine-tuning, layer 0, at random, seed 0"]
 AGAINST = (
-    ("methods", METHODS, "Run 3"),
+    ("methods", METHODS, f"Run {len(editing.METHODS) - 1 - len(METHODS)}"),
     ("seeds", ["ROME, layer 0, at random, seed 1", "ROME, layer 0, at random, seed 2"], "Done"),
     ("draws", ["ROME, layer 0, most superposed first, seed 0"], "Run"),
 )

@@ -53,7 +53,8 @@ def test_the_lines_under_ages_weights_and_facts_give_what_is_drawn(seen: Page, l
     drawn = chart(page, "Edits still in force").under_mouse().rename(columns={"kind": "age", "change": "share"})
     same(lines(page)[1]["frame"], drawn)
     page = seen(chronicle="weights", step="10")
-    for names, title in zip(lines(page)[1:], ("‖Wₙ − W₀‖ / ‖W₀‖", "condition number", "perplexity"), strict=True):
+    titles = ("Growth of edits", "‖Wₙ − W₀‖ / ‖W₀‖", "condition number", "perplexity")
+    for names, title in zip(lines(page)[1:], titles, strict=True):
         same(names["frame"], chart(page, title).under_mouse())
     page = seen(chronicle="facts", step="10")
     table = table_of(page, "subject", "probability")

@@ -122,8 +122,7 @@ def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_b
         report("Loading the model", 0, 1)
 
     monkeypatch.setattr(lifelong, "run", stuck)
-    monkeypatch.setattr(results, "START_BY_ITSELF", SMALL)
-    page = opened(seed="151")
+    page = press(opened(seed="151"), "Run")
     assert begun.wait(PATIENCE)
     press(page.run(), "Cancel")
     free.set()
@@ -134,20 +133,14 @@ def test_cancelled_before_anything_was_measured_it_can_be_run_and_does_not_run_b
         assert [job.snapshot().state for job in jobs_of_runs()] == [jobs.State.CANCELLED]
 
 
-def test_a_small_model_starts_by_itself_at_the_first_visit_alone(opened: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = opened(seed="190")
-    assert labels(page) == ["Run"]
-    assert not jobs_of_runs(), "of a large model nothing does"
+def test_no_visit_starts_a_run(opened: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "START_BY_ITSELF", SMALL)
-    assert "Done" in labels(opened())
-    assert not jobs_of_runs(), "a known run is not begun again"
+    assert "Done" in labels(opened()), "a known run is shown"
     page = opened(edits="5", seed="200")
-    assert len(jobs_of_runs()) == 1
-    page = settled(page)
-    assert edits_drawn(page) == [0, 5]
+    assert labels(page) == ["Run"]
+    assert not jobs_of_runs(), "also of a model that is small enough to compute P of it unasked"
     choose(page, "seed", 205)
-    assert len(jobs_of_runs()) == 1, "what is chosen afterwards waits for the button"
-    assert "Run" in labels(page)
+    assert not jobs_of_runs()
 
 
 def test_why_a_run_failed_is_told_until_it_is_run_again(opened: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""How long it takes here to compute P: said before it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from kis_core import machine
+from kis_core.analysis.requirements import choose, requirements_of, tokens_read
+from kis_core.machine import Speed
+from kis_core.request import Request
+from pages.parts.frame import state
+from pages.parts.frame.text import duration
+
+SHORT = 60  # seconds below which an estimate is not worth a number
+
+
+def estimate(requests: Sequence[Request]) -> str:
+    """About how long C and P of these requests take, one after the other, as a sentence."""
+    return f"Estimated for this machine: {time_of(_seconds(requests))}, without loading. You can cancel at any time."
+
+
+def time_of(seconds: float | None) -> str:
+    """An estimated time as people say it; None where it is not known."""
+    if seconds is None:
+        return "an unknown time"
+    return duration(seconds) if seconds >= SHORT else "under a minute"  # small models keep no machine busy
+
+
+@st.cache_data(show_spinner="Measuring for two seconds how fast this machine is", ttl=3600)
+def speed_of(device: str, dtype: str) -> Speed:
+    """How fast a device is, from a trial of two seconds."""
+    from kis_core.covariance.speed import probe
+
+    return probe(device, dtype)
+
+
+def _seconds(requests: Sequence[Request]) -> float | None:
+    """Seconds for all of them; None where one does not fit on this machine, or too little is known of its model."""
+    devices = {device.name: device for device in machine.devices()}
+    total = 0.0
+    for request in requests:
+        if (entry := state.models().get(request.model)) is None:
+            return None
+        device = devices[choose(entry, tuple(devices.values()))[0]]
+        required = requirements_of(
+            entry,
+            tokens_read(entry, request.tokens, request.documents),
+            device=device,
+            dtype=request.dtype,
+            layers=request.layers,
+            speed=speed_of(device.name, request.dtype),
+        )
+        if required.seconds is None:
+            return None
+        total += required.seconds
+    return total
