@@ -60,6 +60,7 @@ class Plan:
         self.layers = request.layers
         self.whiteners = {layer: simulator.whitener(layer, report) for layer in self.layers}
         self.prefixes = simulator.prefixes(request.how)
+        self.anchors = simulator.anchors(self.method, self.layers, request.how, request.settings, report)
         self.sentences = [simulator.sentences[j] for j in queue.unrelated]
         unrelated = list(queue.unrelated)
         self.subject_keys = [simulator.sensitivity(layer, report).subject_keys[unrelated] for layer in self.layers]
@@ -147,7 +148,7 @@ class StandIns:
     def health(self) -> Health:
         """Look at the model as it stands."""
         plan = self.plan
-        with applied(plan.model, *self._standing()):
+        with applied(plan.model, *self._in_use()):
             seen = observe(plan.model, plan.sentences, plan.layers[0])
             perplexity = model_health.read(plan.model, plan.text)
         recall = float((seen.rank[plan.known] == 1).mean()) if plan.known.any() else NAN
@@ -176,6 +177,15 @@ class StandIns:
     def _standing(self) -> tuple[Change, ...]:
         return tuple(DenseEdit(layer, total) for layer, total in self.total.items())
 
+    def _in_use(self) -> tuple[Change, ...]:
+        """The edits so far as the model that is measured has them; see `Method.restrain`."""
+        plan, restrain = self.plan, self.plan.method.restrain
+        if restrain is None:
+            return self._standing()
+        weights = {at: plan.model.architecture.weight(at).double().cpu().numpy() for at in self.total}
+        both = self.total.items()
+        return tuple(DenseEdit(at, restrain(weights[at], total, plan.request.settings)) for at, total in both)
+
     def _site(self) -> Site:
         plan = self.plan
         return Site(
@@ -187,4 +197,5 @@ class StandIns:
             plan.prefixes,
             standing=self._standing(),
             past=self.past,
+            anchors=plan.anchors,
         )
