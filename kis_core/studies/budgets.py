@@ -35,7 +35,7 @@ COLUMNS = (
     "model", "layer", "method", "seed", "measured", "reached", "forecast", "low", "high", "unreached", "fixed_pool",
     "mean_p2", "first_edits", "searches", "share", "seconds",
 )  # fmt: skip
-APART = (("demo-gpt2-64", 0), ("demo-gpt2-256", 0), ("demo-llama-128", 1))
+APART = (("demo-gpt2-128", 2), ("demo-gpt2-256", 0), ("demo-llama-128", 1))
 """Models and layers that nothing of the forecast was chosen on: kept for judging it."""
 FIRST_EDITS = 10  # that a rival extrapolates
 NEAR = 1.5  # a factor by which a forecast may be off

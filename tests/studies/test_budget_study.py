@@ -14,7 +14,7 @@ def rows() -> pd.DataFrame:
     """Two runs the forecast was chosen on, one kept apart, and one that ended before half was forgotten."""
     first = ("demo-gpt2-32", 0, "rome", 0, 8.0, True, 10.0, 7.0, 14.0, 0, 16.0, 0.5, 8.0, 18, 0.18, 9.0)
     second = ("demo-gpt2-32", 1, "rome", 0, 8.0, True, 4.0, 3.0, 5.0, 0, 8.0, 0.125, np.inf, 18, 0.18, 9.0)
-    apart = ("demo-gpt2-64", 0, "rome", 0, 20.0, True, 20.0, 15.0, np.inf, 1, 60.0, 0.1, 5.0, 18, 0.18, 9.0)
+    apart = ("demo-gpt2-128", 2, "rome", 0, 20.0, True, 20.0, 15.0, np.inf, 1, 60.0, 0.1, 5.0, 18, 0.18, 9.0)
     ended = ("demo-gpt2-256", 0, "rome", 0, 100.0, False, 90.0, 80.0, 99.0, 0, 99.0, 0.1, 5.0, 18, 0.18, 9.0)
     return pd.DataFrame([first, second, apart, ended], columns=list(COLUMNS))
 
@@ -34,7 +34,7 @@ def test_the_tables_say_so() -> None:
     quality, cells = tables_of(markdown(rows())).values()
     assert list(quality[0].values()) == ["kept apart", "the budget", "1", "1.00", "100%", "100%"]
     assert list(quality[4].values()) == ["the others", "the budget", "2", "1.62", "50%", "50%"]
-    assert list(cells[2].values()) == ["demo-gpt2-64", "0", "ROME", "20", "> 20 (15–)", "60", "18 (18%)"]
+    assert list(cells[2].values()) == ["demo-gpt2-128", "2", "ROME", "20", "> 20 (15–)", "60", "18 (18%)"]
     assert cells[3]["measured"] == "> 100"
 
 
