@@ -33,7 +33,6 @@ def cancelled_after(page: Page, edits: int) -> int:
     return kept
 
 
-@pytest.mark.stress  # on two cores the browser falls behind a run that goes on; to be mended, and made quick again
 def test_a_run_draws_while_it_goes_resumes_is_played_and_looked_into(
     warm_cache: Path, server: str, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
