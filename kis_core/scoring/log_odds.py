@@ -77,12 +77,14 @@ class AnswerOdds:
         log_odds: (n,) float64.
         first_token: (n, vocabulary), logits of the token after the prompt.
         rank: (n,) ints, the worst rank of any token of the right answer, given those before; 1 when all come first.
+        choices: for each fact, the first choice at the place of each token of its answer.
     """
 
     log_prob: Tensor
     log_odds: Tensor
     first_token: Tensor
     rank: Tensor
+    choices: list[list[int]]
 
 
 def read(loaded: LoadedModel, sentences: Sequence[Sentence]) -> AnswerOdds:
@@ -107,7 +109,10 @@ def of_hidden(
     log_prob = log_prob.index_add(0, torch.tensor(rows), torch.nn.functional.logsigmoid(per_token))
     rank = torch.zeros(len(sentences), dtype=torch.long)
     rank = rank.scatter_reduce(0, torch.tensor(rows), token_rank(logits.detach(), answers).cpu(), "amax")
-    return AnswerOdds(log_prob, of_log_prob(log_prob), logits[first], rank)
+    choices: list[list[int]] = [[] for _ in sentences]
+    for row, token in zip(rows, logits.detach().argmax(dim=1).tolist(), strict=True):
+        choices[row].append(token)
+    return AnswerOdds(log_prob, of_log_prob(log_prob), logits[first], rank, choices)
 
 
 def token_log_odds(logits: Tensor, tokens: Tensor) -> Tensor:

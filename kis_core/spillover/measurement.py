@@ -13,9 +13,11 @@ from torch import Tensor
 from kis_core import progress
 from kis_core.editing.edit import Edit
 from kis_core.editing.overlay import applied
+from kis_core.models import head
+from kis_core.models.batching import pad
 from kis_core.models.hooks import hooked
-from kis_core.scoring.answers import finish_words
-from kis_core.scoring.log_odds import Sentence, batched, read
+from kis_core.scoring.answers import MAX_CONTINUATION, continues_word, finish_words
+from kis_core.scoring.log_odds import Sentence, batched, of_hidden
 from kis_core.spillover.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -41,11 +43,6 @@ class Measurement:
     answers: tuple[str, ...]
 
 
-def answers(loaded: LoadedModel, sentences: Sequence[Sentence]) -> tuple[str, ...]:
-    """The model's first choice after each prompt, finished to a word."""
-    return _finished(loaded, sentences, _first_tokens(loaded, sentences))
-
-
 @dataclass(frozen=True, eq=False)
 class Observation:
     """What the model does with n sentences as it stands.
@@ -54,14 +51,15 @@ class Observation:
         outputs: (n, d) float32, of a layer's down-projection at the subject's last token.
         log_odds, log_prob: (n,) of the right answer.
         rank: (n,) ints, the worst rank of any of its tokens, given those before; 1 when the model answers right.
-        first: (n,) the first choice after each prompt.
+        said: n lists of tokens, the first choices after each prompt: the first, and as long as they are those of the
+            right answer, which is what was read, the next.
     """
 
     outputs: np.ndarray
     log_odds: np.ndarray
     log_prob: np.ndarray
     rank: np.ndarray
-    first: list[int]
+    said: list[list[int]]
 
 
 @torch.inference_mode()
@@ -78,7 +76,8 @@ def observe(
     """
     module, count = loaded.architecture.down_projections[layer], len(sentences)
     outputs = np.empty((count, loaded.architecture.widths[0]), dtype=np.float32)
-    log_odds, log_prob, rank, first = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64), [0] * count
+    log_odds, log_prob, rank = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64)
+    said: list[list[int]] = [[] for _ in sentences]
     done = 0
     for numbers, batch in batched(sentences):
         report(STAGE, done, count)
@@ -89,13 +88,14 @@ def observe(
             outputs[numbers] = output[list(range(len(at))), at].float().cpu().numpy()
 
         with hooked([module], keep):  # set after an overlay's, so that it sees what the overlay put out
-            reading = read(loaded, batch)
+            hidden = _read_whole(loaded, batch)
+        reading = of_hidden(loaded, batch, hidden)
         log_odds[numbers], log_prob[numbers] = reading.log_odds.numpy(), reading.log_prob.numpy()
         rank[numbers] = reading.rank.numpy()
-        for number, token in zip(numbers, reading.first_token.argmax(dim=1).tolist(), strict=True):
-            first[number] = token
+        for number, tokens in zip(numbers, _said(loaded, batch, hidden, reading.choices), strict=True):
+            said[number] = tokens
     report(STAGE, done, count)
-    return Observation(outputs, log_odds, log_prob, rank, first)
+    return Observation(outputs, log_odds, log_prob, rank, said)
 
 
 def measure(
@@ -117,21 +117,46 @@ def measure(
     """
     with applied(loaded, edit):
         seen = observe(loaded, sentences, edit.layer, report=report)
-        answers = _finished(loaded, sentences, seen.first)
+        answers = _words(loaded, sentences, seen.said)
     moved = seen.outputs.astype(np.float64) - facts.outputs
     along = moved @ edit.delta / edit.size if edit.size else np.zeros(len(sentences))
     return Measurement(along, seen.log_odds - facts.log_odds, seen.log_prob - facts.log_prob, answers)
 
 
-@torch.inference_mode()
-def _first_tokens(loaded: LoadedModel, sentences: Sequence[Sentence]) -> list[int]:
-    first = [0] * len(sentences)
-    for numbers, batch in batched(sentences):
-        for number, token in zip(numbers, read(loaded, batch).first_token.argmax(dim=1).tolist(), strict=True):
-            first[number] = token
-    return first
+def _read_whole(loaded: LoadedModel, sentences: Sequence[Sentence]) -> Tensor:
+    """Last hidden states of prompts and answers, with an answer's last token too wherever the context holds it."""
+    whole = [[*sentence.tokens, sentence.answer[-1]][: loaded.context] for sentence in sentences]
+    ids, mask = pad(whole, loaded.device)
+    hidden: Tensor = loaded.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return hidden
 
 
-def _finished(loaded: LoadedModel, sentences: Sequence[Sentence], first: Sequence[int]) -> tuple[str, ...]:
-    prompts = [sentence.tokens[: sentence.prompt_end + 1] for sentence in sentences]
-    return tuple(finish_words(loaded, list(zip(prompts, first, strict=True))))
+def _said(
+    loaded: LoadedModel, sentences: Sequence[Sentence], hidden: Tensor, choices: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """`Observation.said`: from the choices at the answers' tokens and, where all were right, the one after the last."""
+    pairs = list(zip(sentences, choices, strict=True))
+    wrong = [next((k for k, at in enumerate(s.answer) if chosen[k] != at), None) for s, chosen in pairs]
+    rows = [row for row, (s, _) in enumerate(pairs) if wrong[row] is None and len(s.tokens) < loaded.context]
+    ends = head.logits(loaded, hidden[rows, [len(sentences[row].tokens) for row in rows]]).argmax(dim=1)
+    after = dict(zip(rows, ends.tolist(), strict=True))
+    said = [list(chosen if k is None else chosen[: k + 1]) for (_, chosen), k in zip(pairs, wrong, strict=True)]
+    return [[*tokens, after[row]] if row in after else tokens for row, tokens in enumerate(said)]
+
+
+def _words(loaded: LoadedModel, sentences: Sequence[Sentence], said: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """What the model says, finished to words; it is run on only where the word goes on beyond what is known."""
+    words = [_ended(loaded, sentence, tokens) for sentence, tokens in zip(sentences, said, strict=True)]
+    open_ = [k for k, word in enumerate(words) if word is None]
+    begun = [(sentences[k].tokens[: sentences[k].prompt_end + 1], said[k][0]) for k in open_]
+    for k, word in zip(open_, finish_words(loaded, begun), strict=True):
+        words[k] = word
+    return tuple(word or "" for word in words)
+
+
+def _ended(loaded: LoadedModel, sentence: Sentence, said: Sequence[int]) -> str | None:
+    """The word that these tokens begin, or None where they do not tell its end."""
+    for length, token in enumerate(said[1:], start=1):
+        if length > MAX_CONTINUATION or not continues_word(loaded.tokenizer, token):
+            return str(loaded.tokenizer.decode(list(said[:length]))).strip()
+    return None

@@ -10,7 +10,7 @@ from kis_core import editing
 from kis_core.editing import DenseEdit, Edit, applied
 from kis_core.facts import Fact
 from kis_core.scoring.log_odds import Sentence, tokenize_sentences
-from kis_core.spillover import answers, measure, observe
+from kis_core.spillover import measure, observe, sensitivity
 from tests import tiny
 from tests.spillover.forecast_tools import PASS, Bench, assert_close, bench, gpt2, weights_stay
 from tests.spillover.test_sensitivity import FACTS, Slow
@@ -29,7 +29,7 @@ class TestMeasurement:
         assert_close(actual.log_odds, np.array(log_odds), PASS, scale=scale)
         assert_close(actual.log_prob, np.array(log_prob), PASS, scale=scale)
         assert actual.answers == tuple(self.answer(edited, fact) for fact in FACTS)
-        before = answers(gpt2.case.loaded, gpt2.case.sentences)
+        before = measure(gpt2.case.loaded, gpt2.case.sentences, edit.scaled(0.0), facts).answers
         assert before == tuple(self.answer(slow, fact) for fact in FACTS)
         assert actual.answers != before, "a test of nothing"
 
@@ -49,11 +49,25 @@ class TestMeasurement:
             ids.append(token)
         return slow.tokenizer.decode(ids[begun:]).strip()
 
-    def test_answers_before_where_the_space_is_a_token_of_its_own(self, gpt2: Bench) -> None:
-        loaded, slow, fact = gpt2.case.loaded, gpt2.case.slow, Fact("Oslo", "{} lies in", "@Norway")
-        assert slow.tokenizer.decode(slow.tokens(fact)[1][:1]) == " "
-        [sentence] = tokenize_sentences(loaded.tokenizer, [fact], context=loaded.context)
-        assert answers(loaded, [sentence]) == (self.answer(slow, fact),), "as the analysis has it"
+    def test_words_are_those_of_a_model_that_is_run_on_token_by_token(self, gpt2: Bench) -> None:
+        """Answers that the model gives, or gives but for their end, so that the one pass tells all, part or none."""
+        loaded, slow = gpt2.case.loaded, gpt2.case.slow
+        oslo = Fact("Oslo", "{} lies in", "@Norway")  # its space is a token of its own
+        assert slow.tokenizer.decode(slow.tokens(oslo)[1][:1]) == " "
+        sentences = tokenize_sentences(loaded.tokenizer, [oslo], context=loaded.context)
+        expected = [self.answer(slow, oslo)]
+        for fact in FACTS:
+            ids, said = slow.tokenizer.encode(fact.text), []
+            for _ in range(6):
+                with torch.no_grad():
+                    said.append(int(slow.model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
+                for answer in (list(said), [*said[:-1], said[-1] + 1]):
+                    sentences.append(Sentence([*ids, *answer[:-1]], len(ids) - 1, answer))
+                    expected.append(self.answer(slow, fact))
+        facts = sensitivity(loaded, sentences, 1)
+        actual = measure(loaded, sentences, gpt2.edit(0, 1).scaled(0.0), facts).answers
+        assert actual == tuple(expected)
+        assert any(word.isalpha() and len(word) > 1 for word in expected)
 
 
 READ = 5e-6  # what one float32 pass says, relative to the largest; seen 6e-7
@@ -98,13 +112,19 @@ class TestObserve:
         assert sum(map(len, ranks)) < 2 * len(FACTS), "hardly a test"
         assert actual.outputs.dtype == np.float32
         for outputs_of, odds_of, prob_of, rank_of, first_of in (
-            (actual.outputs, actual.log_odds, actual.log_prob, actual.rank.tolist(), actual.first),
+            (
+                actual.outputs,
+                actual.log_odds,
+                actual.log_prob,
+                actual.rank.tolist(),
+                [tokens[0] for tokens in actual.said],
+            ),
             (
                 np.concatenate([one.outputs for one in alone]),
                 np.concatenate([one.log_odds for one in alone]),
                 np.concatenate([one.log_prob for one in alone]),
                 [one.rank.tolist()[0] for one in alone],
-                [one.first[0] for one in alone],
+                [one.said[0][0] for one in alone],
             ),
         ):
             assert_close(outputs_of, outputs, READ)
@@ -122,11 +142,11 @@ class TestObserve:
         runs = [Sentence([*ids, *answer[:-1]], 2, answer) for answer in (said, [*said[:2], 7], [7, *said[1:]])]
         actual = observe(case.loaded, runs, 0)
         assert (actual.rank == 1).tolist() == [True, False, False]
-        assert actual.first == [said[0]] * 3
+        assert [tokens[:3] for tokens in actual.said] == [said, said, said[:1]]
 
     def test_of_nothing_and_of_a_model_that_says_no_number(self, gpt2: Bench) -> None:
         nothing = observe(gpt2.case.loaded, [], 1)
-        assert (nothing.outputs.shape, len(nothing.log_odds), len(nothing.rank), nothing.first) == ((0, 24), 0, 0, [])
+        assert (nothing.outputs.shape, len(nothing.log_odds), len(nothing.rank), nothing.said) == ((0, 24), 0, 0, [])
         with applied(gpt2.case.loaded, DenseEdit(1, np.full((24, 40), 1e38))):
             actual = observe(gpt2.case.loaded, gpt2.case.sentences, 1)
         assert np.isnan(actual.log_odds).all()
