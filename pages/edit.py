@@ -11,14 +11,14 @@ from kis_core import charts
 from kis_core.errors import KisError
 from kis_core.results import caveats
 from kis_core.simulator import FORECASTS, EditOutcome, Forecast, share_frame, span, spill_frame
-from pages.parts.edit import below
+from pages.parts.edit import below, kept
 from pages.parts.edit import simulator as benches
 from pages.parts.edit.choice import choices, history_entry, in_words
 from pages.parts.edit.success import success
 from pages.parts.edit.view import Chosen, EditView
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
-from pages.parts.figures.inspector import has_pairs, picked_or_strongest
+from pages.parts.figures.inspector import has_pairs
 from pages.parts.frame import state
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
@@ -60,7 +60,7 @@ def main() -> None:
 @panel
 def drawn(seen: ResultView) -> None:
     """Choices, forecast and measurement; a click reruns only this."""
-    pair = picked_or_strongest(seen) if has_pairs(seen) else None
+    pair = (state.picked(len(seen.result.facts)) or kept.first_edited(seen)) if has_pairs(seen) else None
     if pair is None:
         return
     bench = benches.simulator(seen.result)

@@ -18,6 +18,7 @@ from kis_core.results import caveats, pairs
 from kis_core.results.archive import SHIPPED
 from kis_core.results.result import Result
 from kis_core.results.tags import ARTEFACTS, NO_TAG, TAGS
+from kis_core.simulator import without_model
 from kis_core.store.store import Store
 from kis_core.superposition import verdicts
 from kis_core.superposition.ordering import ORDERS, order_facts
@@ -65,7 +66,7 @@ def contents(result: Result, store: Store, report: progress.Report = progress.si
         report(STAGE, at, len(result.layers) + 1)
         layers.append(layer(result, at))
     report(STAGE, len(result.layers), len(result.layers) + 1)
-    bench = edits.bench_of(result, store)
+    bench = without_model(result, store)
     made = {
         "title": _named(result.request.model),
         "subtitle": _subtitle(result),

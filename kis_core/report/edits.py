@@ -1,30 +1,23 @@
 """What a report holds of edits of a result: those that are stored or came with the program, one by one and in runs.
 
-A kept edit does not name its request, so an edit is found by what its key is made of: the fact by its row of P, the
-new object among those that the fact may be edited to, and settings that suit the model. A run names the result that it
-is of; one that came with the program is found as the run that the page of runs shows first.
+A run names the result that it is of; one that came with the program is found as the run that the page of runs shows
+first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from kis_core import lifelong
-from kis_core.editing import RANK_ONE, method
+from kis_core.editing import method
 from kis_core.errors import KisError
 from kis_core.lifelong import EditTrace
 from kis_core.lifelong.trace import OF_RESULT, from_entry
-from kis_core.models.files import ModelError
-from kis_core.models.loaded import LoadedModel
 from kis_core.report.packing import drawable
 from kis_core.results.pairs import label_of
-from kis_core.results.result import Result
-from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, spill_frame
-from kis_core.simulator.stored import EDIT
-from kis_core.store.store import Store
+from kis_core.simulator import EditOutcome, EditRequest, Forecast, Simulator, kept_edits, spill_frame
 from kis_core.studies.gallery import default_run
 from kis_core.wording import counted, number, share
 
@@ -40,41 +33,9 @@ CURVE = {
 """Columns of `frames.curve` that a report plays, with their formats."""
 
 
-def bench_of(result: Result, store: Store) -> Simulator:
-    """The simulator of a result for what is stored; it loads no model."""
-
-    def refuse() -> LoadedModel:
-        raise ModelError(f"a report shows what is stored, and loads no model; {result.request.model} was needed")
-
-    return Simulator(result, store, refuse)
-
-
 def edits(bench: Simulator) -> list[dict[str, Any]]:
     """The edits of a result that are kept, by layer and fact, as JSON."""
-    found = sorted(_found(bench), key=lambda request: (request.layer, request.fact, request.target, request.method))
-    return [_edit(bench, request) for request in found]
-
-
-def _found(bench: Simulator) -> Iterator[EditRequest]:
-    result, rows = bench.result, len(bench.facts)
-    for item in bench.store.inventory(EDIT):
-        layer = item.meta["layer"]
-        entry = bench.store.get(item.key) if layer in result.layers else None
-        if entry is None or len(entry.arrays["p"]) != rows:
-            continue
-        p = result.p[result.at(layer)]
-        same = np.flatnonzero(((p == entry.arrays["p"]) | (np.isnan(p) & np.isnan(entry.arrays["p"]))).all(axis=1))
-        yield from _named(bench, item.key, layer, same.tolist())
-
-
-def _named(bench: Simulator, key: str, layer: int, facts: list[int]) -> Iterator[EditRequest]:
-    """The request that an edit of one of these facts answers."""
-    for fact in facts:
-        for target in bench.known_facts.new_objects(bench.facts[fact]):
-            for kind in RANK_ONE:
-                request = bench.request(fact, target, layer, kind.name)
-                if bench.edit_key(request) == key:
-                    yield request
+    return [_edit(bench, request) for request in kept_edits(bench)]
 
 
 def _edit(bench: Simulator, request: EditRequest) -> dict[str, Any]:

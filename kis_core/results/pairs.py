@@ -11,10 +11,12 @@ import pandas as pd
 from kis_core.facts import Fact
 from kis_core.request import RequestError
 from kis_core.results.result import Result
+from kis_core.results.tags import NO_TAG
 from kis_core.superposition.angles import angles
-from kis_core.superposition.matrix import strongest_pairs
+from kis_core.superposition.matrix import strongest_pairs, strongest_partner
 
 NOTABLE = 0.1  # share of an edit from which on a fact counts as reached
+AT_A_TIME = 4096  # pairs whose tags are looked at: most results have one without a tag among the first few
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,32 @@ def strongest_between_subjects(result: Result, layer: int) -> np.ndarray:
     """
     pairs = result.ranking(layer)
     return np.asarray(pairs[~result.same_subject[pairs[:, 0], pairs[:, 1]]])
+
+
+def first_shown(result: Result, layer: int) -> tuple[int, int] | None:
+    """The pair to look at before any is picked: the strongest without a tag.
+
+    A pair with a tag is no example of what the model knows: its prompts alone may explain it. Where every pair has one,
+    it is the strongest between two subjects, or else the strongest; None where no pair has a value.
+    """
+    ranking, tags = result.ranking(layer), result.tags(layer)
+    for begin in range(0, len(ranking), AT_A_TIME):
+        some = ranking[begin : begin + AT_A_TIME]
+        if len(free := some[tags.holds(NO_TAG, some[:, 0], some[:, 1])]):
+            return _pair(free[0])
+    between = strongest_between_subjects(result, layer)
+    return next((_pair(pairs[0]) for pairs in (between, ranking) if len(pairs)), None)
+
+
+def partner(result: Result, layer: int, i: int) -> int:
+    """The fact to look at beside an edited fact i: that of its strongest pair (i, j) without a tag, or else of any."""
+    p, every = result.p[result.at(layer)], np.arange(len(result.facts))
+    free = result.tags(layer).holds(NO_TAG, np.full_like(every, i), every) & np.isfinite(p[i])
+    return int(np.where(free, np.abs(p[i]), -1.0).argmax()) if free.any() else strongest_partner(p, i)
+
+
+def _pair(pair: np.ndarray) -> tuple[int, int]:
+    return int(pair[0]), int(pair[1])
 
 
 def table(

@@ -1,8 +1,8 @@
 """Make the results that come with the program: `python -m kis_core.studies.gallery [--real] [--corpus FILE]`.
 
-For every model: P and angles of all layers; the edit that the page Edit shows by default in each layer (of many
-layers, in twenty), forecast and measured; and the run that the page Lifelong shows by default. That is all that pages
-read when they are opened with default choices. Left out is what only further work needs: C, gradients, and the weights
+For every model: P and angles of all layers; an edit in each layer (of many layers, in twenty), forecast and measured,
+which the page Edit shows by default; and the run that the page Lifelong shows by default. That is all that pages read
+when they are opened with default choices. Left out is what only further work needs: C, gradients, and the weights
 that a run has come to. Whoever goes on from a shipped result computes these anew.
 
 The demo models are asked about the built-in facts, over their own text. With `--real`, the models of `make real`
@@ -32,15 +32,15 @@ from kis_core.models import catalog
 from kis_core.models.holder import LoadedModels
 from kis_core.request import DEFAULT_TOKENS, Request
 from kis_core.results import archive
-from kis_core.results.pairs import strongest_between_subjects
-from kis_core.results.result import Result
-from kis_core.simulator import EditRequest, Simulator
+from kis_core.results.pairs import first_shown
+from kis_core.simulator import EditRequest, Simulator, events, first_edited
 from kis_core.simulator import of as simulator_of
 from kis_core.store import shipped
 from kis_core.store.store import Entry, Store, StoreError, default_root
 
 MOST_BYTES = 40_000_000  # of all results in the repository
 MOST_EDITS = 20  # of a model: by default one in each layer
+OF_README = 1, "French"  # makes Vladimir Bukovsky a native speaker of French
 WORK = "gallery"  # folder in the cache that the work is done in
 
 
@@ -74,7 +74,7 @@ def made(request: Request, work: Store) -> Iterator[Made]:
     result = pipeline.run(request, work, models=models)
     yield Made("P", request.model, result.key)
     simulator = simulator_of(result, work, models=models)
-    for edit in default_edits(simulator):
+    for edit in told_edits(simulator):
         with suppress(EditError):  # this one cannot be made; the page says why
             yield Made(f"edit in layer {edit.layer}", request.model, simulator.keep(edit))
             yield Made(f"its value in layer {edit.layer}", request.model, simulator.value_key(edit))
@@ -83,21 +83,37 @@ def made(request: Request, work: Store) -> Iterator[Made]:
     yield Made("run of edits", request.model, lifelong.key(simulator, run))
 
 
+def told_edits(simulator: Simulator) -> list[EditRequest]:
+    """The edits that are made: in each layer, or in some evenly, of the first fact of its strongest pair without a tag.
+
+    Of the built-in facts also the one that README makes, in the first layer.
+    """
+    pairs = [(layer, first_shown(simulator.result, layer)) for layer in _layers(simulator)]
+    edits = [_usual(simulator, layer, pair) for layer, pair in pairs]
+    if simulator.result.request.facts == BUILTIN_NAME:
+        edits.append(simulator.request(*OF_README, _layers(simulator)[0], RANK_ONE[0].name))
+    return list(dict.fromkeys(edit for edit in edits if edit))
+
+
 def default_edits(simulator: Simulator) -> list[EditRequest]:
-    """The edit that the page Edit shows first in each layer, or in some evenly: of its strongest pair's first fact."""
+    """The edit that the page Edit shows first in each of these layers."""
+    told, result = events(simulator), simulator.result
+    edits = [_usual(simulator, layer, first_edited(result, told, layer)) for layer in _layers(simulator)]
+    return [edit for edit in edits if edit]
+
+
+def _layers(simulator: Simulator) -> list[int]:
     layers = simulator.result.editable_layers
     chosen = np.linspace(0, len(layers) - 1, min(len(layers), MOST_EDITS)).round().astype(int)
-    edits = []
-    for layer in (layers[at] for at in chosen):
-        fact = _strongest(simulator.result, layer)
-        if (objects := simulator.known_facts.new_objects(simulator.facts[fact])) and simulator.reaches(fact, layer):
-            edits.append(simulator.request(fact, objects[0], layer, RANK_ONE[0].name))
-    return edits
+    return [layers[at] for at in chosen]
 
 
-def _strongest(result: Result, layer: int) -> int:
-    pairs = strongest_between_subjects(result, layer)
-    return int((pairs if len(pairs) else result.ranking(layer))[0][0])
+def _usual(simulator: Simulator, layer: int, pair: tuple[int, int] | None) -> EditRequest | None:
+    """The edit of the first fact of a pair as the page Edit offers it first; None where there is none."""
+    if pair is None or not simulator.reaches(pair[0], layer):
+        return None
+    objects = simulator.known_facts.new_objects(simulator.facts[pair[0]])
+    return simulator.request(pair[0], objects[0], layer, RANK_ONE[0].name) if objects else None
 
 
 def default_run(simulator: Simulator) -> lifelong.LifelongRequest:

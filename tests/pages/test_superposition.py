@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from kis_core.analysis.pipeline import Result
-from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.pairs import first_shown
 from kis_core.superposition.leverage import place_in_text
 from kis_core.superposition.matrix import strongest_partner
 from kis_core.superposition.ordering import ORDERS, order_facts
@@ -43,7 +43,7 @@ def test_a_linked_pair_is_inspected_and_without_one_the_strongest(look: Open, mi
     assert f"{mixed.p[2, 1, 0]:+.3f}" in shown
     assert all(text in shown for text, _ in mixed.answers[0])
     page = look(PAGE, facts="mixed")
-    i, j = strongest_between_subjects(mixed, 0)[0]
+    i, j = first_shown(mixed, 0) or ()
     assert f"edit fact i = {i}<" in html(page)
     assert f"and fact j = {j} suffers" in html(page)
     assert "pair" not in page.query_params, "a suggestion is no choice"
@@ -77,7 +77,7 @@ def test_next_walks_to_a_weaker_pair_and_from_the_weakest_anew(open_page: Open, 
 
 def test_searching_one_subject_finds_its_strongest_partner(open_page: Open, mixed: Result) -> None:
     page = open_page(PAGE, facts="mixed")
-    _, j = strongest_between_subjects(mixed, 0)[0]
+    _, j = first_shown(mixed, 0) or ()
     page.selectbox(key="edited").select_index(7).run()
     assert asked_pair(page) == (7, j), "the other side stays"
     page.selectbox(key="suffers").set_value(None).run()

@@ -10,7 +10,7 @@ import pytest
 
 from kis_core.analysis.pipeline import Result
 from kis_core.results import pairs, published
-from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.pairs import first_shown
 from tests.pages.conftest import ANSWERED, LAYERS, MODEL, ONE_LAYER, Open, Stored
 from tests.pages.looking import captions, choose, click_cell, listed, marked, pairs_of, table_of
 
@@ -60,7 +60,7 @@ def test_filters_are_set_by_their_widgets(open_page: Open, result: Result) -> No
 
 
 def test_a_click_on_a_row_picks_its_pair_and_marks_no_other(open_page: Open, look: Open, result: Result) -> None:
-    i, j = strongest_between_subjects(result, 0)[0]
+    i, j = first_shown(result, 0) or ()
     page = look(PAGE)
     assert marked(page) == [(i, j)], "that is suggested before the first click"
     assert "pair" not in page.query_params, "a suggestion is no choice"

@@ -20,6 +20,7 @@ from kis_core.report.page import SCRIPTS, TEMPLATE
 from kis_core.request import Request
 from kis_core.results import archive, pairs
 from kis_core.results.result import Result
+from kis_core.simulator import without_model
 from kis_core.store.shipped import FOLDER
 from kis_core.store.store import Store, key_of
 from kis_core.studies import gallery
@@ -150,8 +151,8 @@ def test_the_command_writes_what_is_stored_in_a_file_of_bounded_size(shipped: tu
 
 def test_edits_show_forecast_beside_measurement(shipped: tuple[Store, Result, Path]) -> None:
     store, result, path = shipped
-    bench = edits.bench_of(result, store)
-    expected = gallery.default_edits(bench)
+    bench = without_model(result, store)
+    expected = sorted(gallery.told_edits(bench), key=lambda edit: (edit.layer, edit.fact))
     found = data_of(path.read_text("utf-8"))["edits"]
     assert [(edit["fact"], edit["layer"], edit["target"]) for edit in found] == [
         (edit.fact, edit.layer, edit.target) for edit in expected
@@ -185,4 +186,4 @@ def test_runs_are_those_of_the_result(shipped: tuple[Store, Result, Path], tmp_p
     for key, identity in ((of_it, result.identity), (of_another, "superposition-1")):
         about = entry.meta["about"] | {OF_RESULT: identity, "name": identity}
         own.put(key, entry.meta | {"about": about}, entry.arrays)
-    assert [run["name"] for run in edits.runs(edits.bench_of(result, own))] == [result.identity]
+    assert [run["name"] for run in edits.runs(without_model(result, own))] == [result.identity]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kis_core.analysis.pipeline import Request, RequestError, Result
 from kis_core.facts import Fact, FactSet
-from kis_core.results.pairs import inspect, strongest_between_subjects
+from kis_core.results.pairs import first_shown, inspect, partner, strongest_between_subjects
 from kis_core.superposition.ordering import order_facts
 
 ANGLE = 1e-9  # degrees; arccos of cosines that float64 holds to 1e-16, away from 0 and 180
@@ -95,6 +96,19 @@ def test_the_strongest_between_subjects_by_falling_size_without_zero_keys(result
     assert pairs[:3] == [[3, 1], [3, 0], [1, 2]]
     assert [0, 2] not in pairs
     assert len(pairs) == 10
+
+
+def test_the_first_pair_shown_and_a_partner_have_no_tag_where_there_is_one_without(result: Result) -> None:
+    """At layer 2 the strongest pairs are (0, 2) of one subject, (2, 0), and (3, 1) of one last token."""
+    assert first_shown(result, 2) == (3, 0)
+    assert [partner(result, 2, i) for i in range(4)] == [3, 2, 0, 0], "all pairs of fact 2 have a tag"
+    assert first_shown(result, 5) == (0, 1)
+    assert partner(result, 5, 3) == 3, "its key is zero"
+    every = replace(result, facts=FactSet("one subject", (FACTS[0],) * 4))
+    assert first_shown(every, 2) == (0, 2), "then the strongest"
+    assert partner(every, 2, 0) == 2
+    assert first_shown(replace(result, key_token_ids=(7,) * 4), 2) == (3, 1), "then the strongest between two subjects"
+    assert first_shown(replace(result, p=np.full((2, 4, 4), np.nan)), 2) is None
 
 
 class TestOrderFacts:

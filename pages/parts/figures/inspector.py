@@ -11,7 +11,7 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.facts import Fact
-from kis_core.results.pairs import Pair, inspect, strongest_between_subjects
+from kis_core.results.pairs import Pair, first_shown, inspect
 from kis_core.results.result import Result
 from kis_core.superposition.leverage import place_in_text
 from kis_core.wording import number, share
@@ -48,13 +48,8 @@ def has_pairs(view: ResultView) -> bool:
 
 
 def picked_or_strongest(view: ResultView) -> tuple[int, int] | None:
-    """The picked pair; before anything is picked, the strongest, between two subjects if possible; else None."""
-    if picked := state.picked(len(view.result.facts)):
-        return picked
-    for pairs in (strongest_between_subjects(view.result, view.layer), view.result.ranking(view.layer)):
-        if len(pairs):
-            return int(pairs[0][0]), int(pairs[0][1])
-    return None
+    """The picked pair; before anything is picked, the strongest without a tag; None where there are no pairs."""
+    return state.picked(len(view.result.facts)) or first_shown(view.result, view.layer)
 
 
 def marked_off_diagonal(pair: tuple[int, int] | None, p: float | None) -> tuple[dict[str, float], str]:

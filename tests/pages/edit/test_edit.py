@@ -11,7 +11,7 @@ from kis_core import simulator
 from kis_core.analysis.pipeline import Result
 from kis_core.models import loading
 from kis_core.models.loaded import LoadedModel
-from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.pairs import first_shown
 from kis_core.simulator import FORECASTS, share_frame
 from kis_core.spillover import landing
 from pages.parts.frame import state
@@ -40,7 +40,7 @@ from tests.pages.looking import button, captions, choose, finish, html, infos, p
 
 def test_it_opens_with_the_strongest_pair_or_the_picked_one(look_at_edit: Edit, result: Result) -> None:
     page = look_at_edit(how=FEW)
-    i, j = strongest_between_subjects(result, 0)[0]
+    i, j = first_shown(result, 0) or ()
     assert page.selectbox(key="edit-fact").value == i
     assert ringed(page) == [j]
     assert "pair" not in page.query_params, "a suggestion is no choice"
