@@ -10,9 +10,13 @@ import streamlit as st
 
 from kis_core import charts, superposition
 from kis_core.facts import Fact
-from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.pairs import table
+from kis_core.results.tags import NO_TAG
+from kis_core.simulator import Event, event
 from kis_core.superposition.verdicts import heavy_tail, overlap, zero_mean
 from kis_core.wording import number
+from pages.parts.edit import kept
+from pages.parts.edit.event import draw_event
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.figures.verdicts import verdicts
@@ -37,14 +41,19 @@ def main() -> None:
     """The page."""
     view = frame("Overview")
     st.title("Knowledge in superposition", anchor=False)
+    seen = shown(view)
+    told = event(kept.events(seen.result), view.layer)
+    if told is not None:
+        draw_event(seen, told)
+        st.subheader("Why: the keys of facts overlap", anchor=False)
     st.markdown(
         "A language model holds more facts than it has room for, so the keys it finds them by overlap. "
         "Edit one fact, and every fact whose key overlaps moves with it. "
         "The matrix **P** says by how much, before anything is edited: row *i* is the fact you edit, column *j* "
         "the one that suffers."
     )
+    drawn(seen, told)
     _real_models(view.request.model)
-    drawn(shown(view))
 
 
 def _real_models(chosen: str) -> None:
@@ -60,20 +69,23 @@ def _real_models(chosen: str) -> None:
 
 
 @panel
-def drawn(view: ResultView) -> None:
+def drawn(view: ResultView, told: Event | None) -> None:
     """The matrix small, what its numbers say, and where to go next."""
     left, right = split(1.25, 1)
     with left:
-        _matrix(view)
+        _matrix(view, told)
     with right:
         _numbers(view)
 
 
-def _matrix(view: ResultView) -> None:
-    p = view.p
+def _matrix(view: ResultView, told: Event | None) -> None:
+    p, pair = view.p, state.picked(len(view.p))
+    if pair is None and told is not None and told.told and told.request.layer == view.layer:
+        pair = told.request.fact, told.told[0]
+    marked = f" Marked: P[{pair[0]}, {pair[1]}] = {number(p[pair], '+.2f')}." if pair else ""
     order, labels = ordered(view, "relation")
     limit, large = superposition.colour_limit(p), len(p) > superposition.DETAIL
-    look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": state.picked(len(p)), "size": SIZE}
+    look: dict[str, Any] = {"limit": limit, "labels": labels, "picked": pair, "size": SIZE}
     if large:
         chart = drawing(charts.overview, p, order, **look)
     else:
@@ -83,7 +95,7 @@ def _matrix(view: ResultView) -> None:
     text = FigureText(
         title="Superposition P",
         caption=f"The superposition matrix P (paper eq. 16–18), facts grouped by relation; colours end at ±{limit:g}. "
-        f"Click a cell to open its pair.{legend}",
+        f"Click a cell to open its pair.{marked}{legend}",
         help=f"{explain('superposition P')} The diagonal is 1 by definition. {block}",
         data=lambda: pd.DataFrame(p[np.ix_(order, order)], columns=order).assign(edited=order),
         code="p.shape, superposition.moments(p)",
@@ -124,10 +136,12 @@ def _numbers(view: ResultView) -> None:
 
 def _strongest(view: ResultView) -> None:
     facts = view.result.facts.facts
-    pairs = strongest_between_subjects(view.result, view.layer)
-    st.markdown(f"**Strongest leaks at layer {view.layer}** between different subjects")
+    pairs = table(view.result, view.layer, count=SHOWN_PAIRS, tags=[NO_TAG])
+    if pairs.empty:
+        return
+    st.markdown(f"**Strongest leaks at layer {view.layer}**", help=f"Of pairs without a tag. {explain('tag')}")
     with st.container(gap="xxsmall"):
-        for rank, (i, j) in enumerate(pairs[:SHOWN_PAIRS].tolist()):
+        for rank, (i, j) in enumerate(pairs[["i", "j"]].to_numpy().tolist()):
             text = f"**{number(view.p[i, j], '+.2f')}**  {_short(facts[i])} → {_short(facts[j])}"
             if st.button(text, key=f"leak-{rank}", type="tertiary"):
                 state.choose("pair", (i, j))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kis_core.analysis.pipeline import Result
-from kis_core.results.pairs import strongest_between_subjects
+from kis_core.results.pairs import table
 from kis_core.superposition.verdicts import heavy_tail, overlap, zero_mean
 from kis_core.wording import counted
 from pages.parts.frame.text import plain
@@ -124,7 +124,7 @@ def test_the_overview_states_moments_and_opens_its_strongest_leaks_by_a_click(op
     assert [metric.value for metric in page.metric] == expected
     found = (overlap(result.p[2], result.mlp_width), heavy_tail(result.p[2]), zero_mean(result.p[2]))
     assert all(verdict.finding in markdown(page) for verdict in found)
-    strongest = strongest_between_subjects(result, 2)[:5].tolist()
+    strongest = table(result, 2, count=5, tags=["no tag"])[["i", "j"]].to_numpy().tolist()
     buttons = [button for button in page.button if button.key.startswith("leak-")]
     assert [button.label.split("**")[1] for button in buttons] == [f"{result.p[2, i, j]:+.2f}" for i, j in strongest]
     buttons[3].click().run()
