@@ -21,6 +21,7 @@ from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
+from pages.parts.jobs.estimate import estimate_runs
 from pages.parts.jobs.missing import compute
 from pages.parts.jobs.results import installs, shown
 from pages.parts.lifelong import below, runs
@@ -108,6 +109,9 @@ def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool
         help="Makes the edits on the model in memory, one after another, and measures every few. Its weights are never "
         "written to. What was measured is kept, also when the run is cancelled.",
     )
+    offered = [] if working or installs(planned.model) else missing
+    if words := estimate_runs([(run.bench.result, run.request) for run in offered]):
+        st.caption(words)
 
 
 def _start_label(missing: list[Run], traces: Mapping[Run, EditTrace]) -> str:
