@@ -21,6 +21,7 @@ from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, named, plain, text_behind
 from pages.parts.frame.views import View
 from pages.parts.jobs.background import store
+from pages.parts.jobs.running import tray
 
 P = ParamSpec("P")
 PAGES = {
@@ -97,6 +98,7 @@ def frame(title: str) -> View:
         st.divider()
         view = _choices()
         talk.desk(page, titles)
+        tray()
     with navigation:  # after the choices, for its links carry them: a page opened by one is one step back, not two
         link = state.link()
         for links in PAGES.values():
