@@ -15,7 +15,7 @@ from kis_core.wording import counted, number
 from pages.parts.edit import simulator as benches
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
-from pages.parts.frame import state
+from pages.parts.frame import state, talk
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.public import not_offered
@@ -173,13 +173,14 @@ def _scrubber(view: RunView, working: bool) -> None:
     steps = view.trace.steps.tolist()
     if playing:
         _advance(steps, step, working)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="act"):
         st.button(
             "Pause" if playing else "Play",
             icon=":material/pause:" if playing else ":material/play_arrow:",
             on_click=_play,
             args=(not playing, steps, step),
             key="play",
+            shortcut=talk.key("Space"),
             disabled=len(steps) < 2,
         )
         if len(steps) > 1:
