@@ -19,7 +19,7 @@ from pages.parts.edit.view import Chosen, EditView
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
 from pages.parts.figures.inspector import has_pairs
-from pages.parts.frame import state
+from pages.parts.frame import state, talk
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, split
 from pages.parts.frame.text import plain
@@ -64,7 +64,7 @@ def drawn(seen: ResultView) -> None:
     if pair is None:
         return
     bench = benches.simulator(seen.result)
-    left, right = split(1, 1.9)
+    left, right = split(1, 1.9, key="split-edit")
     with left:
         chosen = choices(seen, bench, pair[0])
         buttons, words = st.container(), st.container()
@@ -86,7 +86,7 @@ def drawn(seen: ResultView) -> None:
 
 def _buttons(view: EditView) -> None:
     ready, done = view.forecast is not None and view.forecast.flips is not None, view.outcome is not None
-    first, second = st.columns(2)
+    first, second = st.container(key="act").columns(2)
     first.button(
         "Perform the edit",
         type="primary",
@@ -95,6 +95,7 @@ def _buttons(view: EditView) -> None:
         args=("performed", "yes"),
         disabled=done or not ready,
         width="stretch",
+        shortcut=talk.key("P"),
         help="On the model in memory, for one measurement of all facts. Its weights are the same bits afterwards.",
     )
     second.button(
@@ -104,6 +105,7 @@ def _buttons(view: EditView) -> None:
         args=("performed", "no"),
         disabled=not done,
         width="stretch",
+        shortcut=talk.key("U"),
     )
 
 

@@ -15,12 +15,13 @@ from kis_core.wording import counted, number
 from pages.parts.edit import simulator as benches
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
-from pages.parts.frame import state
+from pages.parts.frame import state, talk
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import frame, panel, request_for, split
 from pages.parts.frame.public import not_offered
 from pages.parts.frame.text import plain
 from pages.parts.frame.views import ResultView
+from pages.parts.jobs.estimate import estimate_runs
 from pages.parts.jobs.missing import compute
 from pages.parts.jobs.results import installs, shown
 from pages.parts.lifelong import below, runs
@@ -108,6 +109,9 @@ def _run_button(planned: RunPlan, traces: Mapping[Run, EditTrace], working: bool
         help="Makes the edits on the model in memory, one after another, and measures every few. Its weights are never "
         "written to. What was measured is kept, also when the run is cancelled.",
     )
+    offered = [] if working or installs(planned.model) else missing
+    if words := estimate_runs([(run.bench.result, run.request) for run in offered]):
+        st.caption(words)
 
 
 def _start_label(missing: list[Run], traces: Mapping[Run, EditTrace]) -> str:
@@ -169,13 +173,14 @@ def _scrubber(view: RunView, working: bool) -> None:
     steps = view.trace.steps.tolist()
     if playing:
         _advance(steps, step, working)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="act"):
         st.button(
             "Pause" if playing else "Play",
             icon=":material/pause:" if playing else ":material/play_arrow:",
             on_click=_play,
             args=(not playing, steps, step),
             key="play",
+            shortcut=talk.key("Space"),
             disabled=len(steps) < 2,
         )
         if len(steps) > 1:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 HELD_OUT_SENTENCES = 60  # about 700 tokens: enough to see a model fall silent, little enough to read at every step
 HELD_OUT_DOCUMENTS = 8
+HELD_OUT_TOKENS = 256  # of each document: the same in all, and not minutes at every step
 SEED = 1408  # of the choice of held-out sentences, the same for all runs
 
 
@@ -39,10 +40,12 @@ class HeldOutText:
     Attributes:
         texts: some.
         source: where they are from, in words.
+        longest: so many tokens of each are read; None for all that the model's context holds.
     """
 
     texts: tuple[str, ...]
     source: str
+    longest: int | None = None
 
 
 def held_out(simulator: Simulator) -> HeldOutText:
@@ -69,9 +72,12 @@ def held_out(simulator: Simulator) -> HeldOutText:
         raise RequestError(f"The text {request.corpus} changed since C was taken over it; analyse anew.")
     documents = corpora.load(request.corpus).documents()
     taken = deque(_behind_c(simulator, documents), maxlen=HELD_OUT_DOCUMENTS)
+    begun = f"the first {HELD_OUT_TOKENS} tokens of"
     if following := tuple(islice(documents, HELD_OUT_DOCUMENTS)):
-        return HeldOutText(following, f"{len(following)} documents of the corpus that C was not taken over")
-    return HeldOutText(tuple(taken), f"the last {len(taken)} documents of the corpus, which C was taken over too")
+        source = f"{begun} {len(following)} documents of the corpus that C was not taken over"
+        return HeldOutText(following, source, HELD_OUT_TOKENS)
+    source = f"{begun} the last {len(taken)} documents of the corpus, which C was taken over too"
+    return HeldOutText(tuple(taken), source, HELD_OUT_TOKENS)
 
 
 def _behind_c(simulator: Simulator, documents: Iterator[str]) -> Iterator[str]:
@@ -94,7 +100,7 @@ def say(loaded: LoadedModel, facts: Sequence[Fact]) -> tuple[tuple[str, str], ..
 
 def read(loaded: LoadedModel, text: HeldOutText) -> float:
     """Perplexity on the text."""
-    return perplexity(loaded, text.texts)
+    return perplexity(loaded, text.texts, longest=text.longest)
 
 
 def condition_number(weight: torch.Tensor, change: np.ndarray) -> float:

@@ -93,12 +93,13 @@ class SequenceRun:
         self._measure()
 
     def resume(self, entry: Entry) -> bool:
-        """Go on from what is stored, if it is of the same queue and holds what the run had come to."""
+        """Go on from what is stored, if it is of the same queue and text and holds what the run had come to."""
         trace, state = from_entry(entry), RunState.of(entry.arrays)
         if (
             state is None
             or not self.queue.begins_like(trace.queue)
             or trace.unrelated.tolist() != self.unrelated.tolist()
+            or trace.text != self.text.source
         ):
             return False
         self.state = self.measured_state = state

@@ -19,12 +19,15 @@ AT_ONCE = 512  # rows of logits over the whole vocabulary
 
 
 @torch.inference_mode()
-def perplexity(loaded: LoadedModel, texts: Sequence[str], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> float:
+def perplexity(
+    loaded: LoadedModel, texts: Sequence[str], *, longest: int | None = None, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> float:
     """Exp of the mean negative log-probability of every token but the first of each text.
 
-    Texts longer than the model's context are cut. NaN where no text has a second token.
+    Texts longer than `longest` tokens, or than the model's context, are cut. NaN where no text has a second token.
     """
-    rows = [ids[: loaded.context] for ids in ids_of(loaded.tokenizer, texts) if len(ids) > 1]
+    most = min(loaded.context, longest or loaded.context)
+    rows = [ids[:most] for ids in ids_of(loaded.tokenizer, texts) if len(ids) > 1]
     total, count = 0.0, 0
     for batch in batches([len(row) for row in rows], tokens_per_batch=tokens_per_batch):
         ids, mask = pad([rows[k] for k in batch], loaded.device)

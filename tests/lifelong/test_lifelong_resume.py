@@ -191,6 +191,16 @@ class TestTakenUpAgain:
         bench.store.put(lifelong.key(bench, request), entry.meta, entry.arrays)
         assert_same(lifelong.run(bench, request), whole(request))
 
+    def test_of_another_text_it_begins_anew(self, bench: Simulator, shared: Simulator, whole: Whole) -> None:
+        """Perplexities of two texts are never in one trace."""
+        request = runs(shared)["rome"]
+        lifelong.run(bench, request, until=lambda trace: trace.edits >= EVERY)
+        key = lifelong.key(bench, request)
+        entry = bench.store.get(key)
+        other = entry.arrays | {"perplexity": 2 * entry.arrays["perplexity"]}
+        bench.store.put(key, entry.meta | {"text": "another text"}, other)
+        assert_same(lifelong.run(bench, request), whole(request))
+
 
 class TestLongerAndShorter:
     def test_a_longer_run_serves_a_shorter_one_without_a_model(

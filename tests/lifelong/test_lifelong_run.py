@@ -182,7 +182,7 @@ class TestTheEquations:
         text = (Path(many.bench.result.request.corpus)).read_text("utf-8").splitlines()
         lengths = np.cumsum([len(ids) for ids in many.bench.model.tokenizer(text)["input_ids"]])
         first = int((lengths < tools.TOKENS).sum()) + 1
-        assert many.trace.text == "8 documents of the corpus that C was not taken over"
+        assert many.trace.text == "the first 256 tokens of 8 documents of the corpus that C was not taken over"
         for row, edits in ((0, 0), (3, len(many.made))):
             model = tools.with_change(many.bench.model, 1, many.total(1, edits))
             read = perplexity(model, text[first : first + 8])

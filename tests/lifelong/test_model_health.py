@@ -60,7 +60,8 @@ def test_the_documents_after_those_behind_c(
 ) -> None:
     actual = model_health.held_out(bench_of(store, "wikipedia", documents_read=read))
     assert actual.texts == expected
-    assert actual.source == f"{len(expected)} documents of the corpus that C was not taken over"
+    assert actual.source == f"the first 256 tokens of {len(expected)} documents of the corpus that C was not taken over"
+    assert actual.longest == 256
     assert len(corpus) <= read + model_health.HELD_OUT_DOCUMENTS + 1
 
 
@@ -73,7 +74,7 @@ def test_a_text_that_changed_since_is_not_read_in_the_place_of_the_old_one(store
 def test_the_last_ones_where_all_are_behind_c(store: Store, corpus: list[int]) -> None:
     actual = model_health.held_out(bench_of(store, "wikipedia", documents_read=90))
     assert actual.texts == DOCUMENTS[-8:]
-    assert actual.source == "the last 8 documents of the corpus, which C was taken over too"
+    assert actual.source == "the first 256 tokens of the last 8 documents of the corpus, which C was taken over too"
 
 
 @pytest.mark.parametrize("provenance", [{}, {"documents_read": None}])

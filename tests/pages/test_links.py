@@ -16,7 +16,7 @@ CHEAP = "pages/your_facts.py"  # a page without figures
 BY_PAGE = {
     "app.py": {
         "model": ONE_LAYER, "layer": "2", "facts": LOOKALIKES, "behind": f"tokens:{FEWER_TOKENS[0]}",
-        "keep": "known",
+        "keep": "known", "talk": "on",
     },
     "pages/superposition.py": {
         "pair": "3-7", "order": "similarity", "limit": "0.3", "diagonal": "hidden", "window": "0-40-8-72",
@@ -48,6 +48,7 @@ NONSENSE = {
     "strength": "1.6", "how": "steps:many", "by": "hope", "performed": "maybe", "look": "away", "editor": "vim",
     "through": "up", "nas": "maybe", "edits": "501", "draw": "lots", "arrange": "neatly", "seed": "-1", "queue": "Rome",
     "against": "all", "step": "last", "chronicle": "legend", "shade": "pale", "watched": "me",
+    "talk": "loud",
 }  # fmt: skip
 
 

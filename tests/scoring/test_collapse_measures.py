@@ -70,6 +70,10 @@ class TestPerplexity:
         assert perplexity(model, TEXTS) == pytest.approx(expected, rel=READ)
         assert perplexity(model, TEXTS[::-1], tokens_per_batch=1) == pytest.approx(expected, rel=READ)
 
+    def test_of_the_beginning_of_each_text_alone(self, model: LoadedModel) -> None:
+        begun = [model.tokenizer.decode(model.tokenizer.encode(text)[:3]) for text in TEXTS]
+        assert perplexity(model, TEXTS, longest=3) == pytest.approx(slow_perplexity(model, begun), rel=READ)
+
     def test_more_rows_than_are_held_at_once(self, gpt2: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = perplexity(gpt2, TEXTS)
         monkeypatch.setattr("kis_core.scoring.perplexity.AT_ONCE", 7)

@@ -20,6 +20,8 @@ import streamlit as st
 from altair.utils import schemapi
 from streamlit.elements.vega_charts import _convert_altair_to_vega_lite_spec
 
+from pages.parts.frame import talk
+
 KEPT_CHARTS = 200  # for all sessions; a heatmap of 128 × 128 takes about 130 kB
 
 # else every piece of a chart is checked against the schema of Vega-Lite when it is made, which takes longer than making
@@ -43,6 +45,8 @@ class Drawing:
 
     def show(self, **options: Any) -> Any:
         """Draw it here, with options of `st.vega_lite_chart`; returns Streamlit's event of the chart."""
+        if talk.on():
+            return st.vega_lite_chart(spec=_for_the_last_row(self.key, self.make), **(options | {"height": "stretch"}))
         return st.vega_lite_chart(spec=_specification(self.key, self.make), **options)
 
 
@@ -64,6 +68,12 @@ def _specification(key: str, _make: Callable[[], alt.LayerChart]) -> dict[str, A
     chart = _make()
     unchecked = SimpleNamespace(to_dict=lambda: chart.to_dict(validate=False))
     return _convert_altair_to_vega_lite_spec(cast(Any, unchecked))
+
+
+@st.cache_data(show_spinner=False, max_entries=KEPT_CHARTS)
+def _for_the_last_row(key: str, _make: Callable[[], alt.LayerChart]) -> dict[str, Any]:
+    """The same in talk mode."""
+    return dict(talk.enlarged(_specification(key, _make)))
 
 
 def _add(content: Any, value: Any) -> None:

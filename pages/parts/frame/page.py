@@ -16,11 +16,12 @@ from kis_core.models import catalog
 from kis_core.read_only import read_only
 from kis_core.request import Request, default_c_settings
 from kis_core.store.store import StoreError, default_root
-from pages.parts.frame import memory, public, state
+from pages.parts.frame import memory, public, state, talk
 from pages.parts.frame.glossary import explain
 from pages.parts.frame.text import count, named, plain, text_behind
 from pages.parts.frame.views import View
 from pages.parts.jobs.background import store
+from pages.parts.jobs.running import tray
 
 P = ParamSpec("P")
 PAGES = {
@@ -86,11 +87,18 @@ def frame(title: str) -> View:
     st.html(STYLE)
     public.take_turn()
     notes = state.open_link()
+    titles = {path: name for links in PAGES.values() for path, name, _ in links}
+    page = next(path for path, name in titles.items() if name == title)
+    if talk.on():
+        st.html(talk.STYLE)
+        talk.remote(page, list(titles))
     with st.sidebar:
         public.banner()
         navigation = st.container(gap="xxsmall")
         st.divider()
         view = _choices()
+        talk.desk(page, titles)
+        tray()
     with navigation:  # after the choices, for its links carry them: a page opened by one is one step back, not two
         link = state.link()
         for links in PAGES.values():

@@ -6,7 +6,7 @@ dictionary of the session; widgets show it and write to it, and the address bar 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -170,12 +170,13 @@ CHOICES: dict[str, Choice] = {
     "chronicle": _among(*CHRONICLE),
     "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
     "watched": Whole(None),  # fact whose history is shown
+    "talk": _among("off", "on"),  # shown to an audience
 }
 OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")  # what the session remembers of an edit, besides the choices
 
 
 def open_link() -> list[str]:
-    """Choose what the link asks for: at the start of a session, and when the browser went back or forward.
+    """Choose what the link asks for: at the start of a session, on a visit, and when the browser went back or forward.
 
     Any other query string that is not the one written last is out of date: it was on its way when a choice was made.
 
@@ -183,7 +184,8 @@ def open_link() -> list[str]:
         which of its choices cannot be had, a sentence each, until something else is chosen.
     """
     session, query = st.session_state, st.query_params.to_dict()
-    if "chosen" not in session or (_went_back() and query != session.get("written")):
+    opened = session.pop("visited", None) is not None
+    if "chosen" not in session or opened or (_went_back() and query != session.get("written")):
         for note in OF_AN_EDIT:
             session.pop(note, None)
         forget(*session.get("held", ()))
@@ -313,6 +315,12 @@ def write_link() -> None:
 def go(page: str) -> NoReturn:
     """Open another page on what is chosen."""
     st.switch_page(page, query_params=link())
+
+
+def visit(page: str, query: Mapping[str, str]) -> NoReturn:
+    """Open another page, or this one, on what a link chooses."""
+    st.session_state["visited"] = page
+    st.switch_page(page, query_params=dict(query))
 
 
 def picked(facts: int) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""How long it takes here to compute P: said before it is begun."""
+"""How long it takes here to compute P, or to make edits: said before it is begun."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import streamlit as st
 
 from kis_core import machine
 from kis_core.analysis.requirements import choose, requirements_of, tokens_read
+from kis_core.lifelong import LifelongRequest, cost
 from kis_core.machine import Speed
 from kis_core.request import Request
+from kis_core.results.result import Result
 from pages.parts.frame import state
 from pages.parts.frame.text import duration
 
 SHORT = 60  # seconds below which an estimate is not worth a number
+SLOW = 1e10  # operations a second that any machine of today reaches: what takes it no minute is not worth a trial
 
 
 def estimate(requests: Sequence[Request]) -> str:
@@ -26,6 +29,21 @@ def time_of(seconds: float | None) -> str:
     if seconds is None:
         return "an unknown time"
     return duration(seconds) if seconds >= SHORT else "under a minute"  # small models keep no machine busy
+
+
+def estimate_runs(asked: Sequence[tuple[Result, LifelongRequest]]) -> str | None:
+    """About how long runs of edits take, one after the other, as a sentence; None where it is short or not known."""
+    total = 0.0
+    for result, run in asked:
+        if (entry := state.models().get(result.request.model)) is None:
+            return None
+        operations = cost.operations(result, entry, run)
+        if operations > SHORT * SLOW:
+            device, dtype = choose(entry, tuple(machine.devices()))
+            total += operations / speed_of(device, dtype).forward
+    if total < SHORT:
+        return None
+    return f"Estimated for this machine: {time_of(total)}, roughly. You can cancel at any time; what was made is kept."
 
 
 @st.cache_data(show_spinner="Measuring for two seconds how fast this machine is", ttl=3600)

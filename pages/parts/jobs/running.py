@@ -13,10 +13,11 @@ from kis_core.analysis.unfinished import UnfinishedRequest
 from kis_core.covariance import checkpoint
 from kis_core.jobs import Job
 from kis_core.request import Request
+from kis_core.wording import counted
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs.background import description, resume, runner, store
-from pages.parts.jobs.waiting import Wait, complain, progress_of, show_movement
+from pages.parts.jobs.waiting import LOOK_AGAIN, Wait, complain, progress_of, show_movement, stage_line
 
 
 def running(where: str) -> None:
@@ -32,6 +33,25 @@ def running(where: str) -> None:
                 progress_of(Wait([key], f"{where}-{key}", label, reached=_listed, show_notes=show_movement))
     for begun in _interrupted():
         _offer(begun, where)
+
+
+def tray() -> None:
+    """In the side bar of every page: what the server works on and what waits for it, each with Cancel; or nothing."""
+    if listed := _listed():
+        with st.popover(f"{counted(len(listed), 'job')} at work", icon=":material/pending:", width="stretch"):
+            _tray(list(listed))
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def _tray(drawn: list[str]) -> None:
+    listed = _listed()
+    if list(listed) != drawn:
+        st.rerun()
+    for key, job in listed.items():
+        snapshot = job.snapshot()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{plain(job.label)}** on {job.lane.device}  \n{snapshot.share:.0%} · {stage_line(snapshot)}")
+            st.button("", icon=":material/cancel:", key=f"tray-{key}", help="Cancel", on_click=job.cancel)
 
 
 def _listed() -> dict[str, Job]:

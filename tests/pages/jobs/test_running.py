@@ -142,21 +142,32 @@ def test_a_job_goes_on_while_pages_change_and_its_progress_never_falls(open_page
     assert job.snapshot().state is State.DONE
 
 
-@pytest.mark.parametrize("script", ["pages/library.py", "pages/superposition.py"])
+def in_tray(page: AppTest) -> list[Any]:
+    """The buttons of the side bar that call jobs off."""
+    return [button for button in page.button if button.key and button.key.startswith("tray-")]
+
+
+@pytest.mark.parametrize("script", ["pages/library.py", "pages/superposition.py", "pages/your_facts.py"])
 def test_cancel_takes_effect_within_one_batch(script: str, open_page: Open, own: Store, steered: Steered) -> None:
     page = press(open_page("pages/superposition.py"), "Compute")
     steered.wait()
     steered.batch()
     page.switch_page(script).run()
-    press(page, "Cancel")
+    (called_off,) = in_tray(page)
+    if script == "pages/your_facts.py":
+        assert f"{MODEL} · builtin facts" in unescaped(markdown(page))
+        called_off.click().run()
+    else:
+        press(page, "Cancel")
     steered.batch()
     assert [job.state for job in finish()] == [State.CANCELLED]
     assert steered.batches == 1
     page.run()
     if script == "pages/superposition.py":
         assert "was cancelled" in page.info[0].value
-    else:
+    elif script == "pages/library.py":
         assert offered(page) == ["Resume", "Discard"]
+    assert not in_tray(page)
     assert unfinished.unfinished(own) == [UnfinishedRequest(Request(MODEL))]
 
 
