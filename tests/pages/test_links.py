@@ -21,6 +21,7 @@ BY_PAGE = {
     "pages/superposition.py": {
         "pair": "3-7", "order": "similarity", "limit": "0.3", "diagonal": "hidden", "window": "0-40-8-72",
     },
+    "pages/story.py": {"chapter": "4"},
     "pages/distributions.py": {"axis": "log", "tail": "0.2~1", "artefacts": "without"},
     "pages/angles.py": {"angle": "40~60", "space": "activation"},
     "pages/top_pairs.py": {
@@ -48,7 +49,7 @@ NONSENSE = {
     "strength": "1.6", "how": "steps:many", "by": "hope", "performed": "maybe", "look": "away", "editor": "vim",
     "through": "up", "nas": "maybe", "edits": "501", "draw": "lots", "arrange": "neatly", "seed": "-1", "queue": "Rome",
     "against": "all", "step": "last", "chronicle": "legend", "shade": "pale", "watched": "me",
-    "talk": "loud",
+    "talk": "loud", "chapter": "9",
 }  # fmt: skip
 
 

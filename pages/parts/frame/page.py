@@ -27,6 +27,7 @@ P = ParamSpec("P")
 PAGES = {
     "See": (
         ("app.py", "Overview", ":material/home:"),
+        ("pages/story.py", "Story", ":material/auto_stories:"),
         ("pages/superposition.py", "Superposition", ":material/grid_on:"),
         ("pages/top_pairs.py", "Top pairs", ":material/format_list_numbered:"),
     ),

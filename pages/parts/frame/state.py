@@ -53,6 +53,7 @@ CHRONICLE = ("theory", "budget", "ages", "weights", "damage", "facts", "choosing
 MOST_EDITS = 500  # in one run on a page
 MOST_PICKED = 50  # edits picked by hand
 MOST_PAIRS = 500
+CHAPTERS = 8  # of the story
 MOST_WORDS = 80
 
 
@@ -170,6 +171,7 @@ CHOICES: dict[str, Choice] = {
     "chronicle": _among(*CHRONICLE),
     "shade": _among("measured", "renewed", "all", "subject"),  # of the heatmap of damage
     "watched": Whole(None),  # fact whose history is shown
+    "chapter": Whole(1, 1, CHAPTERS),  # of the story
     "talk": _among("off", "on"),  # shown to an audience
 }
 OF_AN_EDIT = ("target-of", "performed-edit", "queue-of")  # what the session remembers of an edit, besides the choices
