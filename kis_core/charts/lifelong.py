@@ -7,6 +7,7 @@ browser only exchanges numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -35,6 +36,15 @@ FORECAST, MEASURED = "forecast", "measured"
 AFTER = 1.2  # width in pixels of a line after the step
 AGE_COLOURS = tuple(ramp(6))  # from young to old
 RUN_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, MUTED, VIOLET)
+RUN_MARKS = (
+    "stroke",
+    "M-1,-.08L-.5,-.08L0,-.6L.5,-.08L1,-.08L1,.08L.5,.08L0,.6L-.5,.08L-1,.08Z",
+    "M-1,-.08L-.5,-.08L-.5,-.5L.5,-.5L.5,-.08L1,-.08L1,.08L.5,.08L.5,.5L-.5,.5L-.5,.08L-1,.08Z",
+    "M-1,-.08L-.25,-.08L0,-.7L.25,-.08L1,-.08L1,.08L.6,.08L.6,.5L-.6,.5L-.6,.08L-1,.08Z",
+)
+"""On the lines of the first runs, which are as many as there are colours, and of as many each after these: nothing,
+then diamonds, squares, triangles, on a piece of the line (SVG paths, as in the legend). So colours that come again
+differ in shape, which everyone sees."""
 FORECAST_COLOURS = (MUTED, GREEN, BLUE, PINK)
 """Of what was measured, and of forecasts with gradients renewed, over all tokens, and at the subject."""
 SHIFT_COLOURS = (BLUE, SKY, ORANGE, AMBER)
@@ -63,8 +73,7 @@ def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
         dash = alt.StrokeDash("label:N").scale(domain=labels, range=[[1, 0], [1, 0]]).legend(None)
     else:
         key, colours = "run", dict(zip(runs, _run_colours(len(runs)), strict=True))
-        colour = alt.Color("run:N").scale(domain=runs, range=list(colours.values()))
-        colour = colour.legend(line_legend(columns=2))
+        colour = _run_colour(runs)
         dash = alt.StrokeDash("label:N").scale(domain=labels, range=[[1, 0], [5, 4]])
         dash = dash.legend(line_legend(symbolStrokeColor=MUTED, orient="bottom"))
     base, past = (
@@ -80,6 +89,7 @@ def retention(frame: pd.DataFrame, *, step: int, most: int) -> alt.LayerChart:
         _step(step, x),
         base.mark_line(strokeWidth=AFTER),
         past.mark_line(strokeWidth=3.5),
+        *(_run_marks(frame, runs, x=x, y=y, color=colour) if key == "run" else []),
         hits.mark_point(filled=True, size=90, opacity=0.01),
         *_ends(frame[frame["edits"] <= step], x, y, key, colours),
     ]
@@ -118,6 +128,23 @@ def _step(step: int, x: alt.X) -> alt.Chart:
 
 def _run_colours(count: int) -> list[alt.ExprRef]:
     return [RUN_COLOURS[k % len(RUN_COLOURS)] for k in range(count)]
+
+
+def _run_colour(runs: Sequence[str]) -> alt.Color:
+    """The colours of runs; where there are more of these, `_run_marks` says more."""
+    colour = alt.Color("run:N").scale(domain=list(runs), range=_run_colours(len(runs)))
+    return colour.legend(line_legend(columns=2) if len(runs) > 1 else None)
+
+
+def _run_marks(frame: pd.DataFrame, runs: Sequence[str], **encodings: Any) -> list[alt.Chart]:
+    """What tells runs apart whose colours come again (`RUN_MARKS`), on their lines and in the legend of colours."""
+    first = len(RUN_COLOURS)
+    if len(runs) <= first:
+        return []
+    marks = [RUN_MARKS[k // first % len(RUN_MARKS)] for k in range(len(runs))]
+    shape = alt.Shape("run:N").scale(domain=list(runs), range=marks).legend(line_legend(columns=2))
+    points = alt.Chart(frame[frame["run"].isin(list(runs[first:]))]).mark_point(filled=True, size=320, opacity=1)
+    return [points.encode(shape=shape, **encodings)]
 
 
 def over_edits(
@@ -242,8 +269,7 @@ def budget(frame: pd.DataFrame, measured: pd.DataFrame, *, most: int) -> alt.Lay
     both = pd.concat([frame.assign(kind=FORECAST), measured.assign(kind=MEASURED)], ignore_index=True)
     x = _edits(most, tickCount=8)("edits")
     y = on_axis(alt.Y, "share", axis(format="%", tickCount=5, grid=True, gridOpacity=0.3), domain=(0, 1.02))
-    colour = alt.Color("run:N").scale(domain=runs, range=_run_colours(len(runs)))
-    colour = colour.legend(line_legend(columns=2) if len(runs) > 1 else None)
+    colour = _run_colour(runs)
     dash = alt.StrokeDash("kind:N").scale(domain=[MEASURED, FORECAST], range=[[1, 0], [5, 4]])
     dash = dash.legend(line_legend(symbolStrokeColor=MUTED, orient="bottom"))
     tooltip = [tip("run:N"), tip("kind:N", "what"), tip("edits:Q"), tip("recall:Q", form=".0%")]
@@ -256,7 +282,8 @@ def budget(frame: pd.DataFrame, measured: pd.DataFrame, *, most: int) -> alt.Lay
     base = alt.Chart(both).encode(x=x, y=y("recall"), color=colour, detail="run:N")
     lines = base.mark_line(strokeWidth=3).encode(strokeDash=dash)
     hits = base.mark_point(filled=True, size=80, opacity=0.01).encode(tooltip=tooltip)
-    return plain(alt.layer(half, band, lines, hits), 340)
+    marks = _run_marks(both, runs, x=x, y=y("recall"), color=colour)
+    return plain(alt.layer(half, band, lines, *marks, hits), 340)
 
 
 def lifetimes(frame: pd.DataFrame) -> alt.LayerChart:
@@ -283,6 +310,14 @@ def lifetimes(frame: pd.DataFrame) -> alt.LayerChart:
     bars = base.mark_rule(strokeWidth=2, clip=True).encode(y="low:Q", y2="high:Q")
     shape = alt.Shape("end:N").scale(domain=list(ENDS), range=list(ENDS.values()))
     points = base.mark_point(filled=True, size=150, opacity=1, stroke=PAPER)
+    if len(names) > len(RUN_COLOURS):  # colours come again: then marks are hollow
+        colours, legend_of_both = _run_colours(len(names)), legend(symbolType="circle", symbolOpacity=1, columns=6)
+        inside = [each if k // len(RUN_COLOURS) % 2 == 0 else PAPER for k, each in enumerate(colours)]
+        fill = alt.Fill("name:N").scale(domain=names, range=inside).legend(legend_of_both)
+        ring = alt.Stroke("name:N").scale(domain=names, range=colours).legend(legend_of_both)
+        base = alt.Chart(marked).encode(x=x, xOffset=alt.XOffset("name:N", sort=names), stroke=ring)
+        points = base.mark_point(size=150, opacity=1, strokeWidth=2.5).encode(fill=fill)
+        bars = base.mark_rule(strokeWidth=2, clip=True).encode(y="low:Q", y2="high:Q")
     points = points.encode(
         y=y,
         shape=shape.legend(legend(symbolFillColor=MUTED, orient="bottom")),

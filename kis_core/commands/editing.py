@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from kis_core import facts
@@ -36,6 +37,9 @@ SEARCH_SWITCHES = {
     "everywhere": "while searching, δ acts on every token by its share, as the edit will",
     "nas": "norm-anchor scaling: a value is rescaled to the norm that values have in the unedited model",
 }
+
+SEVERAL = ("layer", "method", "draw", "order")
+"""What forecasts may be compared over: options of `budget` that there are in the plural too."""
 
 
 def add(commands: Any) -> None:
@@ -71,12 +75,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_study)
 
 
-def _add_lifelong(parser: argparse.ArgumentParser) -> None:
+def _add_lifelong(parser: argparse.ArgumentParser, *, layer: bool = True) -> None:
     options.add_sources(parser)
     ranging = ", ".join(method.name for method in METHODS if method.takes_layers)
     batching = ", ".join(method.name for method in METHODS if method.batches)
     draws = [name for name in DRAWS if name != "hand"]
-    parser.add_argument("--layer", required=True, metavar="L|L-L", help=f"one, or a range for {ranging}")
+    parser.add_argument("--layer", required=layer, metavar="L|L-L", help=f"one, or a range for {ranging}")
     _add_method(parser, METHODS)
     parser.add_argument("--edits", type=options.whole, default=100, help="how many (%(default)s)")
     parser.add_argument(
@@ -92,7 +96,12 @@ def _add_lifelong(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:
-    _add_lifelong(parser)
+    _add_lifelong(parser, layer=False)
+    several = "several, in place of --{}: forecasts of all are compared; writes compared.csv and compared.md"
+    parser.add_argument("--layers", metavar="L,L-L,…", help=several.format("layer"))
+    parser.add_argument("--methods", metavar="A,B,…", help=several.format("method"))
+    parser.add_argument("--draws", metavar="A,B,…", help=several.format("draw"))
+    parser.add_argument("--orders", metavar="A,B,…", help=several.format("order"))
     text = "also forecast it without growing δ and without superposition; write why.csv and why.png"
     parser.add_argument("--why", action="store_true", help=text)
     parser.set_defaults(command=_budget)
@@ -191,6 +200,15 @@ def _lifelong(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
 def _budget(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
     from kis_core import lifelong
 
+    if (args.layer is None) == (args.layers is None):
+        raise RequestError("which layer? --layer takes one, or a range; --layers takes several to compare, as 0,1")
+    several = {name: getattr(args, f"{name}s") for name in SEVERAL}
+    given = [names.split(",") if names else [getattr(args, name)] for name, names in several.items()]
+    ways = list(product(*map(dict.fromkeys, given)))
+    if len(ways) > 1:
+        yield from _compared(args, ways, line)
+        return
+    vars(args).update(zip(SEVERAL, ways[0], strict=True))
     simulator, edits = _planned(args, line)
     forecast = lifelong.budget.forecast(simulator, edits, report=line)
     yield from lifelong.write_budget(simulator, edits, forecast, args.out)
@@ -200,23 +218,59 @@ def _budget(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
         yield from why.write(why.decomposition(simulator, edits, line), args.out)
 
 
+def _compared(args: argparse.Namespace, ways: Sequence[tuple[str, ...]], line: ProgressLine) -> Iterator[object]:
+    """Forecasts of the run in several ways (`SEVERAL`): the advice, the table, and both as files."""
+    from kis_core import lifelong
+    from kis_core.lifelong import budget_advice
+
+    if args.why:
+        raise RequestError("--why is of one run; leave --layers, --methods, --draws and --orders out")
+    for layers, name, by, order in ways:  # what is refused is refused before anything is worked out
+        _range(layers)
+        lifelong.Draw(by, order=order)
+        if why := lifelong.budget.refusal(name):
+            raise RequestError(why)
+    simulator = _simulator(args, line)
+    requests, forecasts = [], []
+    for way in ways:
+        vars(args).update(zip(SEVERAL, way, strict=True))
+        requests.append(_requested(args, simulator))
+    for request in requests:
+        forecast = lifelong.budget.forecast(simulator, request, report=line)
+        forecasts.append(budget_advice.ForecastRun(simulator.result.request.model, request, forecast))
+    yield from lifelong.write_comparison(forecasts, args.out)
+    yield budget_advice.markdown(forecasts)
+    yield budget_advice.advice(forecasts)
+
+
 def _planned(args: argparse.Namespace, line: ProgressLine) -> tuple[Simulator, LifelongRequest]:
     """The sequence that these options describe, and what it rests on."""
+    _range(args.layer)  # refused, if it is none, before anything is worked out
+    simulator = _simulator(args, line)
+    return simulator, _requested(args, simulator)
+
+
+def _requested(args: argparse.Namespace, simulator: Simulator) -> LifelongRequest:
+    """The sequence that these options describe."""
     from kis_core import lifelong
+
+    relations = tuple(name for name in args.relations.split(",") if name)
+    draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
+    how, pace = _search_of(args), {"every": args.every, "batch": args.batch}
+    return lifelong.ask(simulator, _range(args.layer), args.method, args.edits, draw, **pace, **how)
+
+
+def _simulator(args: argparse.Namespace, line: ProgressLine) -> Simulator:
+    """What these options say of model, facts and C."""
     from kis_core.simulator import of as simulator_of
 
     request, store = options.request_of(args), Store()
-    layers = _range(args.layer)
-    relations = tuple(name for name in args.relations.split(",") if name)
-    draw = lifelong.Draw(args.draw, args.seed, relations, order=args.order)
     options.folder(args.out)
     line.say_of(facts.load(args.facts))
     models = LoadedModels()
     result = run(request, store, device=args.device, models=models, report=line)
     line.warn(caveats.of_result(result))
-    simulator = simulator_of(result, store, device=args.device, models=models)
-    how, pace = _search_of(args), {"every": args.every, "batch": args.batch}
-    return simulator, lifelong.ask(simulator, layers, args.method, args.edits, draw, **pace, **how)
+    return simulator_of(result, store, device=args.device, models=models)
 
 
 def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:

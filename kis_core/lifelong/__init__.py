@@ -2,8 +2,9 @@
 
 `request` says which edits and how, `queue` draws and orders them, `sequence` makes them one after another and measures
 (`model_health`), `trace` is what was measured; `frames`, `summary` and `growth` say what it shows, `files` writes it.
-`budget` forecasts the whole curve before that, from `pilots` and the `stand_ins` drawn from them. What needs torch is
-imported when it is first used, so that commands and pages can list draws and orders.
+`budget` forecasts the whole curve before that, from `pilots` and the `stand_ins` drawn from them; `budget_advice` sets
+several forecasts side by side, and `why` takes one apart. What needs torch is imported when it is first used, so that
+commands and pages can list draws and orders.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kis_core.lifelong.trace import EditTrace
 
 if TYPE_CHECKING:
     from kis_core.lifelong import budget, frames, growth, order_advice, summary
-    from kis_core.lifelong.files import write, write_budget
+    from kis_core.lifelong.files import write, write_budget, write_comparison
     from kis_core.lifelong.sequence import finished, key, known, run
 
 __all__ = [
@@ -47,12 +48,14 @@ __all__ = [
     "summary",
     "write",
     "write_budget",
+    "write_comparison",
 ]
 
 MODULES_WITH_TORCH = ("budget", "frames", "growth", "order_advice", "summary")
 NAMES_WITH_TORCH = {
     "write": "files",
     "write_budget": "files",
+    "write_comparison": "files",
     "finished": "sequence",
     "key": "sequence",
     "known": "sequence",

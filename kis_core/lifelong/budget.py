@@ -16,7 +16,7 @@ What is left out: that a real δ is found for its own key, on the very model tha
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,9 @@ from kis_core import progress
 from kis_core.editing import EditError, method
 from kis_core.lifelong.pilots import Pilots, Population
 from kis_core.lifelong.queue import draw_queue
+from kis_core.lifelong.redraws import BY_FACT, CURVES, SPENT, redraws
 from kis_core.lifelong.request import LifelongRequest
-from kis_core.lifelong.stand_ins import Draw, Plan, StandIns
+from kis_core.lifelong.stand_ins import Plan, StandIns
 from kis_core.lifelong.summary import HalfLife, Lifetimes, crossing
 from kis_core.store.store import Entry, key_of
 
@@ -38,19 +39,16 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # raise it when the meaning of a stored budget changes
 KIND = "budget"  # of the keys that budgets are stored under
-STAGE, REDRAWING = "Searching for pilot edits", "Making stand-in edits"
+STAGE = "Searching for pilot edits"
 SHARE = 1 / 5  # of the run's edits, at most, are pilots, but for very short runs
 LEAST, MOST = 2, 6  # pilots at a checkpoint: one alone says nothing of scatter, more add little
 FIRST = 5  # edits at the first checkpoint after the unedited model; then twice as many each time
-SPENT = 0.25  # recall at which a forecast ends: half is long forgotten then
-REDRAWS = 8
 LEVEL = 0.9  # of intervals: of one run, not of the mean of runs
-CURVES = ("recall", "log_odds", "perplexity", "delta_norm", "carried")
 
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """A forecast: r redraws of the run, s steps.
+    """A forecast: r redraws of the run, s steps, m unrelated facts.
 
     Attributes:
         steps: (s,) numbers of edits; the first is 0.
@@ -60,6 +58,8 @@ class Budget:
         perplexity: (r, s) on text held out.
         delta_norm: (r, s) mean ‖δ‖ of the stand-ins since the step before; NaN at the first.
         carried: (r, s) x: what the edits add to the layer's output, see `StandIns.carried`.
+        fact_change, fact_spread: (s, m) change of each unrelated fact's log-odds: mean and standard deviation over the
+            redraws that are numbers.
         pilots: the values searched for.
         searches: edits that values were searched for.
         seconds: it took, in all.
@@ -72,6 +72,8 @@ class Budget:
     perplexity: np.ndarray
     delta_norm: np.ndarray
     carried: np.ndarray
+    fact_change: np.ndarray
+    fact_spread: np.ndarray
     pilots: Pilots
     searches: int
     seconds: float
@@ -96,16 +98,28 @@ def checkpoints(edits: int) -> list[tuple[int, int]]:
     return [(place, min(each, edits - place)) for place in places]
 
 
-def key(simulator: Simulator, request: LifelongRequest) -> str:
-    """Name of a forecast in the store."""
+def key(simulator: Simulator, request: LifelongRequest, without: str = "") -> str:
+    """Name of a forecast in the store.
+
+    Args:
+        simulator: model, facts and C.
+        request: the run.
+        without: what was taken away from it, see `why.WITHOUT`.
+    """
     determined_by = {"of": simulator.result.identity, "format": FORMAT, "request": request.to_json(simulator.scale)}
+    determined_by |= {"without": without} if without else {}
     return key_of(KIND, determined_by | {"drawn_from": simulator.known_facts.fingerprint})
 
 
-def known(simulator: Simulator, request: LifelongRequest) -> Budget | None:
-    """The forecast if it is stored whole, or None; needs no model."""
-    entry = simulator.store.get(key(simulator, request), d=simulator.scale.width)
-    return _from_entry(entry) if entry and entry.meta["whole"] else None
+def known(simulator: Simulator, request: LifelongRequest, without: str = "") -> Budget | None:
+    """The forecast if it is stored whole, or None; needs no model. `without` is that of `key`."""
+    entry = simulator.store.get(key(simulator, request, without), d=simulator.scale.width)
+    return _from_entry(entry) if entry and _is_whole(entry) else None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether nothing of it is to be done; redraws that were stored without their facts are made anew."""
+    return bool(entry.meta["whole"]) and set(BY_FACT) <= set(entry.arrays)
 
 
 def refusal(method_name: str) -> str | None:
@@ -138,28 +152,29 @@ def forecast(simulator: Simulator, request: LifelongRequest, *, report: progress
     with simulator.store.alone(name, report):
         entry = simulator.store.get(name, d=simulator.scale.width)
         so_far = _from_entry(entry) if entry else None
-        if so_far and entry and entry.meta["whole"]:
+        if so_far and entry and _is_whole(entry):
             return so_far
         report("Loading the model", 0, 1)
         _ = simulator.model
         report("Loading the model", 1, 1)
         queue = draw_queue(simulator, request.draw, request.edits, request.layers[0], report)
-        forecasting = _Forecasting(Plan(simulator, request, queue, report), name, report, so_far)
-        return forecasting.go()
+        forecasting = _Forecasting(Plan(simulator, request, queue, report), report, so_far)
+        return forecasting.go(searched=bool(entry and entry.meta["whole"]))
 
 
 class _Forecasting:
     """A forecast while it is made."""
 
-    def __init__(self, plan: Plan, name: str, report: progress.Report, so_far: Budget | None) -> None:
-        self.plan, self.name, self.report = plan, name, report
+    def __init__(self, plan: Plan, report: progress.Report, so_far: Budget | None) -> None:
+        self.plan, self.report = plan, report
         self.pilots = so_far.pilots if so_far else Pilots.none(plan.simulator.scale.width)
         self.searches = so_far.searches if so_far else 0
         self.before = so_far.seconds if so_far else 0.0
         self.began = time.monotonic()
 
-    def go(self) -> Budget:
-        self._pilots()
+    def go(self, *, searched: bool) -> Budget:
+        if not searched:
+            self._pilots()
         steps, curves = redraws(self.plan, self.pilots, report=self.report)
         planned = self.plan.request.edits
         budget = Budget(planned, steps, **curves, pilots=self.pilots, searches=self.searches, seconds=self._seconds())
@@ -195,6 +210,7 @@ class _Forecasting:
         self.report(STAGE, self.searches, total)
         self.pilots = self.pilots.and_also(deltas, layers, scout.done, scout.carried)
         nothing: dict[str, Any] = {name: np.zeros((0, 1)) for name in CURVES}
+        nothing |= {name: np.zeros((1, 0)) for name in BY_FACT}
         about: dict[str, Any] = {"pilots": self.pilots, "searches": self.searches, "seconds": 0.0}
         begun = Budget(self.plan.request.edits, np.zeros(1, dtype=np.int64), **nothing, **about)
         self._store(begun, whole=False)
@@ -203,72 +219,33 @@ class _Forecasting:
         return self.before + time.monotonic() - self.began
 
     def _store(self, budget: Budget, *, whole: bool) -> None:
-        request, result = self.plan.request, self.plan.simulator.result
-        about = {"name": f"forecast of {request.edits} edits, {request.label}", "model": result.request.model}
-        about |= {part: str(result.provenance[part]) for part in ("facts", "corpus")}
-        meta = {
-            "whole": whole,
-            "planned": budget.planned,
-            "searches": budget.searches,
-            "seconds": self._seconds(),
-            "about": about,
-        }
-        arrays = {name: getattr(budget, name) for name in ("steps", *CURVES)}
-        arrays |= {f"pilots.{f.name}": getattr(budget.pilots, f.name) for f in fields(Pilots)}
-        self.plan.simulator.store.put(self.name, meta, arrays)
+        keep(self.plan, replace(budget, seconds=self._seconds()), whole=whole)
 
 
-def redraws(
-    plan: Plan,
-    pilots: Pilots,
-    *,
-    grows: bool = True,
-    isotropic: bool = False,
-    report: progress.Report = progress.silent,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """A run several times, side by side, each with other pilots and other δ's.
-
-    Args:
-        plan: the run.
-        pilots: searched for in it.
-        grows: see `Population.of`.
-        isotropic: every edit has a key of random direction, see `StandIns`.
-        report: called before every step of every redraw.
-
-    Returns:
-        the steps, (s,), and the curves of `Budget` by name, (r, s).
-    """
-    edits, every, seed = plan.request.edits, plan.request.every, plan.request.draw.seed
-    going: list[tuple[StandIns, Draw]] = []
-    for number in range(REDRAWS):
-        rng = np.random.default_rng([seed, 1 + number])
-        population = Population.of(pilots.redrawn(rng), grows=grows)
-        going.append((StandIns(plan, rng if isotropic else None), partial(population.draw, rng=rng)))
-    steps: list[int] = []
-    rows: dict[str, list[list[float]]] = {name: [] for name in CURVES}
-    for step in sorted({*range(0, edits, every), edits}):
-        now: list[tuple[float, ...]] = []
-        for number, (stand_ins, draw) in enumerate(going):
-            report(REDRAWING, step * REDRAWS + number * every, (edits + every) * REDRAWS)
-            before = len(stand_ins.sizes)
-            stand_ins.make(step, draw)
-            health, sizes = stand_ins.health(), stand_ins.sizes[before:]
-            size = float(np.mean(sizes)) if sizes else float("nan")
-            now.append((health.recall, health.log_odds, health.perplexity, size, stand_ins.carried))
-        steps.append(step)
-        for name, values in zip(CURVES, zip(*now, strict=True), strict=True):
-            rows[name].append(list(values))
-        if max(rows["recall"][-1]) <= SPENT:
-            break
-    report(REDRAWING, 1, 1)
-    return np.array(steps), {name: np.array(values).T for name, values in rows.items()}
+def keep(plan: Plan, budget: Budget, without: str = "", *, whole: bool = True) -> None:
+    """Store a forecast, or what there is of it; `without` is that of `key`."""
+    request, result = plan.request, plan.simulator.result
+    label = f"{request.label}{f', without: {without}' if without else ''}"
+    about = {"name": f"forecast of {request.edits} edits, {label}", "model": result.request.model}
+    about |= {part: str(result.provenance[part]) for part in ("facts", "corpus")}
+    meta = {name: getattr(budget, name) for name in ("planned", "searches", "seconds")}
+    arrays = {name: getattr(budget, name) for name in ("steps", *CURVES, *BY_FACT)}
+    arrays |= {f"pilots.{f.name}": getattr(budget.pilots, f.name) for f in fields(Pilots)}
+    name = key(plan.simulator, request, without)
+    plan.simulator.store.put(name, meta | {"whole": whole, "about": about}, arrays)
 
 
 def _from_entry(entry: Entry) -> Budget:
     pilots = Pilots(**{f.name: entry.arrays[f"pilots.{f.name}"] for f in fields(Pilots)})
     curves: dict[str, Any] = {name: entry.arrays[name] for name in ("steps", *CURVES)}
+    curves |= {name: entry.arrays.get(name, np.zeros((1, 0))) for name in BY_FACT}
     about: dict[str, Any] = {name: entry.meta[name] for name in ("planned", "searches", "seconds")}
     return Budget(**curves, **about, pilots=pilots)
+
+
+def fact_changes(budget: Budget, edits: int) -> np.ndarray:
+    """Forecast change of each unrelated fact's log-odds after so many edits, (m,); after its last step, that of it."""
+    return np.array([np.interp(edits, budget.steps, changes) for changes in budget.fact_change.T])
 
 
 def half_lives(budget: Budget) -> list[HalfLife]:

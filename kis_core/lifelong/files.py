@@ -1,8 +1,9 @@
-"""A run, and the forecast of one, as files."""
+"""A run, the forecast of one, and forecasts of several, as files."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kis_core.files import atomic
-from kis_core.lifelong import budget, frames, growth, summary
+from kis_core.lifelong import budget, budget_advice, frames, growth, summary
 from kis_core.lifelong.budget import Budget
+from kis_core.lifelong.budget_advice import ForecastRun
 from kis_core.lifelong.pilots import Population
 from kis_core.lifelong.request import LifelongRequest
 from kis_core.lifelong.trace import EditTrace
@@ -88,3 +90,14 @@ def write_budget(simulator: Simulator, request: LifelongRequest, forecast: Budge
         "budget.json": json.dumps(export.plain(about), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     return atomic.write(folder, contents)
+
+
+def write_comparison(runs: Sequence[ForecastRun], folder: Path) -> list[Path]:
+    """Write `compared.csv` (one row a run, see `budget_advice.table`) and `compared.md` (the advice, and the table).
+
+    Returns:
+        the files written.
+    """
+    text = f"{budget_advice.advice(runs)}\n\n{budget_advice.markdown(runs)}\n"
+    frame = export.frame_csv(budget_advice.table(runs))
+    return atomic.write(folder, {"compared.csv": frame, "compared.md": text})

@@ -29,7 +29,7 @@ Draw = Callable[[int, float], np.ndarray]
 """A δ, (d,), for a layer, and for what the edits before left there (`StandIns.carried`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Health:
     """What a model under stand-in edits still does.
 
@@ -37,11 +37,13 @@ class Health:
         recall: share of the unrelated facts answered right at first that still are; NaN where none was.
         log_odds: of the right answers to all unrelated facts, on average.
         perplexity: on text held out.
+        by_fact: (m,) log-odds of the right answer to each unrelated fact.
     """
 
     recall: float
     log_odds: float
     perplexity: float
+    by_fact: np.ndarray
 
 
 class Plan:
@@ -152,7 +154,8 @@ class StandIns:
             seen = observe(plan.model, plan.sentences, plan.layers[0])
             perplexity = model_health.read(plan.model, plan.text)
         recall = float((seen.rank[plan.known] == 1).mean()) if plan.known.any() else NAN
-        return Health(recall, float(seen.log_odds.mean()) if len(seen.log_odds) else NAN, perplexity)
+        mean = float(seen.log_odds.mean()) if len(seen.log_odds) else NAN
+        return Health(recall, mean, perplexity, seen.log_odds)
 
     def _turned(self, change: Change) -> Change:
         """The edit as it is, or with a key of random direction after whitening.

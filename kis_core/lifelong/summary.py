@@ -76,6 +76,12 @@ def crossing(steps: np.ndarray, shares: np.ndarray) -> HalfLife:
     return HalfLife(float(x0 + (x1 - x0) * (y0 - HALF) / (y0 - y1)), True)
 
 
+def forgotten_at(trace: EditTrace) -> int | None:
+    """The first measured step at which half of the unrelated facts are forgotten, or None."""
+    below = np.flatnonzero(recall(trace) <= HALF)
+    return int(below[0]) if len(below) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
     """Half-lives of runs that differ in their seed alone.
@@ -122,12 +128,18 @@ def over_seeds(lives: Sequence[HalfLife]) -> Lifetimes:
     return Lifetimes(middle, middle * float(np.exp(-reach)), middle * float(np.exp(reach)), len(lives), unreached)
 
 
-def forecasts(trace: EditTrace, row: int) -> dict[str, tuple[float, float]]:
+def forecasts(trace: EditTrace, row: int, stand_ins: np.ndarray | None = None) -> dict[str, tuple[float, float]]:
     """How well each forecast goes with the loss of log-odds of the unrelated facts known at first, at one step.
+
+    Args:
+        trace: the run.
+        row: of the step.
+        stand_ins: (m,) change of log-odds as the run's budget has it (`budget.fact_changes`), if there is one.
 
     Returns:
         Spearman's and Pearson's correlation by forecast: "shift" is ‖Σ p δ‖ (eq. 11), "subject", "all" and "renewed"
-        the summed first-order forecasts.
+        the summed first-order forecasts, all of the δ's of the run; "stand_ins" knew none of them, and "both" adds a
+        fact's rank by them to its rank by "renewed".
     """
     loss = trace.log_odds[0] - trace.log_odds[row]
     scores = {
@@ -136,6 +148,9 @@ def forecasts(trace: EditTrace, row: int) -> dict[str, tuple[float, float]]:
         "all": -trace.all_tokens[row],
         "renewed": -trace.renewed[row],
     }
+    if stand_ins is not None:
+        ranks = [stats.rankdata(score, nan_policy="omit") for score in (-stand_ins, scores["renewed"])]
+        scores |= {"stand_ins": -stand_ins, "both": ranks[0] + ranks[1]}
     kept = (trace.rank[0] == 1) & np.isfinite(loss)
     return {
         name: correlations(score[kept & np.isfinite(score)], loss[kept & np.isfinite(score)])

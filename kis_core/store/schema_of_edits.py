@@ -92,6 +92,7 @@ BUDGET_ARRAYS = {
     "pilots.at": Array("pilots", "iu", least=0),
     "pilots.carried": Array("pilots", finite=False),
 } | arrays(Array("r s", finite=False), "recall log_odds perplexity delta_norm carried")
+BUDGET_ARRAYS |= arrays(Array("s m", finite=False), "fact_change fact_spread")
 
 
 def _sensitivity(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
@@ -150,7 +151,7 @@ KINDS: dict[str, Kind] = {
         more=_run,
         optional="state.",
     ),
-    "budget": Kind(BUDGET_META, BUDGET_ARRAYS, together=("steps",), more=_budget),
+    "budget": Kind(BUDGET_META, BUDGET_ARRAYS, together=("steps",), more=_budget, optional="fact_"),
     "performed-edit": Kind(
         EDIT_META,
         {"reach": Array("d_m"), "delta": Array("d"), "flipped": Array("m", "bu", most=1)}

@@ -20,6 +20,7 @@ from kis_core.editing import method
 from kis_core.files import atomic
 from kis_core.lifelong import Draw, LifelongRequest, budget, summary
 from kis_core.lifelong.queue import draw_queue
+from kis_core.lifelong.redraws import redraws
 from kis_core.lifelong.stand_ins import Plan
 from kis_core.models.holder import LoadedModels
 from kis_core.request import Request, RequestError
@@ -28,12 +29,19 @@ from kis_core.simulator import Simulator
 from kis_core.simulator import of as simulator_of
 from kis_core.store.store import Store
 from kis_core.studies import forgetting
-from kis_core.studies.tables import table
+from kis_core.studies.forgetting import FORECASTS
+from kis_core.studies.tables import mean, table
 from kis_core.wording import MISSING, number
 
+FACTS = {kind: FORECASTS[kind] for kind in ("subject", "all", "renewed")} | {
+    "stand_ins": "the budget’s stand-ins",
+    "both": "stand-ins and renewed gradients",
+}
+"""Forecasts of which facts lose, by the names of their columns (`summary.forecasts`), with their labels."""
 COLUMNS = (
     "model", "layer", "method", "seed", "measured", "reached", "forecast", "low", "high", "unreached", "fixed_pool",
     "mean_p2", "first_edits", "searches", "share", "seconds",
+    *(f"{when}_{kind}" for when in ("early", "half") for kind in FACTS),
 )  # fmt: skip
 APART = (("demo-gpt2-128", 2), ("demo-gpt2-256", 0), ("demo-llama-128", 1))
 """Models and layers that nothing of the forecast was chosen on: kept for judging it."""
@@ -109,10 +117,11 @@ def _forecasts(simulator: Simulator, request: LifelongRequest) -> dict[str, Any]
     forecast = budget.forecast(simulator, request)
     half = budget.half_life(forecast)
     queue = draw_queue(simulator, request.draw, request.edits, request.layers[0])
-    steps, curves = budget.redraws(Plan(simulator, request, queue), forecast.pilots, grows=False)
+    steps, curves = redraws(Plan(simulator, request, queue), forecast.pilots, grows=False)
     fixed = [summary.crossing(steps, recall).edits for recall in curves["recall"]]
     leak = queue.leak[simulator.result.at(request.layers[0])]
     begin = lifelong.ask(simulator, request.layers, request.method, FIRST_EDITS, request.draw, every=request.every)
+    first, known = lifelong.run(simulator, begin), lifelong.known(simulator, request)
     return {
         "forecast": half.middle,
         "low": half.low,
@@ -120,11 +129,19 @@ def _forecasts(simulator: Simulator, request: LifelongRequest) -> dict[str, Any]
         "unreached": half.unreached,
         "fixed_pool": float(np.exp(np.log(np.maximum(fixed, 1)).mean())),
         "mean_p2": float(np.nanmean(leak**2)),
-        "first_edits": extrapolated(lifelong.run(simulator, begin)),
+        "first_edits": extrapolated(first),
         "searches": forecast.searches,
         "share": forecast.share,
         "seconds": forecast.seconds,
+        **_facts("early", first, len(first.steps) - 1, forecast),
+        **(_facts("half", known, end, forecast) if known and (end := summary.forgotten_at(known)) else {}),
     }
+
+
+def _facts(when: str, trace: lifelong.EditTrace, row: int, forecast: budget.Budget) -> dict[str, float]:
+    """How well each forecast says which facts lose, at a measurement of the real run: Spearman's correlations."""
+    ranks = summary.forecasts(trace, row, budget.fact_changes(forecast, int(trace.steps[row])))
+    return {f"{when}_{kind}": ranks[kind][0] for kind in FACTS}
 
 
 def extrapolated(trace: lifelong.EditTrace) -> float:
@@ -167,11 +184,23 @@ def markdown(rows: pd.DataFrame) -> str:
         model, layer, name = names
         cells.append([model, layer, method(str(name)).label, *_cell(group)])
     columns = ["model", "layer", "method", "measured", "forecast, 90 %", "pilots only at first", "searches"]
+    ranks = [
+        [model, layer, method(str(name)).label, *(_pair(group, kind) for kind in FACTS)]
+        for (model, layer, name), group in rows.groupby(["model", "layer", "method"], sort=False)
+    ]
     parts = {
         "How far off, of runs that forgot half": table(heads, lines),
         "Edits until half is forgotten, seed by seed": table(columns, cells),
+        f"Which facts lose: Spearman correlation of forecast and measured loss of log-odds, after {FIRST_EDITS} edits "
+        "/ when half is forgotten, where such a run is stored; mean over seeds": table(
+            [*columns[:3], *FACTS.values()], ranks
+        ),
     }
     return "\n\n".join(f"**{title}**\n\n{body}" for title, body in parts.items()) + "\n"
+
+
+def _pair(group: pd.DataFrame, kind: str) -> str:
+    return f"{mean(group[f'early_{kind}'])} / {mean(group[f'half_{kind}'])}"
 
 
 def _quality(group: pd.DataFrame, name: str) -> Sequence[str]:

@@ -126,9 +126,10 @@ def _row(simulator: Simulator, case: Case, edits: int, every: int) -> dict[str, 
         simulator, request, until=lambda trace: summary.half_life(trace).reached and trace.edits >= EARLY
     )
     half = summary.half_life(trace)
-    end = len(trace.steps) - 1
-    if half.reached:  # a longer run may be stored; what came after half was forgotten is not looked at
-        end = int(np.flatnonzero(summary.recall(trace) <= summary.HALF)[0])
+    end = summary.forgotten_at(trace)
+    if end is None:
+        end = len(trace.steps) - 1
+    else:  # a longer run may be stored; what came after half was forgotten is not looked at
         trace = trace.until(int(trace.steps[max(end, int(np.searchsorted(trace.steps, EARLY)))]))
     early = trace.at(EARLY)
     source = simulator.result.provenance

@@ -167,3 +167,25 @@ def test_models_stand_by_width_and_runs_that_never_came_to_half_are_triangles() 
     low, high = bars["encoding"]["y"]["field"], bars["encoding"]["y2"]["field"]
     spreads = [(row[low], row[high]) for row in of_layer(spec, bars)]
     assert spreads == [(5.0, 20.0), (40.0, 40.0), (20.0, 45.0)], "one run has no bar"
+
+
+TWELVE = [f"method {k}" for k in range(12)]
+
+
+def told_apart(layer: dict[str, Any], *channels: str) -> int:
+    """How many of the twelve look different, by what these channels of a layer make of them."""
+    ranges = [layer["encoding"][channel]["scale"] for channel in channels]
+    assert all(scale["domain"] == TWELVE for scale in ranges)
+    return len({json.dumps(look) for look in zip(*(scale["range"] for scale in ranges), strict=True)})
+
+
+def test_twelve_methods_are_told_apart_by_more_than_eight_colours() -> None:
+    share = pd.DataFrame({"run": TWELVE, "edits": 5, "series": FACTS, "share": 0.5})
+    band = share.assign(recall=0.5, recall_low=0.4, recall_high=0.6)
+    for spec in (retention(share), specification(charts.budget(band, band.iloc[:0], most=10))):
+        (marks,) = (layer for layer in layers_with(spec, "point") if "shape" in layer["encoding"])
+        assert told_apart(marks, "color", "shape") == 12
+        assert {row["run"] for row in of_layer(spec, marks)} == set(TWELVE[8:]), "the first are plain lines"
+    lives = pd.DataFrame({"model": "m", "width": 32, "name": TWELVE, "middle": 9.0, "low": 8.0, "high": 10.0})
+    (points,) = layers_with(specification(charts.lifetimes(lives.assign(unreached=0))), "point")
+    assert told_apart(points, "fill", "stroke") == 12

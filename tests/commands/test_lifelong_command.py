@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from kis_core import lifelong, simulator
-from kis_core.__main__ import INTERRUPTED, ProgressLine, main
+from kis_core.__main__ import INTERRUPTED, WRONG_INPUT, ProgressLine, main
 from kis_core.analysis import pipeline
 from kis_core.lifelong import budget, frames, summary
 from kis_core.request import Request
@@ -116,7 +116,7 @@ def test_the_files_hold_the_trace(written: Path, bench: Simulator) -> None:
 
 
 def test_a_budget_is_two_files(folder: Path, bench: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "REDRAWS", 2)
+    monkeypatch.setattr("kis_core.lifelong.redraws.REDRAWS", 2)
     monkeypatch.setattr(lifelong, "ask", partial(lifelong.ask, steps=2))
     assert main(["budget", *arguments(folder, out=tmp_path)[1:]]) == 0
     forecast = budget.known(bench, lifelong.ask(bench, 0, "rome", EDITS, every=2))
@@ -132,6 +132,44 @@ def test_a_budget_is_two_files(folder: Path, bench: Simulator, tmp_path: Path, m
     assert (told["high"] is None) == bool(half.unreached)
     assert (record["pilots"]["searches"], record["pilots"]["after_edits"]) == (3, [0, 0, 0])
     assert record["seconds"] > 0
+
+
+def test_budgets_of_several_runs_are_compared(
+    folder: Path, bench: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kis_core.lifelong.redraws.REDRAWS", 2)
+    monkeypatch.setattr(lifelong, "ask", partial(lifelong.ask, steps=1))
+    command = ["budget", *(part for part in arguments(folder, out=tmp_path)[1:] if not part.startswith("--layer"))]
+    assert main([*command, "--layers=0,1", "--methods=rome"]) == 0
+    frame = pd.read_csv(tmp_path / "compared.csv")
+    assert frame[["model", "layers", "method"]].to_numpy().tolist() == [[tools.MODEL, n, "rome"] for n in (0, 1)]
+    for layer, middle in zip(frame["layers"], frame["forecast"], strict=True):
+        forecast = budget.known(bench, lifelong.ask(bench, int(layer), "rome", EDITS, every=2))
+        assert forecast is not None
+        assert middle == pytest.approx(budget.half_life(forecast).middle, rel=1e-12)
+    told = capsys.readouterr().out
+    assert "Of these, " in told
+    assert "| layer 1 " in told
+    assert (tmp_path / "compared.md").read_text("utf-8").split("\n")[0] in told
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "--layers takes several"),
+        (["--layer=0", "--layers=0,1"], "--layers takes several"),
+        (["--layers=0,x"], "found 'x'"),
+        (["--layer=0", "--methods=rome,guess"], "guess"),
+        (["--layer=0", "--methods=rome,fine-tuning"], "searches for no value"),
+        (["--layer=0", "--draws=most,guess"], "guess"),
+        (["--layers=0,1", "--why"], "--why is of one run"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_worked_out(
+    given: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["budget", "--model=absent", f"--out={tmp_path / 'nothing'}", *given]) == WRONG_INPUT
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.stress

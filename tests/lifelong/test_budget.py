@@ -16,14 +16,16 @@ from kis_core.lifelong import budget, summary, why
 from kis_core.lifelong.budget import Budget
 from kis_core.lifelong.pilots import Growth, Pilots, Population
 from kis_core.lifelong.queue import draw_queue
+from kis_core.lifelong.redraws import BY_FACT, CURVES, redraws
 from kis_core.lifelong.request import LifelongRequest
-from kis_core.lifelong.stand_ins import Plan, StandIns
+from kis_core.lifelong.stand_ins import Health, Plan, StandIns
 from kis_core.simulator import Simulator
 from tests.lifelong.lifelong_tools import asked, weights_stay
 
 __all__ = ["weights_stay"]  # fixture
 
 SIZE, GAIN = 30.0, 1.7  # of a made-up layer
+HALVED = np.array([[1.0, 0.75, 0.25], [1.0, 0.5, 0.0]])  # recall of two redraws: half after 15 and 10 edits
 
 
 def law(carried: np.ndarray, width: int = 5) -> Pilots:
@@ -94,6 +96,7 @@ def test_stand_ins_with_the_values_of_the_run_are_the_run(bench: Simulator, meth
         assert actual.recall == summary.recall(trace)[row]
         assert actual.log_odds == pytest.approx(trace.log_odds[row].mean(), rel=1e-6)
         assert actual.perplexity == pytest.approx(trace.perplexity[row], rel=1e-6)
+        np.testing.assert_allclose(actual.by_fact, trace.log_odds[row], rtol=1e-6)
     if len(request.layers) == 1:  # eq. 11: what the layer carries is Δo
         assert going.carried == pytest.approx(np.sqrt((trace.shift[-1] ** 2).mean()), rel=1e-4)
     assert going.sizes == pytest.approx([np.linalg.norm(delta) for delta in real])
@@ -123,15 +126,43 @@ def test_what_the_model_bears_falls_with_the_push(bench: Simulator) -> None:
 
 
 def test_the_parts_of_a_decomposition_differ(bench: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "REDRAWS", 2)
+    monkeypatch.setattr("kis_core.lifelong.redraws.REDRAWS", 2)
     request = asked(bench, edits=4, every=4, steps=8)
+    budget.forecast(bench, request)
+    stopped: list[float] = []
+
+    def until_the_second(stage: str, done: int, total: int) -> None:
+        if stage == "Making stand-in edits" and (not stopped or done / total >= stopped[-1]):
+            stopped.append(done / total)
+            if done / total > 0.4:
+                raise progress.Cancelled
+
+    with pytest.raises(progress.Cancelled):
+        why.decomposition(bench, request, until_the_second)
+    assert stopped == sorted(stopped)
+    assert budget.known(bench, request, why.NO_GROWTH)
+    assert why.known(bench, request) is None
     parts = why.decomposition(bench, request)
     assert list(parts) == [why.AS_FORECAST, *why.WITHOUT]
-    whole, fixed = parts[why.AS_FORECAST], parts["δ does not grow"]
+    stored = why.known(replace(bench, load=partial(pytest.fail, "the model was loaded")), request)
+    assert stored is not None
+    for name, part in parts.items():
+        np.testing.assert_array_equal(stored[name].recall, part.recall)
+    whole, fixed = parts[why.AS_FORECAST], parts[why.NO_GROWTH]
     sizes = np.linalg.norm(whole.pilots.deltas, axis=1)
     assert (fixed.delta_norm[:, -1] <= sizes.max()).all()
     assert (whole.delta_norm[:, -1] > fixed.delta_norm[:, -1]).all()  # the same pilots are drawn, and grow
     assert len({part.carried[0, -1] for part in parts.values()}) == 4
+
+
+def test_the_explanation_counts_what_each_cause_takes() -> None:
+    nothing = np.zeros((3, 0))
+    steady, late = np.array([[1.0, 0.75, 0.25], [1.0, 0.74, 0.25]]), np.array([[1.0, 0.9, 0.8], [1.0, 0.9, 0.8]])
+    curves = {why.AS_FORECAST: steady, why.NO_GROWTH: HALVED, why.NO_SUPERPOSITION: late, why.NEITHER: late}
+    assert why.explanation({name: made_up(recall, nothing) for name, recall in curves.items()}) == (
+        "Without superposition half would be forgotten after more than 20 edits instead of 15; without growing δ after "
+        "12 (no clear difference); without both after more than 20."
+    )
 
 
 def test_methods_that_search_say_so(bench: Simulator) -> None:
@@ -145,7 +176,7 @@ def test_methods_that_search_say_so(bench: Simulator) -> None:
 def test_a_forecast_is_kept_resumed_and_the_same_again(
     bench: Simulator, demo: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "REDRAWS", 2)
+    monkeypatch.setattr("kis_core.lifelong.redraws.REDRAWS", 2)
     request = asked(bench, edits=6, every=3, steps=1)
     searched: list[str] = []
 
@@ -166,19 +197,52 @@ def test_a_forecast_is_kept_resumed_and_the_same_again(
     assert np.isfinite(whole.delta_norm[:, 1:]).all()
     stored = budget.known(replace(bench, load=partial(pytest.fail, "the model was loaded")), request)
     assert stored is not None
-    bench.store.delete(budget.key(bench, request))
+    name = budget.key(bench, request)
+    entry = bench.store.get(name)
+    assert entry is not None
+    early = {part: array for part, array in entry.arrays.items() if part not in BY_FACT}
+    bench.store.put(name, entry.meta, early)  # as an early version stored it
+    assert budget.known(bench, request) is None
+    searched.clear()
+    completed = budget.forecast(bench, request, report=lambda stage, *_: searched.append(stage))
+    assert budget.STAGE not in searched, "its pilots are kept"
+    bench.store.delete(name)
     again = budget.forecast(bench, request)
-    for other in (stored, again):
-        for name in ("steps", *budget.CURVES):
-            np.testing.assert_array_equal(getattr(other, name), getattr(whole, name))
+    for other in (stored, completed, again):
+        for part in ("steps", *CURVES, *BY_FACT):
+            np.testing.assert_array_equal(getattr(other, part), getattr(whole, part))
     other_seed = asked(bench, edits=6, every=3, steps=1, draw=lifelong.Draw(seed=1))
     assert budget.key(bench, other_seed) != budget.key(bench, request)
 
 
-def test_half_life_and_its_interval_by_hand() -> None:
-    recall = np.array([[1.0, 0.75, 0.25], [1.0, 0.5, 0.0]])  # half after 15 and 10 edits
+def test_what_becomes_of_each_fact_is_the_mean_over_redraws(bench: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter(np.array([[[0, 4, 1], [0, 4, 1]], [[-2, 4, np.nan], [-6, 5, 3]], [[-4, 4, np.nan], [-6, 5, np.nan]]]))
+
+    def health(_: StandIns, now: list[np.ndarray] = []) -> Health:  # noqa: B006 - one list for all calls, on purpose
+        now.extend([] if now else next(seen))
+        return Health(1.0, 0.0, 1.0, now.pop(0))
+
+    monkeypatch.setattr("kis_core.lifelong.redraws.REDRAWS", 2)
+    monkeypatch.setattr(StandIns, "health", health)
+    monkeypatch.setattr(StandIns, "make", lambda *_: None)
+    steps, parts = redraws(plan_of(bench, asked(bench, edits=4)), law(np.zeros(2)))
+    assert steps.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(parts["fact_change"], [[0, 0, 0], [-4, 0.5, 2], [-5, 0.5, np.nan]])
+    np.testing.assert_allclose(parts["fact_spread"][1], [np.sqrt(8), np.sqrt(0.5), np.nan])
+    forecast = made_up(np.ones((2, 3)), parts["fact_change"])
+    assert budget.fact_changes(forecast, 5).tolist() == [-2, 0.25, 1]
+    assert budget.fact_changes(forecast, 50).tolist()[:2] == [-5, 0.5], "after its end, that of its end"
+
+
+def made_up(recall: np.ndarray, fact_change: np.ndarray) -> Budget:
+    """A forecast of 40 edits, two redraws to 0, 10 and 20 of them."""
     other = np.ones((2, 3))
-    forecast = Budget(40, np.array([0, 10, 20]), recall, other, other, other, other, law(np.zeros(2)), 4, 1.0)
+    curves = (recall, other, other, other, other, fact_change, np.zeros_like(fact_change))
+    return Budget(40, np.array([0, 10, 20]), *curves, law(np.zeros(2)), 4, 1.0)
+
+
+def test_half_life_and_its_interval_by_hand() -> None:
+    forecast = made_up(HALVED, np.zeros((3, 0)))
     half = budget.half_life(forecast)
     assert (half.middle, half.unreached, forecast.share) == (pytest.approx(np.sqrt(150)), 0, 0.1)
     spread = np.log(15 / 10) / np.sqrt(2)  # of two logarithms, about their mean

@@ -161,6 +161,11 @@ class TestSummary:
             assert rank == pytest.approx(np.corrcoef(ranks[name], [2.5, 1, 2.5])[0, 1], rel=1e-9)
             assert line == pytest.approx(np.corrcoef(scores[name], loss)[0, 1], rel=1e-9)
 
+    def test_stand_ins_and_their_ranks_added_to_those_of_renewed_gradients(self) -> None:
+        actual = summary.forecasts(trace(), 3, np.array([-9.0, -1, NAN, -5]))
+        assert actual["stand_ins"][0] == pytest.approx(np.corrcoef([3, 1, 2], [2.5, 1, 2.5])[0, 1], rel=1e-9)
+        assert actual["both"][0] == pytest.approx(1), "stand-ins say 0 is the worst, renewed gradients 3: both lost 5"
+
     def test_forecasts_pass_over_what_is_no_number(self) -> None:
         at_first, later = summary.forecasts(trace(), 0), summary.forecasts(trace(), 1)
         assert np.isnan([*at_first.values()]).all()

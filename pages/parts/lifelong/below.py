@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from kis_core import charts
+from kis_core.lifelong import budget as forecasts
 from kis_core.lifelong import frames, growth, summary
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
@@ -19,7 +20,7 @@ from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import split
 from pages.parts.frame.text import plain, sentence
 from pages.parts.frame.widgets import look, segments
-from pages.parts.lifelong.budget import budget_look
+from pages.parts.lifelong.budget import budget_look, budget_of
 from pages.parts.lifelong.order_advice import order_advice
 from pages.parts.lifelong.study import study
 from pages.parts.lifelong.view import HELP, RunView
@@ -30,6 +31,8 @@ RANKED = {
     "subject": "first order, subject token",
     "all": "first order, all tokens",
     "renewed": "the same, gradients renewed at every measurement",
+    "stand_ins": "the budget’s stand-ins, before any edit was made",
+    "both": "these and renewed gradients, ranks added",
 }
 
 
@@ -110,7 +113,9 @@ def _ranks(view: RunView) -> None:
     if not view.row:
         st.caption("Step on to see how well the forecasts say which facts lose most.")
         return
-    ranks = {name: rank for name, (rank, _) in summary.forecasts(view.trace, view.row).items()}
+    forecast = budget_of(view.run)
+    stand_ins = forecasts.fact_changes(forecast, view.step) if forecast else None
+    ranks = {name: rank for name, (rank, _) in summary.forecasts(view.trace, view.row, stand_ins).items()}
     cells = " · ".join(f"{RANKED[name]} **{number(rank, '.2f')}**" for name, rank in ranks.items())
     edits = counted(view.step, "edit")
     st.markdown(f"Which unrelated facts lose most after {edits}, Spearman correlation with the measured loss: {cells}")

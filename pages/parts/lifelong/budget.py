@@ -11,7 +11,9 @@ from kis_core import charts, progress
 from kis_core.lifelong import EditTrace, frames, summary
 from kis_core.lifelong import budget as forecasts
 from kis_core.lifelong.budget import Budget
+from kis_core.lifelong.budget_advice import ForecastRun, advice
 from kis_core.progress import Report
+from kis_core.read_only import read_only
 from kis_core.wording import counted, number
 from pages.parts.figures.drawing import drawing
 from pages.parts.figures.figure import FigureText, figure
@@ -23,6 +25,7 @@ from pages.parts.jobs.background import runner
 from pages.parts.jobs.waiting import Wait, progress_of, reason
 from pages.parts.lifelong.runs import Run
 from pages.parts.lifelong.view import RunPlan, RunView, request_line
+from pages.parts.lifelong.why import why_look
 
 KEPT_BUDGETS = 60  # in memory, for all sessions
 HELP = (
@@ -55,6 +58,8 @@ def budget_of(run: Run) -> Budget | None:
 
 def forecast_button(planned: RunPlan) -> None:
     """Forecast all runs of the plan that can be, in the background."""
+    if read_only():
+        return
     possible = [run for run in planned.runs if forecasts.refusal(run.request.method) is None]
     missing = [run for run in possible if budget_of(run) is None]
     why = forecasts.refusal(planned.main.request.method)
@@ -123,6 +128,8 @@ def budget_figure(seen: ResultView, planned: RunPlan, traces: Mapping[Run, EditT
         ),
         key="budget",
     )
+    if planned.main in budgets:
+        why_look(seen, planned.main, traces.get(planned.main))
 
 
 def _caption(budgets: Mapping[Run, Budget], traces: Mapping[Run, EditTrace]) -> str:
@@ -137,8 +144,8 @@ def _caption(budgets: Mapping[Run, Budget], traces: Mapping[Run, EditTrace]) -> 
     if main in traces and (half := summary.half_life(traces[main])).reached:
         words += f" Measured: {counted(round(half.edits), 'edit')}."
     if len(budgets) > 1:
-        best = max(budgets, key=lambda run: forecasts.half_life(budgets[run]).middle)
-        words += f" Of these, {plain(best.name)} is forecast to last longest: {_half(budgets[best])}."
+        compared = [ForecastRun(run.bench.result.request.model, run.request, at) for run, at in budgets.items()]
+        words += f" {plain(advice(compared))}"
     return words
 
 
