@@ -42,7 +42,7 @@ def _rows(data: bytes, rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
         with ParquetFile(pyarrow.BufferReader(data)) as file:
             names = [name for name in file.schema_arrow.names if typed.named([name])[0] in FIELDS]
             unpacked = 0
-            for size in parquet_pages.unpacked_bytes(data, file.metadata, names):
+            for size in parquet_pages.unpacked_bytes(data, names):
                 if (unpacked := unpacked + size) > MOST_BYTES:
                     raise FactFileError(_too_large(rows))
             # one text can stand in all rows: so few at once that even those would find room
