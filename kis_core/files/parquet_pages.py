@@ -9,6 +9,7 @@ read here as well: asked for the place of a column that a damaged footer does no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from mmap import mmap
 from typing import Any, NamedTuple
 
 MOST_PAGES = 100_000  # gone through in seconds; a page usually holds a megabyte
@@ -32,48 +33,49 @@ class Chunk(NamedTuple):
     end: int
 
 
-def unpacked_bytes(data: bytes, columns: Collection[str]) -> Iterator[int]:
-    """Bytes of every page of some columns once it is unpacked, page by page.
+def unpacked_bytes(data: bytes | mmap, columns: Collection[str]) -> Iterator[list[int]]:
+    """Bytes of every page of some columns once it is unpacked, row group by row group.
 
     Args:
         data: the file.
         columns: names of the columns, at the top level.
 
     Raises:
-        ValueError: a footer or header that does not add up, or more pages than any file of facts has.
+        ValueError: a footer or header that does not add up, or more pages in a group than any file has.
     """
-    pages = 0
-    for chunk in _chunks(data, columns):
-        at = chunk.begin
-        while at < chunk.end:
-            header, at = _struct(data, at, PAGE)
-            unpacked, packed = _whole(header, UNPACKED), _whole(header, PACKED)
-            if (pages := pages + 1) > MOST_PAGES or unpacked < 0 or packed < 0:
-                raise ValueError(f"the header of page {pages:,} does not add up")
-            yield unpacked
-            at += packed
-
-
-def _chunks(data: bytes, columns: Collection[str]) -> Iterator[Chunk]:
-    """Where the pages of some columns lie, row group by row group, as the footer says."""
     length = int.from_bytes(data[-8:-4], "little")
-    if not data.endswith(MAGIC) or length > min(MOST_FOOTER, len(data) - 12):
+    if data[-4:] != MAGIC or length > min(MOST_FOOTER, len(data) - 12):
         raise ValueError("it ends in no footer")
     footer, _ = _struct(data, len(data) - 8 - length, FOOTER)
     names = [name.encode() for name in columns]
     for group in _structs(footer.get(GROUPS)):
-        for column in _structs(group.get(COLUMNS)):
-            (chunk,) = _structs([column.get(CHUNK)])
-            path = chunk.get(PATH)
-            if not isinstance(path, list) or not path:
-                raise ValueError("its footer names no column")
-            if path[0] not in names or _whole(chunk, VALUES) < 1:
-                continue
-            begin, dictionary = _whole(chunk, DATA), chunk.get(DICTIONARY)
-            end = begin + _whole(chunk, SIZE)
-            if isinstance(dictionary, int) and 0 < dictionary < begin:
-                begin, end = dictionary, end - begin + dictionary
-            yield Chunk(begin, end)
+        pages: list[int] = []
+        for chunk in _chunks(group, names):
+            at = chunk.begin
+            while at < chunk.end:
+                header, at = _struct(data, at, PAGE)
+                unpacked, packed = _whole(header, UNPACKED), _whole(header, PACKED)
+                if len(pages) >= MOST_PAGES or unpacked < 0 or packed < 0:
+                    raise ValueError(f"the header of page {len(pages) + 1:,} does not add up")
+                pages.append(unpacked)
+                at += packed
+        yield pages
+
+
+def _chunks(group: dict[int, Any], names: list[bytes]) -> Iterator[Chunk]:
+    """Where the pages of some columns of a row group lie, as the footer says."""
+    for column in _structs(group.get(COLUMNS)):
+        (chunk,) = _structs([column.get(CHUNK)])
+        path = chunk.get(PATH)
+        if not isinstance(path, list) or not path:
+            raise ValueError("its footer names no column")
+        if path[0] not in names or _whole(chunk, VALUES) < 1:
+            continue
+        begin, dictionary = _whole(chunk, DATA), chunk.get(DICTIONARY)
+        end = begin + _whole(chunk, SIZE)
+        if isinstance(dictionary, int) and 0 < dictionary < begin:
+            begin, end = dictionary, end - begin + dictionary
+        yield Chunk(begin, end)
 
 
 def _whole(values: Mapping[int, Any], field: int) -> int:
@@ -91,7 +93,7 @@ def _structs(values: Any) -> list[dict[int, Any]]:
     return values
 
 
-def _struct(data: bytes, at: int, wanted: Fields, depth: int = 0) -> tuple[dict[int, Any], int]:
+def _struct(data: bytes | mmap, at: int, wanted: Fields, depth: int = 0) -> tuple[dict[int, Any], int]:
     """The wanted fields of a struct by their numbers, and where it ends."""
     if depth > DEEPEST:
         raise ValueError("its structs do not end")
@@ -111,7 +113,7 @@ def _struct(data: bytes, at: int, wanted: Fields, depth: int = 0) -> tuple[dict[
     return values, at + 1
 
 
-def _value(data: bytes, at: int, kind: int, wanted: Fields | None, depth: int) -> tuple[Any, int]:
+def _value(data: bytes | mmap, at: int, kind: int, wanted: Fields | None, depth: int) -> tuple[Any, int]:
     """A value, and where it ends; of what is not wanted the end alone."""
     if kind in WHOLE:
         return _number(data, at)
@@ -129,7 +131,7 @@ def _value(data: bytes, at: int, kind: int, wanted: Fields | None, depth: int) -
     raise ValueError(f"its footer or a page header holds a value of kind {kind}")  # maps are in none
 
 
-def _list(data: bytes, at: int, wanted: Fields | None, depth: int) -> tuple[list[Any], int]:
+def _list(data: bytes | mmap, at: int, wanted: Fields | None, depth: int) -> tuple[list[Any], int]:
     if depth > DEEPEST:
         raise ValueError("its lists do not end")
     kind = _byte(data, at) & 15
@@ -143,12 +145,12 @@ def _list(data: bytes, at: int, wanted: Fields | None, depth: int) -> tuple[list
     return values, at
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
+def _number(data: bytes | mmap, at: int) -> tuple[int, int]:
     value, at = _varint(data, at)
     return value >> 1 ^ -(value & 1), at
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         byte = _byte(data, at)
@@ -159,7 +161,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number of its footer or of a page header does not end")
 
 
-def _byte(data: bytes, at: int) -> int:
+def _byte(data: bytes | mmap, at: int) -> int:
     if not 0 <= at < len(data):
         raise ValueError("a page lies outside of the file")
     return data[at]
