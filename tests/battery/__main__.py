@@ -89,10 +89,11 @@ def main() -> int:
         lines |= {str(case.number): row(case, every, recorder) for case in chosen}
     wanted = [] if options.no_breaks else [b for b in breaks() if not options.cases or {*b.cases} & {*options.cases}]
     missed = []
+    PAGE.write_text(page(lines), encoding="utf-8")
     for each, outcome in taken_out(wanted):
         lines[each.what] = break_row(each, outcome)
         missed += [each.what] if outcome != CAUGHT else []
-    PAGE.write_text(page(lines), encoding="utf-8")
+        PAGE.write_text(page(lines), encoding="utf-8")  # each time: who stops it keeps what was seen
     for fault in [*sorted(recorder.failed), *missed]:
         say(f"FAILED  {fault}")
     minutes = (datetime.now(UTC) - began).total_seconds() / 60
