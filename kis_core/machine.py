@@ -19,8 +19,8 @@ GROUP_FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Where control groups have limit and use of memory, and the field of `memory.stat` that tells of cached files; those of
-version 1 have a folder of their own."""
+"""Where control groups have limit and use of memory, and the field of `memory.stat` that tells of cached files; those
+of version 1 have a folder of their own."""
 
 TRIANGLE = 5 / 8  # of a full product's work, in the column blocks of the sum of k kᵀ
 ALL_EIGENVALUES = 4096  # widest C of which the whitening takes every eigenvalue; beyond, two of them at hardly any cost
