@@ -52,7 +52,7 @@ Each line is a change to a copy of the program, and the quick tests that were ru
 """
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in a set
 class Recorder:
     """A plugin of pytest that keeps what became of each test.
 
@@ -108,7 +108,10 @@ def run(recorder: Recorder, chosen: Iterable[Case], options: argparse.Namespace)
     side_by_side = ["-n", str(options.processes), "--dist", "loadscope"] if options.processes > 1 else ["-n", "0"]
     profile = "quick" if "stress" in options.without else "stress"
     left_out = [f"--deselect={test}" for test in options.leave_out]
-    pytest.main([*named, "-m", marks, f"--hypothesis-profile={profile}", *side_by_side, *left_out], plugins=[recorder])
+    asked = [*named, "-m", marks, f"--hypothesis-profile={profile}", *side_by_side, *left_out]
+    status = pytest.main(asked, plugins=[recorder])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise SystemExit(f"the tests did not run: {status!r}")
 
 
 def collected(chosen: Iterable[Case]) -> list[str]:
