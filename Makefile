@@ -6,7 +6,7 @@ PROFILE := quick # of the property tests
 CUDA := $(addprefix cuda-,bindings pathfinder toolkit) $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime \
 	cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
 
-.PHONY: run test quick check lint types stress benchmark real gallery demo audit lock clean
+.PHONY: run test quick check lint types stress battery benchmark real gallery demo audit lock clean
 
 run: $(VENV)/.app ## install and open the dashboard
 	$(BIN)/streamlit run app.py
@@ -28,6 +28,9 @@ types: $(VENV)/.dev
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "(stress or hypothesis) and not benchmark" --hypothesis-profile=stress
+
+battery: $(VENV)/.dev ## what the program must survive, and whether the tests notice when a defence is taken out: docs/reliability.md
+	$(BIN)/python -m tests.battery $(ARGS)
 
 benchmark: $(VENV)/.dev
 	OMP_NUM_THREADS=$$($(BIN)/python -c "import os; print(os.cpu_count())") $(BIN)/python -m pytest -m benchmark -s

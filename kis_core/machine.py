@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of what a model may run in, the most precise first
 ALL = "all"
+
+GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Where control groups have limit and use of memory, and the field of `memory.stat` that tells of cached files; those
+of version 1 have a folder of their own."""
 
 TRIANGLE = 5 / 8  # of a full product's work, in the column blocks of the sum of k kᵀ
 ALL_EIGENVALUES = 4096  # widest C of which the whitening takes every eigenvalue; beyond, two of them at hardly any cost
@@ -80,15 +88,37 @@ def available_bytes() -> int:
     return min(free, _left_to_container(free))
 
 
-def _left_to_container(otherwise: int, root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container (control group, version 2) may still take; psutil tells of the whole machine."""
+def _left_to_container(
+    otherwise: int, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """What the control groups of this process, and those around them, may still take; psutil tells of all the machine.
+
+    Containers and job schedulers set such limits, of version 2 or still of version 1.
+    """
+    paths = dict.fromkeys(GROUP_FILES, "/")
+    with suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():  # such as 0::/slurm/job_7 and 9:memory:/slurm/job_7
+            _, controllers, path = line.split(":", 2)
+            if "memory" in (controllers or "memory").split(","):
+                paths["memory" if controllers else ""] = path
+    groups = {base: PurePosixPath(path).relative_to("/") for base, path in paths.items() if path.startswith("/")}
+    lefts = [
+        _left_to_group(root / base / folder, *GROUP_FILES[base])
+        for base, group in groups.items()
+        for folder in (group, *group.parents)
+    ]
+    return min((left for left in lefts if left is not None), default=otherwise)
+
+
+def _left_to_group(folder: Path, most: str, taken: str, cached: str) -> int | None:
+    """What a control group may still take; None where it has no limit."""
     try:
-        limit = int((root / "memory.max").read_text())  # "max" without a limit
-        used = int((root / "memory.current").read_text())
-        fields = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(fields["inactive_file"]))  # cached files give way
+        limit = int((folder / most).read_text())  # "max" without a limit
+        used = int((folder / taken).read_text())
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(fields[cached]))  # cached files give way
     except (OSError, ValueError, KeyError):
-        return otherwise
+        return None
 
 
 def devices(memory: Callable[[], int] = available_bytes) -> tuple[Device, ...]:

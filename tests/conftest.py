@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -94,6 +95,34 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KIS_CACHE", str(folder))
     return folder
+
+
+ASKED: list[str] = []  # of whom, on the network, since the test began
+
+
+def watch_the_network(event: str, details: tuple[object, ...]) -> None:
+    """An audit hook: nobody but this machine is asked for anything by a test, nor by what it tests."""
+    if event not in ("socket.connect", "socket.getaddrinfo"):
+        return
+    address = details[1] if event == "socket.connect" else details[0]
+    host = address[0] if isinstance(address, tuple) else address if event == "socket.getaddrinfo" else "localhost"
+    if host not in ("localhost", "127.0.0.1", "::1", "", None) and str(host) != socket.gethostname():
+        ASKED.append(f"{event} {host}")
+        if not ASKS:
+            raise OSError(f"no test asks {host}")
+
+
+ASKS: list[str] = []  # the test under way, if it is one that asks its own server by other names
+sys.addaudithook(watch_the_network)
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test fails where anything of it asks another machine."""
+    ASKED.clear()
+    ASKS[:] = [request.node.nodeid] if request.node.nodeid.startswith(BROWSER) else []
+    yield
+    assert ASKS or ASKED == []
 
 
 @pytest.fixture(autouse=True)

@@ -108,6 +108,13 @@ def die_at(step: int, root: Path, key: str, number: int) -> None:
     """Put a value and die at the step-th write, fsync, rename, unlink or statement of the index; exit 0 if it ends."""
     store = Store(root)
     store.get(key)
+    dying_at(step, store)
+    store.put(key, entry(number).meta, entry(number).arrays)
+    os._exit(0)
+
+
+def dying_at(step: int, store: Store) -> None:
+    """From now on, end this process at the step-th write, fsync, rename, unlink or statement of the index."""
     steps = iter(range(1, step))
 
     def count() -> None:
@@ -121,15 +128,14 @@ def die_at(step: int, root: Path, key: str, number: int) -> None:
 
         return counted
 
-    def half_a_write(path: Path, mode: str) -> Any:
-        return _HalfWriter(real_open(path, mode), count)
+    def half_a_write(path: Path, mode: str = "r", *options: Any, **more: Any) -> Any:
+        stream = real_open(path, mode, *options, **more)
+        return _HalfWriter(stream, count) if "x" in mode or "w" in mode else stream
 
     real_open = Path.open
     Path.open = half_a_write  # type: ignore[method-assign, assignment]
     os.fsync, os.replace, os.unlink = before(os.fsync), before(os.replace), before(os.unlink)
     store._index.cache._con.set_trace_callback(lambda _: count())
-    store.put(key, entry(number).meta, entry(number).arrays)
-    os._exit(0)
 
 
 class _HalfWriter:

@@ -91,6 +91,23 @@ class TestMemory:
         (tmp_path / "memory.stat").unlink()
         assert machine._left_to_container(7777, tmp_path) == 7777
 
+    @pytest.mark.parametrize(
+        ("own", "place"), [("0::/slurm/job_7", "slurm"), ("9:cpu,memory:/slurm/job_7", "memory/slurm")]
+    )
+    @pytest.mark.parametrize("around", ["", "job_7"])
+    def test_that_of_a_job_does_and_of_what_is_around_it(
+        self, tmp_path: Path, own: str, place: str, around: str
+    ) -> None:
+        names = ("memory.max", "memory.current", "inactive_file")
+        if place.startswith("memory"):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        folder = tmp_path / place / around
+        folder.mkdir(parents=True)
+        for name, text in zip((*names[:2], "memory.stat"), ("1000", "400", f"{names[2]} 50"), strict=True):
+            (folder / name).write_text(text)
+        (tmp_path / "own").write_text(f"3:pids:/elsewhere\n{own}\n")
+        assert machine._left_to_container(7777, tmp_path, tmp_path / "own") == 650
+
 
 class TestFirstFit:
     old = Device("cuda:0", "", "cuda", 100, 100, "float16")

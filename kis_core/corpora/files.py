@@ -11,12 +11,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kis_core.corpora.corpus import Corpus, CorpusError
-from kis_core.files import file_text
+from kis_core.files import file_text, parquet_pages
 from kis_core.files.paths import Stamp, stamp
 
 TEXT_FIELD = "text"
@@ -24,6 +26,7 @@ PARQUET = ".parquet"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 MAX_LINE_BYTES = 1 << 26  # 64 MiB: far above any document; a longer line is a file of another format, or has no end
 ROWS_AT_ONCE = 256  # of parquet: about 1 MB of Wikipedia
+MOST_UNPACKED = 1 << 30  # bytes of a row group that one batch may take: of usual files a group has less as a whole
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # the marks of UTF-32 begin or end with one
 
@@ -152,14 +155,26 @@ def _parquet(path: Path) -> Iterator[str]:
 
     read = 0
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path) as file, _mapped(path) as whole:
             column = _text_column(file.schema_arrow, path.name)
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column], use_threads=False):
-                yield from (text or "" for text in batch.column(0).to_pylist())
-                read += batch.num_rows
+            for group, pages in enumerate(parquet_pages.unpacked_bytes(whole, [column])):
+                largest = max(pages, default=1)  # one text of it can stand in all rows
+                if largest > MOST_UNPACKED:
+                    raise ValueError(f"a page of it unpacks to {largest:,} bytes; at most {MOST_UNPACKED:,} are read")
+                at_once = min(ROWS_AT_ONCE, MOST_UNPACKED // max(1, largest))
+                for batch in file.iter_batches(at_once, [group], columns=[column], use_threads=False):
+                    yield from (text or "" for text in batch.column(0).to_pylist())
+                    read += batch.num_rows
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
         where = f" after row {read:,}" if read else ""
         raise CorpusError(f"{path.name} is not a parquet file, or is damaged{where}: {error}") from error
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap]:
+    """A file as bytes that are read as they are asked for."""
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as whole:
+        yield whole
 
 
 def _text_column(schema: Any, name: str) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from kis_core.errors import KisError
+
+PARTIAL = re.compile(r"\.[0-9a-f]{16}\.part")  # the name of a file that is not whole yet
+ABANDONED_SECONDS = 86_400.0  # without a write: nobody is writing it any more
 
 
 class NotWritten(KisError):
@@ -59,6 +64,7 @@ def replaced(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
     if place.exists() and not place.is_file():
         raise NotWritten(f"{path} is no plain file, so nothing can take its place; name another.")
     partial = place.with_name(f".{secrets.token_hex(8)}.part")
+    _sweep(place.parent)
     try:
         with _naming(path):
             with partial.open("xb") as stream:  # closing it may find the disk full as well
@@ -69,6 +75,14 @@ def replaced(path: Path, *, make_folder: bool = False) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder: their streams are of a while ago."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                path.unlink()
 
 
 @contextmanager

@@ -124,6 +124,8 @@ def load(store: Store, source: str | Path | BinaryIO, *, report: progress.Report
         StoreError: the store cannot be written to.
     """
     name = Path(source).name if isinstance(source, str | Path) else "The file"
+    if isinstance(source, str | Path) and (path := Path(source)).exists() and not (path.is_file() or path.is_dir()):
+        raise BundleError(f"{name} is no plain file, but a pipe or a device. Copy the bundle to a file.")
     try:
         with zipfile.ZipFile(source) as archive:
             members = _checked(archive)

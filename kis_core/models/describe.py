@@ -41,7 +41,7 @@ def _read(name: str, files: ModelFiles, here: ModelFiles | None, revision: str |
 
     from kis_core.models.architecture import recognise
     from kis_core.models.loaded import context_of
-    from kis_core.models.loading import errors_of_transformers
+    from kis_core.models.loading import errors_of_transformers, refuse_endless
 
     files.refuse_packed()
     folder, options = files.source
@@ -49,6 +49,7 @@ def _read(name: str, files: ModelFiles, here: ModelFiles | None, revision: str |
         raise ModelError(f"{name} holds no {CONFIGURATION}; a transformers model folder has one.")
     with errors_of_transformers(files.path), torch.device("meta"):  # shapes alone, without memory
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        refuse_endless(files.path, config)
         model = AutoModelForCausalLM.from_config(config)
         shape, context = recognise(model), context_of(config)
     width, mlp_width = shape.widths

@@ -20,6 +20,7 @@ INDEX_ENDING = ".safetensors.index.json"
 CONFIGURATION = "config.json"
 ADAPTER = "adapter_config.json"  # of LoRA and its kin: a change of another model's weights
 PACKED = ("quantization_config", "compression_config")  # fields of a configuration whose weights are packed
+MOST_IN_A_BYTE = 8  # numbers, in the smallest type there could be
 PACKED_BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}  # where their older tools say so instead
 
 
@@ -229,6 +230,11 @@ def _stored_numbers(path: Path) -> int:
             raise ModelError(f"{path} is damaged: its header claims {length:,} bytes in a file of {size:,}.")
         try:
             header = json.loads(stream.read(length))
-            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+            if not all(type(length) is int and length >= 0 for shape in shapes for length in shape):
+                raise ValueError("no shape")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path} is damaged: its header is not that of a safetensors file.") from error
+    if (numbers := sum(map(math.prod, shapes))) > size * MOST_IN_A_BYTE:
+        raise ModelError(f"{path} is damaged: its header claims more numbers than its {size:,} bytes can hold.")
+    return numbers

@@ -183,7 +183,9 @@ class _Reading:
         import gguf
 
         kinds = {kind.value: kind for kind in gguf.GGMLQuantizationType}
-        alignment = int(values.get("general.alignment", ALIGNMENT))
+        alignment = values.get("general.alignment", ALIGNMENT)
+        if not (isinstance(alignment, int) and alignment > 0):
+            raise ValueError("no alignment")
         begin = -(-self._at // alignment) * alignment
         numbers: Counter[str] = Counter()
         for number, shape, offset in tensors:
@@ -215,6 +217,8 @@ class _Reading:
             raise ModelError(f"{self._path} is damaged: its header claims {entries:,} entries of one kind.")
 
     def _take(self, format: str) -> tuple[Any, ...]:
+        if self._at > len(self._content):  # a list may claim to end anywhere
+            raise ValueError("a value beyond the file")
         taken = struct.unpack_from(f"<{format}", self._content, self._at)
         self._at += struct.calcsize(f"<{format}")
         return taken

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 OVERHEAD = 1.2  # activations and the loader's own copies, beside the weights; seen 1.05-1.15 on GPT-2 shapes
 DEVICES = ("auto", "cpu", "cuda", "mps", ALL)
 NUMBERED = re.compile(r"cuda:\d{1,3}")
+MOST_LAYERS = 1_000  # ten times those of the deepest models
 ONE_AT_A_TIME = threading.Lock()
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # of the RuntimeErrors of CUDA and MPS, and of the CPU
 
@@ -76,6 +77,7 @@ def load(
     local = {"local_files_only": True, "trust_remote_code": False} | options
     with errors_of_transformers(path), files.read_once():
         config = AutoConfig.from_pretrained(folder, **local)
+        refuse_endless(path, config)
         with torch.device("meta"):  # shapes alone, without memory
             promised = AutoModelForCausalLM.from_config(config).num_parameters()
         place = _with_room(path.name, max(stored, promised), dtype, candidates, there)  # what files lack is made up
@@ -98,6 +100,19 @@ def load(
         checks.check_logits(loaded)
     log.info("loaded a %s of %d layers on %s in %s", recognised.name, recognised.layers, place.name, dtype)
     return loaded
+
+
+def refuse_endless(path: Path, config: Any) -> None:
+    """Refuse a configuration of more layers than any model has: they are made one by one, even without their numbers.
+
+    Raises:
+        ModelError: it has more.
+    """
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        raise ModelError(
+            f"{path} tells of {layers:,} layers; at most {MOST_LAYERS:,} are read. Is its config.json whole?"
+        )
 
 
 def _candidates(wanted: str, there: Sequence[Device]) -> list[Device]:

@@ -288,8 +288,14 @@ def killed_after(seconds: float, root: Path, request: Request) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("kills", "seed"), [(2, 1), pytest.param(300, 2, marks=pytest.mark.stress)])
 def test_kills_at_any_moment_change_nothing(
-    kills: int, seed: int, request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kills: int,
+    seed: int,
+    request_: Request,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("trials", kills)
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(checkpoint, "WRITING_SHARE", 1e9)  # after every batch
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A model of one's own: what it needs, Compute, a restart in the middle, Resume, and every page works for it."""
+"""A model of one's own: what it needs, Compute, a disconnect and a restart in between, Resume, and all pages work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choose_the_built_in_text(page: Page) -> None:
     expect(page.get_by_label("Tokens, at most")).to_have_count(1, timeout=PATIENCE)  # the one before has gone
 
 
-def test_a_folder_is_computed_and_goes_on_after_a_restart(tmp_path: Path, open_page: Open) -> None:
+def test_a_folder_is_computed_and_goes_on_after_a_disconnect_and_a_restart(tmp_path: Path, open_page: Open) -> None:
     folder, cache = tiny.save("GPT-J", tmp_path / "tiny-gpt-j"), tmp_path / "cache"
     with serving(cache) as url:
         page = shown(open_page(f"{url}/models"), "[data-testid=stDataFrame]")
@@ -37,6 +37,9 @@ def test_a_folder_is_computed_and_goes_on_after_a_restart(tmp_path: Path, open_p
         page.get_by_role("button", name="Compute").click()
         expect(page.get_by_text("Second moment of the keys")).to_be_visible(timeout=PATIENCE)
         link = page.url
+        page.close()
+        page = open_page(f"{url}/library?{link.partition('?')[2]}")
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=PATIENCE)  # nobody had to wait for it
     with serving(cache) as url:
         page = open_page(f"{url}/library?{link.partition('?')[2]}")
         page.get_by_role("button", name="Resume").click(timeout=PATIENCE)

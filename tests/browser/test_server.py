@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+
+from tests.browser.steps import Open, shown
 
 pytestmark = pytest.mark.browser
 
@@ -63,3 +66,27 @@ def test_an_upload_without_a_session_is_refused(server: str) -> None:
     with pytest.raises(HTTPError) as refused:
         urlopen(request, timeout=5)  # noqa: S310 - our own server
     assert 400 <= refused.value.code < 500
+
+
+def _status(server: str, path: str, headers: dict[str, str], claimed: int) -> str:
+    """Status line of the answer to an upload of so many bytes, none of which are sent."""
+    address = urlsplit(server)
+    lines = [f"PUT {path} HTTP/1.1", f"Host: {address.netloc}", f"Content-Length: {claimed}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection.recv(1024).split(b"\r\n")[0].decode()
+
+
+def test_an_upload_that_is_too_large_or_has_no_token_is_refused(server: str, open_page: Open, tmp_path: Path) -> None:
+    """Within a session that is entitled to others: as what the page itself sends, but for the size or the token."""
+    small = tmp_path / "facts.csv"
+    small.write_text("subject,prompt,target\nMalta,The capital of {} is,Valletta\n")
+    page = shown(open_page(f"{server}/your_facts"), "[data-testid=stFileUploader]")
+    with page.expect_request(lambda request: request.method == "PUT") as sent:
+        page.locator("input[type=file]").set_input_files(small)
+    path = urlsplit(sent.value.url).path
+    kept = {name: value for name, value in sent.value.all_headers().items() if name in ("cookie", "x-xsrftoken")}
+    assert set(kept) == {"cookie", "x-xsrftoken"}
+    assert " 413 " in _status(server, path, kept, 501 * 2**20)
+    assert " 403 " in _status(server, path, {"cookie": kept["cookie"]}, 100)

@@ -159,6 +159,25 @@ def test_damaged_parquet_tells_after_which_row(tmp_path: Path) -> None:
     assert "is damaged after row 512: " in fault(path)
 
 
+def test_parquet_that_unpacks_to_too_much_is_refused_and_long_texts_are_read_few_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["0123456789" * 100] * 300})  # a dictionary of one text
+    monkeypatch.setattr(files, "MOST_UNPACKED", 10_000)
+    taken, batches = [], pq.ParquetFile.iter_batches
+
+    def seen(self: pq.ParquetFile, *options: Any, **more: Any) -> Iterator[pa.RecordBatch]:
+        for batch in batches(self, *options, **more):
+            taken.append(batch.nbytes)
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", seen)
+    assert len(read(path)) == 300
+    assert max(taken) < 20_000
+    monkeypatch.setattr(files, "MOST_UNPACKED", 900)
+    assert "a page of it unpacks to 1,004 bytes; at most 900 are read" in fault(path)
+
+
 def test_a_name_without_a_file_is_refused_politely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x" * 5000, "a\0b", "/", "absent.txt", "."):

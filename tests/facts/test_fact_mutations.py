@@ -7,6 +7,7 @@ import io
 import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -170,7 +171,10 @@ def test_a_good_file_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(("count", "seed"), [(QUICK, 13), pytest.param(MANY, 1, marks=pytest.mark.stress)])
-def test_one_change_makes_no_other_fact_false(count: int, seed: int) -> None:
+def test_one_change_makes_no_other_fact_false(
+    count: int, seed: int, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("trials", count)
     chance, files = random.Random(seed), good_files()
     for _ in range(count):
         check(chance.choice(files), chance)

@@ -171,6 +171,14 @@ def test_what_grows_too_large_unpacked_is_refused(monkeypatch: pytest.MonkeyPatc
     assert "has more than 100,000 bytes unpacked" in refused(data, "a.parquet")
 
 
+def test_a_workbook_of_very_many_texts_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty ones take five bytes each, and hardly any once they are packed."""
+    monkeypatch.setattr(workbook, "MOST_TEXTS", 1_000)
+    for text in (b"<si/>", b"<si><t/></si>"):
+        data = book(HEADER, ROME, edit=lambda name, part, t=text: part + t * 1_001 if "styles" in name else part)
+        assert refused(data, "a.xlsx") == "a.xlsx has more than 1,000 texts. Split the file."
+
+
 def test_more_rows_than_any_set_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "MOST_ROWS", 3)
     line = ",".join(ROME).encode()

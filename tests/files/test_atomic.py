@@ -89,3 +89,13 @@ def test_nothing_else_in_the_library_writes_a_file_under_its_final_name() -> Non
         if (actual := WRITING.search(line)) and '"' not in line[: actual.start()]  # in code, not in a sentence
     ]
     assert written == []
+
+
+def test_what_a_killed_writer_left_is_swept_a_day_later(tmp_path: Path) -> None:
+    abandoned, at_work, another = (tmp_path / f".{name}.part" for name in ("0" * 16, "1" * 16, "of-somebody-else"))
+    for path in (abandoned, at_work, another):
+        path.touch()
+    for path in (abandoned, another):
+        os.utime(path, (0, 0))
+    atomic.write(tmp_path, {"new": "new"})
+    assert {path.name for path in tmp_path.iterdir()} == {at_work.name, another.name, "new"}

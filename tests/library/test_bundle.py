@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import stat
 import zipfile
@@ -274,6 +275,12 @@ def test_a_manifest_too_large_for_memory_is_not_read(filled: Store, monkeypatch:
     refused(filled, packed([row()], [(FILE, NUMBERS)]), "at most 100 are read")
     with pytest.raises(BundleError, match="too many for one bundle"):
         export(filled, KEYS, io.BytesIO())
+
+
+def test_a_pipe_is_no_bundle(laptop: Store, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "waits")  # whoever opens it hangs
+    with pytest.raises(BundleError, match="waits is no plain file, but a pipe or a device"):
+        load(laptop, tmp_path / "waits")
 
 
 def test_another_version_or_no_manifest_is_told(filled: Store) -> None:

@@ -224,6 +224,14 @@ def test_read_from_the_hub_without_its_weights(folder: Path, monkeypatch: pytest
         assert entry.download_bytes == entry.parameters * (4 if computed == "float32" else 2)
 
 
+def test_more_layers_than_any_model_has_are_refused_at_once(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"n_layer": 10**6}
+    (folder / "config.json").write_text(json.dumps(config))
+    for use in (lambda: described(str(folder)), lambda: loading.load(ModelFiles(folder), device="cpu")):
+        with pytest.raises(ModelError, match="tells of 1,000,000 layers; at most 1,000 are read"):
+            use()
+
+
 def test_a_folder_goes_by_its_whole_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(folder)

@@ -63,6 +63,14 @@ def test_an_uploaded_file_is_shown_and_once_used_kept_and_chosen(open_page: Open
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_file_larger_than_facts_are_is_refused_unread(open_page: Open) -> None:
+    """Whatever the browser was told: the server takes more, for bundles."""
+    page = upload(open_page(PAGE), b"subject,prompt,target\n" + b"x" * (20 * 2**20))
+    assert [error.value for error in page.error] == ["This file is larger than 20 MB. Split it."]
+    assert not page.success
+
+
+@pytest.mark.usefixtures("folder")
 def test_what_was_assumed_of_a_file_and_what_was_left_out_is_told(open_page: Open) -> None:
     content = as_csv(("Côte d’Ivoire", "{} lies in", "Africa\u00a0", ""), FRANCE).decode().encode("cp1252")
     page = upload(open_page(PAGE), content)

@@ -67,9 +67,10 @@ def test_two_never_hold_one_lock_though_its_file_comes_and_goes(tmp_path: Path) 
     counter.write_text("0")
     children = [started(lambda: count_up(path, counter)) for _ in range(WORKERS)]
     sweeper = started(lambda: [locks.sweep(tmp_path, LOCK) for _ in itertools.count()] and 0)
-    assert statuses(children) == [0] * WORKERS
+    ended = statuses(children)
     os.kill(sweeper, signal.SIGKILL)
     os.waitpid(sweeper, 0)
+    assert ended == [0] * WORKERS
     assert counter.read_text() == str(WORKERS * ROUNDS)
     locks.sweep(tmp_path, LOCK)
     assert list(tmp_path.glob(f"*{LOCK}")) == []

@@ -36,7 +36,10 @@ def flip(content: bytes, choose: random.Random) -> bytes:
     return content[:at] + bytes([content[at] ^ (1 << choose.randrange(8))]) + content[at + 1 :]
 
 
-def test_every_flipped_byte_of_a_matrix_is_noticed_and_the_value_recomputed_once(store: Store) -> None:
+def test_every_flipped_byte_of_a_matrix_is_noticed_and_the_value_recomputed_once(
+    store: Store, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("trials", FLIPS)
     compute = Counting(entry(1, size=4))
     store.get_or_compute(KEY, compute)
     choose = random.Random(6)
@@ -96,7 +99,9 @@ def test_a_damaged_index_costs_one_computation(store: Store, content: bytes, ope
 
 @pytest.mark.parametrize("flips", [INDEX_FLIPS, pytest.param(None, marks=pytest.mark.stress)])
 @pytest.mark.timeout(3600)
-def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(store: Store, flips: int | None) -> None:
+def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(
+    store: Store, flips: int | None, record_property: Callable[[str, object], None]
+) -> None:
     store.put(KEY, entry(1).meta, entry(1).arrays)
     close(store)
     sound = (store.root / "index" / "cache.db").read_bytes()
@@ -104,6 +109,7 @@ def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(store: Stor
     content = matrix.read_bytes()
     choose = random.Random(7)
     written = [at for at, byte in enumerate(sound) if byte]
+    record_property("trials", flips or len(written))
     for at in written if flips is None else choose.choices(written, k=flips):
         for path in matrices(store.root):
             path.unlink()
@@ -112,6 +118,15 @@ def test_any_flipped_byte_of_the_index_costs_at_most_one_computation(store: Stor
         newcomer = Store(store.root)
         check_computed_once(newcomer, times=1)
         close(newcomer)
+
+
+def test_a_changed_letter_of_a_row_is_noticed(store: Store) -> None:
+    store.put(KEY, entry(1).meta, entry(1).arrays)
+    close(store)
+    with index_of(store.root) as index:
+        index.execute("UPDATE Cache SET value = replace(value, ?, ?)", (r"\"number\": 1", r"\"number\": 2"))
+        assert index.execute("SELECT count(*) FROM Cache WHERE value LIKE ?", ("%: 2%",)).fetchone() == (1,)
+    check_computed_once(store, times=1)
 
 
 def test_a_lock_or_a_full_disk_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kis_core.analysis.pipeline import Request, ResolvedRequest
@@ -41,6 +41,7 @@ ingredients = st.dictionaries(st.text(max_size=2), st.one_of(plain, st.lists(pla
 
 
 @given(ingredients, ingredients)
+@example({"model": "a/b"}, {"model": "a_b"})
 def test_keys_are_equal_only_for_equal_ingredients(one: dict[str, Any], other: dict[str, Any]) -> None:
     def typed(value: Any) -> str:
         return repr(sorted(value.items()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,8 +20,11 @@ from kis_core.files.paths import is_file
 SMALL_BYTES = 1 << 20  # an array that may be compressed as much as it likes
 MAX_COMPRESSION = 50  # bytes out of one byte in; sums of k kᵀ hardly shrink, and zip bombs start at hundreds
 NUMPY_WRITES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, zlib.error, zipfile.BadZipFile)
-"""What zipfile and numpy raise for damaged content; a RuntimeError where it is encrypted."""
+DAMAGE = (
+    *(OSError, ValueError, EOFError, RuntimeError, SyntaxError, MemoryError, struct.error, tokenize.TokenError),
+    *(zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile),
+)
+"""What zipfile, and numpy with Python's own parser, raise for damaged content; a RuntimeError where it is encrypted."""
 
 
 class StatisticsError(KisError):

@@ -41,9 +41,10 @@ def _rows(data: bytes, rows: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with ParquetFile(pyarrow.BufferReader(data)) as file:
             names = [name for name in file.schema_arrow.names if typed.named([name])[0] in FIELDS]
-            unpacked = 0
-            for size in parquet_pages.unpacked_bytes(data, file.metadata, names):
-                if (unpacked := unpacked + size) > MOST_BYTES:
+            unpacked = pages = 0
+            for sizes in parquet_pages.unpacked_bytes(data, names):
+                unpacked, pages = unpacked + sum(sizes), pages + len(sizes)
+                if unpacked > MOST_BYTES or pages > parquet_pages.MOST_PAGES:
                     raise FactFileError(_too_large(rows))
             # one text can stand in all rows: so few at once that even those would find room
             at_once = min(ROWS_AT_ONCE, MOST_BYTES // max(1, unpacked))

@@ -22,6 +22,8 @@ from kis_core.files import file_text
 MOST_COLUMNS = 200  # a row may claim 16,384, most of them empty
 MOST_ABOVE = 100  # rows in which the header is looked for
 MOST_IN_A_ROW = 8_000_000  # bytes of XML before a row or a text ends: read as a whole, they take fifty times as much
+MOST_TEXTS = 1_000_000  # of the table of texts, which is read whole; empty ones take five bytes each
+TEXT = re.compile(rb"<(?:\w+:)?si[\s/>]")
 ENDS = re.compile(rb"</(?:row|si)>")  # of what is read piece by piece; other parts are read as a whole
 LAST_ROW = 2**20  # of a sheet; a row may claim any number
 PACKED = (ZIP_STORED, ZIP_DEFLATED)
@@ -98,6 +100,8 @@ def _unpacked(data: bytes, name: str) -> io.BytesIO:
                     f"{name} has more than {MOST_IN_A_ROW:,} bytes in one row, or beside all rows. Save the columns "
                     f"{', '.join(REQUIRED_COLUMNS)} alone."
                 )
+            if sum(1 for _ in TEXT.finditer(content)) > MOST_TEXTS:
+                raise FactFileError(f"{name} has more than {MOST_TEXTS:,} texts. Split the file.")
             archive.writestr(part.filename, content)
     return plain
 
