@@ -38,5 +38,5 @@ def test_no_page_promises_more_than_the_server_takes() -> None:
     most = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]["maxUploadSize"]
     pages = {path.name: path.read_text() for path in (ROOT / "pages").rglob("*.py")}
     limits = {name: int(LIMIT.search(text)[1]) for name, text in pages.items() if "max_upload_size" in text}
-    assert set(limits) == {"library.py", "your_facts.py"}
+    assert set(limits) == {"library.py", "your_facts.py", "talk.py"}
     assert max(limits.values()) == most

@@ -45,7 +45,7 @@ def test_views_come_back_from_their_file() -> None:
         b'{"views": [{"page": "../../app.py", "link": {}}]}',
         b"[" * 100_000,
         json.dumps({"views": [{"page": "app.py", "link": {}}] * (talk.MOST_VIEWS + 1)}).encode(),
-        b" " * talk.MOST_BYTES + talk.written(VIEWS).encode(),
+        b" " * 1_000_000 * talk.MEGABYTES + talk.written(VIEWS).encode(),
     ],
 )
 def test_what_is_no_file_of_views_is_refused(content: bytes) -> None:

@@ -18,7 +18,7 @@ from pages.parts.frame.text import plain
 
 SCALE = 1.6  # of all type
 MOST_VIEWS = 100
-MOST_BYTES = 200_000  # of a file of views
+MEGABYTES = 1  # of a file of views
 TYPE = ("fontSize", "labelFontSize", "titleFontSize", "labelLimit", "titleLimit", "gradientLength", "symbolSize")
 """What of a chart's specification grows with its type."""
 STYLE = f"""<style>
@@ -109,8 +109,8 @@ def read(content: bytes, pages: Sequence[str]) -> list[TalkView]:
     Raises:
         TalkError: it holds none, too many, or a page that is not there.
     """
-    if len(content) > MOST_BYTES:
-        raise TalkError(f"a file of views has at most {MOST_BYTES:,} bytes")
+    if len(content) > 1_000_000 * MEGABYTES:
+        raise TalkError(f"a file of views has at most {MEGABYTES} MB")
     try:
         found = [TalkView(view["page"], dict(view["link"])) for view in json.loads(content)["views"]]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -203,7 +203,7 @@ def _line(at: int, view: TalkView, known: list[TalkView], titles: dict[str, str]
 
 
 def _bring(pages: Sequence[str]) -> None:
-    brought = st.file_uploader("Views saved before", "json", max_upload_size=1, key="talk-file")
+    brought = st.file_uploader("Views saved before", "json", max_upload_size=MEGABYTES, key="talk-file")
     if brought is not None and st.session_state.get("talk brought") != brought.file_id:
         st.session_state["talk brought"] = brought.file_id
         try:
