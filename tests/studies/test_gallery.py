@@ -99,7 +99,7 @@ def test_what_is_shipped_is_what_pages_ask_for(shipped: Store) -> None:
         assert lifelong.finished(lifelong.known(bench, run), run)
 
 
-def test_edits_of_real_models_are_shipped_as_pages_ask_for_them(shipped: Store) -> None:
+def test_what_is_shipped_of_real_models_is_what_pages_ask_for(shipped: Store) -> None:
     packed = {entry.name for entry in catalog.hub() if entry.package}
     results = [result for one in archive.computed(shipped) if (result := archive.read(one.key, shipped))]
     real = [result for result in results if result.request.model in packed]
@@ -109,6 +109,8 @@ def test_edits_of_real_models_are_shipped_as_pages_ask_for_them(shipped: Store) 
         edits = gallery.default_edits(bench)
         assert len(edits) == min(gallery.MOST_EDITS, len(result.editable_layers))
         assert all(bench.performed(edit, 1.0) for edit in edits)
+        run = gallery.default_run(bench)
+        assert lifelong.finished(lifelong.known(bench, run), run)
 
 
 def test_p_of_what_is_shipped_follows_from_its_angles_and_leverage_and_the_statistics_from_p(shipped: Store) -> None:
