@@ -50,6 +50,7 @@ def add(commands: Any) -> None:
         ("lifelong", _add_lifelong, "edit after edit; write forecast and measurement at every step"),
         ("budget", _add_budget, "forecast the forgetting curve of a sequence before its edits are made"),
         ("forgetting", _add_forgetting, "many sequences: how fast models forget, and how good the forecasts are"),
+        ("league", _add_league, "methods side by side after many edits: efficacy, paraphrases, neighbours, perplexity"),
         ("budgets", _add_budgets, "how good the forecasts of budgets are, against the runs of docs/forgetting.md"),
     ):
         add_options(commands.add_parser(name, help=text))
@@ -118,6 +119,18 @@ def _add_forgetting(forgetting: argparse.ArgumentParser) -> None:
     forgetting.add_argument("--methods", default=of_one_layer, metavar="A,B,…")
     _describe(forgetting, METHODS)
     forgetting.set_defaults(command=_forgetting)
+
+
+def _add_league(parser: argparse.ArgumentParser) -> None:
+    options.add_models(parser)
+    several = "after which all is measured; the last ends a run (%(default)s)"
+    parser.add_argument("--edits", default="50,100", metavar="N,N,…", help=several)
+    every = "edits between two measurements of the unrelated facts (%(default)s)"
+    parser.add_argument("--every", type=options.whole, default=10, help=every)
+    parser.add_argument("--seeds", type=options.seeds, default=3, help="runs of each kind (%(default)s)")
+    parser.add_argument("--methods", default=",".join(method.name for method in METHODS), metavar="A,B,…")
+    _describe(parser, METHODS)
+    parser.set_defaults(command=_league)
 
 
 def _add_budgets(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +294,27 @@ def _forgetting(args: argparse.Namespace, line: ProgressLine) -> Iterator[object
     study = SequenceStudy(
         requests=options.requests_of(args),
         edits=args.edits,
+        every=args.every,
+        seeds=args.seeds,
+        methods=tuple(args.methods.split(",")),
+        layers=options.chosen_layers(args.layers),
+        device=args.device,
+    )
+    yield from study.run(args.out, Store(), report=line)
+
+
+def _league(args: argparse.Namespace, line: ProgressLine) -> Iterator[object]:
+    from kis_core.studies.league import LeagueStudy
+
+    options.folder(args.out)
+    try:
+        edits = tuple(options.whole(part, least=1) for part in args.edits.split(","))
+    except argparse.ArgumentTypeError:
+        raise RequestError(f"--edits takes numbers such as 50,100; found {options.shown(args.edits)}") from None
+    line.say_of(facts.load(args.facts))
+    study = LeagueStudy(
+        requests=options.requests_of(args),
+        edits=edits,
         every=args.every,
         seeds=args.seeds,
         methods=tuple(args.methods.split(",")),

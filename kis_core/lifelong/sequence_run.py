@@ -49,6 +49,7 @@ class SequenceRun:
         sensitivities: of the facts' answers to each layer of the unedited model.
         gradients: the same, of the model at the last measurement.
         rows: what `trace` is made of: for each of its arrays, one entry a measured step or edit.
+        timed, seconds: how many edits this object made, and how long they took, measuring left out.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class SequenceRun:
         self.text = model_health.held_out(simulator)
         self.own_norms = [float(np.linalg.norm(self._weight(layer))) for layer in self.layers]
         self.saved = time.monotonic()
+        self.timed, self.seconds = 0, 0.0
 
     def _weight(self, layer: int) -> np.ndarray:
         return np.asarray(self.model.architecture.weight(layer).double().cpu().numpy())
@@ -165,7 +167,7 @@ class SequenceRun:
         names = {part: str(result.provenance[part]) for part in ("facts", "corpus")}
         return {"name": name, "model": result.request.model, OF_RESULT: result.identity} | names
 
-    def _standing(self) -> tuple[Change, ...]:
+    def standing(self) -> tuple[Change, ...]:
         """The edits so far, as the model that is measured has them."""
         return self._dense(self._restrained(self.state.total))
 
@@ -197,7 +199,9 @@ class SequenceRun:
             past=dict(zip(self.layers, state.past, strict=True)),
             anchors=self.anchors,
         )
+        began = time.monotonic()
         performed = self._performed(site, batch, searching)
+        self.timed, self.seconds = self.timed + len(batch), self.seconds + time.monotonic() - began
         changes = [list(edit.changes) if edit else [] for edit in performed]
         total = state.total.copy()
         for own in changes:
@@ -220,7 +224,7 @@ class SequenceRun:
             moved=moved,
             moved_edits=np.concatenate([later, np.zeros((len(batch), total.shape[1]))]),
         )
-        with applied(self.model, *self._standing()):
+        with applied(self.model, *self.standing()):
             right_after = observe(self.model, self.edited[done : done + len(batch)], self.layers[0])
         self.state.wrote = np.concatenate([state.wrote, right_after.outputs])
         for at, (edit, own) in enumerate(zip(performed, changes, strict=True)):
@@ -245,7 +249,7 @@ class SequenceRun:
 
     def _renewed_gradients(self) -> list[Sensitivity]:
         """How the answers depend on each layer as the edits so far left the model."""
-        with applied(self.model, *self._standing()):
+        with applied(self.model, *self.standing()):
             return [sensitivity(self.model, self.simulator.sentences, layer) for layer in self.layers]
 
     def _since(self) -> tuple[DenseEdit, ...]:
@@ -273,7 +277,7 @@ class SequenceRun:
         self.state = replace(self.state, renewed=self.state.renewed + change, then=self._restrained(self.state.total))
         state, made = self.state, len(self.state.past[0])
         self.report(STAGE, made, len(self.queue.edits))
-        standing = self._standing()
+        standing = self.standing()
         with applied(self.model, *standing):
             others = observe(self.model, self.sentences, self.layers[0])
             own = observe(self.model, self.edited[:made], self.layers[0])

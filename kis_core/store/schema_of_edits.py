@@ -93,6 +93,11 @@ BUDGET_ARRAYS = {
     "pilots.carried": Array("pilots", finite=False),
 } | arrays(Array("r s", finite=False), "recall log_odds perplexity delta_norm carried")
 BUDGET_ARRAYS |= arrays(Array("s m", finite=False), "fact_change fact_spread")
+LEAGUE_META = table(
+    fields(optional(number(0, 1 + UNIT)), "efficacy retention paraphrase neighbourhood recall")
+    | fields(optional(number(0)), "perplexity seconds")
+    | {"commit": text}
+)
 
 
 def _sensitivity(meta: Mapping[str, Any], arrays: Arrays, sizes: Mapping[str, int]) -> None:
@@ -151,6 +156,7 @@ KINDS: dict[str, Kind] = {
         more=_run,
         optional="state.",
     ),
+    "league": Kind(LEAGUE_META, {}),
     "budget": Kind(BUDGET_META, BUDGET_ARRAYS, together=("steps",), more=_budget, optional="fact_"),
     "performed-edit": Kind(
         EDIT_META,

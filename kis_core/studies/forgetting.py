@@ -28,7 +28,7 @@ FORECASTS = {
 def committed() -> pd.DataFrame:
     """The rows of the study that comes with the project: the demo family, as `forgetting.csv` has them."""
     source = resources.files(__package__).joinpath("forgetting.csv")
-    return pd.read_csv(io.StringIO(source.read_text("utf-8")))
+    return pd.read_csv(io.StringIO(source.read_text("utf-8")), dtype={"commit": str})
 
 
 def lifetimes(runs: pd.DataFrame) -> pd.DataFrame:

@@ -26,11 +26,12 @@ from kis_core.simulator import Simulator
 from kis_core.simulator import of as simulator_of
 from kis_core.store.store import Store
 from kis_core.studies.forgetting import EARLY, lifetimes, markdown
+from kis_core.studies.program import made_by
 
 COLUMNS = (
     "model", "family", "width", "layer", "method", "draw", "order", "seed", "edits", "half_life", "reached", "efficacy",
     "retention", "drift", "shift_error", "early_shift", "early_subject", "early_all",
-    "early_renewed", "half_shift", "half_subject", "half_all", "half_renewed",
+    "early_renewed", "half_shift", "half_subject", "half_all", "half_renewed", "commit",
 )  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def _row(simulator: Simulator, case: Case, edits: int, every: int) -> dict[str, 
         "retention": float(summary.retention(trace)[end]),
         "drift": float(trace.drift[end, 0]),
         "shift_error": float(np.nanmax([0.0, *summary.exactness(trace)])),
+        "commit": made_by(),
     }
     for name, at in (("early", early), ("half", max(end, 1))):
         row |= {f"{name}_{kind}": rank for kind, (rank, _) in summary.forecasts(trace, at).items()}

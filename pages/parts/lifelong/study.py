@@ -1,4 +1,4 @@
-"""The study of forgetting, as it was committed: edits until half is forgotten, and how well that was forecast."""
+"""The studies as they were committed: how fast models forget, how well that was forecast, and methods side by side."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import streamlit as st
 
 from kis_core import charts
 from kis_core.editing import METHODS
-from kis_core.studies import forgetting
+from kis_core.studies import forgetting, league
 from kis_core.wording import counted
 from pages.parts.figures.drawing import drawing
-from pages.parts.figures.figure import FigureText, figure
+from pages.parts.figures.figure import FigureText, caption, figure
+from pages.parts.figures.grid import grid
+from pages.parts.frame.glossary import explain
 from pages.parts.frame.page import split
 from pages.parts.frame.text import plain
 from pages.parts.lifelong.view import RunView
@@ -24,7 +26,12 @@ HELP = (
 
 
 def study(view: RunView) -> None:
-    """The figure of the study at the layer shown, and what it says of the theory."""
+    """The figure of the study at the layer shown, what it says of the theory, and the league table."""
+    _forgetting(view)
+    _league(view)
+
+
+def _forgetting(view: RunView) -> None:
     rows = forgetting.committed()
     here = rows[rows["layer"] == view.layer]
     if here.empty:
@@ -54,3 +61,29 @@ def study(view: RunView) -> None:
         st.markdown("**How good are the forecasts?**")
         st.markdown("\n".join(f"- {line}" for line in forgetting.findings(rows)))
         st.caption(plain("All tables: docs/forgetting.md"))
+
+
+def _league(view: RunView) -> None:
+    """Methods side by side on the model and layer shown, after the most edits measured; nothing before it was made."""
+    rows = league.committed()
+    if rows.empty:
+        return
+    table = league.standings(rows)
+    here = table[(table["model"] == view.request.model) & (table["layer"] == view.layer)]
+    if here.empty:
+        there = ", ".join(dict.fromkeys(f"{row.model} layer {row.layer}" for row in table.itertuples()))
+        st.caption(plain(f"The league table of methods has: {there}."))
+        return
+    most = int(here["edits"].max())
+    here = here[here["edits"] == most].drop(columns=league.GROUPS)
+    heads = {"method": "method", "half_life": "half-life"} | league.MEASURES
+    grid(here, {name: st.column_config.TextColumn(head) for name, head in heads.items()}, hide_index=True, key="league")
+    text = FigureText(
+        title=f"Methods after {counted(most, 'edit')}, layer {view.layer}",
+        caption=f"The committed study of {plain(view.request.model)}, the longest half-life first; not the run above. "
+        f"{plain(league.PROTOCOL)}",
+        help=explain("half-life", "edits in force", "perplexity"),
+        data=lambda: here,
+        code="from kis_core.studies import league\n\nframe = league.standings(league.committed())",
+    )
+    caption(view, text, key="league-table")

@@ -16,11 +16,13 @@ from streamlit.testing.v1 import AppTest
 from kis_core import lifelong
 from kis_core.lifelong import Draw, EditTrace, frames, order_advice
 from kis_core.studies import forgetting as studies
+from kis_core.studies import league
 from kis_core.wording import MISSING
 from pages.parts.frame import state
 from pages.parts.frame.text import plain
 from pages.parts.jobs import results
 from pages.parts.lifelong.order_advice import _summary
+from tests.pages.conftest import MODEL
 from tests.pages.lifelong_runs import EDITS, EXACT, STEPS, Runs, chart, settled
 from tests.pages.looking import as_in_table, button, captions, click, html, table_of
 
@@ -246,3 +248,21 @@ def test_the_study_is_the_committed_one(seen: Page) -> None:
     assert f"{study[study['layer'] == 0]['seed'].nunique()} seeds" in captions(page)
     said = "\n".join(element.value for element in page.markdown)
     assert all(f"- {line}" in said for line in studies.findings(study))
+
+
+def test_the_league_table_is_there_once_it_was_made(opened: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dict.fromkeys(league.MEASURES, 0.5) | {"model": MODEL, "seed": 0, "edits": 50, "commit": ""}
+    row |= {"reached": True}
+    kinds = (("rome", "0", 8.0), ("wilke", "0–2", 9.0))
+    rows = [row | {"method": name, "layers": layers, "half_life": life} for name, layers, life in kinds]
+    monkeypatch.setattr(league, "committed", lambda: pd.DataFrame(rows, columns=list(league.COLUMNS)))
+    page = opened(chronicle="study")
+    assert not page.exception
+    (table,) = (each.value for each in page.dataframe if "half_life" in each.value)
+    assert table[["method", "half_life", "recall"]].to_numpy().tolist() == [
+        ["WilKE, layers 0–2", "9", "50%"],
+        ["ROME", "8", "50%"],
+    ]
+    assert league.PROTOCOL.split(":")[0] in captions(page)
+    monkeypatch.setattr(league, "committed", lambda: pd.DataFrame([rows[0] | {"layers": "1"}]))
+    assert plain(f"The league table of methods has: {MODEL} layer 1.") in captions(opened(chronicle="study"))
