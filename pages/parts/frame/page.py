@@ -27,6 +27,7 @@ PAGES = {
     "See": (
         ("app.py", "Overview", ":material/home:"),
         ("pages/superposition.py", "Superposition", ":material/grid_on:"),
+        ("pages/network.py", "Network", ":material/hub:"),
         ("pages/top_pairs.py", "Top pairs", ":material/format_list_numbered:"),
     ),
     "Edit": (
