@@ -41,9 +41,9 @@ NAMED = 12  # facts with their names beside them
 CHARACTER, LINE = 0.025, 0.065  # of the plane, that a name takes across and down
 PLACES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "right": ((1, 0), {"align": "left", "dx": 10}),
-    "left": ((-1, 0), {"align": "right", "dx": -10}),
     "above": ((0, 1), {"align": "center", "dy": -18}),
     "below": ((0, -1), {"align": "center", "dy": 18}),
+    "left": ((-1, 0), {"align": "right", "dx": -10}),
 }
 """Where a name can stand beside its fact, across and up, and how it is written there."""
 SEEN = 0.06  # of the largest change: what is smaller would hide in the fact's own mark
@@ -185,7 +185,8 @@ def _names(
         here, subject = known.loc[fact], shorten(known.loc[fact, "subject"])
         name = f"{subject} → {here['answer']}" if fact in changed else subject
         boxes = {place: _box(here["x"], here["y"], len(name), *at) for place, (at, _) in PLACES.items()}
-        free = [place for place, box in boxes.items() if not any(_overlap(box, row["box"]) for row in rows)]
+        roomy = [place for place, (left, right, _, top) in boxes.items() if max(-left, right, abs(top)) <= EDGE]
+        free = [place for place in roomy if not any(_overlap(boxes[place], row["box"]) for row in rows)]
         if len(rows) < NAMED and (free or fact in (picked or ())):
             place = next(iter(free), "right")
             at = {"x": here["x"], "y": here["y"], "i": fact, "j": fact}
@@ -201,11 +202,9 @@ def _names(
 
 
 def _box(x: float, y: float, characters: int, across: int, up: int) -> tuple[float, float, float, float]:
-    """Where a name beside a fact lies: left, right, bottom and top; a name beyond the edge has no room anywhere."""
+    """Where a name beside a fact lies: left, right, bottom and top."""
     width, y = CHARACTER * characters, y + up * LINE
     left = {1: x + CHARACTER, -1: x - CHARACTER - width, 0: x - width / 2}[across]
-    if max(abs(left), abs(left + width), abs(y)) > EDGE:
-        return -np.inf, np.inf, -np.inf, np.inf
     return left, left + width, y - LINE / 2, y + LINE / 2
 
 
