@@ -18,5 +18,6 @@ from kis_core.charts.lifelong import (
     retention,
 )
 from kis_core.charts.lines import MODEL, by_layer, convergence, kurtosis_by_layer, kurtosis_by_size
+from kis_core.charts.network import LINK, network
 from kis_core.charts.scatter import PAIR, scatter
 from kis_core.charts.spillover import FACT, LAYER, advice, against, losses, spillover

@@ -53,6 +53,16 @@ LIVES = pd.DataFrame({"model": ["small", "large", "small"], "width": [32, 128, 3
 LIVES["middle"], LIVES["low"], LIVES["high"] = [10.0, 40.0, 30.0], [5.0, NAN, 20.0], [20.0, NAN, 45.0]
 LIVES["unreached"] = [0, 2, 0]
 
+NODES = pd.DataFrame({"fact": range(4), "x": [-1.0, 0.0, 0.1, 0.9], "y": [0.0, 1.0, -0.8, 0.1]})
+NODES["subject"], NODES["told"], NODES["group"] = list("abcd"), list("abcd"), ["one", "two", "one", "others"]
+NODES["reaches"], NODES["reached"] = [1, 1, 0, 0], [0, 1, 1, 0]
+ARROWS = pd.DataFrame({"i": [0, 1, 3], "j": [1, 2, 0], "p": [0.9, -0.4, 0.2], "edited": "a", "suffers": "b"})
+for end, names in (("i", ("x", "y")), ("j", ("x2", "y2"))):
+    for name in names:
+        ARROWS[name] = NODES[name[0]].to_numpy()[ARROWS[end]]
+EFFECTS = pd.DataFrame({"fact": [1, 2, 3], "forecast": [-1.0, NAN, 0.0], "measured": [-2.0, 0.5, NAN]})
+EFFECTS["answer"] = ["new", "", ""]
+
 MANY = len(HOSTILE)
 FALLING = [float(value) for value in range(1 - MANY, 1)]
 STRANGE = frame(FALLING, measured=FALLING, subjects=list(HOSTILE), flips=dict(enumerate(HOSTILE)))
@@ -76,6 +86,10 @@ def overview(p: np.ndarray, order: np.ndarray | None = None, **options: Any) -> 
     options.setdefault("labels", [f"fact {k}" for k in range(len(p))])
     options.setdefault("window", whole(len(p)))
     return charts.overview(p, np.arange(len(p)) if order is None else order, limit=0.5, **options)
+
+
+def network(nodes: pd.DataFrame = NODES, links: pd.DataFrame = ARROWS, **options: Any) -> alt.LayerChart:
+    return charts.network(nodes, links, others="others", **options)
 
 
 def density(curves: pd.DataFrame = CURVES, **options: Any) -> alt.LayerChart:
@@ -131,6 +145,9 @@ EVERY: dict[str, Callable[[], alt.LayerChart]] = {
     "rings": lambda: over_edits(dotted=KINDS),
     "damage": lambda: charts.damage(DAMAGE, step=5, picked=4),
     "lifetimes": lambda: charts.lifetimes(LIVES),
+    "network": lambda: network(),
+    "network with an edit": lambda: network(picked=(0, 0), effects=EFFECTS),
+    "network with a pair": lambda: network(picked=(1, 2)),
 }
 """Every kind, as it usually is."""
 
@@ -172,6 +189,7 @@ ODD: dict[str, Callable[[], alt.LayerChart]] = {
     "damage of no fact": lambda: charts.damage(DAMAGE[:0], step=0),
     "unknown damage": lambda: charts.damage(DAMAGE.assign(change=NAN, rank=0), step=5),
     "no lifetime": lambda: charts.lifetimes(LIVES[:0]),
+    "network without links": lambda: network(links=ARROWS[:0], picked=(3, 3), effects=EFFECTS[:0]),
 }
 
 OF_STRANGERS: dict[str, Callable[[], alt.LayerChart]] = {
@@ -189,5 +207,6 @@ OF_STRANGERS: dict[str, Callable[[], alt.LayerChart]] = {
     "runs": lambda: retention(TWO.replace({"one": HOSTILE[1], "two": HOSTILE[3]}), step=5),
     "lines": lambda: over_edits(quantity=HOSTILE[3]),
     "damage": lambda: charts.damage(DAMAGE.assign(told=HOSTILE[1]), step=5, picked=7),
+    "network": lambda: network(NODES.assign(subject=HOSTILE[1], told=HOSTILE[0], group=HOSTILE[2]), picked=(0, 1)),
 }
 """With names that would act, if anything took them for more than text."""

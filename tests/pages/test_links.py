@@ -28,6 +28,7 @@ BY_PAGE = {
         "k": "250", "directions": "merged", "relations": "native_language~product_maker",
         "tags": "same subject~no tag", "find": "Vladimir", "list": "stay", "stay": "models",
     },
+    "pages/network.py": {"least": "0.3", "lights": "off"},
     "pages/compare.py": {"other": ONE_LAYER, "otherlayer": "1"},
     "pages/edit.py": {
         "target": "French", "method": "r-rome", "strength": "0.35", "how": "clamp:2~steps:10", "by": "shift",
@@ -50,6 +51,7 @@ NONSENSE = {
     "through": "up", "nas": "maybe", "edits": "501", "draw": "lots", "arrange": "neatly", "seed": "-1", "queue": "Rome",
     "against": "all", "step": "last", "chronicle": "legend", "shade": "pale", "watched": "me",
     "talk": "loud", "chapter": "9",
+    "least": "9", "lights": "dim",
 }  # fmt: skip
 
 

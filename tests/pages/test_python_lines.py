@@ -19,7 +19,17 @@ from tests.pages.conftest import ANSWERED, LAYERS, LOOKALIKES, ONE_LAYER, SCRIPT
 from tests.pages.edit_tools import bars
 from tests.pages.looking import as_in_table, carried_out, charts, listed, pairs_of, table_of
 
-NAMES = ("angles", "compare", "convergence", "distributions", "edit", "scaling", "superposition", "top_pairs")
+NAMES = (
+    "angles",
+    "compare",
+    "convergence",
+    "distributions",
+    "edit",
+    "network",
+    "scaling",
+    "superposition",
+    "top_pairs",
+)
 WITH_FIGURES = ("app.py", *(f"pages/{name}.py" for name in NAMES))
 QUICK = tuple(script for script in WITH_FIGURES if "convergence" not in script)  # whose lines read much text
 ANSWERED_ALONE = {"facts": "mixed", "keep": "known"}

@@ -92,6 +92,12 @@ def cards(pair: tuple[int, int], facts: Sequence[Fact], note: Callable[[int], st
     )
 
 
+def edited_card(view: ResultView, e: int) -> None:
+    """The prompt of a fact that is picked alone, to be edited."""
+    words = sentence(view.result.facts.facts[e])
+    st.html(CARD.format(colour=EDITED, role=f"edit fact i = {e}", sentence=words, note=escape(_where(view, e))))
+
+
 def _every_layer(view: ResultView, pair: Pair) -> None:
     series: dict[str, Sequence[float]] = {"P[i, j]": pair.p_by_layer, "P[j, i]": pair.p_back_by_layer}
     figure(

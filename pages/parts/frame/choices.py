@@ -182,7 +182,7 @@ class Words(Plain):
 class Number:
     """A number from `least` to `most`, with at most two decimals."""
 
-    default: float
+    default: float | None
     least: float
     most: float
 

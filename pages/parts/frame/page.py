@@ -29,6 +29,7 @@ PAGES = {
         ("app.py", "Overview", ":material/home:"),
         ("pages/story.py", "Story", ":material/auto_stories:"),
         ("pages/superposition.py", "Superposition", ":material/grid_on:"),
+        ("pages/network.py", "Network", ":material/hub:"),
         ("pages/top_pairs.py", "Top pairs", ":material/format_list_numbered:"),
     ),
     "Edit": (

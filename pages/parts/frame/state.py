@@ -24,7 +24,7 @@ from kis_core.lifelong import ORDERS as EDIT_ORDERS
 from kis_core.models import catalog
 from kis_core.models.describe import described
 from kis_core.request import Request, default_c_settings
-from kis_core.results import archive
+from kis_core.results import archive, network
 from kis_core.results.tags import TAGS
 from kis_core.simulator import FORECASTS, MOST_STRENGTH
 from kis_core.store.store import Store, StoreError, default_root
@@ -148,6 +148,8 @@ CHOICES: dict[str, Choice] = {
     "list": _among("strongest", "stay", "paper"),
     "stay": _among("layers", "models"),
     "artefacts": _among("with", "without"),
+    "least": Number(None, network.LEAST, network.MOST),  # |P| from which links are drawn
+    "lights": _among("on", "off"),  # of an edit in the network
     "other": OneOf(None, models),
     "otherlayer": Whole(None),
     "target": Words(most=MOST_WORDS),  # new object of an edit
