@@ -73,7 +73,7 @@ class Recorder:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.battery", description=__doc__)
-    parser.add_argument("cases", nargs="*", type=int, metavar="CASE", help="all by default")
+    parser.add_argument("cases", nargs="*", type=int, metavar="CASE", help="all by default; 0 for defences of no case")
     parser.add_argument("--without", action="append", default=[], choices=["stress", "browser"], help="tests so marked")
     parser.add_argument("--leave-out", action="append", default=[], metavar="TEST", help="a node id, or how ids begin")
     parser.add_argument("--no-breaks", action="store_true", help="take no defence out")
@@ -83,11 +83,12 @@ def main() -> int:
     began = datetime.now(UTC)
     chosen = [case for case in cases() if case.number in (options.cases or range(1, 100))]
     recorder, lines = Recorder(), _written()
-    if not options.no_cases:
+    if chosen and not options.no_cases:
         every = collected(chosen)
         run(recorder, chosen, options)
         lines |= {str(case.number): row(case, every, recorder) for case in chosen}
-    wanted = [] if options.no_breaks else [b for b in breaks() if not options.cases or {*b.cases} & {*options.cases}]
+    asked = options.cases or range(100)
+    wanted = [] if options.no_breaks else [each for each in breaks() if set(each.cases or (0,)) & set(asked)]
     missed = []
     PAGE.write_text(page(lines), encoding="utf-8")
     for each, outcome in taken_out(wanted):
