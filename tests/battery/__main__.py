@@ -118,11 +118,14 @@ def run(recorder: Recorder, chosen: Iterable[Case], options: argparse.Namespace)
 def collected(chosen: Iterable[Case]) -> list[str]:
     """The node ids of all tests of some cases."""
     named = dict.fromkeys(test for case in chosen for test in case.tests)
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-m", "", *named]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", "-m", "", *named]  # quiet once, or no names
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         raise SystemExit(listed.stdout[-2000:] + listed.stderr[-2000:])
-    return [line for line in listed.stdout.splitlines() if line.startswith("tests/") and "::" in line]
+    found = [line for line in listed.stdout.splitlines() if line.startswith("tests/") and "::" in line]
+    if absent := [test for test in named if not any(belongs(each, test) for each in found)]:
+        raise SystemExit(f"these tests were not found: {', '.join(absent)}")
+    return found
 
 
 def taken_out(wanted: Iterable[Break]) -> Iterator[tuple[Break, str]]:
