@@ -195,8 +195,8 @@ def page(lines: dict[str, str]) -> str:
     bare = ", ".join(str(case.number) for case in cases() if case.number not in covered)
     rows = len({each.threat for each in breaks()} & set(threats()))
     end = (
-        f"\n{caught} of {len(broken)} are caught. All of them together belong to {rows} of the {len(threats())} lines of SECURITY.md's "
-        f"table and to {len(covered)} of the {len(cases())} cases"
+        f"\n{caught} of {len(broken)} are caught. All of them together belong to {rows} of the {len(threats())} lines "
+        f"of SECURITY.md's table and to {len(covered)} of the {len(cases())} cases"
     )
     return "\n".join([HEAD + "\n".join(table), BREAKS_HEAD + "\n".join([*broken, end])]) + (
         f"; cases {bare} have none.\n" if bare else ".\n"
