@@ -20,7 +20,7 @@ INDEX_ENDING = ".safetensors.index.json"
 CONFIGURATION = "config.json"
 ADAPTER = "adapter_config.json"  # of LoRA and its kin: a change of another model's weights
 PACKED = ("quantization_config", "compression_config")  # fields of a configuration whose weights are packed
-MOST_IN_A_BYTE = 8  # numbers, in the smallest type there could be
+MOST_NUMBERS = 10**15  # of one file: a thousand times those of the largest models
 PACKED_BESIDE = {"quantize_config.json": "gptq", "quant_config.json": "awq"}  # where their older tools say so instead
 
 
@@ -235,6 +235,6 @@ def _stored_numbers(path: Path) -> int:
                 raise ValueError("no shape")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path} is damaged: its header is not that of a safetensors file.") from error
-    if (numbers := sum(map(math.prod, shapes))) > size * MOST_IN_A_BYTE:
-        raise ModelError(f"{path} is damaged: its header claims more numbers than its {size:,} bytes can hold.")
+    if (numbers := sum(map(math.prod, shapes))) > MOST_NUMBERS:
+        raise ModelError(f"{path} is damaged: its header claims more numbers than any model has.")
     return numbers

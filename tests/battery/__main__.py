@@ -73,7 +73,7 @@ class Recorder:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.battery", description=__doc__)
-    parser.add_argument("cases", nargs="*", type=int, metavar="CASE", help="all by default")
+    parser.add_argument("cases", nargs="*", type=int, metavar="CASE", help="all by default; 0 for defences of no case")
     parser.add_argument("--without", action="append", default=[], choices=["stress", "browser"], help="tests so marked")
     parser.add_argument("--leave-out", action="append", default=[], metavar="TEST", help="a node id, or how ids begin")
     parser.add_argument("--no-breaks", action="store_true", help="take no defence out")
@@ -83,11 +83,12 @@ def main() -> int:
     began = datetime.now(UTC)
     chosen = [case for case in cases() if case.number in (options.cases or range(1, 100))]
     recorder, lines = Recorder(), _written()
-    if not options.no_cases:
+    if chosen and not options.no_cases:
         every = collected(chosen)
         run(recorder, chosen, options)
         lines |= {str(case.number): row(case, every, recorder) for case in chosen}
-    wanted = [] if options.no_breaks else [b for b in breaks() if not options.cases or {*b.cases} & {*options.cases}]
+    asked = options.cases or range(100)
+    wanted = [] if options.no_breaks else [each for each in breaks() if set(each.cases or (0,)) & set(asked)]
     missed = []
     PAGE.write_text(page(lines), encoding="utf-8")
     for each, outcome in taken_out(wanted):
@@ -117,11 +118,14 @@ def run(recorder: Recorder, chosen: Iterable[Case], options: argparse.Namespace)
 def collected(chosen: Iterable[Case]) -> list[str]:
     """The node ids of all tests of some cases."""
     named = dict.fromkeys(test for case in chosen for test in case.tests)
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-m", "", *named]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-n", "0", "-m", "", *named]  # quiet once, or no names
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         raise SystemExit(listed.stdout[-2000:] + listed.stderr[-2000:])
-    return [line for line in listed.stdout.splitlines() if line.startswith("tests/") and "::" in line]
+    found = [line for line in listed.stdout.splitlines() if line.startswith("tests/") and "::" in line]
+    if absent := [test for test in named if not any(belongs(each, test) for each in found)]:
+        raise SystemExit(f"these tests were not found: {', '.join(absent)}")
+    return found
 
 
 def taken_out(wanted: Iterable[Break]) -> Iterator[tuple[Break, str]]:
@@ -191,8 +195,8 @@ def page(lines: dict[str, str]) -> str:
     bare = ", ".join(str(case.number) for case in cases() if case.number not in covered)
     rows = len({each.threat for each in breaks()} & set(threats()))
     end = (
-        f"\n{caught} of {len(broken)} are caught. They belong to {rows} of the {len(threats())} lines of SECURITY.md's "
-        f"table and to {len(covered)} of the {len(cases())} cases"
+        f"\n{caught} of {len(broken)} are caught. All of them together belong to {rows} of the {len(threats())} lines "
+        f"of SECURITY.md's table and to {len(covered)} of the {len(cases())} cases"
     )
     return "\n".join([HEAD + "\n".join(table), BREAKS_HEAD + "\n".join([*broken, end])]) + (
         f"; cases {bare} have none.\n" if bare else ".\n"
