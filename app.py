@@ -41,6 +41,7 @@ def main() -> None:
     """The page."""
     view = frame("Overview")
     st.title("Knowledge in superposition", anchor=False)
+    _real_models(view.request.model)
     seen = shown(view)
     told = event(kept.events(seen.result), view.layer)
     if told is not None:
@@ -53,7 +54,6 @@ def main() -> None:
         "the one that suffers."
     )
     drawn(seen, told)
-    _real_models(view.request.model)
 
 
 def _real_models(chosen: str) -> None:

@@ -142,7 +142,7 @@ def test_a_charts_toolbar_is_beside_its_controls_and_a_full_screen_shows_it_whol
 def test_a_figure_is_taken_home(server: str, open_page: Open, tmp_path: Path) -> None:
     page = shown(open_page(f"{server}/angles?{MODEL}", dark=True))
     expect(page.locator("[data-testid=stApp]")).to_have_css("background-color", "rgb(14, 17, 23)")
-    page.locator("[data-testid=stPopover] button").first.click()
+    page.locator("[data-testid=stMain] [data-testid=stPopover] button").first.click()
     expect(page.get_by_text("The same numbers in Python")).to_be_visible()
     for kind, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg"), ("CSV", b"low,high"), ("NPZ", b"PK")):
         with page.expect_download(timeout=PATIENCE) as download:

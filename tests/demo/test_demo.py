@@ -30,7 +30,7 @@ from kis_core.studies import demo_family, gallery
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY_BYTES = 35_000_000
+REPOSITORY_BYTES = 36_000_000
 SAMPLE = 30  # facts of which every template is asked; all of them are measured by `kis_core.studies.demo_family`
 TRAINED_SHARE, HELD_OUT_SHARE = 0.99, 0.97
 SLACK = 0.01  # of a share, for the sample: 120 and 60 questions

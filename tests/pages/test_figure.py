@@ -23,7 +23,7 @@ from tests.pages.looking import listed
 FIGURES = {
     "app.py": 1, "pages/angles.py": 2, "pages/compare.py": 4, "pages/convergence.py": 4, "pages/distributions.py": 4,
     "pages/edit.py": 2, "pages/scaling.py": 3, "pages/superposition.py": 1, "pages/top_pairs.py": 0,
-    "pages/network.py": 1,
+    "pages/network.py": 1, "pages/story.py": 1,
 }  # fmt: skip
 """How many charts a page has at least that can be taken home as pictures."""
 WITHOUT_FIGURES = {

@@ -20,7 +20,7 @@ from kis_core.report import contents
 from kis_core.results import archive
 from kis_core.store.store import Store, StoreError, key_of
 from tests.pages.conftest import FEWER_TOKENS, FORMULA, LAYERS, MODEL, PICTURE, SCRIPT, Cache, Open, Stored
-from tests.pages.looking import captions, markdown, table_of, tick, unescaped
+from tests.pages.looking import captions, labels, markdown, table_of, tick, unescaped
 from tests.report.report_tools import data_of
 
 PAGE = "pages/library.py"
@@ -100,7 +100,7 @@ def test_what_is_stored_is_listed_with_its_size_and_origin(open_page: Open, fill
     assert frame["bytes"].sum() == sum(path.stat().st_size for path in (filled.root / "matrices").iterdir())
     assert "damaged, set aside: 0 B" in markdown(page)
     assert "Select rows" in page.info[-1].value
-    assert not page.button
+    assert not labels(page)
     select(page, by_default(page))
     source, said = stored().provenance, unescaped(captions(page))
     origin = f"{MODEL} (weights {source['weights_sha256'][:8]})"

@@ -125,7 +125,7 @@ def test_every_model_of_the_catalogue_is_listed_with_its_needs(open_page: Open, 
         entry = catalog.find(name)  # type: ignore[assignment]
         if not entry.files:
             assert "reads less text than C of these layers needs" in page.warning[0].value
-            assert not page.button, "hours are not what a quick look takes"
+            assert not labels(page), "hours are not what a quick look takes"
             as_in_the_paper(page, name)
         guess = DEFAULT_TOKENS if entry.files else PAPER_DOCUMENTS * min(600, entry.context)
         needs = requirements_of(entry, guess, device=there, dtype="float32", speed=SPEED)
