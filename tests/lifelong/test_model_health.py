@@ -14,7 +14,9 @@ import pytest
 from kis_core import corpora
 from kis_core.demo import factbase
 from kis_core.lifelong import model_health
+from kis_core.lifelong.model_health import HeldOutText
 from kis_core.request import Request, RequestError
+from kis_core.scoring.perplexity import perplexity
 from kis_core.simulator import Simulator
 from kis_core.store.store import Store
 from tests import tiny
@@ -97,3 +99,10 @@ def test_where_c_came_without_its_text_the_demo_corpus_is_read(store: Store, tmp
     plain = model_health.held_out(bench_of(store, "builtin"))
     assert plain.texts == actual.texts
     assert plain.source == "60 sentences held out in the demo family’s training"
+
+
+def test_no_more_of_a_text_is_read_than_it_says() -> None:
+    model, texts = tiny.model("GPT-2"), ("Oslo lies in Norway, and Malta is an island.",)
+    whole = perplexity(model, texts)
+    assert model_health.read(model, HeldOutText(texts, "a text")) == whole
+    assert model_health.read(model, HeldOutText(texts, "a text", 4)) == perplexity(model, texts, longest=4) != whole
