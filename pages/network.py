@@ -153,7 +153,11 @@ def _start(view: ResultView) -> None:
         st.button(label, icon=":material/bolt:", on_click=state.choose, args=("pair", (e, e)))
     st.markdown("**Strongest without a tag**", help=explain("tag"))
     table = pairs.table(view.result, view.layer, count=MOST_LISTED, tags=["no tag"])
-    pair_list(table[["i", "j", "p", "edited", "suffers"]], None, key="network-first")
+    narrow: dict[str, Any] = {
+        "edited": st.column_config.TextColumn("edit fact i", width=114),
+        "suffers": st.column_config.TextColumn("and j suffers", width=114),
+    }
+    pair_list(table[["i", "j", "p", "edited", "suffers"]], None, key="network-first", **narrow)
 
 
 def _row(view: ResultView, e: int, told: Event | None) -> None:
